@@ -1,0 +1,88 @@
+"""Runtimes behind one seam: find one by name, build an engine, open it."""
+
+from __future__ import annotations
+
+import importlib
+
+from ..errors import WorkbenchError, one_of
+from ..records import Batches, Engine, Variant
+from ..workspace import Workspace, new_run_id
+from .base import Backend, Progress, Session, silent
+
+#: Backend name -> (module, factory). A module is imported when its backend is first asked for.
+REGISTRY = {
+    "onnxruntime": ("onnxruntime", "OnnxRuntime"),
+    "tensorrt": ("tensorrt", "tensorrt"),
+    "tensorrt-rtx": ("tensorrt", "tensorrt_rtx"),
+}
+
+
+def backend(name: str) -> Backend:
+    """The backend of this name, whether or not its runtime is installed.
+
+    Raises:
+        WorkbenchError: no backend has this name.
+    """
+    one_of("backend", name, tuple(REGISTRY))
+    module, factory = REGISTRY[name]
+    return getattr(importlib.import_module(f".{module}", __name__), factory)()
+
+
+def build_engine(
+    variant: Variant,
+    backend_name: str,
+    workspace,
+    *,
+    batches: Batches | None = None,
+    card: str | None = None,
+    options: dict | None = None,
+    progress: Progress = silent,
+) -> Engine:
+    """Compile a variant for a range of batches; every build is a new entry in the workspace's ledger.
+
+    Args:
+        variant: what ``apply_recipe`` made.
+        backend_name: ``onnxruntime``, ``tensorrt`` or ``tensorrt-rtx``.
+        workspace: a ``Workspace`` or a folder's path.
+        batches: the batch sizes the engine must take; ``Batches(1, 8, 32)`` when left out.
+        card: the GPU to build for, by name or architecture (``T4``, ``SM86``); None is the one at hand.
+        options: the backend's own options, see its module.
+        progress: see ``backends.base.Progress``.
+
+    Raises:
+        WorkbenchError: the runtime is not installed, or refuses the variant or the card.
+    """
+    runtime = backend(backend_name)
+    for refusal in (runtime.missing(), runtime.refuses(variant, card)):
+        if refusal:
+            raise WorkbenchError(
+                f"{backend_name} cannot build {variant.recipe.label}",
+                why=refusal.reason,
+                remedy=refusal.remedy,
+            )
+    workspace, run_id = Workspace.of(workspace), new_run_id()
+    with workspace.new_folder("engines", run_id) as folder:
+        engine = runtime.compile(variant, batches or Batches(), folder, run_id, card, options, progress)
+        workspace.append("engine", variant.digest, engine, run_id)
+    return engine
+
+
+def open_engine(engine: Engine) -> Session:
+    """Open an engine as one session, a context manager: ``session.run({"images": x})["logits"]``.
+
+    Raises:
+        WorkbenchError: the engine's runtime is not installed here, or refuses to load it.
+    """
+    return open_streams(engine, 1)[0]
+
+
+def open_streams(engine: Engine, streams: int) -> tuple[Session, ...]:
+    """Open an engine as several sessions that share its weights.
+
+    Raises:
+        WorkbenchError: the engine's runtime is not installed here, or refuses to load it.
+    """
+    runtime = backend(engine.backend)
+    if refusal := runtime.missing():
+        raise WorkbenchError(f"{engine.label} cannot be opened", why=refusal.reason, remedy=refusal.remedy)
+    return runtime.open(engine, streams)

@@ -1,0 +1,69 @@
+"""Refusals with remedies: what was asked, what is there instead, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Refusal(NamedTuple):
+    """Why something cannot be done here, and what would make it possible."""
+
+    reason: str
+    remedy: str
+
+
+class WorkbenchError(Exception):
+    """An error a user can act on.
+
+    Args:
+        what: what was asked and did not work, one sentence without a full stop.
+        why: what is there instead of what was expected.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, what: str, *, why: str, remedy: str):
+        super().__init__(what, why, remedy)
+        self.what, self.why, self.remedy = what, why, remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}.\n  why: {self.why}\n  remedy: {self.remedy}"
+
+    def __reduce__(self):  # keyword arguments do not survive the default pickling
+        return _rebuild, (type(self), self.what, self.why, self.remedy)
+
+
+class Cancelled(WorkbenchError):
+    """A progress callback raises it to stop the work that called back; nothing half-done stays behind."""
+
+    def __init__(
+        self,
+        what: str = "The work was cancelled",
+        *,
+        why: str = "cancel was asked for",
+        remedy: str = "start it again; what was finished is found in the workspace",
+    ):
+        super().__init__(what, why=why, remedy=remedy)
+
+
+def _rebuild(cls, what, why, remedy):
+    return cls(what, why=why, remedy=remedy)
+
+
+def refuse_unless(condition: bool, what: str, *, why: str, remedy: str) -> None:
+    """Raise a ``WorkbenchError`` when a condition on the input does not hold."""
+    if not condition:
+        raise WorkbenchError(what, why=why, remedy=remedy)
+
+
+def one_of(what: str, value, allowed) -> None:
+    """Raise a ``WorkbenchError`` when ``value`` is not among ``allowed``, naming the nearest allowed ones."""
+    import difflib
+
+    if value not in allowed:
+        near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise WorkbenchError(
+            f"Unknown {what} {value!r}",
+            why=f"known are {', '.join(map(repr, allowed))}",
+            remedy=f"{hint}use one of the known ones",
+        )

@@ -1,0 +1,1 @@
+"""ONNX graphs of ViTs: exported, cleaned, inspected, rewritten to another precision."""

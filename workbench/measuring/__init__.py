@@ -1,0 +1,1 @@
+"""Latency, accuracy and memory of engines."""

@@ -1,0 +1,1 @@
+"""The Flax ViT, its checkpoints, its cost. The only place with JAX."""

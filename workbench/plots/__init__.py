@@ -1,0 +1,1 @@
+"""Plotly figures from data frames, in one palette."""

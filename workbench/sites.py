@@ -1,0 +1,58 @@
+"""Names of the places in a ViT, shared by graphs, engines and tables: ``block03/attention/qkv``.
+
+A node's name begins with its place; whatever follows (``.../qkv/bias``) belongs to that place. A *site* is a block
+and the role of a matrix product in it, written ``block03/qkv`` for short: what a recipe can keep and what a
+sensitivity map measures.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+#: Place inside a block -> the role its time, bytes and error are counted under, in the order of computation.
+PLACES = {
+    "norm1": "norm1",
+    "attention/qkv": "qkv",
+    "attention/split": "split",  # and every reshape and transpose of q, k and v
+    "attention/scores": "scores",  # q kᵀ
+    "attention/scale": "scores",
+    "attention/softmax": "softmax",
+    "attention/context": "scores",  # the product of probabilities and v
+    "attention/merge": "split",  # the heads put side by side again
+    "attention/proj": "proj",
+    "residual1": "residual",
+    "norm2": "norm2",
+    "mlp/fc1": "fc1",
+    "mlp/gelu": "gelu",
+    "mlp/fc2": "fc2",
+    "residual2": "residual",
+}
+#: Places outside the blocks.
+OUTSIDE = ("embedding", "norm", "pool", "pre_logits", "head")
+#: The tensors that numeric comparisons look at: ``embedding/output``, ``block03/output``, ``norm/output``.
+OUTPUT = "output"
+
+_BLOCK = re.compile(r"(block(\d+))(?:/|$)")
+
+
+class Place(NamedTuple):
+    """Where a node stands: ``block`` is None outside the encoder's blocks."""
+
+    block: str | None
+    role: str
+
+
+def block_name(index: int) -> str:
+    """``block03`` for 3."""
+    return f"block{index:02d}"
+
+
+def place_of(name: str) -> Place | None:
+    """The block and role in which a node or tensor of this name stands, or None for a name that is not ours."""
+    if match := _BLOCK.match(name):
+        inside = name[match.end() :]
+        role = next((role for place, role in PLACES.items() if f"{inside}/".startswith(f"{place}/")), "other")
+        return Place(match[1], role)
+    outside = name.split("/", 1)[0]
+    return Place(None, outside) if outside in OUTSIDE else None

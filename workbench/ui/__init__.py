@@ -1,0 +1,1 @@
+"""Widgets and viewers for JupyterLab; nobody imports this package."""

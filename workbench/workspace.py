@@ -1,0 +1,300 @@
+"""A folder with two stores: artefacts that a digest finds again, and a ledger of observations that only grows.
+
+*Artefacts* (graphs, ranges, variants) are deterministic. Their digest covers all inputs, the source of the code
+that made them and the versions of the tools it used, so a second run makes nothing twice and new code never meets
+a stale file. *Observations* (builds, measurements) differ every time: they are appended and never overwritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from . import records
+from .errors import WorkbenchError
+
+RECORD = "record.json"
+#: File systems where SQLite's shared-memory WAL does not work (https://www.sqlite.org/wal.html, "over a network").
+NETWORK_FILE_SYSTEMS = (
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "fuse.sshfs",
+    "lustre",
+    "ceph",
+    "glusterfs",
+)
+
+
+def digest(*parts) -> str:
+    """A SHA-256 over values: records, JSON values, bytes, arrays (shape, dtype and bytes) and files (their bytes).
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(_canonical(part))
+    return total.hexdigest()[:32]
+
+
+def _canonical(part) -> bytes:
+    if isinstance(part, bytes | bytearray | memoryview):
+        return b"bytes:" + hashlib.sha256(part).digest()
+    if isinstance(part, Path):
+        return b"file:" + bytes.fromhex(file_digest(part))
+    if hasattr(part, "tobytes") and hasattr(part, "dtype"):
+        return f"array:{part.dtype}:{part.shape}:".encode() + hashlib.sha256(part.tobytes()).digest()
+    if isinstance(part, Mapping):
+        return b"{" + b"".join(_canonical(str(k)) + _canonical(part[k]) for k in sorted(part, key=str)) + b"}"
+    if isinstance(part, list | tuple):
+        return b"[" + b"".join(map(_canonical, part)) + b"]"
+    return b"json:" + json.dumps(records.encode(part), sort_keys=True).encode() + b";"
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in full."""
+    with open(path, "rb") as file:
+        total = hashlib.sha256()
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
+
+
+@functools.cache
+def code_digest(modules: tuple[str, ...]) -> str:
+    """A digest of the source of modules, so that an artefact never outlives the code that made it."""
+    return digest(*(Path(importlib.util.find_spec(name).origin) for name in modules))
+
+
+@functools.cache
+def tool_versions(tools: tuple[str, ...]) -> dict[str, str]:
+    """The installed versions of distributions, ``absent`` where there is none."""
+    versions = {}
+    for tool in tools:
+        try:
+            versions[tool] = importlib.metadata.version(tool)
+        except importlib.metadata.PackageNotFoundError:
+            versions[tool] = "absent"
+    return versions
+
+
+def new_run_id() -> str:
+    """A name for one observation: the time it was begun (UTC) and four random bytes."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(4)
+
+
+class Workspace:
+    """The folder of one project. Everything in it is found again by digest or by run id."""
+
+    def __init__(self, path):
+        self.path = Path(path).expanduser().absolute()
+        with _disk_errors(f"The workspace {self.path} cannot be used"):
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def of(cls, place) -> Workspace:
+        """The workspace itself, or the one in a folder given by its path."""
+        return place if isinstance(place, cls) else cls(place)
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.path)!r})"
+
+    # ---- artefacts -------------------------------------------------------------------------------------------
+
+    def artefact(
+        self,
+        kind: str,
+        cls,
+        inputs,
+        make: Callable[[Path, str], object],
+        *,
+        code: Iterable[str] = (),
+        tools: Iterable[str] = (),
+    ):
+        """Find an artefact by the digest of everything that makes it, or make it.
+
+        Args:
+            kind: the folder below ``artefacts/``, such as ``graph``.
+            cls: the record type that describes the artefact.
+            inputs: anything ``digest`` takes.
+            make: called with an empty folder and the digest; writes its files there and returns the record, whose
+                paths may lie in that folder or in another artefact's.
+            code: names of the modules whose source shapes the result.
+            tools: names of the distributions whose version shapes the result.
+
+        Returns:
+            The record, its paths absolute.
+
+        Raises:
+            WorkbenchError: a stored artefact's bytes were changed, or the disk is full or read-only.
+        """
+        code, tools = tuple(code), tuple(tools)
+        key = digest(kind, inputs, code_digest(code), tool_versions(tools))
+        folder = self.path / "artefacts" / kind / key
+        if not (folder / RECORD).exists():
+            self._make(folder, key, make)
+        return self._load(folder, cls)
+
+    def _make(self, folder: Path, key: str, make) -> None:
+        with _disk_errors(f"The artefact {folder.parent.name}/{key} cannot be written"):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            draft = folder.parent / f".draft-{secrets.token_hex(4)}"
+            draft.mkdir()
+            try:
+                record = make(draft, key)
+                sums = {p.name: file_digest(p) for p in sorted(draft.iterdir())}
+                self._write_record(draft, record, sums)
+                _publish(draft, folder)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+
+    @staticmethod
+    def _write_record(folder: Path, record, sums: Mapping[str, str]) -> None:
+        relative = functools.partial(os.path.relpath, start=folder)
+        document = {"record": records.encode(record, relative), "sha256": dict(sums)}
+        (folder / RECORD).write_text(json.dumps(document, indent=1))
+
+    @staticmethod
+    def _load(folder: Path, cls):
+        document = json.loads((folder / RECORD).read_text())
+        for name, expected in document["sha256"].items():
+            file = folder / name
+            found = file_digest(file) if file.exists() else "no file"
+            if found != expected:
+                raise WorkbenchError(
+                    f"The stored artefact {file} is not what was written",
+                    why=f"its SHA-256 was {expected}, now {found}",
+                    remedy=f"delete the folder {folder} and run again; it is made anew from its inputs",
+                )
+        return records.decode(cls, document["record"], lambda p: Path(os.path.normpath(folder / p)))
+
+    # ---- builds: folders of their own, described in the ledger --------------------------------------------------
+
+    @contextlib.contextmanager
+    def new_folder(self, kind: str, run_id: str):
+        """An empty folder for one observation's files; it is removed again when the body raises."""
+        folder = self.path / kind / run_id
+        with _disk_errors(f"The folder {folder} cannot be written"):
+            folder.mkdir(parents=True)
+            try:
+                yield folder
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+
+    # ---- the ledger --------------------------------------------------------------------------------------------
+
+    def append(self, kind: str, key: str, record, run_id: str | None = None) -> str:
+        """Append an observation under a key that says what was observed; nothing is ever overwritten.
+
+        Returns:
+            The run id.
+        """
+        run_id = run_id or new_run_id()
+        body = json.dumps(records.encode(record, functools.partial(os.path.relpath, start=self.path)))
+        with self._ledger() as ledger:
+            ledger.execute(
+                "INSERT INTO observations (run_id, taken, kind, key, body) VALUES (?, ?, ?, ?, ?)",
+                (run_id, time.time(), kind, key, body),
+            )
+        return run_id
+
+    def observations(self, kind: str, cls, key: str | None = None) -> list:
+        """All observations of a kind (and key), oldest first, as records."""
+        if not (self.path / "ledger.sqlite3").exists():
+            return []
+        clause, values = ("", (kind,)) if key is None else (" AND key = ?", (kind, key))
+        with self._ledger() as ledger:
+            rows = ledger.execute(
+                f"SELECT body FROM observations WHERE kind = ?{clause} ORDER BY id", values
+            ).fetchall()
+        place = self._absolute
+        return [records.decode(cls, json.loads(body), place) for (body,) in rows]
+
+    def _absolute(self, path: str) -> Path:
+        return Path(os.path.normpath(self.path / path))
+
+    @contextlib.contextmanager
+    def _ledger(self):
+        path = self.path / "ledger.sqlite3"
+        what = f"The ledger {path} cannot be used"
+        try:
+            connection = sqlite3.connect(path, timeout=60, isolation_level="IMMEDIATE")
+            try:
+                # Every statement waits out another process; a killed writer leaves the last commit intact.
+                connection.execute(f"PRAGMA journal_mode={_journal_mode(self.path)}")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS observations (id INTEGER PRIMARY KEY, run_id TEXT NOT NULL,"
+                    " taken REAL NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL)"
+                )
+                connection.execute("CREATE INDEX IF NOT EXISTS by_key ON observations (kind, key)")
+                with connection:
+                    yield connection
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise WorkbenchError(
+                what,
+                why=str(error),
+                remedy="check that the disk has room and the folder is writable; "
+                "a damaged file can be moved away, the artefacts do not depend on it",
+            ) from error
+
+
+def _publish(draft: Path, folder: Path) -> None:
+    """Give a finished folder its name; another process may have made the same one meanwhile, which is as good."""
+    try:
+        os.rename(draft, folder)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+
+
+@functools.cache
+def _journal_mode(path: Path) -> str:
+    return "DELETE" if _file_system(path) in NETWORK_FILE_SYSTEMS else "WAL"
+
+
+def _file_system(path: Path) -> str:
+    """The type of the file system that holds ``path``, from /proc/mounts; empty where there is none."""
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    holding = [(len(point), kind) for point, kind in mounts if path.is_relative_to(point)]
+    return max(holding)[1] if holding else ""
+
+
+@contextlib.contextmanager
+def _disk_errors(what: str):
+    remedies = {
+        errno.ENOSPC: "free some space, or choose another folder",
+        errno.EDQUOT: "free some space",
+        errno.EROFS: "choose a folder on a writable disk",
+        errno.EACCES: "choose a folder you may write to",
+        errno.EPERM: "choose a folder you may write to",
+        errno.EEXIST: "choose a folder, not a file",
+        errno.ENOTDIR: "choose a folder, not a file",
+    }
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in remedies:
+            raise
+        raise WorkbenchError(what, why=os.strerror(error.errno), remedy=remedies[error.errno]) from error
