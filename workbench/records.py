@@ -466,11 +466,7 @@ def decode(cls, data, path=Path):
     if dataclasses.is_dataclass(cls):
         hints = typing.get_type_hints(cls)
         return cls(
-            **{
-                f.name: decode(hints[f.name], data[f.name], path)
-                for f in dataclasses.fields(cls)
-                if f.name in data
-            }
+            **{f.name: decode(hints[f.name], data[f.name], path) for f in dataclasses.fields(cls) if f.name in data}
         )
     origin, arguments = typing.get_origin(cls), typing.get_args(cls)
     if origin in (typing.Union, types.UnionType):

@@ -45,7 +45,7 @@ class Session(abc.ABC):
     def memory(self) -> int:
         """Bytes that the session has taken so far: on the device where there is one, else in this process."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 -- many sessions have nothing to free
         """Free what the session holds; calling it again does nothing."""
 
     def __enter__(self):
