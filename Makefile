@@ -1,0 +1,48 @@
+# Every target makes the environment first when it is missing or older than its pins.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV   := .venv
+RUN    := $(VENV)/bin/python
+PYTEST := $(RUN) -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help env tutorial test test-all lab lint bench lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+env: $(VENV)/.ready ## make .venv from the pins in requirements.lock
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The workbench needs Python 3.11 or newer; found " + sys.version.split()[0] + ". Install one, or name it: make PYTHON=/path/to/python3.11")'
+	@echo "Making $(VENV) from requirements.lock (about 1.2 GB on disk) ..."
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+tutorial: env ## run the main job: notebooks in order, then runs/tutorial/report.html
+	@$(RUN) -m workbench tutorial
+
+test: env ## unit tests, every notebook once with quick parameters, the main clicks in a browser (20 min)
+	$(PYTEST)
+	$(PYTEST) -m "(notebooks or browser) and not slow and not gpu"
+
+test-all: env ## all tests that need no GPU, the long ones too (60 min)
+	$(PYTEST) -m "not gpu"
+
+lab: env ## open JupyterLab on the notebooks
+	$(VENV)/bin/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb
+
+lint: env ## ruff on code and notebooks; no outputs in committed notebooks
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/nbstripout --verify notebooks/*.ipynb
+
+bench: env ## every ratio and accuracy figure that README quotes (60 min)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script || exit 1; done
+
+lock: ## pin the dependencies anew (needs uv)
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev pyproject.toml -o requirements.lock
+
+clean: ## remove what runs have made; keeps .venv
+	rm -rf runs workspace .pytest_cache .ruff_cache
