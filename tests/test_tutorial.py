@@ -1,0 +1,75 @@
+import nbformat
+import pytest
+
+from workbench.errors import WorkbenchError
+from workbench.tutorial import notebook_parameters, recorded_scalars, run_notebook, run_notebooks
+from workbench.ui.record import MIMETYPE, record
+
+
+def write_notebook(path, *cells, parameters="count = 2"):
+    first = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[first, *map(nbformat.v4.new_code_cell, cells)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path.write_text(nbformat.writes(notebook))
+    return path
+
+
+RECORD = "from workbench.ui.record import record\nrecord(double=2 * count)"
+
+
+def test_a_parameter_that_the_notebook_does_not_know_is_refused_before_anything_runs(tmp_path):
+    path = write_notebook(tmp_path / "a.ipynb", RECORD)
+    with pytest.raises(WorkbenchError, match="did you mean 'count'"):
+        run_notebook(path, tmp_path / "out.ipynb", {"cuont": 3})
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_notebooks_run_in_order_each_with_the_parameters_it_knows_and_give_back_what_they_recorded(tmp_path):
+    first = write_notebook(tmp_path / "01.ipynb", "open('order.txt', 'a').write('first ')", RECORD)
+    second = write_notebook(
+        tmp_path / "02.ipynb",
+        "open('order.txt', 'a').write('second')",
+        "from workbench.ui.record import record\nrecord(word=word)",
+        parameters="word = 'plain'",
+    )
+    results = run_notebooks([first, second], tmp_path / "out", {"word": "given"}, screen=False)
+    assert results == {"01": {"double": 4}, "02": {"word": "given"}}
+    assert (tmp_path / "order.txt").read_text() == "first second"
+    executed = nbformat.read(tmp_path / "out" / "01.ipynb", as_version=4)
+    assert recorded_scalars(executed) == {"double": 4}
+
+
+def test_a_parameter_that_no_notebook_knows_is_refused(tmp_path):
+    path = write_notebook(tmp_path / "a.ipynb", RECORD)
+    with pytest.raises(WorkbenchError, match="Unknown parameter 'colour'"):
+        run_notebooks([path], tmp_path / "out", {"colour": "red"}, screen=False)
+
+
+def test_a_failing_cell_is_an_error_that_names_the_notebook_and_keeps_the_executed_copy(tmp_path):
+    path = write_notebook(tmp_path / "bad.ipynb", "1 / 0")
+    with pytest.raises(WorkbenchError, match=r"(?s)bad.ipynb stopped in its cell 2.*ZeroDivisionError"):
+        run_notebook(path, tmp_path / "out.ipynb")
+    assert "ZeroDivisionError" in (tmp_path / "out.ipynb").read_text()
+
+
+def test_a_missing_notebook_is_an_error_with_a_remedy(tmp_path):
+    with pytest.raises(WorkbenchError, match="There is no notebook"):
+        notebook_parameters(tmp_path / "none.ipynb")
+
+
+def test_numpy_scalars_are_recorded_as_plain_numbers_and_nan_as_null(monkeypatch):
+    import numpy as np
+
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    record(
+        share=np.float32(0.5), images=np.int64(3), holds=np.bool_(True), ratio=float("nan"), name="int8", none=None
+    )
+    values = shown[0][MIMETYPE]
+    assert values == {"share": 0.5, "images": 3, "holds": True, "ratio": None, "name": "int8", "none": None}
+    assert {type(v) for v in values.values()} == {float, int, bool, type(None), str}
+
+
+def test_a_table_cannot_be_recorded():
+    with pytest.raises(WorkbenchError, match="frame cannot be recorded"):
+        record(frame=[1, 2])

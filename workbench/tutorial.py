@@ -1,0 +1,119 @@
+"""Run notebooks as programs: parameters in, executed copies and recorded scalars out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from .errors import WorkbenchError
+from .ui.record import MIMETYPE
+
+#: The notebooks of the main job, from a checkpoint to a chosen engine, in their order.
+MAIN_JOB = ("00_start_here", "02_export_to_onnx", "05_build_engines", "06_benchmark", "07_trade_offs")
+
+
+def notebook_parameters(path) -> tuple[str, ...]:
+    """The names that a notebook's cell tagged ``parameters`` sets.
+
+    Raises:
+        WorkbenchError: there is no notebook at ``path``.
+    """
+    import papermill
+
+    path = Path(path)
+    if not path.is_file():
+        raise WorkbenchError(
+            f"There is no notebook {path}",
+            why="the file does not exist",
+            remedy="name a file below notebooks/, or run from the project's root folder",
+        )
+    return tuple(papermill.inspect_notebook(path))
+
+
+def run_notebook(path, out, parameters: Mapping | None = None, title: str | None = None) -> dict:
+    """Execute one notebook in its own folder, as JupyterLab does.
+
+    Args:
+        path: the notebook.
+        out: where the executed copy goes; it is kept when a cell fails, with the cells so far.
+        parameters: values for names in the notebook's ``parameters`` cell.
+        title: what a progress bar on the screen says; None shows no bar.
+
+    Returns:
+        The scalars that its cells recorded with ``workbench.ui.record.record``.
+
+    Raises:
+        WorkbenchError: the notebook does not know a parameter (papermill itself only warns), or a cell failed.
+    """
+    import papermill
+
+    path, out = Path(path), Path(out).absolute()
+    _refuse_unknown(parameters or {}, {path: notebook_parameters(path)})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        executed = papermill.execute_notebook(
+            path.absolute(),
+            out,
+            dict(parameters or {}),
+            progress_bar={"desc": title, "bar_format": BAR} if title else False,
+            cwd=path.absolute().parent,
+        )
+    except papermill.PapermillExecutionError as error:
+        raise WorkbenchError(
+            f"{path.name} stopped in its cell {error.exec_count}",
+            why=f"{error.ename}: {error.evalue}",
+            remedy=f"read the whole traceback in {out}",
+        ) from error
+    return recorded_scalars(executed)
+
+
+BAR = "{desc:<28}{bar:30}{n_fmt:>4}/{total_fmt} cells {elapsed}"
+
+
+def recorded_scalars(notebook) -> dict:
+    """The scalars recorded in an executed notebook (an ``nbformat`` node), later cells winning."""
+    found = {}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            found |= output.get("data", {}).get(MIMETYPE, {})
+    return found
+
+
+def run_notebooks(paths: Iterable, out, parameters: Mapping | None = None, screen: bool = True) -> dict[str, dict]:
+    """Execute notebooks in the order given, each with those parameters that it knows.
+
+    Args:
+        paths: the notebooks.
+        out: the folder of the executed copies, which keep their names.
+        parameters: values by name; every name must be known to at least one notebook.
+        screen: whether each notebook gets a progress bar on standard error.
+
+    Returns:
+        Notebook's name without its ending -> the scalars it recorded.
+
+    Raises:
+        WorkbenchError: no notebook knows a parameter, or a cell failed.
+    """
+    known = {Path(path): notebook_parameters(path) for path in paths}
+    parameters = dict(parameters or {})
+    _refuse_unknown(parameters, known)
+    results = {}
+    for number, (path, names) in enumerate(known.items(), 1):
+        own = {name: value for name, value in parameters.items() if name in names}
+        title = f"[{number}/{len(known)}] {path.stem}" if screen else None
+        results[path.stem] = run_notebook(path, Path(out) / path.name, own, title)
+    return results
+
+
+def _refuse_unknown(parameters: Mapping, known: Mapping[Path, tuple[str, ...]]) -> None:
+    names = sorted({name for own in known.values() for name in own})
+    where = ", ".join(path.name for path in known)
+    for name in parameters:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            raise WorkbenchError(
+                f"Unknown parameter {name!r}",
+                why=f"{where} has {', '.join(names) or 'no parameters'}",
+                remedy=f"did you mean {near[0]!r}?" if near else "use one of these names",
+            )
