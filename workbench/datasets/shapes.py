@@ -45,7 +45,7 @@ RADIUS = (0.34, 0.66)  # of a disc of the object's area
 PERIOD = (0.17, 0.30)  # of the texture: 8 to 14 pixels at 96
 FAINTNESS = Strength(0.0, 0.90, 3.0)  # how far the object's colours move towards the background's
 FLATNESS = Strength(0.0, 0.90, 3.0)  # how far the texture's two tones move towards each other
-NOISE = Strength(0.01, 0.20, 4.0)  # standard deviation per pixel and channel
+NOISE = Strength(0.005, 0.20, 5.0)  # standard deviation per pixel and channel
 COVER = Strength(0.02, 0.45, 2.5)  # half width of the bars in front, as a share of the object's radius
 DIMNESS = Strength(0.0, 0.70, 3.0)  # light taken from the whole image
 SLOPE = Strength(0.0, 0.45, 1.0)  # fall of the light across the image
@@ -103,7 +103,7 @@ def _draw(rng: np.random.Generator, name: str, size: int) -> np.ndarray:
         place = centre + radius * rng.uniform(-0.6, 0.6, 2)
         _bar(canvas, rng, place, half_width=radius * COVER.draw(rng), length=rng.uniform(0.5, 1.5))
     _light(canvas, rng)
-    canvas += NOISE.draw(rng) * rng.standard_normal(canvas.shape, np.float32)
+    canvas += np.float32(NOISE.draw(rng)) * _grain(rng, canvas.shape)
     canvas *= 255
     canvas += np.float32(0.5)
     return canvas.clip(0, 255, out=canvas).astype(np.uint8).transpose(1, 2, 0)
@@ -236,6 +236,16 @@ def _pattern(texture: str, rng: np.random.Generator, u, v, pixel: float):
         "dotted": lambda: (first + second - np.float32(0.7)) / 2,
     }
     return np.clip(np.float32(0.5) + sharp * waves[texture](), 0, 1)
+
+
+def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Noise of mean 0 and deviation 1, nearly normal: sums of four random bytes, far cheaper than normal draws."""
+    count = int(np.prod(shape))
+    dice = np.frombuffer(rng.bytes(4 * count), np.uint8).reshape(4, *shape)
+    total = dice.sum(0, dtype=np.uint16).astype(np.float32)
+    total -= np.float32(4 * 127.5)
+    total *= np.float32(1 / np.sqrt(4 * (256**2 - 1) / 12))  # the variance of a fair die with 256 faces
+    return total
 
 
 def _light(canvas: np.ndarray, rng: np.random.Generator) -> None:
