@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from ..errors import WorkbenchError, one_of
+from ..errors import WorkbenchError, one_of, refuse_unless
 from ..records import Batches, Engine, Variant
 from ..workspace import Workspace, new_run_id
 from .base import Backend, Progress, Session, silent
@@ -44,15 +44,15 @@ def build_engine(
         variant: what ``apply_recipe`` made.
         backend_name: ``onnxruntime``, ``tensorrt`` or ``tensorrt-rtx``.
         workspace: a ``Workspace`` or a folder's path.
-        batches: the batch sizes the engine must take; ``Batches(1, 8, 32)`` when left out.
+        batches: the batch sizes the engine must take; left out, the graph's static batch or ``Batches(1, 8, 32)``.
         card: the GPU to build for, by name or architecture (``T4``, ``SM86``); None is the one at hand.
         options: the backend's own options, see its module.
         progress: see ``backends.base.Progress``.
 
     Raises:
-        WorkbenchError: the runtime is not installed, or refuses the variant or the card.
+        WorkbenchError: the runtime is not installed, or refuses the variant, the card or the batches.
     """
-    runtime = backend(backend_name)
+    runtime, batches = backend(backend_name), _batches_for(variant, batches)
     for refusal in (runtime.missing(), runtime.refuses(variant, card)):
         if refusal:
             raise WorkbenchError(
@@ -62,9 +62,23 @@ def build_engine(
             )
     workspace, run_id = Workspace.of(workspace), new_run_id()
     with workspace.new_folder("engines", run_id) as folder:
-        engine = runtime.compile(variant, batches or Batches(), folder, run_id, card, options, progress)
+        engine = runtime.compile(variant, batches, folder, run_id, card, options, progress)
         workspace.append("engine", variant.digest, engine, run_id)
     return engine
+
+
+def _batches_for(variant: Variant, batches: Batches | None) -> Batches:
+    static = variant.graph.batch
+    if static is None:
+        return batches or Batches()
+    only = Batches(static, static, static)
+    refuse_unless(
+        batches in (None, only),
+        f"A graph with a static batch of {static} cannot take {batches}",
+        why="its batch was fixed when it was exported",
+        remedy=f"leave batches out or give {only}, or export with batch='dynamic'",
+    )
+    return only
 
 
 def open_engine(engine: Engine) -> Session:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import Refusal
+from ..errors import Refusal, refuse_unless
 from ..records import Batches, Engine, Variant
 
 #: ``progress(stage, done, total)`` is called often; it may raise ``Cancelled`` to stop the work.
@@ -22,12 +23,71 @@ def silent(stage: str, done: int, total: int) -> None:
     """A progress callback that does nothing."""
 
 
+class Tensor(NamedTuple):
+    """An input that a session takes; a dimension of None takes any length above zero."""
+
+    dtype: np.dtype
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {tuple('any' if n is None else n for n in self.shape)}".replace("'", "")
+
+
+def check_feeds(feeds: Mapping[str, np.ndarray], inputs: Mapping[str, Tensor]) -> None:
+    """Refuse feeds that do not fit a session's inputs, or that hold NaN or infinity.
+
+    Raises:
+        WorkbenchError: it names the input, what it takes and what was given.
+    """
+    refuse_unless(
+        set(feeds) == set(inputs),
+        "The feeds do not name the session's inputs",
+        why=f"it takes {sorted(inputs)}, given were {sorted(feeds)}",
+        remedy="give one array per input, under its own name",
+    )
+    for name, tensor in inputs.items():
+        _check_feed(name, feeds[name], tensor)
+
+
+def _check_feed(name: str, value, tensor: Tensor) -> None:
+    found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+    refuse_unless(
+        isinstance(value, np.ndarray) and value.dtype == tensor.dtype,
+        f"The input {name!r} has the wrong type",
+        why=f"it takes an array of {tensor}, given was {found}",
+        remedy="pixels become a model's input through workbench.normalise; other arrays through .astype",
+    )
+    fits = len(value.shape) == len(tensor.shape) and all(
+        length == expected or (expected is None and length > 0)
+        for length, expected in zip(value.shape, tensor.shape)
+    )
+    refuse_unless(
+        fits,
+        f"The input {name!r} has the wrong shape",
+        why=f"it takes {tensor}, given was {found}",
+        remedy="resize the images or export the model at their size; a static batch takes exactly that many",
+    )
+    refuse_unless(
+        bool(np.isfinite(value).all()),
+        f"The input {name!r} holds NaN or infinity",
+        why=f"{int((~np.isfinite(value)).sum())} of its {value.size} numbers are not finite",
+        remedy="look for a division by zero in the preprocessing, or an image that was read wrongly",
+    )
+
+
 class Session(abc.ABC):
     """An open engine: arrays in, arrays out. A context manager that frees everything on exit."""
 
+    #: Facts for the record of a measurement: the runtime's version, threads, the device.
+    environment: Mapping = {}
+
     @abc.abstractmethod
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Compute all outputs for one batch; feeds and outputs are named as in the graph."""
+        """Compute all outputs for one batch; feeds and outputs are named as in the graph.
+
+        Raises:
+            WorkbenchError: a feed is missing, has the wrong type or shape, or is not finite.
+        """
 
     @abc.abstractmethod
     def time(self, feeds: Mapping[str, np.ndarray], repeats: int) -> list[float]:
@@ -90,3 +150,7 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def open(self, engine: Engine, streams: int = 1) -> tuple[Session, ...]:
         """Sessions that share the weights, one per stream. Closing the first closes what they share."""
+
+    def files(self, engine: Engine) -> tuple[Path, ...]:
+        """Every file that the engine needs to run, all in one folder."""
+        return (engine.path,)

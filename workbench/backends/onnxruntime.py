@@ -1,0 +1,318 @@
+"""ONNX Runtime on the CPU: the embedded default.
+
+Options of ``build_engine(..., "onnxruntime", options={...})``:
+    threads: threads that share one operator's work; one per physical core when left out.
+    inter_op: operators that run at the same time, 1 when left out; a ViT is a chain and gains nothing from more.
+    optimization: ``all`` (default), or ``none`` to see the error of quantization alone: fused kernels compute
+        with other roundings.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import Refusal, WorkbenchError, one_of, refuse_unless
+from ..records import Batches, Engine, Variant
+from .base import Backend, Progress, Session, Tensor, check_feeds, silent
+from .machine import cores, environment, release_unused_memory, resident_bytes
+
+OPTIONS = ("threads", "inter_op", "optimization")
+PROVIDERS = ["CPUExecutionProvider"]
+#: Why a variant of this precision is not among those that ONNX Runtime takes, and what to do.
+REFUSALS = {
+    "bf16": Refusal(
+        "ONNX Runtime has no BF16 kernels for the CPU",
+        "build it with tensorrt or tensorrt-rtx; its accuracy can be emulated here, rounding after each operator",
+    ),
+    "fp8": Refusal(
+        "ONNX Runtime has no FP8 kernels for the CPU",
+        "build it with tensorrt or tensorrt-rtx for SM89 and up; its accuracy can be emulated here",
+    ),
+}
+#: ``key: "location"`` in a serialized StringStringEntryProto (onnx.proto), and the length of its value: the name of
+#: a file of weights. Found like this because the package onnx is not needed where engines only run.
+_LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])", re.DOTALL)
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
+
+
+class OnnxRuntime(Backend):
+    """ONNX Runtime's CPU provider: an engine is the variant's own file, optimized anew each time it is opened."""
+
+    name = "onnxruntime"
+
+    def missing(self) -> Refusal | None:
+        """Why ONNX Runtime cannot be imported, or None when it can."""
+        try:
+            import onnxruntime  # noqa: F401
+        except ImportError as error:
+            return Refusal(f"onnxruntime cannot be imported: {error}", "pip install onnxruntime")
+        return None
+
+    def refuses(self, variant: Variant, card: str | None = None) -> Refusal | None:
+        """Refuses every card, and variants that were written for other runtimes."""
+        if card is not None:
+            return Refusal(
+                f"a card was named ({card}), and ONNX Runtime computes on the CPU here",
+                "leave card out, or build with tensorrt or tensorrt-rtx",
+            )
+        if self.name in variant.runtimes:
+            return None
+        written_for = ", ".join(variant.runtimes) or "no runtime"
+        other = Refusal(
+            f"the variant was written for {written_for}",
+            "choose layout='cpu' or another precision in the recipe, or build with one of those runtimes",
+        )
+        return REFUSALS.get(variant.recipe.precision, other)
+
+    def compile(
+        self,
+        variant: Variant,
+        batches: Batches,
+        folder: Path,
+        run_id: str,
+        card: str | None = None,
+        options: Mapping | None = None,
+        progress: Progress = silent,
+    ) -> Engine:
+        """Copy the variant into ``folder`` and prove that ONNX Runtime loads it.
+
+        The log lists the nodes that remain after ONNX Runtime's own optimization and which provider takes them.
+
+        Raises:
+            WorkbenchError: the file is no ONNX model, or holds an operator without a kernel.
+        """
+        options = _checked_options(options or {})
+        progress("build", 0, 2)
+        path = _copy_model(variant.path, folder)
+        progress("build", 1, 2)
+        begin = time.perf_counter()
+        native = _load(path, options)
+        seconds = time.perf_counter() - begin
+        log = folder / "nodes.json"
+        log.write_text(json.dumps(_assigned_nodes(native), indent=1))
+        progress("build", 2, 2)
+        return Engine(
+            backend=self.name,
+            path=path,
+            variant=variant,
+            batches=batches,
+            run_id=run_id,
+            options=options,
+            build_seconds=seconds,
+            log_path=log,
+            environment={**environment(), **_runtime_facts(options)},
+        )
+
+    def open(self, engine: Engine, streams: int = 1) -> tuple[Session, ...]:
+        """Sessions on one InferenceSession, which is safe to call from several threads at once."""
+        refuse_unless(
+            streams >= 1,
+            "An engine cannot be opened without a stream",
+            why=f"streams is {streams}",
+            remedy="ask for 1 stream or more",
+        )
+        shared = _Shared(engine.path, _checked_options(engine.options))
+        return tuple(OrtSession(shared, owner=index == 0) for index in range(streams))
+
+    def files(self, engine: Engine) -> tuple[Path, ...]:
+        """The model and its files of external weights."""
+        return (engine.path, *_external_files(engine.path))
+
+
+class _Shared:
+    """One InferenceSession and how much memory there was before it."""
+
+    def __init__(self, path: Path, options: Mapping):
+        release_unused_memory()
+        self.path, self.options = path, options
+        self.resident_before = resident_bytes()
+        self.native = _load(path, options)
+        self.inputs = {
+            node.name: Tensor(
+                np.dtype(_TYPES.get(node.type, object)),
+                tuple(n if isinstance(n, int) else None for n in node.shape),
+            )
+            for node in self.native.get_inputs()
+        }
+        self.outputs = [node.name for node in self.native.get_outputs()]
+
+
+class OrtSession(Session):
+    """One stream of calls to an InferenceSession."""
+
+    def __init__(self, shared: _Shared, *, owner: bool):
+        self._shared: _Shared | None = shared
+        self._owner = owner
+        self.environment = _runtime_facts(shared.options)
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Compute all outputs for one batch."""
+        shared = self._checked(feeds)
+        return dict(zip(shared.outputs, shared.native.run(shared.outputs, dict(feeds))))
+
+    def time(self, feeds: Mapping[str, np.ndarray], repeats: int) -> list[float]:
+        """Seconds of each call to ``InferenceSession.run``, with new output arrays each time, as callers see it."""
+        shared = self._checked(feeds)
+        run, outputs, clock = shared.native.run, shared.outputs, time.perf_counter
+        feeds, seconds = dict(feeds), []
+        for _ in range(repeats):
+            begin = clock()
+            run(outputs, feeds)
+            seconds.append(clock() - begin)
+        return seconds
+
+    def layers(self, feeds: Mapping[str, np.ndarray], repeats: int = 10) -> list[dict]:
+        """Rows ``name``, ``type``, ``seconds``, ``provider`` in the order of execution.
+
+        They come from ONNX Runtime's profiler in a session of its own, so that profiling slows no measurement;
+        seconds are medians over ``repeats`` calls after two that are left out. A node that ONNX Runtime made by
+        fusion carries the name of one of its parts with a suffix (``block00/mlp/fc1/MatMulAddFusion``).
+        """
+        shared = self._checked(feeds)
+        with tempfile.TemporaryDirectory() as folder:
+            native = _load(shared.path, shared.options, profile=str(Path(folder) / "profile"))
+            for _ in range(2 + repeats):
+                native.run(shared.outputs, dict(feeds))
+            events = json.loads(Path(native.end_profiling()).read_text())
+        return _layer_rows(events, skip=2)
+
+    def memory(self) -> int:
+        """Growth of this process's resident memory since before the session was opened, in bytes.
+
+        ONNX Runtime's arena keeps what it once took, so after a call this is close to the peak of weights and
+        activations. What other threads allocate meanwhile is counted too.
+        """
+        return max(0, resident_bytes() - self._open().resident_before)
+
+    def close(self) -> None:
+        """Free the weights when this is the first of its streams."""
+        if self._owner and self._shared is not None:
+            self._shared.native = None
+        self._shared = None
+
+    def _open(self) -> _Shared:
+        refuse_unless(
+            self._shared is not None and self._shared.native is not None,
+            "The session is closed",
+            why="close() was called on it or on the first of its streams",
+            remedy="use it inside the with block, or open the engine again",
+        )
+        return self._shared
+
+    def _checked(self, feeds: Mapping[str, np.ndarray]) -> _Shared:
+        shared = self._open()
+        check_feeds(feeds, shared.inputs)
+        return shared
+
+
+def _checked_options(options: Mapping) -> dict:
+    for name in options:
+        one_of("option of onnxruntime", name, OPTIONS)
+    one_of("optimization", options.get("optimization", "all"), ("all", "none"))
+    for name in ("threads", "inter_op"):
+        value = options.get(name, 1)
+        refuse_unless(
+            isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+            f"The option {name!r} must be a whole number of 1 or more",
+            why=f"it is {value!r}",
+            remedy="leave it out for the default",
+        )
+    return dict(options)
+
+
+def _load(path: Path, options: Mapping, *, profile: str = ""):
+    """An InferenceSession; every way in which ONNX Runtime refuses a file becomes a ``WorkbenchError``."""
+    import onnxruntime as ort
+
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3  # errors are raised; warnings would go to a terminal that nobody reads
+    settings.intra_op_num_threads = options.get("threads") or cores()
+    settings.inter_op_num_threads = options.get("inter_op", 1)
+    if settings.inter_op_num_threads > 1:
+        settings.execution_mode = ort.ExecutionMode.ORT_PARALLEL
+    if options.get("optimization") == "none":
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if profile:
+        settings.enable_profiling, settings.profile_file_prefix = True, profile
+    try:
+        return ort.InferenceSession(str(path), settings, providers=PROVIDERS)
+    except Exception as error:  # its exception classes have no common base but Exception
+        raise WorkbenchError(
+            f"ONNX Runtime does not load {path}",
+            why=str(error),
+            remedy="if it is no ONNX model or a damaged one, export it again; if an operator has no kernel on the "
+            "CPU, choose another precision or opset, or a GPU runtime",
+        ) from error
+
+
+def _assigned_nodes(native) -> list[dict]:
+    """Which provider takes which node of the optimized graph; empty for a runtime too old to tell."""
+    if not hasattr(native, "get_provider_graph_assignment_info"):
+        return []
+    return [
+        {"name": node.name, "type": node.op_type, "domain": node.domain, "provider": part.ep_name}
+        for part in native.get_provider_graph_assignment_info()
+        for node in part.get_nodes()
+    ]
+
+
+def _runtime_facts(options: Mapping) -> dict:
+    import onnxruntime as ort
+
+    return {"onnxruntime": ort.__version__, "threads": options.get("threads") or cores()}
+
+
+def _layer_rows(events: Iterable[Mapping], skip: int) -> list[dict]:
+    """One row per node from the profiler's events, its first ``skip`` executions left out."""
+    calls: dict[str, list[Mapping]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            calls.setdefault(event["args"]["node_index"], []).append(event)
+    return [
+        {
+            "name": of_node[0]["name"].removesuffix("_kernel_time"),
+            "type": of_node[0]["args"]["op_name"],
+            "seconds": float(np.median([event["dur"] for event in of_node[skip:]])) * 1e-6,
+            "provider": of_node[0]["args"]["provider"],
+        }
+        for of_node in calls.values()
+    ]
+
+
+def _copy_model(model: Path, folder: Path) -> Path:
+    """Copy, not link: onnx refuses external weights with several hard links, and engines may be tampered with."""
+    refuse_unless(
+        model.is_file(),
+        f"The variant's file {model} is missing",
+        why="it was moved or deleted after the variant was made",
+        remedy="make the variant again with apply_recipe",
+    )
+    for file in _external_files(model):
+        copy = folder / file.relative_to(model.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+    return Path(shutil.copyfile(model, folder / "model.onnx"))
+
+
+def _external_files(model: Path) -> tuple[Path, ...]:
+    """The files that hold a model's external weights, below its own folder as the ONNX format demands."""
+    content = model.read_bytes()
+    names = {content[m.end() : m.end() + m[1][0]].decode(errors="replace") for m in _LOCATION.finditer(content)}
+    below = [model.parent / name for name in sorted(names) if ".." not in Path(name).parts]
+    return tuple(file for file in below if file.is_relative_to(model.parent) and file.is_file())
