@@ -1,0 +1,307 @@
+"""Checkpoints in vit_jax's ``.npz`` format: the model's shape is read off the arrays, nothing is unpickled."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import os
+import re
+import secrets
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import scipy.ndimage
+from flax import traverse_util
+
+from ..errors import WorkbenchError, one_of, refuse_unless
+from ..records import ModelSpec
+from . import vit
+
+#: What may stand before the parameters' own names: vit_jax writes none; training checkpoints have one of these.
+PREFIXES = ("", "params/", "param/", "opt/target/")
+DTYPES = ("float32", "float16")
+POSITIONS = "Transformer/posembed_input/pos_embedding"
+
+#: vit_jax publishes with the numbering of old Flax, where a block counts all its layers together.
+_PUBLISHED_TO_LINEN = {
+    "MultiHeadDotProductAttention_1": "MultiHeadDotProductAttention_0",
+    "LayerNorm_2": "LayerNorm_1",
+    "MlpBlock_3": "MlpBlock_0",
+}
+_OURS = re.compile(r"(cls|embedding/.*|Transformer/.*|head/.*)$")
+#: A path that only another family of models has -> what that family is called.
+_OTHER_FAMILIES = {
+    r"(conv_root|gn_root|block\d+/unit\d+)/": "a hybrid with a ResNet root (R+ViT)",
+    r"(stem|MixerBlock_\d+|pre_head_layer_norm)/": "an MLP-Mixer",
+}
+
+
+def load_checkpoint(path, *, image_size: int | None = None) -> tuple[ModelSpec, dict]:
+    """Read a vit_jax checkpoint.
+
+    Args:
+        path: an ``.npz`` file in the published or in the in-memory (Linen) naming, in any floating type.
+        image_size: pixels along an edge that the model shall take; position embeddings are resized when the
+            checkpoint was trained at another size. None keeps the size of the checkpoint.
+
+    Returns:
+        The shape inferred from the arrays, and the parameter tree with Linen names, float32 NumPy arrays.
+
+    Raises:
+        WorkbenchError: no such file, a damaged one, one that needs pickle, a hybrid or a Mixer, a key that is
+            missing or unknown, or an array of a wrong shape or type; it says expected and found.
+    """
+    path = Path(path)
+    arrays = _linen_names(_parameters(_read(path), path), path)
+    spec = _infer(arrays, path)
+    params = traverse_util.unflatten_dict(arrays, sep="/")
+    vit.check_parameters(spec, params, origin=f"The checkpoint {path.name}")
+    if image_size is not None and image_size != spec.image_size:
+        spec, params = _resized(spec, params, image_size)
+    return spec, params
+
+
+def save_checkpoint(path, spec: ModelSpec, params: dict, dtype: str = "float32") -> Path:
+    """Write parameters in vit_jax's published naming; the file appears whole or not at all.
+
+    Args:
+        path: the ``.npz`` file to write.
+        spec: the shape that the parameters must have.
+        params: a tree as ``load_checkpoint`` returns it.
+        dtype: ``float32``, or ``float16`` for half the size.
+
+    Raises:
+        WorkbenchError: parameters that are not the model's or do not fit the type; a full or read-only disk.
+    """
+    one_of("type for a checkpoint", dtype, DTYPES)
+    path = Path(path)
+    vit.check_parameters(spec, params)
+    published = {linen: old for old, linen in _PUBLISHED_TO_LINEN.items()}
+    arrays = {}
+    for key, leaf in traverse_util.flatten_dict(params, sep="/").items():
+        with np.errstate(over="ignore"):
+            array = np.asarray(leaf).astype(dtype)
+        refuse_unless(
+            bool(np.isfinite(array).all()),
+            f"{key} cannot be written as {dtype}",
+            why=f"its largest magnitude is {np.abs(np.asarray(leaf, np.float64)).max():.3g}",
+            remedy="save as float32, or repair the training that made it",
+        )
+        arrays["/".join(published.get(part, part) for part in key.split("/"))] = array
+    _write(path, arrays)
+    return path
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(partial, path)
+    except OSError as error:
+        raise WorkbenchError(
+            f"The checkpoint {path} cannot be written",
+            why=str(error),
+            remedy="free space, or choose another folder",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+# ---- reading -----------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """Every array of the file that is read without unpickling."""
+    key = "its list of arrays"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            refuse_unless(
+                isinstance(file, np.lib.npyio.NpzFile),
+                f"{path.name} is not an .npz file",
+                why="it holds one bare array",
+                remedy="give a vit_jax checkpoint, an .npz file with one array for each parameter",
+            )
+            arrays = {}
+            for key in file.files:
+                arrays[key] = file[key]
+            return arrays
+    except FileNotFoundError as error:
+        raise WorkbenchError(
+            f"There is no checkpoint {path}",
+            why="no file has this name",
+            remedy="check the path, or download one with `workbench fetch-checkpoint NAME`",
+        ) from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise WorkbenchError(
+            f"The checkpoint {path.name} cannot be read: {key}",
+            why=f"expected an array of numbers in an undamaged .npz file, found: {error}",
+            remedy="download or save it again; arrays of Python objects are never unpickled",
+        ) from error
+
+
+def _parameters(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    """The arrays under the one prefix that holds a ViT, the prefix taken off."""
+    for pattern, family in _OTHER_FAMILIES.items():
+        other = [key for key in arrays if re.match(f"({'|'.join(PREFIXES)}){pattern}", key)]
+        refuse_unless(
+            not other,
+            f"{path.name} holds {family}, not a plain Vision Transformer",
+            why=f"it has {other[0] if other else ''}",
+            remedy="use a checkpoint of a plain ViT, such as ViT-B_16",
+        )
+    for prefix in PREFIXES:
+        inside = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+        if any(_OURS.match(key) for key in inside):
+            return inside
+    raise WorkbenchError(
+        f"{path.name} holds no Vision Transformer: embedding/kernel",
+        why=f"expected vit_jax's names, found {', '.join(sorted(arrays)[:5]) or 'no array at all'}",
+        remedy="give a vit_jax checkpoint; other ViTs come in as ONNX through workbench.import_onnx",
+    )
+
+
+def _linen_names(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    renamed = {}
+    for key, array in arrays.items():
+        refuse_unless(
+            np.issubdtype(array.dtype, np.floating),
+            f"{path.name} has a wrong type: {key}",
+            why=f"expected floating-point numbers, found {array.dtype}",
+            remedy="save the parameters as float32 or float16",
+        )
+        linen = "/".join(_PUBLISHED_TO_LINEN.get(part, part) for part in key.split("/"))
+        refuse_unless(
+            linen not in renamed,
+            f"{path.name} holds a parameter twice: {linen}",
+            why="once in the published and once in the in-memory naming",
+            remedy="keep one of them",
+        )
+        with np.errstate(over="ignore"):
+            renamed[linen] = array.astype(np.float32)
+        refuse_unless(
+            bool(np.isfinite(renamed[linen]).all()),
+            f"{path.name} holds NaN or infinity: {key}",
+            why="a model with such a parameter computes nothing",
+            remedy="save the checkpoint again, in float32 when float16 overflowed",
+        )
+    return renamed
+
+
+# ---- inferring the shape -----------------------------------------------------------------------------------------
+
+
+def _infer(arrays: dict[str, np.ndarray], path: Path) -> ModelSpec:
+    """The shape that most arrays agree on, so that a single wrong one is named by the check that follows."""
+    block, attention = r"Transformer/encoderblock_\d+", "MultiHeadDotProductAttention_0"
+
+    def vote(what: str, *places: tuple[str, int]) -> int:
+        sizes = collections.Counter(
+            array.shape[axis]
+            for pattern, axis in places
+            for key, array in arrays.items()
+            if re.fullmatch(pattern, key) and array.ndim > axis
+        )
+        refuse_unless(
+            bool(sizes),
+            f"The checkpoint {path.name} misses {places[0][0].replace(block, 'Transformer/encoderblock_0')}",
+            why=f"expected an array that tells the {what}, found nothing of this name",
+            remedy="save the whole parameter tree of a vit_jax model",
+        )
+        return sizes.most_common(1)[0][0]
+
+    blocks = [int(m[1]) for key in arrays if (m := re.match(r"Transformer/encoderblock_(\d+)/", key))]
+    patch = vote("patch", ("embedding/kernel", 0), ("embedding/kernel", 1))
+    classifier = "token" if "cls" in arrays else "gap"
+    grid = _grid(arrays, classifier, path)
+    spec = ModelSpec(
+        name=path.stem,
+        image_size=grid * patch,
+        patch=patch,
+        width=vote("width", ("embedding/bias", 0), ("embedding/kernel", 3), (rf"{block}/LayerNorm_\d/\w+", 0)),
+        depth=max(blocks, default=0) + 1,
+        heads=vote(
+            "number of heads",
+            (rf"{block}/{attention}/query/kernel", 1),
+            (rf"{block}/{attention}/(query|key|value)/bias", 0),
+            (rf"{block}/{attention}/out/kernel", 0),
+        ),
+        mlp=vote(
+            "width of the MLP",
+            (rf"{block}/MlpBlock_0/Dense_0/kernel", 1),
+            (rf"{block}/MlpBlock_0/Dense_0/bias", 0),
+            (rf"{block}/MlpBlock_0/Dense_1/kernel", 0),
+        ),
+        classes=vote("number of classes", ("head/bias", 0), ("head/kernel", 1)),
+        classifier=classifier,
+        representation=_representation(arrays),
+    )
+    return _named(spec)
+
+
+def _representation(arrays: dict[str, np.ndarray]) -> int | None:
+    sizes = [array.shape[-1] for key, array in arrays.items() if key.startswith("pre_logits/") and array.ndim]
+    return sizes[0] if sizes else None
+
+
+def _grid(arrays: dict[str, np.ndarray], classifier: str, path: Path) -> int:
+    shape = arrays[POSITIONS].shape if POSITIONS in arrays else None
+    refuse_unless(
+        shape is not None and len(shape) == 3,
+        f"The checkpoint {path.name} does not tell its number of tokens: {POSITIONS}",
+        why=f"expected shape (1, tokens, width), found {shape or 'nothing of this name'}",
+        remedy="save the whole parameter tree of a vit_jax model",
+    )
+    patches = shape[1] - (classifier == "token")
+    grid = round(patches**0.5) if patches > 0 else 0
+    refuse_unless(
+        grid > 0 and grid * grid == patches,
+        f"The checkpoint {path.name} has no square grid of patches: {POSITIONS}",
+        why=f"expected a square number of patches{' and a class token' if classifier == 'token' else ''}, "
+        f"found {shape[1]} rows",
+        remedy="use a checkpoint that was trained on square images",
+    )
+    return grid
+
+
+def _named(spec: ModelSpec) -> ModelSpec:
+    """The spec under the name of the size table, where the table has its size; else under the file's."""
+    for name in vit.PUBLISHED:
+        size = vit.model_spec(name)
+        if all(getattr(size, f) == getattr(spec, f) for f in ("patch", "width", "depth", "heads", "mlp")):
+            return dataclasses.replace(spec, name=size.name)
+    return spec
+
+
+# ---- position embeddings -----------------------------------------------------------------------------------------
+
+
+def resize_positions(embedding: np.ndarray, tokens: int) -> np.ndarray:
+    """Resize position embeddings as vit_jax does: linear ``scipy.ndimage.zoom`` on the grid, the cls row kept.
+
+    Args:
+        embedding: (1, S, D); a square grid, or a square grid behind one row for the class token.
+        tokens: the length wanted, of the same kind.
+
+    Returns:
+        (1, tokens, D) float32.
+    """
+    rows = embedding.shape[1]
+    first = rows - int(rows**0.5 + 1e-9) ** 2  # 1 where there is a class token, else 0
+    old, new = int((rows - first) ** 0.5 + 0.5), int((tokens - first) ** 0.5 + 0.5)
+    grid = embedding[0, first:].reshape(old, old, -1)
+    zoomed = scipy.ndimage.zoom(grid, (new / old, new / old, 1), order=1).reshape(1, new * new, -1)
+    return np.concatenate([embedding[:, :first], zoomed], axis=1).astype(np.float32)
+
+
+def _resized(spec: ModelSpec, params: dict, image_size: int) -> tuple[ModelSpec, dict]:
+    spec = dataclasses.replace(spec, image_size=image_size)
+    encoder = params["Transformer"]
+    embedding = resize_positions(encoder["posembed_input"]["pos_embedding"], spec.tokens)
+    encoder = {**encoder, "posembed_input": {"pos_embedding": embedding}}
+    return spec, {**params, "Transformer": encoder}

@@ -1,0 +1,362 @@
+"""A Vision Transformer that computes what vit_jax computes (github.com/google-research/vision_transformer).
+
+Pre-norm encoder of Dosovitskiy et al., 2021 (arXiv:2010.11929), in Flax Linen, written with plain products so that
+each line becomes one or two ONNX nodes. Shapes in comments: B images, S tokens, D width, H heads, h head size.
+
+The module computes with the tree that ``join_qkv`` makes; every function outside takes vit_jax's own.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from ..errors import WorkbenchError, one_of, refuse_unless
+from ..records import ModelSpec
+from ..sites import OUTPUT, block_name
+from .tree import join_qkv, split_qkv
+
+#: Letter -> width, mlp, heads, depth (tables 1 and 8 of arXiv:2106.04560 and table 1 of arXiv:2010.11929).
+LETTERS = {
+    "Ti": (192, 768, 3, 12),
+    "S": (384, 1536, 6, 12),
+    "B": (768, 3072, 12, 12),
+    "L": (1024, 4096, 16, 24),
+    "H": (1280, 5120, 16, 32),
+}
+PUBLISHED = ("Ti/16", "S/16", "S/32", "B/32", "B/16", "B/8", "L/32", "L/16", "H/14")
+#: The model that is shipped with the workbench: small, but with the head size of its published relatives.
+TUTORIAL = ModelSpec("tutorial", image_size=96, patch=8, width=192, depth=6, heads=3, mlp=768, classes=12)
+SIZES = (*PUBLISHED, "tutorial")
+
+#: LayerNorm's epsilon in vit_jax; torch's default is 1e-5, which is off by 3e-4 in the logits.
+EPSILON = 1e-6
+#: ``logits`` computes as many images at once as keep the largest activations under this many bytes.
+ACTIVATION_BUDGET = 1 << 30
+MOST_IMAGES_AT_ONCE = 32
+
+_xavier = nn.initializers.xavier_uniform()
+
+
+def model_spec(
+    name: str,
+    image_size: int | None = None,
+    classes: int | None = None,
+    *,
+    classifier: str = "token",
+    representation: int | None = None,
+) -> ModelSpec:
+    """The shape of a model in the size table.
+
+    Args:
+        name: ``B/32``, ``ViT-B/32`` or any other name in ``SIZES``.
+        image_size: pixels along an edge; 224 when left out, 96 for ``tutorial``.
+        classes: number of logits; 1000 when left out, 12 for ``tutorial``.
+        classifier: ``token`` or ``gap``.
+        representation: width of the tanh layer before the head, or None.
+
+    Raises:
+        WorkbenchError: the table has no such name, or the patch does not divide the image.
+    """
+    short = str(name).removeprefix("ViT-").replace("_", "/")
+    one_of("model size", short, SIZES)
+    if short == "tutorial":
+        base = TUTORIAL
+    else:
+        letter, patch = short.split("/")
+        width, mlp, heads, depth = LETTERS[letter]
+        base = ModelSpec(f"ViT-{short}", 224, int(patch), width, depth, heads, mlp, 1000)
+    return ModelSpec(
+        base.name,
+        image_size=base.image_size if image_size is None else image_size,
+        patch=base.patch,
+        width=base.width,
+        depth=base.depth,
+        heads=base.heads,
+        mlp=base.mlp,
+        classes=base.classes if classes is None else classes,
+        classifier=classifier,
+        representation=representation,
+    )
+
+
+# ---- the model ---------------------------------------------------------------------------------------------------
+
+
+class Dense(nn.Module):
+    """``x @ kernel + bias``; nn.Dense computes the same, but becomes six ONNX nodes under a symbolic batch."""
+
+    features: int
+    kernel_init: nn.initializers.Initializer = _xavier
+
+    @nn.compact
+    def __call__(self, x):
+        """(..., inputs) to (..., features)."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        y = x @ kernel + bias
+        self.sow("intermediates", OUTPUT, y)
+        return y
+
+
+def _qkv_init(key, shape, dtype=jnp.float32):
+    """Three square matrices side by side, each drawn as vit_jax draws it."""
+    width = shape[0]
+    return jnp.concatenate([_xavier(k, (width, width), dtype) for k in jax.random.split(key, 3)], axis=1)
+
+
+class Attention(nn.Module):
+    """softmax(q kᵀ / √h) v for each head, between two dense layers."""
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, x):
+        """(B, S, D) to (B, S, D)."""
+        length, width = x.shape[1:]
+        head_size = width // self.heads
+        qkv = Dense(3 * width, kernel_init=_qkv_init, name="qkv")(x)
+        q, k, v = (part.reshape(-1, length, self.heads, head_size) for part in jnp.split(qkv, 3, axis=-1))
+        q, k, v = q.transpose(0, 2, 1, 3), k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
+        scores = (q @ k) * (head_size**-0.5)  # (B, H, S, S)
+        self.sow("intermediates", "scores", scores)
+        probabilities = nn.softmax(scores, axis=-1)
+        self.sow("intermediates", "softmax", probabilities)
+        context = (probabilities @ v).transpose(0, 2, 1, 3).reshape(-1, length, width)
+        self.sow("intermediates", "context", context)
+        return Dense(width, name="proj")(context)
+
+
+class Mlp(nn.Module):
+    """Two dense layers with the tanh form of GELU between them."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x):
+        """(B, S, D) to (B, S, D)."""
+        hidden = nn.gelu(Dense(self.features, name="Dense_0")(x), approximate=True)
+        self.sow("intermediates", "gelu", hidden)
+        return Dense(x.shape[-1], name="Dense_1")(hidden)
+
+
+class Block(nn.Module):
+    """Attention, then the MLP, each on a normalised copy and added back."""
+
+    heads: int
+    mlp: int
+
+    @nn.compact
+    def __call__(self, x):
+        """(B, S, D) to (B, S, D)."""
+        y = nn.LayerNorm(epsilon=EPSILON, name="LayerNorm_0")(x)
+        self.sow("intermediates", "norm1", y)
+        x = x + Attention(self.heads, name="MultiHeadDotProductAttention_0")(y)
+        self.sow("intermediates", "residual1", x)
+        y = nn.LayerNorm(epsilon=EPSILON, name="LayerNorm_1")(x)
+        self.sow("intermediates", "norm2", y)
+        x = x + Mlp(self.mlp, name="MlpBlock_0")(y)
+        self.sow("intermediates", OUTPUT, x)
+        return x
+
+
+class PositionEmbedding(nn.Module):
+    """Adds one learnt vector to each token, the class token included."""
+
+    @nn.compact
+    def __call__(self, x):
+        """(B, S, D) to (B, S, D)."""
+        x = x + self.param("pos_embedding", nn.initializers.normal(0.02), (1, *x.shape[1:]))
+        self.sow("intermediates", OUTPUT, x)
+        return x
+
+
+class Encoder(nn.Module):
+    """Position embedding, the blocks, and a last LayerNorm."""
+
+    spec: ModelSpec
+
+    @nn.compact
+    def __call__(self, x):
+        """(B, S, D) to (B, S, D)."""
+        x = PositionEmbedding(name="posembed_input")(x)
+        for index in range(self.spec.depth):
+            x = Block(self.spec.heads, self.spec.mlp, name=f"encoderblock_{index}")(x)
+        x = nn.LayerNorm(epsilon=EPSILON, name="encoder_norm")(x)
+        self.sow("intermediates", "norm", x)
+        return x
+
+
+class VisionTransformer(nn.Module):
+    """Images to logits."""
+
+    spec: ModelSpec
+
+    @nn.compact
+    def __call__(self, images):
+        """(B, image_size, image_size, 3), normalised, to (B, classes)."""
+        spec, tile = self.spec, (self.spec.patch, self.spec.patch)
+        x = nn.Conv(spec.width, tile, strides=tile, padding="VALID", name="embedding")(images)
+        self.sow("intermediates", "patches", x)
+        x = x.reshape(-1, spec.grid**2, spec.width)  # rows of the grid first
+        if spec.classifier == "token":
+            cls = self.param("cls", nn.initializers.zeros, (1, 1, spec.width))
+            x = jnp.concatenate([jnp.broadcast_to(cls, (x.shape[0], 1, spec.width)), x], axis=1)
+        x = Encoder(spec, name="Transformer")(x)
+        x = x[:, 0] if spec.classifier == "token" else x.mean(axis=1)
+        if spec.representation is not None:
+            x = jnp.tanh(Dense(spec.representation, name="pre_logits")(x))
+        return Dense(spec.classes, name="head")(x)
+
+
+# ---- parameters --------------------------------------------------------------------------------------------------
+
+
+def init(spec: ModelSpec, seed: int = 0) -> dict:
+    """Random parameters in vit_jax's tree, float32; the head is drawn too, where vit_jax starts it at zero."""
+    return jax.tree.map(np.asarray, split_qkv(_initial(spec, seed), spec.heads))
+
+
+def _initial(spec: ModelSpec, seed: int) -> dict:
+    images = jnp.zeros((1, spec.image_size, spec.image_size, 3))
+    return jax.jit(VisionTransformer(spec).init)(jax.random.key(seed), images)["params"]
+
+
+@functools.cache
+def parameter_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Path in vit_jax's tree, joined with ``/``, to shape, for every parameter of a model; nothing is computed."""
+    tree = jax.eval_shape(lambda: split_qkv(_initial(spec, 0), spec.heads))
+    return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(tree, sep="/").items()}
+
+
+def check_parameters(spec: ModelSpec, params: dict, origin: str = "The parameter tree") -> None:
+    """Raise a ``WorkbenchError`` that names the first parameter that is missing, unknown or of a wrong shape."""
+    found = {path: np.shape(leaf) for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
+    expected = parameter_shapes(spec)
+    for path in [*expected, *found]:
+        refuse_unless(
+            found.get(path) == expected.get(path),
+            f"{origin} does not hold a {spec.name}: {path}",
+            why=f"expected {_shape(expected.get(path))}, found {_shape(found.get(path))}",
+            remedy="give parameters and a ModelSpec that belong together, such as load_checkpoint returns",
+        )
+
+
+def _shape(shape) -> str:
+    return "nothing of this name" if shape is None else f"shape {shape}"
+
+
+# ---- use ---------------------------------------------------------------------------------------------------------
+
+
+def forward(spec: ModelSpec, params: dict, images) -> jax.Array:
+    """The pure function from normalised NHWC images (B, H, W, 3) to logits (B, classes): trace, jit or export it.
+
+    It computes in the type of params and images; params may be vit_jax's tree or ``join_qkv``'s.
+    """
+    return VisionTransformer(spec).apply({"params": join_qkv(params)}, images)
+
+
+def forward_with_intermediates(spec: ModelSpec, params: dict, images) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """``forward``, and the tensors on the way under the names of ``workbench.sites``.
+
+    ``embedding/patches`` (B, grid, grid, D), ``embedding/output`` (B, S, D) with position embeddings added,
+    ``norm/output`` (B, S, D), ``head/output`` (B, classes), and in each block ``norm1``, ``attention/qkv``
+    (B, S, 3D), ``attention/scores`` and ``attention/softmax`` (B, H, S, S), ``attention/context``,
+    ``attention/proj``, ``residual1``, ``norm2``, ``mlp/fc1``, ``mlp/gelu``, ``mlp/fc2`` and ``output``, as in
+    ``block03/output``.
+    """
+    model = VisionTransformer(spec)
+    y, state = model.apply({"params": join_qkv(params)}, images, mutable="intermediates")
+    flat = traverse_util.flatten_dict(state["intermediates"])
+    return y, {_site(path): value[0] for path, value in flat.items()}
+
+
+_SITES = {
+    ("patches",): "embedding/patches",
+    ("Transformer", "posembed_input", OUTPUT): f"embedding/{OUTPUT}",
+    ("Transformer", "norm"): f"norm/{OUTPUT}",
+    ("pre_logits", OUTPUT): f"pre_logits/{OUTPUT}",
+    ("head", OUTPUT): f"head/{OUTPUT}",
+}
+_PARTS = {"MultiHeadDotProductAttention_0": "attention", "MlpBlock_0": "mlp", "Dense_0": "fc1", "Dense_1": "fc2"}
+
+
+def _site(path: tuple[str, ...]) -> str:
+    """Linen's path of a sown tensor as a name of ``workbench.sites``."""
+    if path in _SITES:
+        return _SITES[path]
+    block, inside = block_name(int(path[1].removeprefix("encoderblock_"))), path[2:]
+    inside = inside[:-1] if len(inside) > 1 and inside[-1] == OUTPUT else inside  # a dense layer's own output
+    return "/".join([block, *(_PARTS.get(part, part) for part in inside)])
+
+
+_forward_jit = jax.jit(forward, static_argnums=0)
+
+
+def logits(spec: ModelSpec, params: dict, images) -> np.ndarray:
+    """Compute logits in full float32, in batches that fit in memory.
+
+    Args:
+        spec: the model's shape.
+        params: its parameters, from ``load_checkpoint`` or ``init``.
+        images: (N, image_size, image_size, 3) float32, already normalised.
+
+    Returns:
+        (N, classes) float32.
+
+    Raises:
+        WorkbenchError: images of another shape or type, none at all, or some that are not finite; parameters
+            that are not this model's.
+    """
+    images = _checked(spec, images)
+    check_parameters(spec, params)
+    size = _images_at_once(spec, len(images))
+    parts = []
+    with jax.default_matmul_precision("highest"):  # else a GPU multiplies in TF32
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            padding = [(0, size - len(part)), (0, 0), (0, 0), (0, 0)]
+            parts.append(np.asarray(_forward_jit(spec, params, np.pad(part, padding)))[: len(part)])
+    return np.concatenate(parts)
+
+
+def _images_at_once(spec: ModelSpec, images: int) -> int:
+    """A power of two, so that few shapes are ever compiled."""
+    tokens = spec.tokens
+    bytes_per_image = 4 * tokens * (2 * spec.heads * tokens + 2 * spec.mlp + 4 * spec.width)
+    most = min(MOST_IMAGES_AT_ONCE, max(1, ACTIVATION_BUDGET // bytes_per_image), images)
+    return 1 << (most.bit_length() - 1)
+
+
+def _checked(spec: ModelSpec, images) -> np.ndarray:
+    images = np.asarray(images)
+    shape = (spec.image_size, spec.image_size, 3)
+    refuse_unless(
+        images.ndim == 4 and images.shape[1:] == shape,
+        f"{spec.name} takes images of shape (N, {', '.join(map(str, shape))})",
+        why=f"these have shape {images.shape}",
+        remedy="resize them, or load the checkpoint with image_size=",
+    )
+    refuse_unless(
+        images.dtype == np.float32,
+        f"{spec.name} takes float32 images, already normalised",
+        why=f"these are {images.dtype}",
+        remedy="call workbench.normalise on uint8 pixels, or .astype('float32') on normalised ones",
+    )
+    refuse_unless(
+        len(images) > 0, "There are no images to classify", why="N is 0", remedy="give at least one image"
+    )
+    if not np.isfinite(images).all():
+        bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
+        raise WorkbenchError(
+            f"{len(bad)} of {len(images)} images hold NaN or infinity",
+            why=f"the first is image {bad[0]}",
+            remedy="drop them, or repair the preprocessing that made them",
+        )
+    return images
