@@ -12,7 +12,9 @@ or so noisy that nobody could be sure. Top-1 of a well-trained small ViT is mean
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +43,7 @@ class Strength(NamedTuple):
 
 
 # Distances are in half images (48 pixels of 96), colours and noise in 0...1.
-RADIUS = (0.34, 0.66)  # of a disc of the object's area
+RADIUS = (0.34, 0.66)  # of a disc of about the object's area
 PERIOD = (0.17, 0.30)  # of the texture: 8 to 14 pixels at 96
 FAINTNESS = Strength(0.0, 0.90, 3.0)  # how far the object's colours move towards the background's
 FLATNESS = Strength(0.0, 0.90, 3.0)  # how far the texture's two tones move towards each other
@@ -52,12 +54,9 @@ SLOPE = Strength(0.0, 0.45, 1.0)  # fall of the light across the image
 CLUTTER = 6  # things behind the object, at most
 BARS = 3  # things in front of it, at most
 
-_AREA = {
-    "circle": 0.80,
-    "triangle": 1.24,
-    "square": 1.00,
-    "star": 1.23,
-}  # radius that gives the area of a unit square
+SHADOW = 0.08  # how far the soft edge of the object's shadow reaches
+
+_CORNER = {"circle": 0.80, "triangle": 1.24, "square": 1.00, "star": 1.23}  # radii that make the areas about equal
 
 
 def generate(
@@ -126,8 +125,9 @@ def _blend(size: int, knots: int) -> np.ndarray:
 
 def _colour(rng: np.random.Generator, vivid: float) -> np.ndarray:
     """A colour (3, 1, 1) of random hue and lightness, 0...1; ``vivid`` 0 is grey."""
-    waves = np.cos(2 * np.pi * (rng.random() + np.array([0, 1 / 3, 2 / 3])))
-    return (rng.uniform(0.35, 0.75) + 0.5 * vivid * waves).clip(0.02, 0.98).astype(np.float32).reshape(3, 1, 1)
+    hue, lightness = rng.random(), 0.35 + 0.4 * rng.random()
+    channels = (lightness + 0.5 * vivid * math.cos(2 * math.pi * (hue + third / 3)) for third in range(3))
+    return np.array([[[min(max(channel, 0.02), 0.98)]] for channel in channels], np.float32)
 
 
 def _paint(canvas: np.ndarray, alpha: np.ndarray, colour: np.ndarray) -> None:
@@ -149,16 +149,15 @@ def _background(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.nda
 
 def _bar(canvas: np.ndarray, rng: np.random.Generator, centre, half_width: float, length: float) -> None:
     """A straight stroke with round ends in a random colour; ``length`` is half of it, without the ends."""
-    size, angle, colour = canvas.shape[-1], rng.uniform(0, np.pi), _colour(rng, vivid=rng.uniform(0.1, 0.9))
-    cos, sin, pixel = np.float32(np.cos(angle)), np.float32(np.sin(angle)), 2 / size
-    columns = _span(centre[0], length * abs(cos) + half_width + pixel, size)
-    rows = _span(centre[1], length * abs(sin) + half_width + pixel, size)
+    size, angle, colour = canvas.shape[-1], rng.uniform(0, math.pi), _colour(rng, vivid=rng.uniform(0.1, 0.9))
+    reach = half_width + 2 / size
+    columns = _span(centre[0], length * abs(math.cos(angle)) + reach, size)
+    rows = _span(centre[1], length * abs(math.sin(angle)) + reach, size)
     x, y = _grid(size)
-    x, y = x[:, columns] - np.float32(centre[0]), y[rows] - np.float32(centre[1])
-    along = np.maximum(np.abs(x * cos + y * sin) - np.float32(length), 0)
-    across = y * cos - x * sin
-    distance = np.sqrt(along * along + across * across) - np.float32(half_width)
-    _paint(canvas[:, rows, columns], _cover(distance, pixel), colour)
+    along, across = _turned(x[:, columns] - np.float32(centre[0]), y[rows] - np.float32(centre[1]), angle)
+    beyond = np.maximum(np.abs(along) - np.float32(length), 0)
+    distance = np.sqrt(beyond * beyond + across * across) - np.float32(half_width)
+    _paint(canvas[:, rows, columns], _cover(distance, 2 / size), colour)
 
 
 def _span(middle: float, reach: float, size: int) -> slice:
@@ -169,38 +168,43 @@ def _span(middle: float, reach: float, size: int) -> slice:
 
 def _object(canvas, rng: np.random.Generator, shape: str, texture: str, centre, radius: float, base) -> None:
     """The thing that the label names, with a shadow, two tones and a highlight."""
-    size = canvas.shape[-1]
+    size, stretch, turn = canvas.shape[-1], rng.uniform(0.88, 1.14), rng.uniform(0, 2 * math.pi)
+    corner = 1.25 * _CORNER[shape] * radius
+    columns, rows = (_span(middle, 1.15 * corner + SHADOW, size) for middle in centre)
     x, y = _grid(size)
-    turn, stretch = rng.uniform(0, 2 * np.pi), rng.uniform(0.88, 1.14)
-    cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    x, y = x - np.float32(centre[0]), y - np.float32(centre[1])
-    u = (x * cos + y * sin) * np.float32(stretch)
-    v = (y * cos - x * sin) * np.float32(1 / stretch)
-    distance = _distance(shape, u, v, radius * _AREA[shape] * 1.25)
+    x, y = x[:, columns] - np.float32(centre[0]), y[rows] - np.float32(centre[1])
+    u, v = _turned(x, y, turn)
+    u, v = u * np.float32(stretch), v * np.float32(1 / stretch)
+    distance = _distance(shape, u, v, corner)
+    canvas = canvas[:, rows, columns]
+    _shadow(canvas, distance, shift=max(1, round(SHADOW / 5 * size)))
     colour, other = _tones(rng, base)
-    _shadow(canvas, distance, shift=max(1, round(0.03 * size)))
     tone = _pattern(texture, rng, u, v, 2 / size)
-    shine = np.float32(0.10) * (x + y) / np.float32(-radius)
-    _paint(canvas, _cover(distance, 2 / size), colour + tone * (other - colour) + shine)
+    shine = (x + y) * np.float32(-0.10 / radius)
+    _paint(canvas, _cover(distance, 2 / size), colour + shine + tone * (other - colour))
+
+
+def _turned(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates along and across a direction."""
+    cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+    return x * cos + y * sin, y * cos - x * sin
 
 
 def _tones(rng: np.random.Generator, base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The two colours of an object: one that differs from the background, and one that differs from the first."""
-    colour = _colour(rng, vivid=rng.uniform(0.5, 1.0))
-    side = np.float32(-1 if base.mean() > 0.55 else 1)
-    colour = (colour + side * rng.uniform(0.0, 0.35)).clip(0.03, 0.97)
-    other = np.float32(0.95 if colour.mean() < 0.5 else 0.08) + np.float32(0.25) * (
-        _colour(rng, 1.0) - np.float32(0.5)
-    )
-    other = colour + (1 - FLATNESS.draw(rng)) * (other - colour)
-    faint = FAINTNESS.draw(rng)
-    return tuple((base + (1 - faint) * (c - base)).astype(np.float32) for c in (colour, other))
+    side = -1 if base.mean() > 0.55 else 1
+    colour = _colour(rng, vivid=rng.uniform(0.5, 1.0)) + np.float32(side * rng.uniform(0.0, 0.35))
+    pale = 0.95 if colour.mean() < 0.5 else 0.08
+    other = np.float32(pale) + np.float32(0.25) * (_colour(rng, vivid=1.0) - np.float32(0.5))
+    other = colour + np.float32(1 - FLATNESS.draw(rng)) * (other - colour)
+    strength = np.float32(1 - FAINTNESS.draw(rng))
+    return base + strength * (colour - base), base + strength * (other - base)
 
 
 def _shadow(canvas: np.ndarray, distance: np.ndarray, shift: int) -> None:
     """Darken what lies below and to the right of the object."""
-    shade = 1 - np.float32(0.45) * _cover(distance, 0.16)
-    canvas[:, shift:, shift:] *= shade[:-shift, :-shift]
+    shade = 1 - np.float32(0.45) * _cover(distance[:-shift, :-shift], 2 * SHADOW)
+    canvas[:, shift:, shift:] *= shade
 
 
 def _distance(shape: str, u: np.ndarray, v: np.ndarray, radius: float) -> np.ndarray:
@@ -222,35 +226,34 @@ def _distance(shape: str, u: np.ndarray, v: np.ndarray, radius: float) -> np.nda
     return length * (np.cos(angle) * nx + np.sin(angle) * ny) - np.float32(radius * normal[0])
 
 
-def _pattern(texture: str, rng: np.random.Generator, u, v, pixel: float):
+def _pattern(texture: str, rng: np.random.Generator, u: np.ndarray, v: np.ndarray, pixel: float) -> np.ndarray:
     """How much of the second tone each pixel has, 0...1."""
-    period, phase, turn = rng.uniform(*PERIOD), rng.uniform(0, 2 * np.pi, 2), rng.uniform(0, np.pi)
-    rate, cos, sin = 2 * np.pi / period, np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    first = np.cos((u * cos + v * sin) * np.float32(rate) + np.float32(phase[0]))
-    second = np.cos((v * cos - u * sin) * np.float32(rate) + np.float32(phase[1]))
-    sharp = np.float32(1 / (rate * pixel))  # one pixel from one tone to the other
-    waves = {
-        "plain": lambda: np.full_like(first, -np.inf),
-        "striped": lambda: first,
-        "checkered": lambda: first * second,
-        "dotted": lambda: (first + second - np.float32(0.7)) / 2,
-    }
-    return np.clip(np.float32(0.5) + sharp * waves[texture](), 0, 1)
-
-
-def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Noise of mean 0 and deviation 1, nearly normal: sums of four random bytes, far cheaper than normal draws."""
-    count = int(np.prod(shape))
-    dice = np.frombuffer(rng.bytes(4 * count), np.uint8).reshape(4, *shape)
-    total = dice.sum(0, dtype=np.uint16).astype(np.float32)
-    total -= np.float32(4 * 127.5)
-    total *= np.float32(1 / np.sqrt(4 * (256**2 - 1) / 12))  # the variance of a fair die with 256 faces
-    return total
+    if texture == "plain":
+        return np.zeros_like(u)
+    rate, phases = 2 * math.pi / rng.uniform(*PERIOD), rng.uniform(0, 2 * math.pi, 2).astype(np.float32)
+    along, across = _turned(u, v, rng.uniform(0, math.pi))
+    first = np.cos(along * np.float32(rate) + phases[0])
+    second = np.cos(across * np.float32(rate) + phases[1])
+    waves = {"striped": first, "checkered": first * second, "dotted": (first + second - np.float32(0.7)) / 2}
+    return _cover(waves[texture], -rate * pixel)  # a wave crosses zero at a slope of ``rate``
 
 
 def _light(canvas: np.ndarray, rng: np.random.Generator) -> None:
     """Light that comes from one side and may be dim."""
     x, y = _grid(canvas.shape[-1])
     angle, slope, level = rng.uniform(0, 2 * np.pi), SLOPE.draw(rng), 1 - DIMNESS.draw(rng)
-    fall = x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))
-    canvas *= np.float32(level) * (1 + np.float32(slope) * fall)
+    fall, _ = _turned(x, y, angle)
+    canvas *= np.float32(level) + np.float32(level * slope) * fall
+
+
+@functools.cache
+def _quantiles() -> np.ndarray:
+    """The middles of 4096 equally likely slices of the normal distribution, float32."""
+    return np.array([NormalDist().inv_cdf((i + 0.5) / 4096) for i in range(4096)], np.float32)
+
+
+def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Normal noise (of 4096 values, which 8-bit pixels cannot tell from all), five times as fast as NumPy's."""
+    count = math.prod(shape)
+    dice = rng.bit_generator.random_raw(-(-count // 4)).view(np.uint16)[:count] >> 4
+    return _quantiles().take(dice, mode="clip").reshape(shape)
