@@ -1,0 +1,67 @@
+"""What the panels read back where the workbench's own records do not say it already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..errors import refuse_unless
+from ..records import Batches, Recipe
+
+
+@dataclass(frozen=True)
+class Build:
+    """Where an engine is to be built, and how it will be called.
+
+    Attributes:
+        backend: ``onnxruntime``, ``tensorrt`` or ``tensorrt-rtx``.
+        card: the GPU to build for (``T4``, ``SM86``); None is the one at hand.
+        batches: the batch sizes the engine must take.
+        streams: calls in flight at once when it is timed.
+    """
+
+    backend: str = "onnxruntime"
+    card: str | None = None
+    batches: Batches = field(default_factory=Batches)
+    streams: int = 1
+
+    def __post_init__(self):
+        refuse_unless(
+            self.streams > 0,
+            "An engine is called from at least one stream",
+            why=f"streams is {self.streams}",
+            remedy="give 1 or more",
+        )
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of a study: every recipe at every batch size."""
+
+    recipes: tuple[Recipe, ...]
+    batches: tuple[int, ...]
+
+    def __post_init__(self):
+        object.__setattr__(self, "recipes", tuple(self.recipes))
+        object.__setattr__(self, "batches", tuple(self.batches))
+        refuse_unless(
+            bool(self.recipes and self.batches),
+            "The grid has no cells",
+            why=f"{len(self.recipes)} recipes and {len(self.batches)} batch sizes are chosen",
+            remedy="tick at least one of each",
+        )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an engine may cost: points of accuracy against FP32, and milliseconds a call (None: no limit)."""
+
+    max_drop: float = 0.5
+    max_latency_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two things to compare, by their names."""
+
+    a: str
+    b: str

@@ -1,0 +1,144 @@
+"""Work in a thread of its own: how far it is, how to stop it, and what came of it. No widgets here."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..backends.base import Progress
+from ..errors import Cancelled
+
+#: Lines of the log that a job keeps.
+LOG_LINES = 200
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a job is.
+
+    Attributes:
+        state: ``running``, ``cancelling``, ``done``, ``failed`` or ``cancelled``.
+        stage: what the work itself calls its present step; empty before its first report.
+        done: units of the stage that are finished, of ``total``; ``total`` is 0 where the work cannot say.
+        elapsed_s: seconds since the start, until now or until the end.
+        remaining_s: seconds that the stage still takes at its pace so far, or None before it can be told.
+        log: the newest lines, oldest first.
+    """
+
+    state: str
+    stage: str
+    done: int
+    total: int
+    elapsed_s: float
+    remaining_s: float | None
+    log: tuple[str, ...]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the work still runs."""
+        return self.state in ("running", "cancelling")
+
+
+class Job:
+    """One run of ``work(progress)`` in a thread.
+
+    ``cancel`` makes the next call of ``progress`` raise ``Cancelled`` inside the work, which is how every long
+    function of the workbench is stopped without leaving anything half-done.
+    """
+
+    def __init__(self, work: Callable[[Progress], Any]):
+        self._work = work
+        self._lock = threading.Lock()
+        self._cancel, self._ended = threading.Event(), threading.Event()
+        self._begun = self._stage_begun = time.monotonic()
+        self._took: float | None = None
+        self._stage, self._done, self._total = "", 0, 0
+        self._log: deque[str] = deque(maxlen=LOG_LINES)
+        self._value, self._error = None, None
+        self._thread = threading.Thread(target=self._run, name="workbench-job", daemon=True)
+
+    def start(self) -> Job:
+        """Start the thread; a job runs once."""
+        self._thread.start()
+        return self
+
+    def cancel(self) -> None:
+        """Ask the work to stop at its next report of progress."""
+        self._cancel.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end, at most ``timeout`` seconds; whether it has come."""
+        return self._ended.wait(timeout)
+
+    def outcome(self):
+        """What the work returned, once it has; raises what the work raised."""
+        self.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the work raised, or None."""
+        return self._error
+
+    def status(self) -> Status:
+        """How far the job is now."""
+        with self._lock:
+            elapsed = time.monotonic() - self._begun if self._took is None else self._took
+            return Status(
+                self._state(), self._stage, self._done, self._total, elapsed, self._remaining(), tuple(self._log)
+            )
+
+    def _state(self) -> str:
+        if self._took is None:
+            return "cancelling" if self._cancel.is_set() else "running"
+        if self._error is None:
+            return "done"
+        return "cancelled" if isinstance(self._error, Cancelled) else "failed"
+
+    def _remaining(self) -> float | None:
+        if self._took is not None or not 0 < self._done <= self._total:
+            return None
+        return (time.monotonic() - self._stage_begun) * (self._total - self._done) / self._done
+
+    def _progress(self, stage: str, done: int, total: int) -> None:
+        if self._cancel.is_set():
+            raise Cancelled
+        with self._lock:
+            if stage != self._stage:
+                self._stage, self._stage_begun = stage, time.monotonic()
+                self._log.append(f"{self._stage_begun - self._begun:6.1f} s  {stage}")
+            self._done, self._total = done, total
+
+    def _run(self) -> None:
+        value, error = None, None
+        handler = _ThisThread(self._log)
+        logging.getLogger().addHandler(handler)
+        try:
+            value = self._work(self._progress)
+        except BaseException as raised:  # whatever it is, outcome() hands it to who asks for the result
+            error = raised
+        finally:
+            logging.getLogger().removeHandler(handler)
+        with self._lock:
+            self._value, self._error = value, error
+            self._took = time.monotonic() - self._begun
+        self._ended.set()
+
+
+class _ThisThread(logging.Handler):
+    """Copies what the work's own thread logs into the job's log."""
+
+    def __init__(self, lines: deque[str]):
+        super().__init__()
+        self._lines, self._thread = lines, threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self._lines.append(f"{record.levelname.lower()}: {record.getMessage()}")

@@ -1,0 +1,234 @@
+"""A panel: choices that read back as a frozen record, a button that does the work, and what came of it.
+
+The same panel serves a click, a cell and papermill. A click starts the work in a thread, so that the kernel stays
+free for the next click, on Cancel too; ``panel.result()`` in the next cell waits for that work, or does it itself
+when nobody clicked.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from ..backends.base import Progress
+from ..errors import Cancelled, Refusal
+from .controls import error_box, hooked, log_lines, muted, paragraph, warning
+from .job import Job, Status
+
+#: Seconds between two looks at a running job.
+TICK_S = 0.25
+TAIL_LINES = 6
+
+
+class Panel(widgets.VBox):
+    """Controls above, a Run and a Cancel button, progress, the tail of the log, and the result below.
+
+    Args:
+        name: names the panel in CSS classes (``wb-<name>-panel``).
+        controls: the widgets to choose with, top to bottom.
+        read: makes the frozen record of what is chosen; may raise ``WorkbenchError``.
+        work: ``work(record, progress)`` returns the result. It runs in a thread; ``progress`` raises ``Cancelled``.
+        verb: what the button says.
+        advise: called with the record whenever a choice changes; what it returns is shown under the controls.
+        show: turns a result into the widget that the panel shows.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        controls: Sequence[widgets.Widget],
+        read: Callable[[], Any],
+        work: Callable[[Any, Progress], Any],
+        *,
+        verb: str = "Run",
+        advise: Callable[[Any], Iterable[str | Refusal]] = lambda record: (),
+        show: Callable[[Any], widgets.Widget | None] = lambda result: None,
+    ):
+        self._name, self._read, self._work, self._advise, self._show = name, read, work, advise, show
+        self._lock = threading.RLock()
+        self._job: Job | None = None
+        self._asked = None  # the record that the job was started with
+        self._watcher: threading.Thread | None = None
+        self._build(controls, verb)
+        super().__init__(children=self._parts, layout={"max_width": "60em", "padding": "4px 0"})
+        hooked(hooked(self, "panel"), f"{name}-panel")
+        for control in _leaves(controls):
+            control.observe(lambda change: self._guard(self._changed), names="value")
+        self._guard(self._changed)
+
+    def _build(self, controls: Sequence[widgets.Widget], verb: str) -> None:
+        self._note = hooked(widgets.HTML(), "note")
+        self._run_button = hooked(widgets.Button(description=verb, button_style="primary"), "run")
+        self._cancel_button = hooked(widgets.Button(description="Cancel", disabled=True), "cancel")
+        self._bar = hooked(widgets.FloatProgress(min=0, max=1, layout={"width": "12em"}), "progress")
+        self._line = hooked(widgets.HTML(), "status")
+        self._log = hooked(widgets.HTML(), "log")
+        self._message = hooked(widgets.HTML(), "message")
+        self._outcome = hooked(widgets.VBox(), "result")
+        row = widgets.HBox(
+            [self._run_button, self._cancel_button, self._bar, self._line],
+            layout={"flex_flow": "row wrap", "align_items": "center", "grid_gap": "4px 8px"},
+        )
+        self._run_button.on_click(lambda button: self._guard(self.run))
+        self._cancel_button.on_click(lambda button: self._guard(self.cancel))
+        self._parts = [*controls, self._note, row, self._log, self._message, self._outcome]
+
+    def __repr__(self) -> str:
+        return f"The {self._name} panel, set to {self.value}"
+
+    # ---- what a cell calls -----------------------------------------------------------------------------------
+
+    @property
+    def value(self):
+        """The frozen record of what is chosen now.
+
+        Raises:
+            WorkbenchError: the choices do not go together; the panel shows the same words.
+        """
+        return self._read()
+
+    def run(self) -> None:
+        """Start the work in a thread, as a click on the button does; refused while a run is under way."""
+        with self._lock:
+            if self._job is not None and not self._job.wait(0):
+                self._say(warning(_busy(self._job.status())))
+                return
+            self._asked = self.value
+            self._start()
+
+    def cancel(self) -> None:
+        """Ask the running work to stop at its next report of progress; what it had begun is removed."""
+        with self._lock:
+            if self._job is not None:
+                self._job.cancel()
+                self._draw(self._job.status())
+
+    def make(self, progress: Progress):
+        """Do the work for the present choices here and now, for a panel whose work begins with this one's."""
+        return self._work(self.value, progress)
+
+    def result(self):
+        """What the work made for the present choices: waits for the run that a click began, or runs now.
+
+        An error is raised once; asking again runs again. Interrupting the kernel while this waits cancels the work.
+
+        Raises:
+            WorkbenchError: the work refused its input, or was cancelled.
+        """
+        with self._lock:
+            asked = self.value
+            if self._job is None or (self._job.wait(0) and self._asked != asked):
+                self._asked = asked
+                self._start()
+            job, watcher = self._job, self._watcher
+        try:
+            while not job.wait(TICK_S):  # in short waits, so that an interrupt is heard
+                pass
+        except KeyboardInterrupt:
+            job.cancel()
+            job.wait()
+            raise
+        watcher.join()
+        if self._asked != asked:  # a run with other choices was under way; do these now
+            return self.result()
+        if job.error is not None:
+            self._job = None
+        return job.outcome()
+
+    # ---- the run ---------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        asked = self._asked
+        self._say("")
+        self._outcome.children = ()
+        job = self._job = Job(lambda progress: self._work(asked, progress))
+        self._draw(job.status())
+        self._watcher = threading.Thread(target=self._watch, args=(job.start(),), daemon=True)
+        self._watcher.start()
+
+    def _watch(self, job: Job) -> None:
+        while not job.wait(TICK_S):
+            with self._lock:
+                self._draw(job.status())
+        with self._lock:
+            if self._job is job:  # a new run may have begun the moment this one ended
+                self._draw(job.status())
+                self._guard(self._conclude, job)
+
+    def _conclude(self, job: Job) -> None:
+        if isinstance(job.error, Cancelled):
+            self._say(
+                paragraph("Cancelled. Nothing half-done is left in the workspace; run again whenever you like.")
+            )
+        elif job.error is not None:
+            self._say(error_box(job.error))
+        else:
+            self._changed()  # the advice may have changed: what was to be measured is measured now
+            shown = self._show(job.outcome())
+            self._outcome.children = () if shown is None else (shown,)
+
+    def _draw(self, status: Status) -> None:
+        self._cancel_button.disabled = status.state != "running"
+        known = status.alive and status.total > 0
+        self._bar.value = (
+            1.0 if status.state == "done" else status.done / status.total if known else self._bar.value
+        )
+        if status.alive and not known:
+            self._bar.value = 0.0
+        self._bar.bar_style = {"done": "success", "failed": "danger", "cancelled": "warning"}.get(status.state, "")
+        self._line.value = muted(describe(status))
+        self._log.value = log_lines(status.log[-TAIL_LINES:])
+
+    def _changed(self) -> None:
+        self._say("")
+        notes = [
+            n if isinstance(n, str) else f"{n.reason}. What to do: {n.remedy}." for n in self._advise(self.value)
+        ]
+        self._note.value = "".join(map(warning, notes))
+
+    def _say(self, markup: str) -> None:
+        self._message.value = markup
+
+    def _guard(self, callback, *arguments) -> None:
+        """Call back; an error appears in the panel instead of in a log that nobody reads."""
+        try:
+            callback(*arguments)
+        except Exception as error:
+            self._say(error_box(error))
+
+
+def _leaves(controls: Iterable[widgets.Widget]) -> Iterator[widgets.Widget]:
+    """The controls themselves and those inside boxes."""
+    for control in controls:
+        if isinstance(control, widgets.Box):
+            yield from _leaves(control.children)
+        elif control.has_trait("value"):
+            yield control
+
+
+def describe(status: Status) -> str:
+    """One line about a run: stage, count, seconds elapsed and seconds left."""
+    took = _seconds(status.elapsed_s)
+    if not status.alive:
+        return {"done": f"Done in {took}", "failed": f"Failed after {took}"}.get(
+            status.state, f"Cancelled after {took}"
+        )
+    count = f"{status.done} of {status.total}" if status.total else ""
+    left = f"about {_seconds(status.remaining_s)} left" if status.remaining_s is not None else ""
+    words = ", ".join(filter(None, (status.stage or "starting", count, f"{took} so far", left)))
+    return f"Cancelling after the present step: {words}" if status.state == "cancelling" else words
+
+
+def _busy(status: Status) -> str:
+    if status.state == "cancelling":
+        return "The cancelled run is finishing its present step; click again when it has ended."
+    return (
+        "A run is already under way. Wait for it, or cancel it first; the workbench does one thing at a time here."
+    )
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
