@@ -1,0 +1,171 @@
+import itertools
+
+import numpy as np
+import pytest
+
+import workbench as wb
+from workbench.errors import Cancelled, WorkbenchError
+from workbench.records import Measurement
+from workbench.studies.cells import MEASUREMENT, study_frame
+from workbench.studies.rounds import ROUND, Round
+from workbench.workspace import Workspace
+
+
+@pytest.fixture
+def study(graph, recipes, images, labels, tmp_path):
+    def make(*precisions, **arguments):
+        grid = [wb.Recipe(p) for p in precisions or ("fp32", "int8-dynamic")]
+        given = {"recipes": grid, "images": images, "labels": labels, "seconds": 0.05, "batches": (1, 8)}
+        return wb.Study(graph, tmp_path / "workspace", **(given | arguments))
+
+    return make
+
+
+def measurements(study):
+    return study.workspace.observations(MEASUREMENT, Measurement)
+
+
+def test_a_study_measures_every_cell_and_knows_the_drop_against_fp32_on_the_same_images(study, labels):
+    frame = study().run().frame()
+    assert list(zip(frame.label, frame.batch)) == [
+        ("fp32", 1),
+        ("fp32", 8),
+        ("int8-dynamic", 1),
+        ("int8-dynamic", 8),
+    ]
+    assert set(frame.execution) == {"executed"}
+    assert list(frame.top1[:2]) == [0.9, 0.9]  # every tenth label is wrong on purpose
+    coarse = frame.iloc[2]
+    assert coarse.top1 < 0.9
+    assert coarse.drop_points == pytest.approx(100 * (0.9 - coarse.top1))
+    assert coarse.drop_points_low < coarse.drop_points < coarse.drop_points_high
+    assert (frame.p50_ms > 0).all()
+    assert (frame.p50_ms <= frame.p90_ms).all()
+    assert (frame.p90_ms <= frame.p99_ms).all()
+    assert frame.images_per_second[1] == pytest.approx(8 / frame.p50_ms[1] * 1e3)
+    assert list(frame.speedup[:2]) == [1.0, 1.0]
+
+
+def test_the_accuracy_of_a_last_short_batch_counts(study, images, labels):
+    odd = study("fp32", images=images[:37], labels=labels[:37], batches=(8,)).run().frame()
+    assert odd.images[0] == 37
+    assert odd.top1[0] == pytest.approx(33 / 37)  # images 0, 10, 20 and 30 have a wrong label
+
+
+def test_a_second_run_measures_nothing_and_says_the_same(study):
+    first = study().run()
+    taken = len(measurements(first))
+    again = study().run()
+    assert len(measurements(again)) == taken == 4
+    assert again.frame().equals(first.frame())
+
+
+def test_repeat_measures_every_cell_anew_and_keeps_what_was(study):
+    study().run()
+    again = study().run(repeat=True)
+    assert len(measurements(again)) == 8
+    assert len({m.run_id for m in measurements(again)}) == 4  # two engines, built twice
+
+
+def test_other_images_are_another_study_and_meet_no_stale_row(study, images, labels):
+    study().run()
+    other = study(images=images[:50], labels=labels[:50])
+    assert set(other.frame().execution) == {"to do"}
+    assert set(other.run().frame().images) == {50}
+
+
+def test_what_cannot_be_measured_is_a_row_with_reason_and_remedy(study):
+    frame = study("fp32", "fp16", "fp8").run().frame().set_index(["label", "batch"])
+    assert frame.execution["fp16", 1] == frame.execution["fp8 tensorrt", 8] == "refused"
+    assert "written for tensorrt" in frame.reason["fp16", 1]
+    assert "fp8 cannot be made: this is a test" in frame.reason["fp8 tensorrt", 1]
+    assert frame.remedy["fp8 tensorrt", 1] == "take another"
+    assert np.isnan(frame.p50_ms["fp16", 1])
+
+
+def test_a_static_graph_is_measured_at_its_own_batch_and_the_others_are_refused(study, graph):
+    import dataclasses
+
+    fixed = study("fp32")
+    fixed.graph = dataclasses.replace(graph, batch=8)
+    frame = fixed.run().frame().set_index("batch")
+    assert frame.execution[8] == "executed"
+    assert "static batch of 8" in frame.reason[1]
+
+
+def test_cancelling_at_any_moment_leaves_a_ledger_that_the_next_run_completes(study):
+    for moment in (0, 3, 7, 12, 20):
+        told = []
+
+        def progress(stage, done, total, told=told, moment=moment):
+            told.append(stage)
+            if len(told) > moment:
+                raise Cancelled
+
+        with pytest.raises(Cancelled):
+            study().run(progress)
+    assert set(study().run().frame().execution) == {"executed"}
+    assert len(measurements(study())) == 4
+
+
+def test_an_interrupted_cell_goes_on_with_the_rounds_it_has(study):
+    class Stop(Exception):
+        pass
+
+    def progress(stage, done, total):
+        if stage == "batch 8: latency":
+            raise Stop
+
+    with pytest.raises(Stop):
+        study().run(progress)
+    workspace = study().workspace
+    before = len(workspace.observations(ROUND, Round))
+    study().run()
+    assert before == 16  # two engines at batch 1
+    assert len(workspace.observations(ROUND, Round)) == 32
+    assert len(workspace.observations(MEASUREMENT, Measurement)) == 4
+
+
+def test_rounds_of_different_engines_alternate(study, monkeypatch):
+    appended = []
+    real = Workspace.append
+
+    def append(self, kind, key, record, run_id=None):
+        if kind == ROUND:
+            appended.append(key)
+        return real(self, kind, key, record, run_id)
+
+    monkeypatch.setattr(Workspace, "append", append)
+    study(batches=(8,)).run()
+    assert appended[0] != appended[1]
+    assert appended == appended[:2] * 8
+
+
+def test_progress_never_goes_back_and_ends_at_the_whole(study):
+    told = []
+    study("fp32", "int8-dynamic", "fp8").run(lambda stage, done, total: told.append((done, total)))
+    assert all(a[0] <= b[0] for a, b in itertools.pairwise(told))
+    assert told[-1] == (1000, 1000)
+
+
+def test_a_study_that_ran_is_found_by_its_name_alone(study):
+    ran = study(name="laptop").run()
+    assert study_frame(ran.workspace.path, "laptop").equals(ran.frame())
+    with pytest.raises(WorkbenchError, match="the studies there are laptop"):
+        study_frame(ran.workspace.path, "desk")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"recipes": []}, "The study has no recipes"),
+        ({"batches": ()}, "The study has no batches"),
+        ({"batches": (0,)}, "must be a positive whole number"),
+        ({"backends": ("onnxrutime",)}, "did you mean 'onnxruntime'"),
+        ({"cards": {"tensorrt": "T4"}}, "Unknown backend of the study 'tensorrt'"),
+        ({"seconds": 0}, "timed for no time"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused_at_once(study, arguments, message):
+    with pytest.raises(WorkbenchError, match=message):
+        study(**arguments)

@@ -1,0 +1,195 @@
+"""Which engine to take: the Pareto front of a study, and the choice under limits with its reason in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ..errors import WorkbenchError, one_of, refuse_unless
+
+HOLDS, CANNOT_TELL, FAILS = "holds", "cannot tell", "fails"
+
+
+def candidates(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that were timed and whose accuracy is known, executed or emulated; engines only built are not."""
+    ran = frame.execution.isin(["executed", "emulated"])
+    return frame[ran & frame.images_per_second.notna() & frame.top1.notna()]
+
+
+def pareto(frame: pd.DataFrame, batch: int | None = None) -> pd.DataFrame:
+    """The rows that no other row beats in accuracy and throughput (for one batch: in latency) at once.
+
+    Args:
+        frame: what ``Study.frame`` returns.
+        batch: look at this batch size only; None compares all batch sizes by their throughput.
+
+    Returns:
+        The rows of the front, fastest first. Of equal rows the first is kept.
+    """
+    rows = candidates(frame)
+    rows = rows if batch is None else rows[rows.batch == batch]
+    rows = rows.sort_values(["images_per_second", "top1"], ascending=False, kind="stable")
+    best_before = rows.top1.cummax().shift(fill_value=-math.inf)
+    return rows[rows.top1 > best_before]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine that a study recommends under limits.
+
+    Attributes:
+        row: the chosen row of the study's frame.
+        reason: why this one, in sentences.
+        verdict: whether the accuracy limit ``holds``, ``fails``, or the sample ``cannot tell``, by the 95 %
+            interval of the drop, paired image by image with FP32.
+        runner_up: the fastest qualifying row of another recipe or backend, or None.
+        max_drop: the accuracy that may be lost against FP32, percentage points.
+        max_latency_ms: the limit on the latency column ``latency``, or None.
+    """
+
+    row: Mapping
+    reason: str
+    verdict: str
+    max_drop: float
+    max_latency_ms: float | None = None
+    latency: str = "p99_ms"
+    runner_up: Mapping | None = None
+
+    @property
+    def label(self) -> str:
+        """Recipe, backend, card and batch in one line."""
+        return row_name(self.row)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def choose(
+    frame: pd.DataFrame,
+    max_drop: float = 0.5,
+    max_latency_ms: float | None = None,
+    batch: int | None = None,
+    latency: str = "p99_ms",
+) -> Choice:
+    """The row with the highest throughput among those within the limits.
+
+    Args:
+        frame: what ``Study.frame`` returns.
+        max_drop: how many percentage points of top-1 may be lost against FP32 on ONNX Runtime.
+        max_latency_ms: how long a call may take, by the column ``latency``.
+        batch: choose among the rows of this batch size only.
+        latency: ``p99_ms``, ``p90_ms`` or ``p50_ms``.
+
+    Raises:
+        WorkbenchError: nothing was measured, or no row is within the limits; it says which comes nearest.
+    """
+    one_of("latency column", latency, ("p99_ms", "p90_ms", "p50_ms"))
+    rows = candidates(frame)
+    rows = rows if batch is None else rows[rows.batch == batch]
+    refuse_unless(
+        len(rows) > 0,
+        "There is nothing to choose from",
+        why="no row of the study was timed and has an accuracy"
+        + (f" at batch {batch}" if batch is not None else ""),
+        remedy="run the study first; the columns reason and remedy of its frame say what is in the way of a row",
+    )
+    accurate = rows.drop_points <= max_drop
+    quick = rows[latency] <= (math.inf if max_latency_ms is None else max_latency_ms)
+    fits = rows[accurate & quick].sort_values("images_per_second", ascending=False, kind="stable")
+    if fits.empty:
+        raise _nothing_fits(rows, max_drop, max_latency_ms, latency)
+    best = fits.iloc[0]
+    others = fits[(fits.label != best.label) | (fits.backend != best.backend) | (fits.card != best.card)]
+    runner_up = None if others.empty else others.iloc[0].to_dict()
+    found = verdict(best, max_drop)
+    reason = " ".join(_reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency))
+    return Choice(best.to_dict(), reason, found, max_drop, max_latency_ms, latency, runner_up)
+
+
+def verdict(row: Mapping, max_drop: float) -> str:
+    """Whether the sample shows that a row loses at most ``max_drop`` points: holds, fails or cannot tell."""
+    if row["drop_points_high"] <= max_drop:
+        return HOLDS
+    return FAILS if row["drop_points_low"] > max_drop else CANNOT_TELL
+
+
+def images_to_decide(row: Mapping, max_drop: float) -> float:
+    """About how many images would decide the verdict, were the drop to stay where it is.
+
+    The interval's width shrinks with the square root of the sample; it has to end before the limit.
+    """
+    distance = abs(max_drop - row["drop_points"])
+    half = (row["drop_points_high"] - row["drop_points_low"]) / 2
+    return math.inf if distance == 0 else row["images"] * (half / distance) ** 2
+
+
+def row_name(row: Mapping) -> str:
+    """Recipe, backend, card and batch of a row in one line."""
+    place = " ".join(filter(None, (row["backend"], row["card"])))
+    return f"{row['label']} on {place}, batch {row['batch']}"
+
+
+def _reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency):
+    limits = f"at most {max_drop:g} points lost"
+    if max_latency_ms is not None:
+        limits += f" and {latency.removesuffix('_ms')} at most {max_latency_ms:g} ms"
+    speed = f"{best.images_per_second:,.0f} images/s at the median"
+    yield f"Take {row_name(best)}: the fastest of {len(fits)} measured within the limits ({limits}), with {speed}"
+    yield from (f"({best.speedup:.2f} × FP32 on ONNX Runtime)." if best.speedup == best.speedup else ".",)
+    yield (
+        f"It classifies {best.top1:.1%} of {best.images:,.0f} images rightly and loses {_drop(best)} against FP32"
+        f" on the same images: the limit {_VERDICTS[found]}."
+    )
+    if found == CANNOT_TELL:
+        needed = images_to_decide(best, max_drop)
+        if math.isfinite(needed):
+            yield f"About {_round_up(needed):,} images would decide it."
+        sure = fits[fits.drop_points_high <= max_drop]
+        if len(sure):
+            yield f"The fastest for which the limit is shown to hold is {row_name(sure.iloc[0])}."
+    if best.execution == "emulated":
+        yield "Its accuracy was emulated on another type; measure it on the target before shipping."
+    if runner_up is not None:
+        slower = 1 - runner_up["images_per_second"] / best.images_per_second
+        yield f"The runner-up is {row_name(runner_up)}, {slower:.0%} slower, losing {_drop(runner_up)}."
+    else:
+        yield "No other recipe or backend is within the limits."
+
+
+#: A row within the limits never fails them: its interval contains its own drop.
+_VERDICTS = {
+    HOLDS: "holds",
+    CANNOT_TELL: "is met, but this sample cannot tell whether it holds",
+}
+
+
+def _drop(row: Mapping) -> str:
+    return (
+        f"{row['drop_points']:.2f} points (95 % interval {row['drop_points_low']:.2f} to"
+        f" {row['drop_points_high']:.2f})"
+    )
+
+
+def _round_up(images: float) -> int:
+    step = 10 ** max(2, math.floor(math.log10(images)) - 1)
+    return math.ceil(images / step) * step
+
+
+def _nothing_fits(rows, max_drop, max_latency_ms, latency) -> WorkbenchError:
+    over = (rows.drop_points - max_drop).clip(lower=0)
+    late = (rows[latency] / max_latency_ms - 1).clip(lower=0) if max_latency_ms else 0 * over
+    nearest = rows.loc[(over / max(max_drop, 0.1) + late).idxmin()]
+    limits = f"at most {max_drop:g} points lost"
+    if max_latency_ms is not None:
+        limits += f" and {latency} at most {max_latency_ms:g}"
+    return WorkbenchError(
+        f"No engine of this study is within the limits: {limits}",
+        why=f"the nearest is {row_name(nearest)}, which loses {nearest.drop_points:.2f} points"
+        f" with a {latency} of {nearest[latency]:.3g}",
+        remedy=f"allow {max(max_drop, nearest.drop_points):.2f} points"
+        + (f" and {max(max_latency_ms, nearest[latency]):.3g} ms" if max_latency_ms is not None else "")
+        + ", or add recipes, batches or hosts to the study",
+    )

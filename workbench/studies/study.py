@@ -1,0 +1,202 @@
+"""A grid of recipes, backends and batch sizes over one graph, measured into a ledger that survives a kill.
+
+Every finished step is stored as soon as it is done: a variant and an engine's answers to the images as artefacts,
+a build, a round of timings and a finished cell as observations. The next run with the same request finds them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from ..backends import backend, silent
+from ..backends.base import Progress
+from ..errors import Cancelled, WorkbenchError, one_of, refuse_unless
+from ..records import Batches, Graph, Recipe, Variant
+from ..workspace import Workspace, digest, new_run_id, tool_versions
+from .cells import PLAN, Cell, Obstacle, Plan, machine_facts, plan_frame, saved_plan
+from .choice import Choice, choose, pareto
+from .meter import PARTS, Meter
+from .running import Job, Runner
+
+#: Backend -> the distributions whose version decides what it computes.
+DISTRIBUTIONS = {"tensorrt-rtx": ("tensorrt-rtx",), "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")}
+
+
+class Study:
+    """Measurements of every recipe on every backend at every batch size, and what to conclude from them.
+
+    Args:
+        graph: what ``export_onnx`` or ``import_onnx`` made.
+        workspace: a ``Workspace`` or a folder's path.
+        recipes: what to do to the graph; FP32 on ONNX Runtime is the reference even when it is not among them.
+        images: float32, normalised, one image per row in the graph's layout.
+        labels: the true class of every image.
+        backends: names of backends.
+        batches: images per call.
+        calibration: float32 images that override each recipe's own calibration set.
+        cards: backend -> the GPU to build for, where it is not the one at hand.
+        options: backend -> the backend's own options.
+        name: under which ``study_frame`` finds the study in its workspace.
+        dataset: what the images are called in tables.
+        seconds: how long each cell is timed, warm-up not counted.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        workspace,
+        *,
+        recipes: Iterable[Recipe],
+        images: np.ndarray,
+        labels: np.ndarray,
+        backends: Iterable[str] = ("onnxruntime",),
+        batches: Iterable[int] = (1, 8),
+        calibration: np.ndarray | None = None,
+        cards: Mapping[str, str] | None = None,
+        options: Mapping[str, Mapping] | None = None,
+        name: str = "study",
+        dataset: str = "",
+        seconds: float = 2.0,
+    ):
+        self.graph, self.workspace = graph, Workspace.of(workspace)
+        self.recipes, self.backends = tuple(dict.fromkeys(recipes)), tuple(dict.fromkeys(backends))
+        self.batches = tuple(sorted(set(batches)))
+        self.images, self.labels = images, np.asarray(labels)
+        self.images_digest = digest(images, self.labels)
+        self.calibration, self.cards, self.options = calibration, dict(cards or {}), dict(options or {})
+        self.name, self.dataset, self.seconds = name, dataset, seconds
+        self._check()
+
+    def _check(self) -> None:
+        for axis in ("recipes", "backends", "batches"):
+            refuse_unless(
+                len(getattr(self, axis)) > 0,
+                f"The study has no {axis}",
+                why="the grid is empty",
+                remedy=f"give at least one of {axis}",
+            )
+        for name in self.backends:
+            backend(name)
+        for name in (*self.cards, *self.options):
+            one_of("backend of the study", name, self.backends)
+        for batch in self.batches:
+            Batches(batch, batch, batch)
+        refuse_unless(
+            self.seconds > 0,
+            "A cell cannot be timed for no time",
+            why=f"seconds is {self.seconds}",
+            remedy="give a positive number; 2 is the default",
+        )
+
+    @property
+    def request(self) -> str:
+        """A digest of everything that the study asks for."""
+        asked = [self.recipes, self.backends, self.batches, self.cards, self.options, self.seconds]
+        own = "" if self.calibration is None else digest(self.calibration)
+        return digest(self.graph.digest, asked, own, self.images_digest, machine_facts())
+
+    # ---- running -------------------------------------------------------------------------------------------
+
+    def run(self, progress: Progress = silent, repeat: bool = False) -> Study:
+        """Measure what the ledger does not hold yet.
+
+        What cannot be measured here becomes a row with its reason and remedy. Latencies are taken in rounds that
+        alternate between the engines of a backend, so that noise of the machine meets all of them alike.
+
+        Args:
+            progress: see ``backends.base.Progress``.
+            repeat: measure every cell anew; earlier measurements stay in the ledger.
+
+        Returns:
+            The study itself.
+
+        Raises:
+            WorkbenchError: the images do not fit the graph, or the disk is full.
+            Cancelled: the progress callback asked for it; finished work stays.
+        """
+        engines = len(self.recipes) * len(self.backends)
+        meter = Meter(progress, len(self.recipes) + 1 + engines * (1 + len(self.batches)))
+        jobs, plan = self._planned(meter)
+        self.workspace.append(PLAN, self.name, plan)
+        runner = Runner(self, meter, new_run_id() if repeat else "")
+        for name in self.backends:
+            runner.measure([job for job in jobs if job.backend == name])
+        progress("done", PARTS, PARTS)
+        return self
+
+    def _planned(self, meter: Meter) -> tuple[list[Job], Plan]:
+        """Apply every recipe, and ask every backend what it refuses."""
+        jobs, cells = [], []
+        for recipe in self.recipes:
+            made = self._variant(recipe, meter.step(recipe.label))
+            for name in self.backends:
+                row = [self._cell(recipe, name, batch, made) for batch in self.batches]
+                cells += row
+                if possible := tuple(cell for cell in row if cell.obstacle is None):
+                    jobs.append(Job(made, name, self.cards.get(name), possible))
+        return jobs, Plan(self.name, self.request, tuple(cells))
+
+    def _variant(self, recipe: Recipe, progress: Progress) -> Variant | Obstacle:
+        from ..graphs.recipes import apply_recipe
+
+        try:
+            return apply_recipe(self.graph, recipe, self.workspace, calibration=self.calibration, progress=progress)
+        except Cancelled:
+            raise
+        except WorkbenchError as error:
+            return Obstacle(f"{error.what}: {error.why}", error.remedy)
+
+    def _cell(self, recipe: Recipe, name: str, batch: int, made: Variant | Obstacle) -> Cell:
+        card = self.cards.get(name)
+        obstacle = made if isinstance(made, Obstacle) else self._obstacle(name, made, card, batch)
+        key = (
+            "" if obstacle else digest(made.digest, self.runtime_key(name), batch, self.images_digest, self.seconds)
+        )
+        return Cell(recipe, name, batch, card, key, obstacle)
+
+    def _obstacle(self, name: str, variant: Variant, card: str | None, batch: int) -> Obstacle | None:
+        runtime = backend(name)
+        if refusal := runtime.missing() or runtime.refuses(variant, card):
+            return Obstacle(refusal.reason, refusal.remedy)
+        if self.graph.batch not in (None, batch):
+            return Obstacle(
+                f"the graph was exported with a static batch of {self.graph.batch}",
+                "export it with batch='dynamic', or at this batch",
+            )
+        return None
+
+    def runtime_key(self, name: str) -> str:
+        """A digest of what beside the variant decides what an engine of this backend answers, and how fast."""
+        versions = tool_versions(DISTRIBUTIONS.get(name, (name,)))
+        return digest(name, self.cards.get(name), self.options.get(name, {}), versions, machine_facts())
+
+    # ---- reading -------------------------------------------------------------------------------------------
+
+    def cells(self) -> tuple[Cell, ...]:
+        """The grid; with the keys of the last run where there was one for the same request."""
+        if plan := saved_plan(self.workspace, self.name, self.request):
+            return plan.cells
+        grid = itertools.product(self.recipes, self.backends, self.batches)
+        return tuple(Cell(recipe, name, batch, self.cards.get(name)) for recipe, name, batch in grid)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per cell, see ``table.COLUMNS``; cells that were not measured yet are rows too (``to do``)."""
+        return plan_frame(self.workspace, Plan(self.name, self.request, self.cells()))
+
+    def pareto(self, batch: int | None = None) -> pd.DataFrame:
+        """The rows that no other beats in both speed and accuracy; see ``choice.pareto``."""
+        return pareto(self.frame(), batch)
+
+    def choose(
+        self,
+        max_drop: float = 0.5,
+        max_latency_ms: float | None = None,
+        batch: int | None = None,
+        latency: str = "p99_ms",
+    ) -> Choice:
+        """The fastest row within the limits, with the reason in words; see ``choice.choose``."""
+        return choose(self.frame(), max_drop, max_latency_ms, batch, latency)

@@ -1,0 +1,113 @@
+"""A study as a data frame: one row per cell, the unit in the name of every column that has one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from ..records import Measurement, Recipe, quantile
+
+MIB = 1 << 20
+#: What is measured about a cell; NaN in the rows of cells that could not be measured.
+NUMBERS = (
+    "p50_ms",
+    "p90_ms",
+    "p99_ms",
+    "images_per_second",
+    "images_per_second_low",
+    "images_per_second_high",
+    "speedup",
+    "top1",
+    "top1_low",
+    "top1_high",
+    "top5",
+    "drop_points",
+    "drop_points_low",
+    "drop_points_high",
+    "agreement",
+    "images",
+    "memory_mib",
+    "engine_mib",
+    "build_s",
+)
+COLUMNS = (
+    "label",
+    "precision",
+    "backend",
+    "card",
+    "batch",
+    "execution",
+    *NUMBERS,
+    "attention_fused",
+    "reason",
+    "remedy",
+    "recipe",
+    "variant",
+    "run_id",
+)
+
+
+def cell_row(backend: str, recipe: Recipe, batch: int, card: str | None = None) -> dict:
+    """What is known of a cell before anything is measured: the axes of the grid, and NaN for every number."""
+    row = dict.fromkeys(COLUMNS, "") | dict.fromkeys(NUMBERS, math.nan)
+    known = {"label": recipe.label, "precision": recipe.precision, "backend": backend, "batch": batch}
+    return row | known | {"card": card or "", "recipe": recipe, "execution": "to do"}
+
+
+def refused_row(backend: str, recipe: Recipe, batch: int, card: str | None, reason: str, remedy: str) -> dict:
+    """The row of a cell that cannot be measured here, and what would make it possible."""
+    row = cell_row(backend, recipe, batch, card)
+    return row | {"execution": "refused", "reason": reason, "remedy": remedy}
+
+
+def measured_row(measurement: Measurement, reason: str = "", remedy: str = "") -> dict:
+    """The row of a measurement; ``reason`` and ``remedy`` tell why an engine was built and not run."""
+    m = measurement
+    row = cell_row(m.backend, m.recipe, m.batch, m.card)
+    row |= {"execution": m.execution, "variant": m.variant, "run_id": m.run_id, "reason": reason, "remedy": remedy}
+    row |= {"engine_mib": m.engine_bytes / MIB, "build_s": m.build_seconds}
+    if m.latencies_s:
+        low, high = median_interval(m.latencies_s)
+        row |= {"p50_ms": m.p50_ms, "p90_ms": m.p90_ms, "p99_ms": m.p99_ms, "memory_mib": m.memory_bytes / MIB}
+        row |= {"images_per_second": m.images_per_second}
+        row |= {"images_per_second_low": m.batch * m.streams / high}
+        row |= {"images_per_second_high": m.batch * m.streams / low}
+    if m.labels:
+        row |= dict(zip(("top1_low", "top1_high"), m.top1_interval))
+        row |= {"top1": m.top1, "top5": m.top5, "images": m.images}
+    if m.reference_predictions:
+        drop, low, high = paired_drop(m)
+        row |= {"agreement": m.agreement, "drop_points": drop, "drop_points_low": low, "drop_points_high": high}
+    return row
+
+
+def paired_drop(m: Measurement, z: float = 1.96) -> tuple[float, float, float]:
+    """Percentage points of top-1 lost against the reference on the same images, and their 95 % interval.
+
+    The interval is Bonett and Price's for paired shares (2012, J. Educ. Behav. Stat. 37:479-488).
+    """
+    total = len(m.labels)
+    right = [(r == t, p == t) for p, r, t in zip(m.predictions, m.reference_predictions, m.labels)]
+    lost, won = right.count((True, False)), right.count((False, True))
+    share_lost, share_won = (lost + 1) / (total + 2), (won + 1) / (total + 2)
+    centre = share_lost - share_won
+    half = z * math.sqrt((share_lost + share_won - centre**2) / (total + 2))
+    return 100 * (lost - won) / total, 100 * (centre - half), 100 * (centre + half)
+
+
+def median_interval(values: Sequence[float], z: float = 1.96) -> tuple[float, float]:
+    """A distribution-free 95 % interval of a median: order statistics around it, by the normal approximation to
+    the binomial (Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2)."""
+    half = z / (2 * math.sqrt(len(values)))
+    return quantile(values, max(0.0, 0.5 - half)), quantile(values, min(1.0, 0.5 + half))
+
+
+def as_frame(rows: Iterable[dict]) -> pd.DataFrame:
+    """Rows of cells as a frame, each with its speed-up over FP32 on ONNX Runtime at the same batch."""
+    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    plain = (frame.precision == "fp32") & (frame.backend == "onnxruntime") & frame.p50_ms.notna()
+    base = frame[plain].groupby("batch").images_per_second.max()
+    frame["speedup"] = frame.images_per_second / frame.batch.map(base)
+    return frame
