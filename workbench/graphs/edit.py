@@ -1,0 +1,96 @@
+"""The few moves that every rewrite of a graph is made of, on onnx-ir."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ml_dtypes  # noqa: F401 -- teaches NumPy bfloat16 and float8_e4m3fn
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+from google.protobuf.message import DecodeError
+
+from ..errors import WorkbenchError
+
+#: Protobuf cannot hold more (2 GiB); the margin is for everything that is not weights.
+LARGEST_FILE = (2 << 30) - (64 << 20)
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+def load(path: Path) -> ir.Model:
+    """Read a model, its constants as initializers and the type of each tensor inferred.
+
+    Raises:
+        WorkbenchError: the file is no ONNX model, or the types cannot be inferred.
+    """
+    try:
+        model = ir.load(path)
+    except (OSError, DecodeError, ValueError, TypeError) as error:
+        raise WorkbenchError(
+            f"{path} cannot be read as an ONNX model",
+            why=f"{type(error).__name__}: {error}",
+            remedy="give the path of an .onnx file, with its external data beside it",
+        ) from error
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    passes.ShapeInferencePass()(model)
+    return model
+
+
+def save(model: ir.Model, folder: Path) -> Path:
+    """Write ``model.onnx`` into a folder; weights that do not fit in one file go to ``model.onnx.data``."""
+    passes.RemoveUnusedNodesPass()(model)
+    passes.TopologicalSortPass()(model)
+    passes.RemoveUnusedOpsetsPass()(model)
+    path = folder / "model.onnx"
+    large = weight_bytes(model) > LARGEST_FILE
+    ir.save(model, path, external_data="model.onnx.data" if large else None)
+    return path
+
+
+def weight_bytes(model: ir.Model) -> int:
+    """Bytes of all initializers."""
+    return sum(value.const_value.nbytes for value in model.graph.initializers.values())
+
+
+def opset(model: ir.Model) -> int:
+    """The version of ONNX's own operators that the model uses."""
+    return model.graph.opset_imports[""]
+
+
+def constant(model: ir.Model, name: str, array) -> ir.Value:
+    """A new initializer; an array of a type that NumPy lacks comes from ml_dtypes."""
+    tensor = ir.tensor(np.asarray(array), name=name)
+    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    model.graph.register_initializer(value)
+    return value
+
+
+def array(value: ir.Value | None) -> np.ndarray | None:
+    """The elements of an initializer, or None for a tensor that is computed."""
+    return None if value is None or value.const_value is None else value.const_value.numpy()
+
+
+def node(kind: str, name: str, *inputs: ir.Value | None, outputs: int = 1, like=None, dtype=None, **attributes):
+    """A new node whose outputs carry its name; the first has the shape of ``like``."""
+    names = [f"{name}:{index}" for index in range(outputs)]
+    shape = like.shape if like is not None else None
+    kind_of = ir.TensorType(dtype) if dtype is not None else None
+    values = [ir.Value(name=each, shape=shape, type=kind_of) for each in names]
+    return ir.node(kind, inputs, attributes or None, outputs=values, name=name)
+
+
+def take_place(new: ir.Value, old: ir.Value, uses=None) -> None:
+    """Let ``new`` stand where ``old`` stood, under its name, as a graph's output too.
+
+    Args:
+        new: the tensor to read from now on.
+        old: the tensor that was read.
+        uses: only these uses, given as (node, index of the input); then ``old`` keeps its name and its other uses.
+    """
+    if uses is None:
+        new.name, old.name = old.name, f"{old.name}:replaced"
+        new.shape, new.dtype = old.shape, old.dtype
+        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    else:
+        for consumer, index in list(uses):
+            consumer.replace_input_with(index, new)
