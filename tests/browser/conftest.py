@@ -1,0 +1,72 @@
+"""Fixtures for tests in a real browser; without Chromium they skip and say how to get it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+
+from tests.browser.harness import (
+    CHROMIUM_ARGUMENTS,
+    CHROMIUM_REMEDY,
+    ROOT,
+    LabPage,
+    LabServer,
+    Witness,
+    chromium,
+    notebook,
+)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium."""
+    path = chromium()
+    if path is None:
+        need = f"No Chromium on this machine; get it with: {CHROMIUM_REMEDY}"
+        (pytest.fail if os.environ.get("WORKBENCH_CI") else pytest.skip)(need)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def lab_server(tmp_path_factory):
+    """A JupyterLab whose root holds a copy of ``notebooks/`` beside the project's ``data/``."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    root = folder / "root"
+    shutil.copytree(ROOT / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    (root / "data").symlink_to(ROOT / "data")
+    server = LabServer(folder, root)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def lab(browser, lab_server):
+    """A fresh page on the server. At the end nothing may have left the machine, and nobody may have complained."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    witness, logged = Witness(context), lab_server.log.stat().st_size
+    yield LabPage(context.new_page(), lab_server)
+    context.close()
+    lab_server.end_sessions()
+    assert not witness.outside, "a page asked another machine"
+    assert not witness.errors, "the browser complained"
+    assert not lab_server.complaints(logged), "the server's log holds an uncaught exception"
+
+
+@pytest.fixture
+def write_notebook(lab_server):
+    """Write code cells as a notebook below the server's root; returns the path that ``lab.open`` takes."""
+
+    def write(name: str, *cells: str) -> str:
+        path = lab_server.root / f"{name}.ipynb"
+        path.write_text(json.dumps(notebook(*cells)))
+        return path.name
+
+    return write
