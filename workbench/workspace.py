@@ -104,7 +104,7 @@ class Workspace:
 
     def __init__(self, path):
         self.path = Path(path).expanduser().absolute()
-        with _disk_errors(f"The workspace {self.path} cannot be used"):
+        with disk_errors(f"The workspace {self.path} cannot be used"):
             self.path.mkdir(parents=True, exist_ok=True)
 
     @classmethod
@@ -152,7 +152,7 @@ class Workspace:
         return self._load(folder, cls)
 
     def _make(self, folder: Path, key: str, make) -> None:
-        with _disk_errors(f"The artefact {folder.parent.name}/{key} cannot be written"):
+        with disk_errors(f"The artefact {folder.parent.name}/{key} cannot be written"):
             folder.parent.mkdir(parents=True, exist_ok=True)
             draft = folder.parent / f".draft-{secrets.token_hex(4)}"
             draft.mkdir()
@@ -190,7 +190,7 @@ class Workspace:
     def new_folder(self, kind: str, run_id: str):
         """An empty folder for one observation's files; it is removed again when the body raises."""
         folder = self.path / kind / run_id
-        with _disk_errors(f"The folder {folder} cannot be written"):
+        with disk_errors(f"The folder {folder} cannot be written"):
             folder.mkdir(parents=True)
             try:
                 yield folder
@@ -282,7 +282,8 @@ def _file_system(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _disk_errors(what: str):
+def disk_errors(what: str):
+    """Turn a full disk, a read-only one or a forbidden folder into a ``WorkbenchError`` about ``what``."""
     remedies = {
         errno.ENOSPC: "free some space, or choose another folder",
         errno.EDQUOT: "free some space",
