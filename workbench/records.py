@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import NormalDist
 
 from .errors import one_of, refuse_unless
 
@@ -369,8 +369,15 @@ class Measurement:
 
     @property
     def images_per_second(self) -> float:
-        """Throughput at the median latency, images per second."""
-        return self.batch * self.streams / (self.p50_ms / 1e3)
+        """Throughput in images per second; NaN without timed calls.
+
+        One stream: at the median latency. Several that call back to back: at the mean, because their waits for one
+        another are part of the throughput, and each completes calls at one over its mean latency.
+        """
+        if not self.latencies_s:
+            return math.nan
+        middle = statistics.fmean if self.streams > 1 else statistics.median
+        return self.batch * self.streams / middle(self.latencies_s)
 
     @property
     def images(self) -> int:
@@ -427,7 +434,7 @@ def wilson(hits: int, total: int, confidence: float = 0.95) -> tuple[float, floa
     """
     if not total:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = statistics.NormalDist().inv_cdf(0.5 + confidence / 2)
     share, weight = hits / total, z * z / total
     centre = (share + weight / 2) / (1 + weight)
     half = math.sqrt(share * (1 - share) * weight + weight * weight / 4) / (1 + weight)

@@ -103,7 +103,7 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     def memory(self) -> int:
-        """Bytes that the session has taken so far: on the device where there is one, else in this process."""
+        """Peak bytes of the session so far, weights included: on the device, or in this process without one."""
 
     def close(self) -> None:  # noqa: B027 -- many sessions have nothing to free
         """Free what the session holds; calling it again does nothing."""
@@ -150,6 +150,10 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def open(self, engine: Engine, streams: int = 1) -> tuple[Session, ...]:
         """Sessions that share the weights, one per stream. Closing the first closes what they share."""
+
+    def emulated_types(self, variant: Variant) -> tuple[str, ...]:
+        """The types of the variant that this runtime computes in another one; empty where it keeps them all."""
+        return ()
 
     def files(self, engine: Engine) -> tuple[Path, ...]:
         """Every file that the engine needs to run, all in one folder."""

@@ -65,8 +65,36 @@ def _instruction_sets() -> str:
     return " ".join(name for name in telling if name in flags.split())
 
 
-def resident_bytes() -> int:
-    """Bytes of physical memory that this process holds now; where only the peak is known (macOS), the peak."""
+class MemoryMeter:
+    """How far this process's physical memory has risen since the meter was made.
+
+    Linux keeps the peak itself (VmHWM), and the meter restarts it; where that is not allowed, the present amount
+    stands in for the peak. Everything that the process allocates meanwhile is counted, and of several meters the
+    newest restarts the peak of all.
+    """
+
+    def __init__(self):
+        _release_unused_memory()  # else what comes next may hide in heap that was freed before
+        self._before = _resident_bytes()
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # man 5 proc: resets the peak resident set size
+            self._peak_is_ours = True
+        except OSError:
+            self._peak_is_ours = False
+
+    def peak(self) -> int:
+        """Bytes above where the meter began."""
+        peak = _peak_resident_bytes() if self._peak_is_ours else 0
+        return max(0, max(peak, _resident_bytes()) - self._before)
+
+
+def _peak_resident_bytes() -> int:
+    lines = _text("/proc/self/status").splitlines()
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def _resident_bytes() -> int:
+    """Bytes of physical memory now; where the system tells only the peak (macOS), the peak; 0 where nothing."""
     if pages := _text("/proc/self/statm").split():
         return int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
     try:
@@ -76,8 +104,8 @@ def resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def release_unused_memory() -> None:
-    """Give freed heap back to the system, so that what is allocated next shows in ``resident_bytes``."""
+def _release_unused_memory() -> None:
+    """Give freed heap back to the system."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
         if trim is not None:

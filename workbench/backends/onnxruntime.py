@@ -22,7 +22,7 @@ import numpy as np
 from ..errors import Refusal, WorkbenchError, one_of, refuse_unless
 from ..records import Batches, Engine, Variant
 from .base import Backend, Progress, Session, Tensor, check_feeds, silent
-from .machine import cores, environment, release_unused_memory, resident_bytes
+from .machine import MemoryMeter, cores, environment
 
 OPTIONS = ("threads", "inter_op", "optimization")
 PROVIDERS = ["CPUExecutionProvider"]
@@ -129,18 +129,22 @@ class OnnxRuntime(Backend):
         shared = _Shared(engine.path, _checked_options(engine.options))
         return tuple(OrtSession(shared, owner=index == 0) for index in range(streams))
 
+    def emulated_types(self, variant: Variant) -> tuple[str, ...]:
+        """FP16, BF16 and FP8, whose products the CPU provider computes in FP32."""
+        recipe = variant.recipe
+        types = (recipe.precision, recipe.resolved_rest) if recipe.needs_ranges else (recipe.precision,)
+        return tuple(name for name in types if name in ("fp16", "bf16", "fp8"))
+
     def files(self, engine: Engine) -> tuple[Path, ...]:
         """The model and its files of external weights."""
         return (engine.path, *_external_files(engine.path))
 
 
 class _Shared:
-    """One InferenceSession and how much memory there was before it."""
+    """One InferenceSession and what its streams ask of it."""
 
     def __init__(self, path: Path, options: Mapping):
-        release_unused_memory()
-        self.path, self.options = path, options
-        self.resident_before = resident_bytes()
+        self.path, self.options, self.meter = path, options, MemoryMeter()
         self.native = _load(path, options)
         self.inputs = {
             node.name: Tensor(
@@ -192,12 +196,11 @@ class OrtSession(Session):
         return _layer_rows(events, skip=2)
 
     def memory(self) -> int:
-        """Growth of this process's resident memory since before the session was opened, in bytes.
+        """The peak of this process's physical memory since the session was opened, above what it held before.
 
-        ONNX Runtime's arena keeps what it once took, so after a call this is close to the peak of weights and
-        activations. What other threads allocate meanwhile is counted too.
+        ONNX Runtime takes its memory from the process's own heap, so what other threads allocate is counted too.
         """
-        return max(0, resident_bytes() - self._open().resident_before)
+        return self._open().meter.peak()
 
     def close(self) -> None:
         """Free the weights when this is the first of its streams."""

@@ -1,0 +1,96 @@
+"""What a model answers: its top class for every image, and where the labels rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..backends.base import Progress, silent
+from ..errors import WorkbenchError, refuse_unless
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The top class of every image, (N,), and on how many the label is among the five highest logits."""
+
+    classes: np.ndarray
+    top5_hits: int = 0
+
+
+def predict(
+    logits: Callable[[np.ndarray], np.ndarray],
+    images: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    batch: int,
+    at_least: int = 1,
+    stage: str = "accuracy",
+    progress: Progress = silent,
+) -> Predictions:
+    """Classify images batch by batch.
+
+    Args:
+        logits: computes (n, classes) for (n, H, W, 3).
+        images: (N, H, W, 3).
+        labels: (N,) or None.
+        batch: images per call; the last call may have fewer.
+        at_least: the fewest images that ``logits`` takes; a shorter last batch is padded and the padding cut off.
+        stage: what progress is reported under, in images.
+        progress: see ``backends.base.Progress``.
+
+    Raises:
+        WorkbenchError: a logit is NaN or infinite, or a label lies beyond the classes.
+    """
+    chosen, hits = [], 0
+    for start in range(0, len(images), batch):
+        progress(stage, start, len(images))
+        part = images[start : start + batch]
+        answer = np.asarray(logits(_padded(part, at_least)))[: len(part)].astype(np.float32)
+        check_logits(answer, first=start)
+        chosen.append(answer.argmax(axis=1))
+        if labels is not None:
+            hits += int((label_ranks(answer, labels[start : start + batch]) < 5).sum())
+    progress(stage, len(images), len(images))
+    return Predictions(np.concatenate(chosen), hits)
+
+
+def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes stand before each label, (N,); of equal logits the lower class stands first, as in argmax.
+
+    Raises:
+        WorkbenchError: a label lies beyond the classes.
+    """
+    check_label_range(labels, logits.shape[1])
+    own = np.take_along_axis(logits, labels[:, None], axis=1)
+    tied_before = (logits == own) & (np.arange(logits.shape[1]) < labels[:, None])
+    return ((logits > own) | tied_before).sum(axis=1)
+
+
+def check_label_range(labels: np.ndarray, classes: int) -> None:
+    """Refuse labels outside 0 ... classes - 1."""
+    outside = labels[(labels < 0) | (labels >= classes)]
+    refuse_unless(
+        not outside.size,
+        "Labels lie beyond the model's classes",
+        why=f"the model has {classes} classes, numbered from 0; the labels are {labels.min()} to {labels.max()}",
+        remedy="count classes from 0, in the order in which the model was trained",
+    )
+
+
+def check_logits(logits: np.ndarray, first: int = 0) -> None:
+    """Refuse logits that are NaN or infinite; ``first`` is the number of the first image among all."""
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if bad.size:
+        raise WorkbenchError(
+            f"The model answers image {first + bad[0]} with NaN or infinity",
+            why=f"{bad.size} of {len(logits)} images in this batch have logits that are not finite",
+            remedy="a value beyond FP16's 65,504 is the usual cause: keep the block where it happens in FP32, or "
+            "use BF16; check the checkpoint when FP32 does so too",
+        )
+
+
+def _padded(part: np.ndarray, at_least: int) -> np.ndarray:
+    missing = at_least - len(part)
+    return part if missing <= 0 else np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])

@@ -1,0 +1,132 @@
+"""What is measured: how its input is called and laid out, which batches it takes, and what a record says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..backends import backend
+from ..backends.base import Session
+from ..errors import refuse_unless
+from ..records import Batches, Engine, Graph, Recipe
+from .accuracy import check_label_range
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An engine, or a baseline such as the JAX model, as measuring sees it.
+
+    A baseline says ``Subject("jax", spec.name, spec.image_size, spec.classes)``. ``batches`` of None takes any.
+    """
+
+    backend: str
+    model: str
+    size: int
+    classes: int | None = None
+    recipe: Recipe = field(default_factory=Recipe)
+    variant: str = ""
+    batches: Batches | None = None
+    input_name: str = "images"
+    output_name: str = "logits"
+    layout: str = "NHWC"
+    card: str | None = None
+    engine_bytes: int = 0
+    build_seconds: float = 0.0
+    emulated: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, engine: Engine) -> Subject:
+        """What an engine's own records say."""
+        graph, runtime = engine.variant.graph, backend(engine.backend)
+        return cls(
+            backend=engine.backend,
+            model=model_name(graph),
+            size=graph.preprocessing.size,
+            classes=graph.classes or (graph.spec and graph.spec.classes),
+            recipe=engine.variant.recipe,
+            variant=engine.variant.digest,
+            batches=engine.batches,
+            input_name=graph.input_name,
+            output_name=graph.output_name,
+            layout=graph.preprocessing.layout,
+            card=engine.card,
+            engine_bytes=sum(file.stat().st_size for file in runtime.files(engine)),
+            build_seconds=engine.build_seconds,
+            emulated=runtime.emulated_types(engine.variant),
+        )
+
+    def feeds(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """One batch (n, H, W, 3) under the input's name, in the graph's layout."""
+        if self.layout == "NCHW":
+            images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+        return {self.input_name: images}
+
+    def logits(self, session: Session) -> Callable[[np.ndarray], np.ndarray]:
+        """The session as a function from images (n, H, W, 3) to logits (n, classes)."""
+        return lambda images: session.run(self.feeds(images))[self.output_name]
+
+    def check_batch(self, batch: int) -> None:
+        """Refuse a batch size that the engine was not built for."""
+        refuse_unless(
+            isinstance(batch, int) and not isinstance(batch, bool) and batch > 0,
+            "The batch must be a positive whole number",
+            why=f"it is {batch!r}",
+            remedy="give the number of images per call",
+        )
+        low, high = (self.batches.min, self.batches.max) if self.batches else (1, batch)
+        refuse_unless(
+            low <= batch <= high,
+            f"A batch of {batch} is outside what the engine was built for",
+            why=f"it takes {low} to {high} images",
+            remedy=f"measure within these, or build for Batches({min(low, batch)}, {batch}, {max(high, batch)})",
+        )
+
+    def check_images(self, images) -> None:
+        """Refuse anything but finite float32 images of the model's size, (N, size, size, 3), N above zero."""
+        expected = f"float32 (N, {self.size}, {self.size}, 3)"
+        found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+        refuse_unless(
+            isinstance(images, np.ndarray) and images.dtype == np.float32,
+            "The images must be a float32 array",
+            why=f"expected was {expected}, given was {found}",
+            remedy="turn uint8 pixels into the model's input with workbench.normalise",
+        )
+        refuse_unless(
+            images.shape[1:] == (self.size, self.size, 3),
+            f"The images do not fit {self.model}",
+            why=f"expected was {expected}, given was {found}",
+            remedy="resize the images, or load the checkpoint with image_size at theirs; channels come last",
+        )
+        refuse_unless(
+            len(images) > 0,
+            "There are no images",
+            why="the array has zero rows",
+            remedy="give at least one image, or images=None to time the engine alone",
+        )
+        finite = np.isfinite(images).all(axis=(1, 2, 3))
+        refuse_unless(
+            bool(finite.all()),
+            "The images hold NaN or infinity",
+            why=f"{int((~finite).sum())} of {len(images)} images do, first image {int(finite.argmin())}",
+            remedy="look for a division by zero in the preprocessing, or leave these images out",
+        )
+
+    def checked_labels(self, labels, count: int) -> np.ndarray:
+        """Labels as (N,) int64, one for each of ``count`` images and all within the classes."""
+        labels = np.asarray(labels)
+        refuse_unless(
+            labels.shape == (count,) and np.issubdtype(labels.dtype, np.integer),
+            "The labels do not fit the images",
+            why=f"there are {count} images; the labels are {labels.dtype} {labels.shape}",
+            remedy="give one whole number per image",
+        )
+        if self.classes:
+            check_label_range(labels, self.classes)
+        return labels.astype(np.int64)
+
+
+def model_name(graph: Graph) -> str:
+    """The spec's name, or the file's where no spec could be read."""
+    return graph.spec.name if graph.spec else graph.path.stem
