@@ -1,20 +1,37 @@
-"""Images and labels: generated shapes, folders, CIFAR-10, NumPy files, and how they are prepared."""
+"""Images and labels: generated shapes, folders, CIFAR-10, NumPy files, and how they are prepared.
+
+One's own folder, with one folder per class in it, goes in with five lines::
+
+    import workbench as wb
+    from workbench.datasets import preprocessing
+
+    mine = wb.images("photos", count=500, preprocessing=preprocessing.vit_jax(224))
+    print(mine.classes, mine.pixels.shape, mine.skipped)
+    x = mine.x
+"""
 
 from __future__ import annotations
 
+import itertools
+import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
-from ..errors import one_of, refuse_unless
+from ..backends.base import Progress, silent
+from ..errors import WorkbenchError, one_of, refuse_unless
 from ..records import SHIFTS, Preprocessing
 from ..workspace import digest
 from . import shapes
 from .preprocessing import check_pixels, normalise
-from .shapes import SPLITS
+from .source import SPLITS, Source, Unreadable
 
 __all__ = ["SPLITS", "ImageSet", "images", "normalise"]
+
+#: Images that are read or drawn between two calls of ``progress``.
+CHUNK = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,50 +86,163 @@ class ImageSet:
 
 
 def images(
-    dataset: str = "shapes",
+    dataset: str | Path = "shapes",
     split: str = "evaluation",
     count: int = 1500,
     seed: int = 0,
     size: int | None = None,
     variant: str = "plain",
+    *,
+    preprocessing: Preprocessing | None = None,
+    progress: Progress = silent,
 ) -> ImageSet:
-    """Images of one split of a data set.
+    """Images of one split of a data set. More of them begin with the same ones as fewer.
 
     Args:
-        dataset: ``shapes``.
-        split: ``training``, ``calibration`` or ``evaluation``. No image is in two of them.
+        dataset: ``shapes``; ``cifar10`` (what ``workbench fetch-images cifar10`` put into the downloads); or a
+            path: a folder with one folder per class, CIFAR-10's archive or folder, an .npz or .npy file.
+        split: ``training``, ``calibration`` or ``evaluation``. No image is in two of them; each data set's module
+            says what that means for copies.
         count: how many images.
-        seed: which scenes are drawn.
-        size: pixels along an edge; None is 96.
+        seed: which ones, and in which order.
+        size: pixels along an edge; None is the set's own: 96 for shapes, 32 for CIFAR-10, 224 for folders.
         variant: ``plain``, or a shifted set to calibrate wrongly with: ``dark``, ``noisy``, ``one-class``,
             ``random-noise``.
+        preprocessing: how the images are prepared and normalised; None is vit_jax's plain resize to ``size``. Where
+            it names classes, labels are indices into these; where it names none, the set's own names count.
+        progress: see ``backends.base.Progress``.
+
+    Warns:
+        UserWarning: files could not be read and others were taken; ``skipped`` names them.
 
     Raises:
-        WorkbenchError: an unknown data set, split or variant.
+        WorkbenchError: an unknown data set, split or variant; more images asked for than there are; a class of
+            the set that the preprocessing does not know.
     """
     one_of("split", split, tuple(SPLITS))
     one_of("variant", variant, SHIFTS)
-    one_of("data set", dataset, ("shapes",))
-    refuse_unless(count > 0, "There are no images", why=f"count is {count}", remedy="ask for one or more")
-    step = len(shapes.CLASSES) if variant == "one-class" else 1
-    pixels, labels = shapes.generate(range(0, count * step, step), split=split, seed=seed, size=size or shapes.SIZE)
-    plain = ImageSet(
-        pixels,
-        labels,
-        shapes.CLASSES,
-        f"{dataset}/{split}",
-        Preprocessing(size=pixels.shape[1], classes=shapes.CLASSES),
+    for name, value, least in (("count", count, 1), ("seed", seed, 0)):
+        refuse_unless(
+            isinstance(value, int | np.integer) and value >= least,
+            f"{name} must be a whole number of {least} or more",
+            why=f"it is {value!r}",
+            remedy=f"give {name} as an integer",
+        )
+    refuse_unless(
+        preprocessing is None or size in (None, preprocessing.size),
+        "Two sizes are asked for",
+        why=f"size is {size} and the preprocessing says {preprocessing and preprocessing.size}",
+        remedy="give only one of them",
     )
-    return plain if variant in ("plain", "one-class") else _shift(plain, variant, seed)
+    draw = _draw_shapes if dataset == "shapes" else _draw_stored
+    plain = draw(dataset, split, count, seed, size, variant == "one-class", preprocessing, progress)
+    if variant == "plain":
+        return plain
+    shift = _SHIFTS.get(variant, lambda pixels, rng: pixels)
+    rngs = (np.random.default_rng([seed, SHIFTS.index(variant), i]) for i in itertools.count())
+    return replace(plain, name=f"{plain.name}/{variant}", pixels=np.stack([*map(shift, plain.pixels, rngs)]))
 
 
-def _shift(plain: ImageSet, variant: str, seed: int) -> ImageSet:
-    """A set whose pixels are changed one image at a time, so that a longer set begins with the shorter one."""
-    shifts = {
-        "dark": lambda pixels, rng: pixels // 5,
-        "noisy": lambda pixels, rng: (pixels + rng.normal(0, 50, pixels.shape)).clip(0, 255).astype(np.uint8),
-        "random-noise": lambda pixels, rng: rng.integers(0, 256, pixels.shape, np.uint8),
-    }
-    shift, key = shifts[variant], SHIFTS.index(variant)
-    pixels = np.stack([shift(p, np.random.default_rng([seed, key, i])) for i, p in enumerate(plain.pixels)])
-    return replace(plain, pixels=pixels, name=f"{plain.name}/{variant}")
+#: What a shifted variant does to each image; the images of ``one-class`` are chosen, not changed.
+_SHIFTS = {
+    "dark": lambda pixels, rng: pixels // 5,
+    "noisy": lambda pixels, rng: (pixels + rng.normal(0, 50, pixels.shape)).clip(0, 255).astype(np.uint8),
+    "random-noise": lambda pixels, rng: rng.integers(0, 256, pixels.shape, np.uint8),
+}
+
+
+def _draw_shapes(_, split, count, seed, size, one_class, preprocessing, progress) -> ImageSet:
+    preprocessing = preprocessing or Preprocessing(size=shapes.SIZE if size is None else size)
+    step = len(shapes.CLASSES) if one_class else 1
+    indices, drawn = range(0, count * step, step), []
+    for start in range(0, count, CHUNK):
+        chunk = indices[start : start + CHUNK]
+        drawn.append(shapes.generate(chunk, split=split, seed=seed, size=preprocessing.size))
+        progress("Drawing shapes", min(start + CHUNK, count), count)
+    pixels, labels = (np.concatenate(parts) for parts in zip(*drawn))
+    return _image_set(f"shapes/{split}", shapes.CLASSES, pixels, labels, preprocessing)
+
+
+def _draw_stored(dataset, split, count, seed, size, one_class, preprocessing, progress) -> ImageSet:
+    source, name = _open(dataset), f"{Path(dataset).name}/{split}"
+    preprocessing = preprocessing or Preprocessing(size=source.size if size is None else size)
+    members = np.flatnonzero(source.splits == SPLITS[split])
+    what = f"the {split} split of {dataset}"
+    if one_class and len(members):
+        label = np.bincount(source.labels[members]).argmax()
+        members, what = members[source.labels[members] == label], f"class {source.classes[label]} in {what}"
+    _refuse_fewer(len(members), count, what, f"of {len(source.labels)} in the whole set")
+    order = np.random.default_rng([seed, SPLITS[split]]).permutation(members)
+    kept, pixels, skipped = _read(source, order, count, preprocessing, progress)
+    if skipped:
+        warnings.warn(f"{len(skipped)} images of {dataset} were skipped: {'; '.join(skipped)}", stacklevel=4)
+    _refuse_fewer(len(kept), count, what, f"that can be read, and {len(skipped)} that cannot: {'; '.join(skipped)}")
+    return _image_set(name, source.classes, np.stack(pixels), source.labels[kept], preprocessing, tuple(skipped))
+
+
+def _read(source: Source, order: np.ndarray, count: int, preprocessing: Preprocessing, progress: Progress):
+    """The first ``count`` images in an order that can be read: their indices, pixels, and what was skipped."""
+    kept, pixels, skipped, queue = [], [], [], iter(order.tolist())
+    while len(kept) < count and (chunk := [*itertools.islice(queue, min(CHUNK, count - len(kept)))]):
+        for index, image in zip(chunk, source.read(chunk, preprocessing)):
+            if isinstance(image, Unreadable):
+                skipped.append(f"{image.name} ({image.reason})")
+            else:
+                kept.append(index)
+                pixels.append(image)
+        progress("Reading images", len(kept), count)
+    return kept, pixels, skipped
+
+
+def _refuse_fewer(there: int, count: int, what: str, beside: str) -> None:
+    refuse_unless(
+        there >= count,
+        f"{count} images were asked for, more than there are",
+        why=f"{what} has {there} images {beside}",
+        remedy=f"ask for at most {there}" if there else "take another split, or add images",
+    )
+
+
+def _open(dataset: str | Path) -> Source:
+    """The data set of a name or at a path. Modules are imported when their kind is asked for."""
+    if dataset == "cifar10":
+        from .cifar10 import open_downloaded
+
+        return open_downloaded()
+    path = Path(dataset).expanduser()
+    if path.is_dir():
+        from .cifar10 import holds_cifar10, open_cifar10
+        from .folders import open_folder
+
+        inner = path / "cifar-10-batches-bin"
+        path = inner if inner.is_dir() else path
+        return open_cifar10(path) if holds_cifar10(path) else open_folder(path)
+    if path.suffix in (".npz", ".npy") and path.is_file():
+        from .arrays import open_arrays
+
+        return open_arrays(path)
+    if path.suffix in (".gz", ".tgz", ".tar") and path.is_file():
+        from .cifar10 import open_cifar10
+
+        return open_cifar10(path)
+    raise WorkbenchError(
+        f"Unknown data set {str(dataset)!r}",
+        why="it is no known name, and " + ("no known kind of file" if path.exists() else "there is no such path"),
+        remedy="give 'shapes', 'cifar10', a folder with one folder per class, or a file: CIFAR-10's, .npz or .npy",
+    )
+
+
+def _image_set(name, classes, pixels, labels, preprocessing: Preprocessing, skipped=()) -> ImageSet:
+    """An image set whose labels are indices into the classes that the preprocessing names, or the set's own."""
+    wanted = preprocessing.classes
+    if not wanted:
+        return ImageSet(pixels, labels, classes, name, replace(preprocessing, classes=classes), skipped)
+    strange = [c for c in classes if wanted.count(c) != 1]
+    refuse_unless(
+        not strange,
+        f"{name} has classes that the model does not know",
+        why=f"{', '.join(strange[:5])} stand not once among the {len(wanted)} classes of the preprocessing",
+        remedy="name the folders as the model's classes, or give a preprocessing without classes",
+    )
+    places = np.array([wanted.index(c) for c in classes], np.int64)
+    return ImageSet(pixels, places[labels], wanted, name, preprocessing, skipped)

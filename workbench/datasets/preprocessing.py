@@ -53,3 +53,90 @@ def check_pixels(pixels: np.ndarray) -> None:
         remedy="put a single image into a batch with pixels[None]; turn grey images into RGB first",
     )
     refuse_unless(len(pixels) > 0, "There are no images", why=f"they are a {found}", remedy="give one or more")
+
+
+def prepare(image, preprocessing: Preprocessing) -> np.ndarray:
+    """Resize an image and cut out its centre, as torchvision's ``Resize`` and ``CenterCrop`` do on Pillow images.
+
+    Pillow's filters widen when they shrink an image, which TensorFlow's (and so vit_jax's own pipeline) do not.
+
+    Args:
+        image: a Pillow image, turned upright as its EXIF orientation says, or pixels (H, W, 3) uint8.
+        preprocessing: resize, keep_aspect, interpolation and size.
+
+    Returns:
+        Pixels (size, size, 3) uint8, to be normalised.
+
+    Raises:
+        WorkbenchError: the pixels are of another type or shape.
+    """
+    from PIL import Image, ImageOps
+
+    if isinstance(image, Image.Image):
+        image = _rgb(ImageOps.exif_transpose(image))
+    else:
+        check_pixels(np.asarray(image)[None])
+        image = Image.fromarray(image)
+    edge, size = preprocessing.resize or preprocessing.size, preprocessing.size
+    shape = _fit(image.size, edge) if preprocessing.keep_aspect else (edge, edge)
+    if shape != image.size:
+        image = image.resize(shape, Image.Resampling[preprocessing.interpolation.upper()])
+    left, top = (round((length - size) / 2) for length in shape)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def _fit(shape: tuple[int, int], edge: int) -> tuple[int, int]:
+    """Width and height with the shorter edge at ``edge``; the longer one is rounded down, as torchvision does."""
+    short = min(shape)
+    width, height = (edge if length == short else int(edge * length / short) for length in shape)
+    return width, height
+
+
+def _rgb(image):
+    """Three channels of 8 bits; Pillow itself would cut 16-bit grey off at 255 instead of scaling it."""
+    if image.mode.startswith("I;16"):
+        from PIL import Image
+
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+# What published models were evaluated with, on the 0...255 scale.
+
+_IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}  # 255 x (0.485, ...), (0.229, ...)
+
+
+def vit_jax(size: int = 224) -> Preprocessing:
+    """ViT and AugReg checkpoints as vit_jax evaluates them: a plain resize, (x - 127.5) / 127.5.
+
+    Source: ``vit_jax/input_pipeline.py`` in github.com/google-research/vision_transformer.
+    """
+    return Preprocessing(size=size)
+
+
+def augreg(size: int = 224) -> Preprocessing:
+    """AugReg checkpoints as timm evaluates them: bicubic, a crop of 0.9 (all of it at 384), the same mean and std.
+
+    Source: ``crop_pct`` and ``interpolation`` in timm's ``vision_transformer.py``.
+    """
+    resize = size if size >= 384 else int(size / 0.9)
+    return Preprocessing(size=size, resize=resize, keep_aspect=True, interpolation="bicubic", layout="NCHW")
+
+
+def deit(size: int = 224) -> Preprocessing:
+    """DeiT: the shorter edge to 256/224 of the size, bicubic, a centre crop, ImageNet's mean and std.
+
+    Source: ``build_transform`` in ``datasets.py`` of github.com/facebookresearch/deit.
+    """
+    resize = int(256 / 224 * size)
+    return Preprocessing(
+        size=size, resize=resize, keep_aspect=True, interpolation="bicubic", layout="NCHW", **_IMAGENET
+    )
+
+
+def torchvision(size: int = 224, resize: int = 256) -> Preprocessing:
+    """torchvision's ViTs (``IMAGENET1K_V1``): the shorter edge to 256, bilinear, a centre crop of 224.
+
+    Source: ``ImageClassification`` in ``torchvision/transforms/_presets.py``.
+    """
+    return Preprocessing(size=size, resize=resize, keep_aspect=True, layout="NCHW", **_IMAGENET)

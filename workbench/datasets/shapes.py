@@ -20,13 +20,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import one_of, refuse_unless
+from .source import SPLITS
 
 #: Corners, and the radius of the points between them: 1 is the radius of the corners themselves.
 SHAPES = {"circle": None, "triangle": (3, 0.5), "square": (4, 0.5**0.5), "star": (5, 0.45)}
 TEXTURES = ("plain", "striped", "checkered", "dotted")
 CLASSES = tuple(f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES)
-#: Part of each image's random stream, so that no two splits share one.
-SPLITS = {"training": 0, "calibration": 1, "evaluation": 2}
 SIZE = 96
 
 

@@ -1,0 +1,85 @@
+"""A folder with one folder of JPEG, PNG or WebP files per class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import refuse_unless
+from ..records import Preprocessing
+from .preprocessing import prepare
+from .source import Source, Unreadable, share_out
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+#: Bytes from a file's end that, with its length, stand for its content.
+TAIL = 4096
+
+
+def open_folder(folder: Path) -> Source:
+    """The images below ``folder``; classes are its folders, in the order of their names.
+
+    The splits (60 % training, 10 % calibration, 30 % evaluation) go by each file's length and last bytes, so that
+    copies of a file under other names or in other classes stay in one split. The same picture saved anew is
+    another file.
+
+    Raises:
+        WorkbenchError: there are no folders, or no images in them.
+    """
+    classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    files = [(label, file) for label, name in enumerate(classes) for file in _images(folder / name)]
+    refuse_unless(
+        bool(files),
+        f"{folder} holds no images in folders of their classes",
+        why=_found(folder, classes),
+        remedy="arrange the files as FOLDER/CLASS/NAME.jpg (or .png, .webp) and give FOLDER",
+    )
+    labels = np.array([label for label, _ in files], np.int64)
+    with _threads() as threads:
+        splits = share_out(threads.map(_key, (file for _, file in files)), calibration=0.1, evaluation=0.3)
+
+    def read(indices: Sequence[int], preprocessing: Preprocessing) -> Iterator[np.ndarray | Unreadable]:
+        with _threads() as threads:
+            yield from threads.map(lambda i: _read(files[i][1], folder, preprocessing), indices)
+
+    return Source(tuple(classes), labels, splits, 224, read)
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))  # Pillow decodes without the GIL
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+def _found(folder: Path, classes: list[str]) -> str:
+    if not classes:
+        return f"it has no folders, and {len(_images(folder))} images directly in it"
+    inner = [f"{name}/{p.name}" for name in classes for p in sorted((folder / name).iterdir()) if p.is_dir()]
+    if inner:
+        return f"the classes seem to lie one level down, such as {inner[0]}"
+    return f"its folders ({', '.join(classes[:5])}) hold no {', '.join(SUFFIXES)} files"
+
+
+def _key(file: Path) -> bytes:
+    try:
+        with open(file, "rb") as stream:
+            length = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, length - TAIL))
+            return length.to_bytes(8, "little") + stream.read()
+    except OSError:  # it is reported when it is read
+        return file.name.encode()
+
+
+def _read(file: Path, folder: Path, preprocessing: Preprocessing) -> np.ndarray | Unreadable:
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            return prepare(image, preprocessing)
+    except Exception as error:  # Pillow's decoders raise anything, from SyntaxError to struct.error
+        return Unreadable(file.relative_to(folder).as_posix(), f"{type(error).__name__}: {error}")
