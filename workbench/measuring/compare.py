@@ -107,12 +107,14 @@ def _compare_speed(a: Measurement, b: Measurement, confidence: float):
     if not a.latencies_s or not b.latencies_s:
         return "not measured", math.nan, (math.nan, math.nan), None
     shares = 0.5 - confidence / 2, 0.5 + confidence / 2
+    stretches = min(len(a.latencies_s), len(b.latencies_s), STRETCHES)
+    log_a, log_b = _log_medians(a, stretches), _log_medians(b, stretches)
     if took_turns(a, b):
-        ratios = np.log(_stretch_medians(b)) - np.log(_stretch_medians(a))
+        ratios = log_b - log_a  # stretch by stretch, because these were taken beside each other
         middle, (low, high) = float(np.median(ratios)), np.quantile(_bootstrap_medians(ratios), shares)
         needed = _calls_needed(middle, low, high, len(a.latencies_s))
     else:
-        ratios = np.log(_stretch_medians(b))[:, None] - np.log(_stretch_medians(a))
+        ratios = log_b[:, None] - log_a  # every stretch with every other
         middle, (low, high) = math.log(b.p50_ms / a.p50_ms), np.quantile(ratios, shares)
         low, high, needed = low - math.log1p(SETTLED), high + math.log1p(SETTLED), None
     interval = math.exp(low), math.exp(high)
@@ -124,9 +126,9 @@ def took_turns(a: Measurement, b: Measurement) -> bool:
     return bool(a.environment.get("turns")) and a.environment["turns"] == b.environment.get("turns")
 
 
-def _stretch_medians(measurement: Measurement) -> np.ndarray:
-    seconds = np.asarray(measurement.latencies_s)
-    return np.array([np.median(part) for part in np.array_split(seconds, min(len(seconds), STRETCHES))])
+def _log_medians(measurement: Measurement, stretches: int) -> np.ndarray:
+    """Logarithms of the medians of that many stretches of successive calls."""
+    return np.log([np.median(part) for part in np.array_split(np.asarray(measurement.latencies_s), stretches)])
 
 
 def _bootstrap_medians(values: np.ndarray) -> np.ndarray:

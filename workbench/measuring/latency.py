@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,8 +40,7 @@ class Latency:
     turns: str = ""
 
 
-@dataclass(frozen=True)
-class WarmUp:
+class WarmUp(NamedTuple):
     """Calls made, calls that fill a window, and whether the times settled within the limit."""
 
     calls: int

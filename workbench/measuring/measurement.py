@@ -213,7 +213,7 @@ def facts(session: Session, subject: Subject, batch: int, before: Mapping, laten
         execution="emulated" if subject.emulated else "executed",
         environment={**before, **session.environment, **turns},
         run_id=new_run_id(),
-        notes=_notes(subject, latency),
+        notes=notes(subject, latency),
     )
 
 
@@ -225,7 +225,7 @@ def one_batch(subject: Subject, images: np.ndarray | None, batch: int) -> np.nda
     return images[np.arange(batch) % len(images)]
 
 
-def _notes(subject: Subject, latency: Latency) -> tuple[str, ...]:
+def notes(subject: Subject, latency: Latency) -> tuple[str, ...]:
     """What a reader of the numbers must know."""
     found = []
     if subject.emulated:
