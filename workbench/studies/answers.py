@@ -9,65 +9,51 @@ import numpy as np
 
 from ..backends import open_engine
 from ..backends.base import Progress
+from ..measuring import Subject
+from ..measuring.accuracy import Predictions, predict
 from ..records import Engine
 from ..workspace import Workspace
 
-#: Images per call where the engine takes as many; accuracy does not depend on how the images are grouped, except
-#: with dynamic quantization, whose ranges are those of the batch.
+CODE = (__name__, "workbench.measuring.accuracy", "workbench.measuring.subject")
+#: Images per call where the engine takes as many. Accuracy does not depend on it, except with dynamic quantization,
+#: whose ranges are those of the batch.
 BATCH = 32
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The five highest classes of every image, best first, in a ``.npy`` file of shape (N, min(5, classes))."""
+    """The top class of every image, int64 (N,) in a ``.npy`` file, and how many labels are in the top five."""
 
     path: Path
-
-    def load(self) -> np.ndarray:
-        """(N, min(5, classes)) int32."""
-        return np.load(self.path, allow_pickle=False)
+    top5_hits: int
 
 
 def answers(
-    engine: Engine, images: np.ndarray, workspace: Workspace, inputs, progress: Progress, images_digest: str
-) -> np.ndarray:
-    """The top classes of every image, computed now or found from an earlier run.
+    engine: Engine, images: np.ndarray, labels: np.ndarray, workspace: Workspace, inputs, progress: Progress
+) -> Predictions:
+    """An engine's answers to images, computed now or found from an earlier run.
 
     Args:
         engine: what answers.
-        images: (N, ...) float32, as the engine's input takes them.
+        images: (N, H, W, 3) float32, normalised.
+        labels: (N,) int64.
         workspace: where the answers are kept.
-        inputs: what beside variant and images decides them: runtime, options, machine.
-        progress: told after every batch.
-        images_digest: a digest of ``images``.
+        inputs: what beside the variant decides them: images, runtime, options, machine.
+        progress: see ``backends.base.Progress``; stage ``accuracy``, in images.
 
-    Returns:
-        (N, min(5, classes)) int32, best class first.
+    Raises:
+        WorkbenchError: the engine cannot be opened here, or answers with NaN.
     """
 
     def make(folder: Path, key: str) -> Answers:
-        path = folder / "top.npy"
-        np.save(path, _top_classes(engine, images, progress), allow_pickle=False)
-        return Answers(path)
+        subject, path = Subject.of(engine), folder / "classes.npy"
+        size = min(BATCH, engine.batches.max)
+        with open_engine(engine) as session:
+            logits = subject.logits(session)
+            at_least = engine.batches.min
+            found = predict(logits, images, labels, batch=size, at_least=at_least, progress=progress)
+        np.save(path, found.classes, allow_pickle=False)
+        return Answers(path, found.top5_hits)
 
-    identity = [engine.variant.digest, inputs, images_digest]
-    return workspace.artefact("answers", Answers, identity, make, code=[__name__]).load()
-
-
-def _top_classes(engine: Engine, images: np.ndarray, progress: Progress) -> np.ndarray:
-    graph, size = engine.variant.graph, min(BATCH, engine.batches.max)
-    tops = []
-    with open_engine(engine) as session:
-        for start in range(0, len(images), size):
-            progress("images", start, len(images))
-            batch = images[start : start + size]
-            short = max(engine.batches.min - len(batch), 0)  # a last batch below the engine's minimum is filled up
-            filled = np.concatenate([batch, np.repeat(batch[-1:], short, axis=0)]) if short else batch
-            logits = session.run({graph.input_name: np.ascontiguousarray(filled)})[graph.output_name]
-            tops.append(top_five(logits[: len(batch)]))
-    return np.concatenate(tops)
-
-
-def top_five(logits: np.ndarray) -> np.ndarray:
-    """(N, classes) -> the indices of the (at most five) highest logits per row, highest first."""
-    return np.argsort(-logits, axis=1, kind="stable")[:, :5].astype(np.int32)
+    kept = workspace.artefact("answers", Answers, [engine.variant.digest, inputs], make, code=CODE)
+    return Predictions(np.load(kept.path, allow_pickle=False), kept.top5_hits)

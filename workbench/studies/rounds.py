@@ -7,7 +7,7 @@ round is stored as soon as it is taken, so that a killed process loses one round
 from __future__ import annotations
 
 import contextlib
-import statistics
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,22 +15,43 @@ import numpy as np
 
 from ..backends import open_engine
 from ..backends.base import Progress, Session
+from ..measuring import Subject, latency
+from ..measuring.measurement import one_batch
 from ..records import Engine
 from ..workspace import Workspace
 
 ROUNDS = 8
 ROUND = "round"
-#: Calls in one round: enough for a percentile over all rounds, and an end for very fast models.
-FEWEST, MOST = 3, 500
-WARMUP_CALLS = 3
 
 
 @dataclass(frozen=True)
 class Round:
-    """The calls of one round, and the session's memory after its warm-up."""
+    """The calls of one round, how the warm-up before them went, and the session's memory after it."""
 
-    latencies_s: tuple[float, ...]
+    seconds: tuple[float, ...]
+    device_seconds: tuple[float, ...]
+    warmup_calls: int
+    settled: bool
     memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Turn:
+    """An open session that is warm and takes its turns."""
+
+    session: Session
+    feeds: Mapping[str, np.ndarray]
+    calls: int
+    warmup_calls: int
+    settled: bool
+    memory_bytes: int
+
+    def round(self) -> Round:
+        """Time one round; the first call is left out, because another engine has used the caches since."""
+        self.session.time(self.feeds, 1)
+        seconds = self.session.time(self.feeds, self.calls)
+        on_device = self.session.device_time(self.feeds, self.calls) or ()
+        return Round(tuple(seconds), tuple(on_device), self.warmup_calls, self.settled, self.memory_bytes)
 
 
 def time_in_rounds(
@@ -45,36 +66,40 @@ def time_in_rounds(
 
     Args:
         engines: by the key under which their rounds are kept; rounds that are already there are not repeated.
-        images: (N, ...) float32; the first ``batch`` of them are fed, repeated where there are fewer.
+        images: (N, H, W, 3) float32; the first ``batch`` of them are fed, repeated where there are fewer.
         batch: images per call.
         seconds: how long each engine is timed, over all rounds.
         workspace: its ledger keeps the rounds.
-        progress: told after every round.
+        progress: told before every round.
     """
     taken = {key: workspace.observations(ROUND, Round, key) for key in engines}
-    missing = [(turn, key) for turn in range(ROUNDS) for key in engines if len(taken[key]) <= turn]
-    feed = np.ascontiguousarray(np.resize(images, (batch, *images.shape[1:])))
+    missing = [key for number in range(ROUNDS) for key in engines if len(taken[key]) <= number]
+    turns: dict[str, Turn] = {}
     with contextlib.ExitStack() as stack:
-        open_sessions: dict[str, tuple[Session, Mapping, int, int]] = {}
-        for done, (_, key) in enumerate(missing):
+        for done, key in enumerate(missing):
             progress("latency", done, len(missing))
-            if key not in open_sessions:
+            if key not in turns:
                 session = stack.enter_context(open_engine(engines[key]))
-                feeds = {engines[key].variant.graph.input_name: feed}
-                calls = _calls(session, feeds, seconds / ROUNDS)
-                open_sessions[key] = session, feeds, calls, session.memory()  # before another one is opened
-            workspace.append(ROUND, key, one := _round(*open_sessions[key]))
+                turns[key] = _warm(session, engines[key], images, batch, seconds)
+            workspace.append(ROUND, key, one := turns[key].round())
             taken[key].append(one)
     return taken
 
 
-def _calls(session: Session, feeds: Mapping, seconds: float) -> int:
-    """How many calls fill a round, from the warm-up's."""
-    warm = session.time(feeds, WARMUP_CALLS)
-    warm += session.time(feeds, WARMUP_CALLS)
-    return int(np.clip(seconds / statistics.median(warm), FEWEST, MOST))
+def _warm(session: Session, engine: Engine, images: np.ndarray, batch: int, seconds: float) -> Turn:
+    """Warm a session up; its memory is read here, before the next session is opened in the same process."""
+    subject = Subject.of(engine)
+    feeds = subject.feeds(one_batch(subject, images, batch))
+    warmup_calls, per_window, settled = latency.warm_up(session, feeds, limit=seconds)
+    calls = math.ceil(max(per_window / latency.WINDOW_S * seconds, latency.MIN_CALLS) / ROUNDS)
+    return Turn(session, feeds, calls, warmup_calls, settled, session.memory())
 
 
-def _round(session: Session, feeds: Mapping, calls: int, memory: int) -> Round:
-    session.time(feeds, 1)  # another engine has used the caches since
-    return Round(tuple(session.time(feeds, calls)), memory)
+def joined(rounds: list[Round]) -> latency.Latency:
+    """All rounds of one engine as one record, in the order taken."""
+    return latency.Latency(
+        tuple(second for one in rounds for second in one.seconds),
+        tuple(second for one in rounds for second in one.device_seconds),
+        max((one.warmup_calls for one in rounds), default=0),
+        all(one.settled for one in rounds),
+    )

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ..backends import build_engine
 from ..backends.machine import environment
 from ..errors import Cancelled, WorkbenchError
+from ..measuring import Subject
+from ..measuring.accuracy import Predictions
+from ..measuring.measurement import notes
 from ..records import Batches, Engine, Measurement, Recipe, Variant
 from ..workspace import digest
 from .answers import answers
 from .cells import MEASUREMENT, OBSTACLE, Cell, Obstacle, newest_measurement
 from .meter import Meter
-from .rounds import Round, time_in_rounds
+from .rounds import Round, joined, time_in_rounds
 
 if TYPE_CHECKING:
     from .study import Study
@@ -44,7 +46,7 @@ class Ready:
 
     job: Job
     engine: Engine
-    top: np.ndarray
+    answers: Predictions
     cells: tuple[Cell, ...]
 
     def cell_at(self, batch: int) -> Cell | None:
@@ -67,7 +69,7 @@ class Runner:
             progress = self.meter.step(f"batch {batch}", max(len(now), 1))
             self._time(now, batch, progress)
 
-    def _reference(self) -> np.ndarray:
+    def _reference(self) -> Predictions:
         """The answers of FP32 on ONNX Runtime, which every drop and agreement is measured against."""
         from ..graphs.recipes import apply_recipe
 
@@ -132,10 +134,10 @@ class Runner:
             return Batches(static, static, static)
         return Batches(self.study.batches[0], self.study.batches[-1], self.study.batches[-1])
 
-    def _answers(self, engine: Engine, progress) -> np.ndarray:
+    def _answers(self, engine: Engine, progress) -> Predictions:
         study = self.study
-        inputs = [study.runtime_key(engine.backend), self.attempt]
-        return answers(engine, study.images, self.workspace, inputs, progress, study.images_digest)
+        inputs = [study.images_digest, study.runtime_key(engine.backend), self.attempt]
+        return answers(engine, study.images, study.labels, self.workspace, inputs, progress)
 
     def _time(self, ready: list[Ready], batch: int, progress) -> None:
         if not ready:
@@ -144,37 +146,42 @@ class Runner:
         engines = {key: one.engine for key, one in keys.items()}
         taken = time_in_rounds(engines, self.study.images, batch, self.study.seconds, self.workspace, progress)
         for key, one in keys.items():
-            measurement = self._measurement(one.engine, batch, one.top, taken[key])
+            measurement = self._measured(one, batch, taken[key])
             self.workspace.append(MEASUREMENT, one.cell_at(batch).key, measurement)
 
-    def _measurement(self, engine: Engine, batch: int, top=None, rounds: list[Round] = (), execution="executed"):
-        study, variant = self.study, engine.variant
-        answered = {} if top is None else self._accuracy(top)
-        return Measurement(
-            backend=engine.backend,
-            model=study.graph.spec.name if study.graph.spec else study.graph.path.stem,
-            recipe=variant.recipe,
-            batch=batch,
-            variant=variant.digest,
-            latencies_s=tuple(s for one in rounds for s in one.latencies_s),
-            dataset=study.dataset,
-            card=engine.card,
-            memory_bytes=max((one.memory_bytes for one in rounds), default=0),
-            engine_bytes=engine.path.stat().st_size,
-            build_seconds=engine.build_seconds,
-            execution=execution,
-            environment={**environment(), **engine.environment},
-            run_id=engine.run_id,
-            notes=variant.notes,
-            **answered,
+    def _measured(self, one: Ready, batch: int, rounds: list[Round]) -> Measurement:
+        subject, latency = Subject.of(one.engine), joined(rounds)
+        return dataclasses.replace(
+            self._built(one.engine, batch),
+            latencies_s=latency.seconds,
+            device_s=latency.device_seconds,
+            warmup_calls=latency.warmup_calls,
+            predictions=tuple(one.answers.classes.tolist()),
+            labels=tuple(self.study.labels.tolist()),
+            reference_predictions=tuple(self.reference.classes.tolist()),
+            top5_hits=one.answers.top5_hits,
+            reference="fp32 on onnxruntime",
+            memory_bytes=max(one.memory_bytes for one in rounds),
+            execution="emulated" if subject.emulated else "executed",
+            notes=(*one.engine.variant.notes, *notes(subject, latency)),
         )
 
-    def _accuracy(self, top: np.ndarray) -> dict:
-        labels = self.study.labels
-        return {
-            "predictions": tuple(top[:, 0].tolist()),
-            "labels": tuple(labels.tolist()),
-            "reference_predictions": tuple(self.reference[:, 0].tolist()),
-            "top5_hits": int((top == labels[:, None]).any(axis=1).sum()),
-            "reference": "FP32 on ONNX Runtime",
-        }
+    def _built(self, engine: Engine, batch: int) -> Measurement:
+        """What is known of an engine that was built and not run."""
+        subject = Subject.of(engine)
+        return Measurement(
+            backend=engine.backend,
+            model=subject.model,
+            recipe=subject.recipe,
+            batch=batch,
+            variant=subject.variant,
+            latencies_s=(),
+            dataset=self.study.dataset,
+            card=engine.card,
+            engine_bytes=subject.engine_bytes,
+            build_seconds=engine.build_seconds,
+            execution="built",
+            environment={**engine.environment, **environment()},
+            run_id=engine.run_id,
+            notes=engine.variant.notes,
+        )

@@ -15,6 +15,8 @@ import pandas as pd
 from ..backends import backend, silent
 from ..backends.base import Progress
 from ..errors import Cancelled, WorkbenchError, one_of, refuse_unless
+from ..measuring import Subject
+from ..measuring.subject import model_name
 from ..records import Batches, Graph, Recipe, Variant
 from ..workspace import Workspace, digest, new_run_id, tool_versions
 from .cells import PLAN, Cell, Obstacle, Plan, machine_facts, plan_frame, saved_plan
@@ -33,8 +35,8 @@ class Study:
         graph: what ``export_onnx`` or ``import_onnx`` made.
         workspace: a ``Workspace`` or a folder's path.
         recipes: what to do to the graph; FP32 on ONNX Runtime is the reference even when it is not among them.
-        images: float32, normalised, one image per row in the graph's layout.
-        labels: the true class of every image.
+        images: float32 (N, H, W, 3), normalised as the graph's preprocessing says.
+        labels: the true class of every image, (N,).
         backends: names of backends.
         batches: images per call.
         calibration: float32 images that override each recipe's own calibration set.
@@ -65,8 +67,8 @@ class Study:
         self.graph, self.workspace = graph, Workspace.of(workspace)
         self.recipes, self.backends = tuple(dict.fromkeys(recipes)), tuple(dict.fromkeys(backends))
         self.batches = tuple(sorted(set(batches)))
-        self.images, self.labels = images, np.asarray(labels)
-        self.images_digest = digest(images, self.labels)
+        self.images, self.labels = images, _checked(graph, images, labels)
+        self.images_digest = digest(self.images, self.labels)
         self.calibration, self.cards, self.options = calibration, dict(cards or {}), dict(options or {})
         self.name, self.dataset, self.seconds = name, dataset, seconds
         self._check()
@@ -200,3 +202,10 @@ class Study:
     ) -> Choice:
         """The fastest row within the limits, with the reason in words; see ``choice.choose``."""
         return choose(self.frame(), max_drop, max_latency_ms, batch, latency)
+
+
+def _checked(graph: Graph, images, labels) -> np.ndarray:
+    """The labels as int64, after a look at whether images and labels fit the graph."""
+    subject = Subject("study", model_name(graph), graph.preprocessing.size, graph.classes)
+    subject.check_images(images)
+    return subject.checked_labels(labels, len(images))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from ..measuring.compare import paired_interval
 from ..records import Measurement, Recipe, quantile
 
 MIB = 1 << 20
@@ -83,18 +84,12 @@ def measured_row(measurement: Measurement, reason: str = "", remedy: str = "") -
     return row
 
 
-def paired_drop(m: Measurement, z: float = 1.96) -> tuple[float, float, float]:
-    """Percentage points of top-1 lost against the reference on the same images, and their 95 % interval.
-
-    The interval is Bonett and Price's for paired shares (2012, J. Educ. Behav. Stat. 37:479-488).
-    """
-    total = len(m.labels)
-    right = [(r == t, p == t) for p, r, t in zip(m.predictions, m.reference_predictions, m.labels)]
-    lost, won = right.count((True, False)), right.count((False, True))
-    share_lost, share_won = (lost + 1) / (total + 2), (won + 1) / (total + 2)
-    centre = share_lost - share_won
-    half = z * math.sqrt((share_lost + share_won - centre**2) / (total + 2))
-    return 100 * (lost - won) / total, 100 * (centre - half), 100 * (centre + half)
+def paired_drop(m: Measurement) -> tuple[float, float, float]:
+    """Percentage points of top-1 lost against the reference on the same images, with Tango's 95 % interval."""
+    pairs = [(r == t, p == t) for p, r, t in zip(m.predictions, m.reference_predictions, m.labels)]
+    lost, won, total = pairs.count((True, False)), pairs.count((False, True)), len(pairs)
+    low, high = paired_interval(lost, won, total)
+    return 100 * (lost - won) / total, 100 * low, 100 * high
 
 
 def median_interval(values: Sequence[float], z: float = 1.96) -> tuple[float, float]:
