@@ -1,0 +1,163 @@
+"""INT8 and FP8 as QuantizeLinear/DequantizeLinear pairs around the inputs of matrix products.
+
+Two layouts, because a CPU and TensorRT want different pairs for the same recipe:
+
+* ``tensorrt``: symmetric s8 (or FP8) everywhere, zero points 0, one scale per output channel of a weight, biases
+  as they are. TensorRT refuses zero points and quantized biases.
+* ``cpu``: activations u8 with a zero point, which spends no level on GELU's missing negative half; weights s8. ONNX
+  Runtime fuses pair, product and rescaling into one MatMulIntegerToFloat, and u8 · s8 is the fast kind.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+
+from ..records import Recipe
+from . import thresholds
+from .calibrate import Ranges, TensorRange
+from .edit import array, constant, node, take_place
+from .grids import FP8, FP8_MAX, Grid, asymmetric, channel_amax, quantize_weight, symmetric
+from .histogram import magnitudes
+from .points import PRODUCTS, Point, kept, linear_products, points
+
+INT8 = np.dtype(np.int8)
+
+
+class Layout(NamedTuple):
+    """How one layout of one precision rounds: the types, the largest magnitudes, where pairs go."""
+
+    kind: np.dtype
+    largest: float
+    largest_weight: float
+    unsigned: bool = False
+    outputs: bool = True
+
+
+def layout_of(recipe: Recipe, largest_weight: int) -> Layout:
+    """The layout of a recipe; FP8 exists for TensorRT alone."""
+    if recipe.precision == "fp8":
+        return Layout(FP8, FP8_MAX, FP8_MAX)
+    if recipe.layout == "cpu":
+        return Layout(INT8, 127, largest_weight, unsigned=True, outputs=False)
+    return Layout(INT8, 127, 127)
+
+
+def quantize(model: ir.Model, recipe: Recipe, ranges: Ranges, layout: Layout, stored: np.dtype) -> tuple[str, ...]:
+    """Insert Q/DQ pairs into a float32 model, in place.
+
+    Args:
+        model: changed in place.
+        recipe: its scope, method and ``keep``.
+        ranges: of every tensor in the scope.
+        layout: see ``layout_of``.
+        stored: the type in which scales will be stored, so that they are rounded before weights are.
+
+    Returns:
+        Notes for the variant.
+    """
+    chosen = [p for p in points(model, recipe.scope) if not kept(p.node, recipe.keep)]
+    products = [p for p in _weighted(model, recipe.scope) if not kept(p, recipe.keep)]
+    pairs: dict[str, ir.Value] = {}
+    notes = []
+    for point in chosen:
+        if point.index is None and not layout.outputs:
+            continue
+        value = point.value
+        if value.name not in pairs:
+            threshold = clipping_point(ranges, value.name, recipe, layout)
+            if point.probabilities:
+                notes.append(f"{point.site}: the softmax scale is {threshold:.3g} / {layout.largest:g}")
+            grid = activation_grid(ranges.by_tensor[value.name], threshold, layout, stored)
+            pairs[value.name] = _pair(model, point, grid)
+        take_place(pairs[value.name], value, _uses(point))
+    for product in products:
+        _quantize_weight(model, product, layout, stored)
+    return tuple(notes)
+
+
+def _weighted(model: ir.Model, scope: str) -> list[ir.Node]:
+    """The products of a scope that have constant weights."""
+    if scope != "everything":
+        return linear_products(model)
+    return [n for n in model.graph if n.op_type in PRODUCTS and array(n.inputs[1]) is not None]
+
+
+def clipping_point(ranges: Ranges, tensor: str, recipe: Recipe, layout: Layout) -> float:
+    """The magnitude that the largest quantized number stands for.
+
+    FP8 takes the largest magnitude seen: a float keeps its relative precision, so clipping would gain nothing.
+    Probabilities take whichever loses least on the calibration images: the method's threshold, the largest seen, or
+    1. A method that clips takes a few large probabilities for outliers, and they are what attention is about.
+    """
+    row = ranges.by_tensor[tensor]
+    if layout.kind == FP8:
+        return row.minmax
+    threshold = row.threshold(recipe.calibration.method)
+    if not row.unit_interval:
+        return threshold
+    edges, counts = ranges.histogram(tensor)
+    folded = magnitudes(counts, edges[-1], row.minmax)
+    steps = 255 if layout.unsigned else 127
+    return min((threshold, row.minmax, 1.0), key=lambda t: thresholds.squared_error(*folded, t, steps))
+
+
+def activation_grid(row: TensorRange, threshold: float, layout: Layout, stored: np.dtype) -> Grid:
+    """The grid of one activation, clipped at a threshold."""
+    if layout.unsigned:
+        return asymmetric(max(row.low, -threshold), min(row.high, threshold), stored)
+    return symmetric(threshold, layout.largest, layout.kind, stored)
+
+
+def _pair(model: ir.Model, point: Point, grid: Grid) -> ir.Value:
+    """QuantizeLinear and DequantizeLinear after a tensor; returns what comes out."""
+    owner, value = point.node, point.value
+    name = f"{owner.name or value.name}/{'output' if point.index is None else f'input{point.index}'}"
+    scale = constant(model, f"{name}/scale", grid.scale)
+    zero = constant(model, f"{name}/zero", grid.zero)
+    to_grid = node("QuantizeLinear", f"{name}/quantize", value, scale, zero, like=value, dtype=zero.dtype)
+    back = node(
+        "DequantizeLinear", f"{name}/dequantize", to_grid.outputs[0], scale, zero, like=value, dtype=value.dtype
+    )
+    insert = model.graph.insert_after if point.index is None else model.graph.insert_before
+    insert(owner, (to_grid, back))
+    return back.outputs[0]
+
+
+def _uses(point: Point) -> list[tuple[ir.Node, int]]:
+    """The uses that a pair at this point serves: one input, or every reader of the output."""
+    if point.index is not None:
+        return [(point.node, point.index)]
+    return [use for use in point.value.uses() if use[0].op_type != "QuantizeLinear"]
+
+
+def _quantize_weight(model: ir.Model, product: ir.Node, layout: Layout, stored: np.dtype) -> None:
+    """Store a product's weights in 8 bits, one scale per output channel, behind a DequantizeLinear."""
+    value, name = product.inputs[1], product.name or product.outputs[0].name
+    weight, axis = array(value), _output_axis(product)
+    grid = symmetric(channel_amax(weight, axis), layout.largest_weight, layout.kind, stored)
+    data = quantize_weight(weight, axis, grid, layout.largest_weight)
+    back = node(
+        "DequantizeLinear",
+        f"{name}/weight/dequantize",
+        constant(model, f"{name}/weight", data),
+        constant(model, f"{name}/weight/scale", grid.scale),
+        constant(model, f"{name}/weight/zero", grid.zero),
+        like=value,
+        dtype=value.dtype,
+        axis=axis,
+    )
+    model.graph.insert_before(product, back)
+    product.replace_input_with(1, back.outputs[0])
+
+
+def _output_axis(product: ir.Node) -> int:
+    """The axis of the output channels in a product's weights."""
+    if product.op_type == "Conv":
+        return 0
+    if product.op_type == "Gemm":
+        transposed = product.attributes.get("transB")
+        return 0 if transposed is not None and transposed.as_int() else 1
+    return len(product.inputs[1].shape) - 1
