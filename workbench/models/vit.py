@@ -31,7 +31,7 @@ LETTERS = {
 }
 PUBLISHED = ("Ti/16", "S/16", "S/32", "B/32", "B/16", "B/8", "L/32", "L/16", "H/14")
 #: The model that is shipped with the workbench: small, but with the head size of its published relatives.
-TUTORIAL = ModelSpec("tutorial", image_size=96, patch=8, width=192, depth=6, heads=3, mlp=768, classes=12)
+TUTORIAL = ModelSpec("tutorial", image_size=96, patch=8, width=192, depth=6, heads=3, mlp=768, classes=16)
 SIZES = (*PUBLISHED, "tutorial")
 
 #: LayerNorm's epsilon in vit_jax; torch's default is 1e-5, which is off by 3e-4 in the logits.
@@ -56,7 +56,7 @@ def model_spec(
     Args:
         name: ``B/32``, ``ViT-B/32`` or any other name in ``SIZES``.
         image_size: pixels along an edge; 224 when left out, 96 for ``tutorial``.
-        classes: number of logits; 1000 when left out, 12 for ``tutorial``.
+        classes: number of logits; 1000 when left out, 16 for ``tutorial``.
         classifier: ``token`` or ``gap``.
         representation: width of the tanh layer before the head, or None.
 

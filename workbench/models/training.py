@@ -1,0 +1,361 @@
+"""Train a ViT from scratch on the generated shapes: ``python -m workbench.models.training --help``.
+
+AdamW with warm-up and a cosine (Loshchilov & Hutter, 2019, arXiv:1711.05101), clipped gradients, label smoothing,
+and turns and mirrors, under which a shape and its texture keep their names. The images stay on the device as bytes;
+one compiled call takes many steps. Batches and augmentation are functions of (seed, step), and the state is written
+to disk every half minute, so that a run that was stopped goes on to the same result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import json
+import multiprocessing
+import os
+import secrets
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ..backends.base import Progress, silent
+from ..datasets import shapes
+from ..errors import WorkbenchError, one_of, refuse_unless
+from ..records import ModelSpec, encode, wilson
+from ..workspace import code_digest, digest, tool_versions
+from . import vit
+from .checkpoint import load_checkpoint, save_checkpoint
+
+#: Seconds between two writes of the state: what a killed run loses at most, plus one call.
+SAVE_EVERY = 30.0
+#: Images drawn by one task of the process pool.
+DRAWN_AT_ONCE = 256
+TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything a training run depends on.
+
+    ``compute`` is the type of the products; parameters and optimizer stay in float32. ``steps_per_call`` is how
+    many steps one compiled call takes; it changes nothing but speed.
+    """
+
+    spec: ModelSpec = vit.TUTORIAL
+    images: int = 200_000
+    epochs: int = 60
+    batch: int = 1024
+    seed: int = 0
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    smoothing: float = 0.1
+    compute: str = "float32"
+    steps_per_call: int = 20
+
+    def __post_init__(self):
+        one_of("type to compute in", self.compute, tuple(TYPES))
+        refuse_unless(
+            self.images >= self.batch >= 1 and self.steps >= 1,
+            "There is nothing to train on",
+            why=f"{self.images} images, batches of {self.batch}, {self.epochs} epochs, "
+            f"{self.steps_per_call} steps a call make no whole call",
+            remedy="ask for at least one batch of images, and more epochs than one call takes",
+        )
+        refuse_unless(
+            self.spec.classes == len(shapes.CLASSES),
+            f"{self.spec.name} has the wrong number of classes for shapes",
+            why=f"it has {self.spec.classes}, shapes has {len(shapes.CLASSES)}",
+            remedy=f"give classes={len(shapes.CLASSES)}",
+        )
+
+    @property
+    def steps(self) -> int:
+        """Steps in all: whole calls only."""
+        return self.epochs * (self.images // self.batch) // self.steps_per_call * self.steps_per_call
+
+
+def train(plan: Plan, folder, *, progress: Progress = silent) -> dict:
+    """Train from random parameters, or go on where an earlier call in the same folder stopped.
+
+    Args:
+        plan: what to train, on what, how.
+        folder: where the drawn images (27 kB each at 96 px) and the state are kept. Both are found again by a
+            digest of all they depend on, so several plans can share a folder.
+        progress: called after each compiled call.
+
+    Returns:
+        The parameters, as ``load_checkpoint`` gives them.
+
+    Raises:
+        WorkbenchError: the folder cannot be written.
+        Cancelled: from ``progress``; the state is written before.
+    """
+    folder = Path(folder)
+    pixels, labels = (jnp.asarray(a) for a in _kept_images(plan, folder, progress))
+    state_path = folder / f"state-{digest(plan)}.msgpack"
+    optimizer = _optimizer(plan)
+    state = _restored(state_path, _first_state(plan, optimizer))
+    run = jax.jit(functools.partial(_run, plan, optimizer), donate_argnums=0)
+    saved = time.monotonic()
+    for step in range(int(state["step"]), plan.steps, plan.steps_per_call):
+        orders = np.stack([_order(plan, step + i) for i in range(plan.steps_per_call)])
+        state, loss = run(state, pixels, labels, orders)
+        loss, done = float(loss), step + plan.steps_per_call
+        with _saved_on_error(state_path, state):
+            progress(f"training, loss {loss:.3f}", done, plan.steps)
+        if done == plan.steps or time.monotonic() - saved > SAVE_EVERY:
+            _save(state_path, state)
+            saved = time.monotonic()
+    params = vit.split_qkv(jax.tree.map(np.asarray, state["params"]), plan.spec.heads)
+    vit.check_parameters(plan.spec, params)
+    return params
+
+
+# ---- one step ----------------------------------------------------------------------------------------------------
+
+
+def _optimizer(plan: Plan) -> optax.GradientTransformation:
+    warmup = max(1, int(plan.warmup * plan.steps))
+    schedule = optax.warmup_cosine_decay_schedule(0.0, plan.learning_rate, warmup, plan.steps)
+    decayed = functools.partial(jax.tree.map, lambda leaf: leaf.ndim > 1)  # not biases, nor LayerNorm's scale
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(schedule, weight_decay=plan.weight_decay, mask=decayed),
+    )
+
+
+def _first_state(plan: Plan, optimizer) -> dict:
+    params = jax.tree.map(jnp.asarray, vit.join_qkv(vit.init(plan.spec, plan.seed)))
+    return {"params": params, "optimizer": optimizer.init(params), "step": jnp.zeros((), jnp.int32)}
+
+
+def _run(plan: Plan, optimizer, state: dict, pixels, labels, orders) -> tuple[dict, jax.Array]:
+    """Several steps; ``orders`` (steps, batch) says which images each takes. Returns the mean loss too."""
+
+    def one(state, order):
+        key = jax.random.fold_in(jax.random.key(plan.seed), state["step"])
+        images = _augmented(key, pixels[order])
+        loss, gradients = jax.value_and_grad(_loss, argnums=1)(plan, state["params"], images, labels[order])
+        updates, moments = optimizer.update(gradients, state["optimizer"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        return {"params": params, "optimizer": moments, "step": state["step"] + 1}, loss
+
+    state, losses = jax.lax.scan(one, state, orders)
+    return state, losses.mean()
+
+
+def _augmented(key, pixels: jax.Array) -> jax.Array:
+    """Each image in one of the eight positions of a square."""
+    turn, flip_rows, flip_columns = jax.random.bernoulli(key, 0.5, (3, len(pixels), 1, 1, 1))
+    pixels = jnp.where(turn, pixels.transpose(0, 2, 1, 3), pixels)
+    pixels = jnp.where(flip_rows, pixels[:, ::-1], pixels)
+    return jnp.where(flip_columns, pixels[:, :, ::-1], pixels)
+
+
+def _loss(plan: Plan, params: dict, pixels: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross entropy with smoothed labels; vit_jax's normalisation."""
+    compute = TYPES[plan.compute]
+    images = ((pixels.astype(jnp.float32) - 127.5) / 127.5).astype(compute)
+    logits = vit.forward(plan.spec, jax.tree.map(lambda leaf: leaf.astype(compute), params), images)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, plan.spec.classes), plan.smoothing)
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets).mean()
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch(images: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(images).astype(np.int32)
+
+
+def _order(plan: Plan, step: int) -> np.ndarray:
+    """Which images a step takes: each epoch is a new permutation."""
+    epoch, place = divmod(step, plan.images // plan.batch)
+    return _epoch(plan.images, plan.seed, epoch)[place * plan.batch : (place + 1) * plan.batch]
+
+
+# ---- state and images on disk ------------------------------------------------------------------------------------
+
+
+def _restored(path: Path, first: dict) -> dict:
+    if not path.exists():
+        return first
+    return jax.tree.map(jnp.asarray, flax.serialization.from_bytes(first, path.read_bytes()))
+
+
+def _save(path: Path, state: dict) -> None:
+    with _new_file(path) as partial:
+        partial.write_bytes(flax.serialization.to_bytes(state))
+
+
+@contextlib.contextmanager
+def _saved_on_error(path: Path, state: dict) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        _save(path, state)
+        raise
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """A path to write to, which becomes ``path`` when all went well and vanishes otherwise."""
+    partial = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise WorkbenchError(
+            f"{path} cannot be written", why=str(error), remedy="free space, or train in another folder"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _kept_images(plan: Plan, folder: Path, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+    """The training images, drawn at most once in this folder."""
+    size = plan.spec.image_size
+    key = digest(plan.images, plan.seed, size, code_digest((shapes.__name__,)))
+    pixels_path, labels_path = folder / f"images-{key}.npy", folder / f"labels-{key}.npy"
+    if not (pixels_path.exists() and labels_path.exists()):
+        with _new_file(pixels_path) as pixels_partial, _new_file(labels_path) as labels_partial:
+            shape = (plan.images, size, size, 3)
+            pixels = np.lib.format.open_memmap(pixels_partial, mode="w+", dtype=np.uint8, shape=shape)
+            labels = draw("training", plan.seed, pixels, progress)
+            pixels.flush()
+            with open(labels_partial, "wb") as file:
+                np.save(file, labels)
+    return np.load(pixels_path, mmap_mode="r"), np.load(labels_path)
+
+
+def draw(split: str, seed: int, pixels: np.ndarray, progress: Progress = silent) -> np.ndarray:
+    """Fill ``pixels`` (N, size, size, 3) with the first N shapes of a split, on all cores.
+
+    Returns:
+        Labels (N,) int32.
+    """
+    count, size = pixels.shape[:2]
+    ranges = [range(start, min(start + DRAWN_AT_ONCE, count)) for start in range(0, count, DRAWN_AT_ONCE)]
+    labels = np.empty(count, np.int32)
+    task = functools.partial(shapes.generate, split=split, seed=seed, size=size)
+    with _one_thread_each(), contextlib.ExitStack() as stack:
+        results = map(task, ranges)
+        if len(ranges) > 1:
+            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(min(_cores(), len(ranges))))
+            results = pool.imap(task, ranges)
+        for indices, (drawn, classes) in zip(ranges, results):
+            pixels[indices.start : indices.stop], labels[indices.start : indices.stop] = drawn, classes
+            progress(f"drawing {split} images", indices.stop, count)
+    return labels
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started inside keep NumPy's BLAS to one thread; the pool has a process for each core already."""
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+# ---- the command -------------------------------------------------------------------------------------------------
+
+
+def evaluate(path, *, images: int = 10_000, seed: int = 0, progress: Progress = silent) -> tuple[int, int]:
+    """How many of the evaluation split's first images a checkpoint gets right, computed in float32.
+
+    Returns:
+        Hits and images.
+    """
+    spec, params = load_checkpoint(path)
+    pixels = np.empty((images, spec.image_size, spec.image_size, 3), np.uint8)
+    labels = draw("evaluation", seed, pixels, progress)
+    hits = 0
+    for start in range(0, images, 512):
+        x = (pixels[start : start + 512].astype(np.float32) - 127.5) / 127.5
+        hits += int((vit.logits(spec, params, x).argmax(-1) == labels[start : start + 512]).sum())
+        progress("evaluating", min(start + 512, images), images)
+    return hits, images
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train, write the checkpoint and a card beside it, and print what it reaches on unseen images."""
+    options = _options(arguments)
+    spec = dataclasses.replace(vit.TUTORIAL, name=options.out.stem)
+    chosen = {f.name: getattr(options, f.name) for f in dataclasses.fields(Plan) if hasattr(options, f.name)}
+    plan, started = Plan(spec, **chosen), time.monotonic()
+    params = train(plan, options.folder, progress=_printing())
+    save_checkpoint(options.out, spec, params, dtype="float16")
+    minutes = (time.monotonic() - started) / 60
+    hits, images = evaluate(options.out, images=options.evaluation_images, seed=options.seed, progress=_printing())
+    low, high = wilson(hits, images)
+    card = {
+        "plan": encode(plan),
+        "command": shlex.join(["python", "-m", __spec__.name, *(sys.argv[1:] if arguments is None else arguments)]),
+        "evaluation": {
+            "split": "evaluation",
+            "images": images,
+            "top1": hits / images,
+            "top1_interval": [low, high],
+        },
+        "minutes_of_this_call": round(minutes, 1),
+        "device": jax.devices()[0].device_kind,
+        "versions": tool_versions(("jax", "flax", "optax", "numpy")),
+        "bytes": options.out.stat().st_size,
+    }
+    options.out.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    print(
+        f"\n{options.out}: top-1 {hits / images:.2%} on {images:,} evaluation images "
+        f"(95 % interval {low:.2%} to {high:.2%}); {minutes:.1f} minutes on {card['device']}"
+    )
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="the checkpoint to write (.npz)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/training"), help="for drawn images and the state")
+    parser.add_argument("--evaluation-images", type=int, default=10_000)
+    for field in dataclasses.fields(Plan):
+        if field.name == "spec":
+            continue
+        default = field.default
+        if field.name == "compute" and jax.default_backend() != "cpu":
+            default = "bfloat16"
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(default), default=default)
+    return parser.parse_args(arguments)
+
+
+def _printing() -> Progress:
+    """Prints a line every five seconds and at the end of each stage."""
+    began, last = time.monotonic(), 0.0
+
+    def progress(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done == total or now - last > 5:
+            last = now
+            print(f"{now - began:7.1f} s  {stage}  {done:,}/{total:,}", flush=True)
+
+    return progress
+
+
+if __name__ == "__main__":
+    main()
