@@ -1,0 +1,79 @@
+"""GPUs by name: which compute capability a card has, and what that capability can compute.
+
+Capabilities are NVIDIA's own list, https://developer.nvidia.com/cuda-gpus and /cuda-legacy-gpus, read in November
+2026. A card is written as its name (``T4``, ``RTX 4090``, what nvidia-smi prints) or as its capability (``SM86``).
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import WorkbenchError
+
+#: Compute capability (86 for 8.6) -> the cards that have it.
+CARDS = {
+    70: "V100, TITAN V",
+    72: "AGX Xavier, Xavier NX",
+    75: "T4, TITAN RTX, RTX 2060, RTX 2070, RTX 2080, RTX 2080 Ti, GTX 1650, GTX 1660, RTX 4000, RTX 5000,"
+    " RTX 6000, RTX 8000, T400, T600, T1000, T2000",
+    80: "A100, A30, A800",
+    86: "A40, A10, A10G, A16, A2, RTX A6000, RTX A5500, RTX A5000, RTX A4500, RTX A4000, RTX A3000, RTX A2000,"
+    " RTX 3090 Ti, RTX 3090, RTX 3080 Ti, RTX 3080, RTX 3070 Ti, RTX 3070, RTX 3060 Ti, RTX 3060, RTX 3050 Ti,"
+    " RTX 3050",
+    87: "AGX Orin, Orin NX, Orin Nano, Orin",
+    89: "L4, L40, L40S, L20, L2, RTX 6000 Ada, RTX 5000 Ada, RTX 4500 Ada, RTX 4000 Ada, RTX 4000 SFF Ada,"
+    " RTX 2000 Ada, RTX 4090, RTX 4080, RTX 4080 Super, RTX 4070 Ti, RTX 4070 Ti Super, RTX 4070, RTX 4070 Super,"
+    " RTX 4060 Ti, RTX 4060, RTX 4050",
+    90: "H100, H200, H800, H20, GH200",
+    100: "B200, GB200",
+    103: "B300, GB300",
+    110: "T5000, T4000",
+    120: "RTX PRO 6000 Blackwell, RTX PRO 5000 Blackwell, RTX PRO 4500 Blackwell, RTX PRO 4000 Blackwell,"
+    " RTX PRO 2000 Blackwell, RTX 5090, RTX 5080, RTX 5070 Ti, RTX 5070, RTX 5060 Ti, RTX 5060, RTX 5050",
+    121: "GB10",
+}
+#: The first compute capability whose tensor cores know a type (CUDA C++ Programming Guide, "Compute Capabilities").
+FIRST_WITH = {"fp16": 70, "int8": 72, "bf16": 80, "fp8": 89}
+
+_CAPABILITY = re.compile(r"(?:SM|SM_|COMPUTE_)?(\d{1,2})\.?(\d)", re.IGNORECASE)
+#: What vendors put around a card's name: brands, form factors, memory.
+_DECORATION = re.compile(
+    r"\b(NVIDIA|TESLA|GEFORCE|QUADRO|JETSON|GENERATION|LAPTOP|GPU|DEVELOPER|KIT|EDITION|SERVER|WORKSTATION|MAX Q"
+    r"|PCIE|SXM\d*|NVL|HBM\w*|\d+ ?GB)\b"
+)
+
+
+def capability(card: str) -> int:
+    """The compute capability of a card, 86 for 8.6.
+
+    Raises:
+        WorkbenchError: no card of this name is known.
+    """
+    text = card.strip().upper()
+    if match := _CAPABILITY.fullmatch(text):
+        return int(match[1]) * 10 + int(match[2])
+    name = _plain(text)
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    import difflib
+
+    near = difflib.get_close_matches(name, _BY_NAME, n=3, cutoff=0.5)
+    raise WorkbenchError(
+        f"The card {card!r} is not known",
+        why=f"nearest are {', '.join(near)}" if near else "no known name is near it",
+        remedy="write its compute capability instead, such as SM86 for 8.6: `nvidia-smi --query-gpu=compute_cap "
+        "--format=csv` prints it",
+    )
+
+
+def sm_name(sm: int) -> str:
+    """``SM86`` for 86."""
+    return f"SM{sm}"
+
+
+def _plain(name: str) -> str:
+    words = _DECORATION.sub(" ", name.upper().replace("-", " "))
+    return " ".join(words.split())
+
+
+_BY_NAME = {_plain(name): sm for sm, names in CARDS.items() for name in names.split(", ")}

@@ -1,0 +1,44 @@
+"""The GPU: what it is, and its memory, streams and events through pycuda. Nothing else here touches CUDA."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from typing import NamedTuple
+
+
+class Gpu(NamedTuple):
+    """A GPU as the driver describes it; ``sm`` is its compute capability, 86 for 8.6."""
+
+    name: str
+    sm: int
+    memory_bytes: int
+    driver: str
+
+
+@functools.lru_cache(maxsize=1)
+def gpus() -> tuple[Gpu, ...]:
+    """The GPUs that CUDA programs see here, by nvidia-smi: asking it starts no CUDA in this process."""
+    command = [
+        "nvidia-smi",
+        "--query-gpu=name,compute_cap,memory.total,driver_version",
+        "--format=csv,noheader,nounits",
+    ]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        command += ["-i", visible]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(filter(None, map(_gpu, done.stdout.splitlines())))
+
+
+def _gpu(line: str) -> Gpu | None:
+    """One line of nvidia-smi's table: ``NVIDIA H200, 9.0, 143771, 580.65.06`` (memory in MiB)."""
+    fields = [field.strip() for field in line.split(",")]
+    if len(fields) != 4 or not fields[1].replace(".", "").isdigit():
+        return None
+    name, capability, mebibytes, driver = fields
+    return Gpu(name, int(capability.replace(".", "")), int(mebibytes) << 20 if mebibytes.isdigit() else 0, driver)

@@ -1,0 +1,245 @@
+"""Is attention fused, and in which precision? Read off a built engine, or predicted before a build.
+
+A ViT's attention is two matrix products with a softmax between them. TensorRT either turns them into one kernel,
+which never writes the tokens x tokens matrix to memory, or runs them apart, which costs most of the time at many
+tokens. The proof is a layer named ``_gemm_mha_v2...`` that carries the names of both products and of the softmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from ..errors import WorkbenchError, refuse_unless
+from ..records import Engine, ModelSpec, Recipe
+from ..sites import block_name
+from .cards import FIRST_WITH, capability, sm_name
+from .layers import Layer, read_layers
+
+COLUMNS = ("block", "attention_fused", "attention_type")
+#: The tensors of an attention that can carry Q/DQ: the inputs of the first product and of the second, its result.
+SITES = frozenset({"query", "key", "value", "softmax", "context"})
+LINEAR = ("qkv", "proj", "fc1", "fc2")
+
+
+def fusion(engine: Engine):
+    """Which blocks' attention a built engine computes in one kernel, and what was added around it.
+
+    Returns:
+        A pandas data frame with a row per block: ``block``; ``attention_fused`` (bool, or None where a compiler
+        hides it); ``attention_type`` (``fp16``, ``bf16``, ``int8``, ``fp8``, or None where it is not fused);
+        ``linear_types``, the types that its linear layers read; ``layers``, ``reformats`` and ``casts``, counts;
+        ``fp32``, the roles that compute in float32 only; ``note``.
+
+    Raises:
+        WorkbenchError: the engine has no list of layers, or none of its layers carries a block's name.
+    """
+    return _frame(fusion_rows(engine))
+
+
+def predict_fusion(spec: ModelSpec, recipe: Recipe, card: str):
+    """The same answer before a build, from head size, tokens, types and architecture.
+
+    The rules are those of TensorRT for RTX 1.7; ``tests/backends/test_fusion.py`` compares them with builds.
+
+    Returns:
+        A pandas data frame with a row per block: ``block``, ``attention_fused``, ``attention_type`` and ``reason``.
+
+    Raises:
+        WorkbenchError: the card is not known.
+    """
+    return _frame(predicted_rows(spec, recipe, card))
+
+
+def fusion_rows(engine: Engine) -> list[dict]:
+    """``fusion`` as plain rows."""
+    layers = read_layers(engine.path.parent / "layers.json", engine.log_path)
+    if not layers:
+        raise WorkbenchError(
+            f"The layers of {engine.label} are not known",
+            why=f"neither an inspector's list nor one in the build log {engine.log_path} was found",
+            remedy="build the engine again; an engine of ONNX Runtime has no such list",
+        )
+    rows = rows_of(layers)
+    if not rows:
+        raise WorkbenchError(
+            f"No layer of {engine.label} carries the name of a ViT block",
+            why=f"the first of {len(layers)} layers is {layers[0].name!r}",
+            remedy="bring the model in with export_onnx or import_onnx, which name nodes by block and role",
+        )
+    return rows
+
+
+def rows_of(layers: Iterable[Layer]) -> list[dict]:
+    """One row per block that the layers name; a layer without any name counts where the one before it stands."""
+    blocks: dict[str, list[Layer]] = {}
+    named: list[str] = []
+    for layer in layers:
+        if layer.nodes:
+            named = list(dict.fromkeys(place.block for place in layer.places if place.block))
+        for block in named:
+            blocks.setdefault(block, []).append(layer)
+    return [_row(block, blocks[block]) for block in sorted(blocks)]
+
+
+def _row(block: str, layers: list[Layer]) -> dict:
+    own = [layer for layer in layers if not layer.is_opaque]
+    fused = next((layer for layer in own if _is_whole_attention(layer, block)), None)
+    hidden = fused is None and len(own) < len(layers)
+    return {
+        "block": block,
+        "attention_fused": None if hidden else fused is not None,
+        "attention_type": fused.inputs[0] if fused and fused.inputs else None,
+        "linear_types": " ".join(sorted(_linear_types(own, block))),
+        "layers": len(layers),
+        "reformats": sum(layer.is_reformat for layer in own),
+        "casts": sum(layer.is_cast for layer in own),
+        "fp32": " ".join(_float_roles(own, block)),
+        "note": "one region compiled by Myelin; this version does not show what is inside" if hidden else "",
+    }
+
+
+def _is_whole_attention(layer: Layer, block: str) -> bool:
+    roles = {place.role for place in layer.places if place.block == block}
+    return layer.is_attention and {"scores", "softmax"} <= roles
+
+
+def _linear_types(layers: Iterable[Layer], block: str) -> set[str]:
+    """A product's type is that of the activations it reads; the residual that joins a fused one does not count."""
+    types = set()
+    for layer in layers:
+        roles = {place.role for place in layer.places if place.block == block}
+        if layer.is_product and roles.intersection(LINEAR):
+            types.update(_narrowest(layer.inputs))
+    return types
+
+
+def _narrowest(types: Iterable[str]) -> set[str]:
+    order = ("fp8", "int8", "fp16", "bf16", "fp32")
+    return set([name for name in order if name in types][:1])
+
+
+def _float_roles(layers: Iterable[Layer], block: str) -> list[str]:
+    roles = dict.fromkeys(
+        place.role
+        for layer in layers
+        if {*layer.inputs, *layer.outputs} == {"fp32"} and not layer.is_reformat
+        for place in layer.places
+        if place.block == block
+    )
+    return list(roles)
+
+
+# ---- prediction --------------------------------------------------------------------------------------------------
+
+
+class Prediction(NamedTuple):
+    """What will become of one attention."""
+
+    fused: bool
+    type: str | None
+    reason: str
+
+
+def predicted_rows(spec: ModelSpec, recipe: Recipe, card: str) -> list[dict]:
+    """``predict_fusion`` as plain rows."""
+    refuse_unless(
+        recipe.precision != "int8-dynamic",
+        "int8-dynamic has no fused attention to predict",
+        why="it is a precision of ONNX Runtime on the CPU",
+        remedy="choose fp16, bf16, int8 or fp8",
+    )
+    sm = capability(card)
+    return [_predicted_row(block_name(index), spec, recipe, sm) for index in range(spec.depth)]
+
+
+def _predicted_row(block: str, spec: ModelSpec, recipe: Recipe, sm: int) -> dict:
+    high, low, sites = attention_types(recipe, block)
+    answer = predict_attention(high, low, sites, head_size=spec.head_size, tokens=spec.tokens, sm=sm)
+    return dict(zip((*COLUMNS, "reason"), (block, *answer)))
+
+
+def attention_types(recipe: Recipe, block: str) -> tuple[str, str | None, frozenset[str]]:
+    """What a recipe does to a block's attention: the type around it, the type of its Q/DQ, and where they are."""
+    kept = block in recipe.keep or f"{block}/scores" in recipe.keep
+    if recipe.precision not in ("int8", "fp8"):
+        return ("fp32" if kept else recipe.precision), None, frozenset()
+    quantized = recipe.scope != "linear" and not kept
+    return recipe.resolved_rest, recipe.precision if quantized else None, SITES if quantized else frozenset()
+
+
+def predict_attention(
+    high: str, low: str | None, sites: frozenset[str], *, head_size: int, tokens: int, sm: int
+) -> Prediction:
+    """Whether one attention becomes one kernel.
+
+    Args:
+        high: the type around it: ``fp32``, ``fp16`` or ``bf16``.
+        low: the type of its Q/DQ, ``int8`` or ``fp8``, or None where there are none.
+        sites: the tensors that carry Q/DQ, out of ``SITES``.
+        head_size: channels per head.
+        tokens: length of the sequence.
+        sm: compute capability, 86 for 8.6.
+    """
+    # Q/DQ on one input of a product leave it a product in the high type; on both they make it one in the low type.
+    first, second = sites >= {"query", "key"}, sites >= {"value", "softmax"}
+    if low is None or not (first or second or "softmax" in sites):
+        return _predict(high, HIGH_RULES, head_size, tokens, sm)
+    if not (first and second):
+        return Prediction(False, None, f"one product in {low}, the other in {high}: quantize both or none")
+    if low == "int8" and "context" not in sites:
+        return Prediction(False, None, "INT8 attention is fused only with Q/DQ after the second product as well")
+    return _predict(low, LOW_RULES, head_size, tokens, sm)
+
+
+class Rule(NamedTuple):
+    """What must hold for a type; the reason is given where it does not."""
+
+    holds: Callable[[int, int, int], bool]  # of head size, tokens and compute capability
+    reason: str
+
+
+#: Measured with TensorRT for RTX 1.7.1 on builds for SM75, 80, 86, 89 and 120: one ViT block, head sizes 8 to 512
+#: and 2 to 2048 tokens, dynamic and static batch, opsets 17 to 21.
+_HALF = (
+    Rule(lambda head, tokens, sm: head > 8, "no kernel for heads of 8 channels or fewer"),
+    Rule(lambda head, tokens, sm: head <= 256, "no kernel for heads of more than 256 channels"),
+)
+HIGH_RULES: Mapping[str, tuple[Rule, ...]] = {
+    "fp32": (Rule(lambda head, tokens, sm: False, "no fused attention exists in FP32"),),
+    "fp16": _HALF,
+    "bf16": _HALF,
+}
+LOW_RULES: Mapping[str, tuple[Rule, ...]] = {
+    "int8": (
+        Rule(
+            lambda head, tokens, sm: head in (16, 32, 64), "INT8 kernels exist for heads of 16, 32 and 64 channels"
+        ),
+        Rule(lambda head, tokens, sm: tokens <= 512, "INT8 kernels hold 512 tokens at most"),
+        Rule(
+            lambda head, tokens, sm: sm > 75 or head < 64 or tokens <= 384,
+            "on SM75 the INT8 kernel for heads of 64 channels holds 384 tokens at most",
+        ),
+    ),
+    "fp8": (
+        Rule(lambda head, tokens, sm: head <= 256, "no kernel for heads of more than 256 channels"),
+        Rule(lambda head, tokens, sm: tokens >= 32, "FP8 kernels want 32 tokens at least"),
+    ),
+}
+
+
+def _predict(name: str, rules: Mapping[str, tuple[Rule, ...]], head: int, tokens: int, sm: int) -> Prediction:
+    if sm < FIRST_WITH.get(name, 0):
+        return Prediction(False, None, f"{sm_name(sm)} has no tensor cores for {name}; such an engine is not built")
+    broken = next((rule for rule in rules[name] if not rule.holds(head, tokens, sm)), None)
+    if broken:
+        return Prediction(False, None, broken.reason)
+    return Prediction(True, name, f"one kernel in {name}")
+
+
+def _frame(rows: list[dict]):
+    import pandas as pd  # the light half does without; only these two tables are data frames
+
+    frame = pd.DataFrame(rows)
+    frame["attention_type"] = pd.Series([row["attention_type"] for row in rows], dtype=object)  # keeps None
+    return frame

@@ -1,0 +1,321 @@
+"""TensorRT 8.6, 10 and 11 (``tensorrt``) and TensorRT for RTX (``tensorrt-rtx``): one backend, handed the module.
+
+Options of ``build_engine(..., "tensorrt" | "tensorrt-rtx", options={...})``:
+    workspace_gib: memory that a kernel may borrow while it runs, in GiB; the runtime's own limit when left out.
+    optimization_level: 0...5, how long the builder searches; the runtime's default (3) when left out.
+    version_compatible: an engine that later minor versions load as well.
+    hardware_compatible: an engine for every GPU from Ampere on, slower than one for the GPU at hand (not RTX,
+        whose engines always are).
+    image_sizes: for models exported with symbolic height and width, the sizes to tune for, one profile each.
+    time_limit_s: seconds after which a build is given up, 3600 when left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import Refusal, one_of, refuse_unless
+from ..records import Batches, Engine, Variant
+from .base import Backend, Progress, Session, silent
+from .build_log import BuildLog, BuildWatch, parser_error, refused_build
+from .cards import FIRST_WITH, capability, sm_name
+from .device import gpus
+from .flavours import PORTABLE, Flavour, types_of
+from .machine import environment
+
+OPTIONS = (
+    "workspace_gib",
+    "optimization_level",
+    "version_compatible",
+    "hardware_compatible",
+    "image_sizes",
+    "time_limit_s",
+)
+ENGINE, LOG, LAYERS = "engine.plan", "build.log", "layers.json"
+#: TensorRT has one logger per process: builds in one process wait for each other, so that each has its own log.
+_ONE_BUILD = threading.Lock()
+
+
+def tensorrt() -> TensorRT:
+    """The backend on the ``tensorrt`` module, which builds for the GPU of its machine."""
+    return TensorRT(
+        "tensorrt",
+        "tensorrt",
+        "pip install tensorrt on a machine with an NVIDIA GPU; it fetches its libraries from NVIDIA's own index",
+    )
+
+
+def tensorrt_rtx() -> TensorRT:
+    """The backend on the ``tensorrt_rtx`` module, which builds for RTX GPUs on any machine."""
+    return TensorRT("tensorrt-rtx", "tensorrt_rtx", "pip install tensorrt-rtx (Linux and Windows on x86-64)")
+
+
+class TensorRT(Backend):
+    """Both products behind one class; ``flavours`` holds what their versions answer differently."""
+
+    isolated = True
+
+    def __init__(self, name: str, module: str, install: str):
+        self.name, self._module, self._install = name, module, install
+
+    @functools.cached_property
+    def flavour(self) -> Flavour:
+        """The imported runtime; raises ImportError where it is not installed."""
+        return Flavour(importlib.import_module(self._module))
+
+    def missing(self) -> Refusal | None:
+        """Why no engine can be built here: the module cannot be imported, or it needs a GPU and there is none."""
+        try:
+            flavour = self.flavour
+        except Exception as error:  # a module whose libraries do not fit the driver fails in many ways
+            return Refusal(f"{self._module} cannot be imported: {error}", self._install)
+        if not flavour.is_rtx and not gpus():
+            return Refusal(
+                f"{flavour.title} builds on the GPU that will run the engine, and nvidia-smi shows none here",
+                "give the job to a host with a GPU, or build with tensorrt-rtx, which needs none",
+            )
+        return None
+
+    def refuses(self, variant: Variant, card: str | None = None) -> Refusal | None:
+        """Why this variant cannot be built for the card: its layout, its opset, its types, or the card itself."""
+        if self.name not in variant.runtimes:
+            return Refusal(
+                f"the variant was written for {', '.join(variant.runtimes) or 'no runtime'}",
+                "choose precision fp32, fp16, bf16, int8 or fp8 with layout='tensorrt' in the recipe",
+            )
+        try:
+            return self._refuses_file(variant) or self._refuses_card(variant, card)
+        except ImportError:
+            return _refuses_types(variant, capability(card)) if card else None
+
+    def _refuses_file(self, variant: Variant) -> Refusal | None:
+        flavour = self.flavour
+        if flavour.max_opset and variant.opset > flavour.max_opset:
+            return Refusal(
+                f"the file is in opset {variant.opset}, and {flavour.title} reads {flavour.max_opset} and below",
+                f"export with opset={flavour.max_opset}, or install a newer TensorRT",
+            )
+        if unknown := types_of(variant.recipe) - set(flavour.types):
+            return Refusal(
+                f"{flavour.title} has no kernels for {', '.join(sorted(unknown))}",
+                "choose fp16 or int8, or install TensorRT 10 or later",
+            )
+        return None
+
+    def _refuses_card(self, variant: Variant, card: str | None) -> Refusal | None:
+        here, targets = gpus(), self.flavour.targets
+        sm = capability(card) if card else here[0].sm if here else None
+        if sm is None:
+            return None
+        name = card or here[0].name
+        if targets is None and here and sm != here[0].sm:
+            return Refusal(
+                f"{self.flavour.title} builds for the {here[0].name} of this machine only, and {name} is asked for",
+                f"leave card out, run the job on a host with {name}, or build with tensorrt-rtx",
+            )
+        if targets is not None and sm not in targets:
+            return Refusal(
+                f"{self.flavour.title} does not support {name} ({sm_name(sm)})",
+                f"use tensorrt on that GPU, or name a card of {', '.join(map(sm_name, targets))}",
+            )
+        return _refuses_types(variant, sm) or (_refuses_turing(variant, name) if targets and sm == 75 else None)
+
+    def compile(
+        self,
+        variant: Variant,
+        batches: Batches,
+        folder: Path,
+        run_id: str,
+        card: str | None = None,
+        options: Mapping | None = None,
+        progress: Progress = silent,
+    ) -> Engine:
+        """Build ``engine.plan``, with TensorRT's whole log beside it and, where a GPU is, its list of layers.
+
+        Raises:
+            WorkbenchError: the parser or the builder refuses the file; it names node and block where there is one.
+        """
+        options, flavour = _checked_options(options or {}), self.flavour
+        _wait_for(_ONE_BUILD, progress)
+        try:
+            begin = time.perf_counter()
+            with BuildLog.of(flavour).into(folder / LOG) as log:
+                watch = BuildWatch(progress, options.get("time_limit_s", 3600))
+                plan = self._build(variant, batches, card, options, log, watch, folder)
+            seconds = time.perf_counter() - begin
+        finally:
+            _ONE_BUILD.release()
+        (folder / ENGINE).write_bytes(plan)
+        return Engine(
+            backend=self.name,
+            path=folder / ENGINE,
+            variant=variant,
+            batches=batches,
+            run_id=run_id,
+            card=card,
+            options=options,
+            build_seconds=seconds,
+            log_path=folder / LOG,
+            environment={**environment(), **self._facts(variant, card)},
+        )
+
+    def _facts(self, variant: Variant, card: str | None) -> dict:
+        here = gpus()
+        return {
+            "runtime": self.flavour.title,
+            "targets": [sm_name(sm) for sm in self._targets(variant, card)],
+            "gpu": here[0].name if here else "none",
+            "driver": here[0].driver if here else "none",
+        }
+
+    def _targets(self, variant: Variant, card: str | None) -> tuple[int, ...]:
+        """The compute capabilities to build for: the card's, else the GPU's, else all that RTX covers by itself."""
+        if card:
+            return (capability(card),)
+        if gpus():
+            return (gpus()[0].sm,)
+        return tuple(sm for sm in PORTABLE if not _refuses_types(variant, sm))
+
+    def _build(self, variant, batches, card, options, log, watch, folder: Path) -> bytes:
+        flavour, trt = self.flavour, self.flavour.module
+        builder = trt.Builder(log.logger)
+        network = builder.create_network(flavour.network_flags)
+        _parse(trt, network, variant, log)
+        config = builder.create_builder_config()
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        _apply_options(trt, config, options)
+        flavour.allow_types(config, variant.recipe)
+        if flavour.targets is not None:
+            flavour.set_targets(config, self._targets(variant, card))
+        _add_profiles(builder, network, config, variant, batches, options.get("image_sizes", ()))
+        if not flavour.watch(config, watch):
+            log.follow(watch)
+        cache = (
+            _TimingCache(config, folder.parent / f"timing-{trt.__version__}.cache")
+            if flavour.keeps_timings
+            else None
+        )
+        plan = builder.build_serialized_network(network, config)
+        watch.raise_if_stopped()
+        if plan is None:
+            raise refused_build(variant, log.errors)
+        if cache:
+            cache.keep()
+        return bytes(plan)
+
+    def open(self, engine: Engine, streams: int = 1) -> tuple[Session, ...]:
+        """Sessions on one deserialized engine: a context, a CUDA stream and buffers each.
+
+        Raises:
+            WorkbenchError: there is no GPU, pycuda is missing, or the engine was built for another GPU or version.
+        """
+        from .tensorrt_session import open_sessions
+
+        return open_sessions(self.flavour, engine, streams)
+
+
+def _refuses_types(variant: Variant, sm: int) -> Refusal | None:
+    for name in sorted(types_of(variant.recipe)):
+        if sm < FIRST_WITH.get(name, 0):
+            return Refusal(
+                f"{sm_name(sm)} has no tensor cores for {name}; they begin with {sm_name(FIRST_WITH[name])}",
+                "choose fp16 or int8, or a newer card",
+            )
+    return None
+
+
+def _refuses_turing(variant: Variant, name: str) -> Refusal | None:
+    """TensorRT for RTX stops at the first float32 product: "FP32 GEMM is not supported" (1.7.1, SM75)."""
+    if "fp32" not in types_of(variant.recipe):
+        return None
+    return Refusal(
+        f"TensorRT for RTX has no FP32 matrix products for {name} (SM75)",
+        "choose fp16, or int8 with rest='fp16' and nothing kept in fp32, or use tensorrt on that GPU",
+    )
+
+
+def _checked_options(options: Mapping) -> dict:
+    for name in options:
+        one_of("option of TensorRT", name, OPTIONS)
+    for name in ("workspace_gib", "time_limit_s"):
+        value = options.get(name, 1)
+        refuse_unless(
+            isinstance(value, int | float) and value > 0,
+            f"The option {name!r} must be a number above zero",
+            why=f"it is {value!r}",
+            remedy="leave it out for the default",
+        )
+    one_of("optimization_level", options.get("optimization_level", 3), range(6))
+    return dict(options)
+
+
+def _wait_for(lock: threading.Lock, progress: Progress) -> None:
+    while not lock.acquire(timeout=0.2):
+        progress("wait for another build", 0, 1)
+
+
+def _parse(trt, network, variant: Variant, log) -> None:
+    refuse_unless(
+        variant.path.is_file(),
+        f"The variant's file {variant.path} is missing",
+        why="it was moved or deleted after the variant was made",
+        remedy="make the variant again with apply_recipe",
+    )
+    parser = trt.OnnxParser(network, log.logger)
+    if not parser.parse_from_file(str(variant.path)):
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        raise parser_error(variant, errors, log.errors)
+
+
+def _apply_options(trt, config, options: Mapping) -> None:
+    if "workspace_gib" in options:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options["workspace_gib"] * (1 << 30)))
+    if "optimization_level" in options:
+        config.builder_optimization_level = options["optimization_level"]
+    if options.get("version_compatible"):
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.get("hardware_compatible"):
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+
+
+def _add_profiles(builder, network, config, variant: Variant, batches: Batches, image_sizes) -> None:
+    """One optimization profile, or one for each image size where height and width are symbolic."""
+    tensors = [network.get_input(index) for index in range(network.num_inputs)]
+    symbolic_size = any(-1 in tuple(tensor.shape)[1:] for tensor in tensors)
+    refuse_unless(
+        symbolic_size or not image_sizes,
+        "The model takes one image size only",
+        why=f"its input is {tuple(tensors[0].shape)}; image_sizes asks for {tuple(image_sizes)}",
+        remedy="leave image_sizes out, or export the model with symbolic height and width",
+    )
+    if all(-1 not in tuple(tensor.shape) for tensor in tensors):
+        return
+    for size in tuple(image_sizes) or (variant.graph.preprocessing.size,):
+        profile = builder.create_optimization_profile()
+        for tensor in tensors:
+            lengths = [size if length == -1 else length for length in tuple(tensor.shape)[1:]]
+            profile.set_shape(tensor.name, *((n, *lengths) for n in (batches.min, batches.opt, batches.max)))
+        config.add_optimization_profile(profile)
+
+
+class _TimingCache:
+    """Kernel timings that the builder took before on this machine, shared by the builds of one folder."""
+
+    def __init__(self, config, path: Path):
+        self._config, self._path = config, path
+        known = path.read_bytes() if path.exists() else b""
+        # A cache from another GPU or driver is turned down; then this build times everything anew.
+        if not config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False):
+            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+
+    def keep(self) -> None:
+        """Write what is known now; whole or not at all, because builds in other processes read it."""
+        draft = self._path.with_name(f".{self._path.name}-{os.getpid()}")
+        draft.write_bytes(bytes(self._config.get_timing_cache().serialize()))
+        os.replace(draft, self._path)
