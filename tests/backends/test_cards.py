@@ -1,0 +1,40 @@
+import pytest
+
+from workbench.backends.cards import capability, sm_name
+from workbench.errors import WorkbenchError
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        # compute capabilities from https://developer.nvidia.com/cuda-gpus; names as nvidia-smi prints them
+        ("T4", 75),
+        ("Tesla T4", 75),
+        ("NVIDIA A100-SXM4-40GB", 80),
+        ("NVIDIA A10", 86),
+        ("NVIDIA RTX A6000", 86),
+        ("NVIDIA GeForce RTX 3070 Ti Laptop GPU", 86),
+        ("NVIDIA Jetson AGX Orin Developer Kit", 87),
+        ("rtx 4090", 89),
+        ("NVIDIA L40S", 89),
+        ("NVIDIA RTX 6000 Ada Generation", 89),
+        ("NVIDIA H100 80GB HBM3", 90),
+        ("NVIDIA H200", 90),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", 120),
+    ],
+)
+def test_cards_are_known_by_every_name_that_people_and_tools_write(card, expected):
+    assert capability(card) == expected
+
+
+@pytest.mark.parametrize("text", ["SM86", "sm_86", "8.6", "86", "compute_86"])
+def test_a_capability_names_a_card_too(text):
+    assert capability(text) == 86
+    assert sm_name(capability(text)) == "SM86"
+
+
+def test_an_unknown_card_is_refused_with_its_nearest_names_and_a_way_out():
+    with pytest.raises(WorkbenchError) as refusal:
+        capability("RTX 4095")
+    assert "RTX 4090" in refusal.value.why
+    assert "SM86" in refusal.value.remedy
