@@ -15,13 +15,15 @@ from .latency import SETTLED
 CANNOT_TELL = "cannot tell"
 #: A run is cut into this many stretches, whose medians are resampled: calls next to each other are alike.
 STRETCHES = 25
+#: Of fewer calls nothing is concluded: five of five on one side still happen by chance in 6 % of cases.
+FEWEST_CALLS = 6
+CONFIDENCE, POWER = 0.95, 0.8
 _RESAMPLES = 4000
-_POWER = 0.8
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How one measurement stands against another. Intervals have 95 % confidence unless asked otherwise.
+    """How one measurement stands against another; intervals have 95 % confidence.
 
     Attributes:
         speed: ``faster``, ``slower``, ``cannot tell``, or ``not measured``.
@@ -55,7 +57,7 @@ class Comparison:
         return "\n".join((_speed_sentence(self), _accuracy_sentence(self), *self.notes))
 
 
-def compare(a: Measurement, b: Measurement, *, confidence: float = 0.95) -> Comparison:
+def compare(a: Measurement, b: Measurement) -> Comparison:
     """Say how ``a`` stands against ``b``.
 
     Speed rests on the ratio of median latencies. Calls next to each other are alike, so each run is cut into
@@ -71,7 +73,6 @@ def compare(a: Measurement, b: Measurement, *, confidence: float = 0.95) -> Comp
     Args:
         a: the candidate.
         b: what it is compared with.
-        confidence: of both intervals.
 
     Raises:
         WorkbenchError: batch or streams differ, or the accuracies were taken on different images.
@@ -82,8 +83,8 @@ def compare(a: Measurement, b: Measurement, *, confidence: float = 0.95) -> Comp
         why=f"one has batch {a.batch} and {a.streams} streams, the other {b.batch} and {b.streams}",
         remedy="measure both at the same batch and number of streams",
     )
-    speed, speedup, speedup_interval, calls_needed = _compare_speed(a, b, confidence)
-    accuracy, difference, interval, images, images_needed = _compare_accuracy(a, b, confidence)
+    speed, speedup, speedup_interval, calls_needed = _compare_speed(a, b)
+    accuracy, difference, interval, images, images_needed = _compare_accuracy(a, b)
     return Comparison(
         speed=speed,
         speedup=speedup,
@@ -103,16 +104,18 @@ def compare(a: Measurement, b: Measurement, *, confidence: float = 0.95) -> Comp
 # ---- speed -----------------------------------------------------------------------------------------------------
 
 
-def _compare_speed(a: Measurement, b: Measurement, confidence: float):
+def _compare_speed(a: Measurement, b: Measurement):
     if not a.latencies_s or not b.latencies_s:
         return "not measured", math.nan, (math.nan, math.nan), None
-    shares = 0.5 - confidence / 2, 0.5 + confidence / 2
-    stretches = min(len(a.latencies_s), len(b.latencies_s), STRETCHES)
+    calls = min(len(a.latencies_s), len(b.latencies_s))
+    if calls < FEWEST_CALLS:
+        return CANNOT_TELL, b.p50_ms / a.p50_ms, (0.0, math.inf), FEWEST_CALLS
+    shares, stretches = (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2), min(calls, STRETCHES)
     log_a, log_b = _log_medians(a, stretches), _log_medians(b, stretches)
     if took_turns(a, b):
         ratios = log_b - log_a  # stretch by stretch, because these were taken beside each other
         middle, (low, high) = float(np.median(ratios)), np.quantile(_bootstrap_medians(ratios), shares)
-        needed = _calls_needed(middle, low, high, len(a.latencies_s))
+        needed = _calls_needed(middle, low, high, calls)
     else:
         ratios = log_b[:, None] - log_a  # every stretch with every other
         middle, (low, high) = math.log(b.p50_ms / a.p50_ms), np.quantile(ratios, shares)
@@ -147,7 +150,7 @@ def _calls_needed(middle: float, low: float, high: float, calls: int) -> int | N
 # ---- accuracy --------------------------------------------------------------------------------------------------
 
 
-def _compare_accuracy(a: Measurement, b: Measurement, confidence: float):
+def _compare_accuracy(a: Measurement, b: Measurement):
     if not a.labels or not b.labels:
         return "not measured", math.nan, (math.nan, math.nan), 0, None
     refuse_unless(
@@ -160,22 +163,21 @@ def _compare_accuracy(a: Measurement, b: Measurement, confidence: float):
     labels = np.asarray(a.labels)
     a_right, b_right = np.asarray(a.predictions) == labels, np.asarray(b.predictions) == labels
     only_a, only_b, images = int((a_right & ~b_right).sum()), int((b_right & ~a_right).sum()), len(labels)
-    interval = paired_interval(only_a, only_b, images, confidence)
+    interval = paired_interval(only_a, only_b, images)
     verdict = _verdict(interval, 0.0, "better", "worse")
-    needed = images_to_decide(only_a, only_b, images, confidence) if verdict == CANNOT_TELL else None
+    needed = images_to_decide(only_a, only_b, images) if verdict == CANNOT_TELL else None
     return verdict, (only_a - only_b) / images, interval, images, needed
 
 
-def paired_interval(only_a: int, only_b: int, images: int, confidence: float = 0.95) -> tuple[float, float]:
+def paired_interval(only_a: int, only_b: int, images: int) -> tuple[float, float]:
     """Tango's score interval for the difference of two shares measured on the same images.
 
     Args:
         only_a: images that only the first gets right.
         only_b: images that only the second gets right.
         images: images in all.
-        confidence: of the interval.
     """
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     difference = (only_a - only_b) / images
     low = _bisect(lambda d: _tango(only_a, only_b, images, d) > z, -1.0, difference)
     high = _bisect(lambda d: _tango(only_a, only_b, images, d) >= -z, difference, 1.0)
@@ -202,7 +204,7 @@ def _bisect(left_side, low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def images_to_decide(only_a: int, only_b: int, images: int, confidence: float = 0.95) -> int | None:
+def images_to_decide(only_a: int, only_b: int, images: int) -> int | None:
     """Images after which McNemar's test would decide in four of five cases (Connor, 1987, Biometrics 43:207-211).
 
     It supposes that the shares of images that only one gets right stay as they were seen; None when they are equal.
@@ -210,7 +212,7 @@ def images_to_decide(only_a: int, only_b: int, images: int, confidence: float = 
     if only_a == only_b:
         return None
     disagree, difference = (only_a + only_b) / images, abs(only_a - only_b) / images
-    z, z_power = NormalDist().inv_cdf(0.5 + confidence / 2), NormalDist().inv_cdf(_POWER)
+    z, z_power = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2), NormalDist().inv_cdf(POWER)
     spread = z * math.sqrt(disagree) + z_power * math.sqrt(max(0.0, disagree - difference**2))
     return math.ceil((spread / difference) ** 2)
 
@@ -235,7 +237,7 @@ def _speed_sentence(c: Comparison) -> str:
         return "Speed: not measured."
     low, high = c.speedup_interval
     calls = " and ".join(f"{n:,}" for n in c.calls)
-    sentence = f"Speed: {c.speed}, {c.speedup:.2f} × (95 % {low:.2f} to {high:.2f}; {calls} calls)."
+    sentence = f"Speed: {c.speed}, {c.speedup:.2f} × ({CONFIDENCE:.0%} {low:.2f} to {high:.2f}; {calls} calls)."
     if c.speed != CANNOT_TELL:
         return sentence
     if c.calls_needed:
@@ -249,7 +251,7 @@ def _accuracy_sentence(c: Comparison) -> str:
     low, high = c.top1_interval
     sentence = (
         f"Top-1: {c.accuracy}, {100 * c.top1_difference:+.2f} points "
-        f"(95 % {100 * low:+.2f} to {100 * high:+.2f}; {c.images:,} images)."
+        f"({CONFIDENCE:.0%} {100 * low:+.2f} to {100 * high:+.2f}; {c.images:,} images)."
     )
     if c.accuracy == CANNOT_TELL and c.images_needed:
         sentence += f" About {c.images_needed:,} images would decide."

@@ -1,0 +1,201 @@
+"""What every backend promises, asked of each one that is present on this machine.
+
+A backend that can build here but not run (TensorRT for RTX without a GPU) keeps the promises about building, and
+refuses to open an engine with a reason and a remedy instead of failing somewhere inside.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.tiny import CLASSES, Tiny, some_images, variant_of
+from workbench.backends import REGISTRY, backend, build_engine, open_engine, open_streams
+from workbench.backends.base import Backend, Session
+from workbench.errors import Cancelled, WorkbenchError
+from workbench.records import Batches, Engine
+from workbench.workspace import Workspace
+
+#: A card for backends that need one where there is no GPU.
+CARDS = {"tensorrt-rtx": "SM86"}
+
+
+def present(name: str) -> Backend:
+    runtime = backend(name)
+    if refusal := runtime.missing():
+        pytest.skip(f"{refusal.reason}. Remedy: {refusal.remedy}")
+    return runtime
+
+
+@pytest.fixture(scope="module", params=sorted(REGISTRY))
+def built(request, tmp_path_factory):
+    """An engine for batches of 1 to 4, and the workspace it was built in."""
+    present(request.param)
+    folder = tmp_path_factory.mktemp("contract")
+    workspace = Workspace(folder / "workspace")
+    stages = []
+    engine = build_engine(
+        variant_of(Tiny.of().graph(folder), runtimes=tuple(REGISTRY)),
+        request.param,
+        workspace,
+        batches=Batches(1, 2, 4),
+        card=CARDS.get(request.param),
+        progress=lambda *call: stages.append(call),
+    )
+    return engine, workspace, stages
+
+
+@pytest.fixture
+def sessions(built):
+    """Two streams of the engine, or a skip where this machine builds without running."""
+    engine = built[0]
+    try:
+        opened = open_streams(engine, 2)
+    except WorkbenchError as error:
+        pytest.skip(f"{engine.backend} builds here without running: {error.why}. Remedy: {error.remedy}")
+    yield opened
+    for session in reversed(opened):
+        session.close()
+
+
+def test_every_backend_answers_to_the_name_it_is_registered_under():
+    for name in REGISTRY:
+        assert backend(name).name == name
+
+
+def test_a_build_is_files_in_a_folder_of_their_own_and_a_row_in_the_ledger(built):
+    engine, workspace, _ = built
+    folder = workspace.path / "engines" / engine.run_id
+    assert all(file.is_file() and file.is_relative_to(folder) for file in backend(engine.backend).files(engine))
+    assert engine.path in backend(engine.backend).files(engine)
+    assert engine.log_path.is_file()
+    assert engine.log_path.is_relative_to(folder)
+    assert workspace.observations("engine", Engine, engine.variant.digest) == [engine]
+
+
+def test_a_build_records_its_time_and_its_machine(built):
+    engine = built[0]
+    assert engine.build_seconds > 0
+    assert {"cpu", "python", "time"} <= set(engine.environment)
+
+
+def test_a_build_tells_its_progress(built):
+    stages = built[2]
+    assert stages
+    assert all(stage and 0 <= done <= total for stage, done, total in stages)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_a_cancelled_build_leaves_nothing_behind(name, tmp_path):
+    present(name)
+
+    def cancel(stage, done, total):
+        raise Cancelled
+
+    workspace, variant = Workspace(tmp_path / "w"), variant_of(Tiny.of().graph(tmp_path), runtimes=tuple(REGISTRY))
+    with pytest.raises(Cancelled):
+        build_engine(variant, name, workspace, card=CARDS.get(name), progress=cancel)
+    assert not list((workspace.path / "engines").iterdir())
+    assert workspace.observations("engine", Engine) == []
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+@pytest.mark.parametrize("content", [b"", b"no model", None], ids=["empty", "text", "deleted"])
+def test_a_file_that_is_no_model_is_refused_and_leaves_nothing_behind(name, content, tmp_path):
+    present(name)
+    variant = variant_of(Tiny.of().graph(tmp_path), runtimes=tuple(REGISTRY))
+    variant.path.unlink()
+    if content is not None:
+        variant.path.write_bytes(content)
+    workspace = Workspace(tmp_path / "w")
+    with pytest.raises(WorkbenchError):
+        build_engine(variant, name, workspace, card=CARDS.get(name))
+    assert not list((workspace.path / "engines").iterdir())
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_a_variant_for_other_runtimes_an_unknown_option_and_an_unknown_card_are_refused(name, tmp_path):
+    present(name)
+    graph = Tiny.of().graph(tmp_path)
+    ours, foreign = variant_of(graph, runtimes=tuple(REGISTRY)), variant_of(graph, runtimes=("another",))
+    with pytest.raises(WorkbenchError, match="another"):
+        build_engine(foreign, name, tmp_path / "w", card=CARDS.get(name))
+    with pytest.raises(WorkbenchError, match="Unknown option"):
+        build_engine(ours, name, tmp_path / "w", card=CARDS.get(name), options={"magic": 1})
+    with pytest.raises(WorkbenchError, match="Voodoo 2"):
+        build_engine(ours, name, tmp_path / "w", card="Voodoo 2")
+
+
+def test_an_engine_opens_or_is_refused_with_a_remedy(built):
+    engine, refusal = built[0], None
+    try:
+        with open_engine(engine) as session:
+            assert isinstance(session, Session)
+    except WorkbenchError as error:
+        refusal = error
+    if refusal:
+        assert backend(engine.backend).isolated  # a runtime on the CPU has no excuse
+        assert refusal.why
+        assert refusal.remedy
+
+
+def test_a_session_answers_every_batch_size_it_was_built_for(sessions):
+    for count in (1, 2, 3, 4):
+        images = some_images(count)
+        outputs = sessions[0].run({"images": images})
+        assert set(outputs) == {"logits"}
+        assert outputs["logits"].shape == (count, CLASSES)
+        np.testing.assert_allclose(outputs["logits"], Tiny.of().logits(images), atol=1e-2)
+
+
+def test_a_session_times_every_call_that_it_was_asked_for(sessions):
+    times = sessions[0].time({"images": some_images(2)}, 7)
+    assert len(times) == 7
+    assert all(0 < seconds < 10 for seconds in times)
+    on_device = sessions[0].device_time({"images": some_images(2)}, 5)
+    assert on_device is None or (len(on_device) == 5 and min(on_device) > 0)
+
+
+def test_rows_of_layers_have_a_name_a_type_and_seconds(sessions):
+    rows = sessions[0].layers({"images": some_images(2)})
+    assert rows is None or (rows and all({"name", "type", "seconds"} <= set(row) for row in rows))
+
+
+def test_memory_covers_the_weights(sessions):
+    sessions[0].run({"images": some_images(4)})
+    tiny = Tiny.of()
+    assert sessions[0].memory() >= tiny.first.nbytes + tiny.second.nbytes
+
+
+def test_streams_answer_alike(sessions):
+    images = some_images(3)
+    first, second = (session.run({"images": images})["logits"] for session in sessions)
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "feeds",
+    [
+        {},
+        {"pixels": some_images(1)},
+        {"images": some_images(1).astype(np.float64)},
+        {"images": some_images(1)[:, :4]},
+        {"images": some_images(0)},
+        {"images": np.full_like(some_images(2), np.nan)},
+    ],
+    ids=["no feed", "another name", "another type", "another size", "no image", "NaN"],
+)
+def test_feeds_that_do_not_fit_are_refused(sessions, feeds):
+    with pytest.raises(WorkbenchError):
+        sessions[0].run(feeds)
+
+
+def test_closing_twice_does_nothing_and_a_closed_session_is_refused(built):
+    try:
+        session = open_engine(built[0])
+    except WorkbenchError as error:
+        pytest.skip(f"{built[0].backend} builds here without running. Remedy: {error.remedy}")
+    session.close()
+    session.close()
+    with pytest.raises(WorkbenchError):
+        session.run({"images": some_images(1)})

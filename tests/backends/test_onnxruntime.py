@@ -1,0 +1,261 @@
+import json
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from tests.tiny import CLASSES, SIZE, Tiny, some_images, variant_of
+from workbench.backends import backend, build_engine, open_engine, open_streams
+from workbench.errors import Cancelled, WorkbenchError
+from workbench.records import Batches, Recipe
+from workbench.workspace import Workspace, file_digest
+
+
+@pytest.fixture
+def tiny():
+    return Tiny.of()
+
+
+@pytest.fixture
+def engine(tmp_path, tiny):
+    return build_engine(variant_of(tiny.graph(tmp_path)), "onnxruntime", tmp_path / "workspace")
+
+
+def refused(call, *words):
+    """The error that a call raises, which must hold these words."""
+    with pytest.raises(WorkbenchError) as caught:
+        call()
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_session_computes_what_the_graph_says(engine, tiny):
+    images = some_images(5)
+    with open_engine(engine) as session:
+        logits = session.run({"images": images})["logits"]
+    np.testing.assert_allclose(logits, tiny.logits(images), atol=1e-5)
+
+
+def test_without_optimization_a_session_computes_the_same(tmp_path, tiny):
+    variant = variant_of(tiny.graph(tmp_path))
+    engine = build_engine(variant, "onnxruntime", tmp_path / "w", options={"optimization": "none"})
+    with open_engine(engine) as session:
+        logits = session.run({"images": some_images(3)})["logits"]
+    np.testing.assert_allclose(logits, tiny.logits(some_images(3)), atol=1e-5)
+
+
+def test_an_engine_with_external_weights_stands_on_its_own(tmp_path, tiny):
+    graph = tiny.graph(tmp_path, external=True)
+    engine = build_engine(variant_of(graph), "onnxruntime", tmp_path / "workspace")
+    graph.path.unlink()
+    (tmp_path / "tiny.onnx.data").unlink()
+    files = backend("onnxruntime").files(engine)
+    assert [file.name for file in files] == ["model.onnx", "tiny.onnx.data"]
+    assert all(file.is_file() and file.parent == engine.path.parent for file in files)
+    onnx.load(engine.path)  # onnx refuses external weights that are linked
+    with open_engine(engine) as session:
+        np.testing.assert_allclose(
+            session.run({"images": some_images(2)})["logits"], tiny.logits(some_images(2)), atol=1e-5
+        )
+
+
+def test_changing_an_engine_leaves_the_variant_as_it_was(engine):
+    before = file_digest(engine.variant.path)
+    engine.path.write_bytes(b"broken")
+    assert file_digest(engine.variant.path) == before
+    refused(lambda: open_engine(engine), "does not load", "export it again")
+
+
+def test_the_log_says_which_provider_takes_which_node(engine):
+    rows = json.loads(engine.log_path.read_text())
+    assert {row["provider"] for row in rows} == {"CPUExecutionProvider"}
+    assert "block00/mlp/fc1" in {row["name"] for row in rows}
+
+
+def test_layers_name_their_nodes_and_add_up_to_less_than_a_call(tmp_path):
+    tiny = Tiny.of(hidden=2048)
+    engine = build_engine(variant_of(tiny.graph(tmp_path)), "onnxruntime", tmp_path / "w", options={"threads": 1})
+    feeds = {"images": some_images(32)}
+    with open_engine(engine) as session:
+        rows, calls = session.layers(feeds), session.time(feeds, 20)
+    assert [row["name"] for row in rows if row["type"] == "MatMul"] == ["block00/mlp/fc1", "head"]
+    product = next(row["seconds"] for row in rows if row["name"] == "block00/mlp/fc1")
+    assert 0 < product == max(row["seconds"] for row in rows)
+    assert sum(row["seconds"] for row in rows) < 2 * max(calls)
+
+
+def test_the_engine_records_what_it_was_built_with(engine):
+    assert engine.environment["onnxruntime"] == onnxruntime.__version__
+    assert engine.environment["threads"] >= 1
+    assert engine.build_seconds > 0
+
+
+def test_streams_share_one_copy_of_the_weights(tmp_path):
+    weights = 4 * SIZE * SIZE * 3 * 20_000  # 15 MB
+    engine = build_engine(variant_of(Tiny.of(hidden=20_000).graph(tmp_path)), "onnxruntime", tmp_path / "w")
+    feeds = {"images": some_images(1)}
+
+    def memory_of(streams):
+        sessions = open_streams(engine, streams)
+        for session in sessions:
+            session.run(feeds)
+        taken = sessions[0].memory()
+        sessions[0].close()
+        return taken
+
+    alone, together = memory_of(1), memory_of(6)
+    assert alone >= weights
+    assert together < alone + weights
+
+
+def test_streams_answer_rightly_from_several_threads_at_once(engine, tiny):
+    sessions = open_streams(engine, 4)
+    batches = [some_images(3, seed=seed) for seed in range(4)]
+    barrier = threading.Barrier(4)
+
+    def work(session, images):
+        barrier.wait()
+        return [session.run({"images": images})["logits"] for _ in range(50)]
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(work, sessions, batches))
+    for images, repeated in zip(batches, answers):
+        for logits in repeated:
+            np.testing.assert_allclose(logits, tiny.logits(images), atol=1e-5)
+
+
+def test_closing_the_first_stream_closes_what_all_share(engine):
+    first, second = open_streams(engine, 2)
+    second.close()
+    first.run({"images": some_images(1)})
+    first.close()
+    first.close()
+    refused(lambda: first.run({"images": some_images(1)}), "closed")
+    refused(lambda: second.run({"images": some_images(1)}), "closed")
+
+
+@pytest.mark.parametrize(
+    ("feeds", "words"),
+    [
+        ({}, "takes ['images']"),
+        ({"pixels": some_images(1)}, "given were ['pixels']"),
+        ({"images": some_images(1).astype(np.float64)}, "float64"),
+        ({"images": (some_images(1) * 50).astype(np.uint8)}, "normalise"),
+        ({"images": some_images(1)[0]}, "wrong shape"),
+        ({"images": some_images(1)[:, :4]}, f"(any, {SIZE}, {SIZE}, 3)"),
+        ({"images": some_images(0)}, "wrong shape"),
+        ({"images": some_images(2) * np.float32(np.nan)}, "NaN"),
+        ({"images": some_images(1).tolist()}, "list"),
+    ],
+)
+def test_feeds_that_do_not_fit_are_refused_by_name(engine, feeds, words):
+    with open_engine(engine) as session:
+        refused(lambda: session.run(feeds), words)
+        refused(lambda: session.time(feeds, 1), words)
+        refused(lambda: session.layers(feeds), words)
+
+
+def test_a_static_batch_takes_that_many_images_and_no_others(tmp_path, tiny):
+    variant = variant_of(tiny.graph(tmp_path, batch=4))
+    engine = build_engine(variant, "onnxruntime", tmp_path / "w")
+    assert engine.batches == Batches(4, 4, 4)
+    refused(
+        lambda: build_engine(variant, "onnxruntime", tmp_path / "w", batches=Batches(1, 4, 8)), "static batch of 4"
+    )
+    with open_engine(engine) as session:
+        assert session.run({"images": some_images(4)})["logits"].shape == (4, CLASSES)
+        refused(lambda: session.run({"images": some_images(3)}), "wrong shape", "exactly that many")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"thread": 2}, "did you mean 'threads'"),
+        ({"threads": 0}, "whole number of 1 or more"),
+        ({"threads": 2.0}, "whole number of 1 or more"),
+        ({"inter_op": True}, "whole number of 1 or more"),
+        ({"optimization": "some"}, "'all', 'none'"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(tmp_path, tiny, options, words):
+    variant = variant_of(tiny.graph(tmp_path))
+    refused(lambda: build_engine(variant, "onnxruntime", tmp_path / "w", options=options), words)
+
+
+def test_a_card_is_refused(tmp_path, tiny):
+    variant = variant_of(tiny.graph(tmp_path))
+    refused(lambda: build_engine(variant, "onnxruntime", tmp_path / "w", card="T4"), "T4", "tensorrt-rtx")
+
+
+@pytest.mark.parametrize(("precision", "words"), [("bf16", "emulated"), ("fp8", "SM89"), ("int8", "layout='cpu'")])
+def test_a_variant_for_other_runtimes_is_refused_with_a_remedy(tmp_path, tiny, precision, words):
+    variant = variant_of(tiny.graph(tmp_path), Recipe(precision), runtimes=("tensorrt-rtx",))
+    refused(lambda: build_engine(variant, "onnxruntime", tmp_path / "w"), words)
+
+
+def bfloat16_product(path):
+    nodes = [
+        helper.make_node("Cast", ["images"], ["half"], to=TensorProto.BFLOAT16),
+        helper.make_node("MatMul", ["half", "half"], ["product"], "block00/mlp/fc1"),
+        helper.make_node("Cast", ["product"], ["logits"], to=TensorProto.FLOAT),
+    ]
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 2]) for name in ("images", "logits")]
+    graph = helper.make_graph(nodes, "bf16", tensors[:1], tensors[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda path: path.write_text("no model"), "no ONNX model"),
+        (lambda path: path.write_bytes(b""), "no ONNX model"),
+        (lambda path: path.write_bytes(path.read_bytes()[:2000]), "no ONNX model"),
+        (lambda path: path.unlink(), "missing"),
+        (bfloat16_product, "block00/mlp/fc1"),
+    ],
+    ids=["text", "empty", "cut off", "deleted", "no kernel"],
+)
+def test_a_file_that_cannot_be_loaded_is_refused_and_leaves_nothing(tmp_path, tiny, damage, words):
+    graph = tiny.graph(tmp_path)
+    damage(graph.path)
+    workspace = Workspace(tmp_path / "workspace")
+    refused(lambda: build_engine(variant_of(graph), "onnxruntime", workspace), words)
+    assert not list((workspace.path / "engines").iterdir())
+
+
+def test_a_missing_runtime_is_told_before_any_work(tmp_path, tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    variant = variant_of(tiny.graph(tmp_path))
+    refused(lambda: build_engine(variant, "onnxruntime", tmp_path / "w"), "pip install onnxruntime")
+
+
+def test_an_unknown_backend_is_refused(tmp_path, tiny):
+    variant = variant_of(tiny.graph(tmp_path))
+    refused(lambda: build_engine(variant, "onnx-runtime", tmp_path / "w"), "did you mean 'onnxruntime'")
+
+
+def test_a_cancelled_build_leaves_nothing(tmp_path, tiny):
+    def cancel(stage, done, total):
+        if done:
+            raise Cancelled
+
+    workspace = Workspace(tmp_path / "workspace")
+    with pytest.raises(Cancelled):
+        build_engine(variant_of(tiny.graph(tmp_path)), "onnxruntime", workspace, progress=cancel)
+    assert not list((workspace.path / "engines").iterdir())
+
+
+def test_half_types_are_emulated_and_others_are_not(tmp_path, tiny):
+    graph, runtime = tiny.graph(tmp_path), backend("onnxruntime")
+
+    def emulated(**recipe):
+        return runtime.emulated_types(variant_of(graph, Recipe(**recipe)))
+
+    assert emulated(precision="fp16") == ("fp16",)
+    assert emulated(precision="int8", layout="tensorrt") == ("fp16",)
+    assert emulated(precision="int8", layout="cpu") == emulated(precision="int8-dynamic") == ()
