@@ -5,7 +5,7 @@ One's own folder, with one folder per class in it, goes in with five lines::
     import workbench as wb
     from workbench.datasets import preprocessing
 
-    mine = wb.images("photos", count=500, preprocessing=preprocessing.vit_jax(224))
+    mine = wb.images("photos", count=50, preprocessing=preprocessing.vit_jax(224))
     print(mine.classes, mine.pixels.shape, mine.skipped)
     x = mine.x
 """

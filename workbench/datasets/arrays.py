@@ -50,7 +50,7 @@ def of_pixels(classes: tuple[str, ...], pixels: np.ndarray, labels: np.ndarray, 
 
 
 def _npz(file: Path) -> dict[str, np.ndarray]:
-    with _refusals(file), np.load(file, allow_pickle=False) as archive:
+    with _refusals(file), open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
         names = set(archive.files)
         refuse_unless(
             {"images", "labels"} <= names,

@@ -1,0 +1,156 @@
+"""A folder with one folder per class: order, splits, broken files, and the five lines of the documentation."""
+
+import inspect
+import shutil
+import textwrap
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import workbench as wb
+from workbench import datasets
+from workbench.datasets import folders
+from workbench.errors import WorkbenchError
+
+FORMATS = ("png", "jpg", "webp", "jpeg", "PNG")
+
+
+def _write(folder, classes=("cat", "dog"), each=30, edge=16):
+    """Images whose first channel is a number of their own, in every format that is read."""
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for i in range(each):
+            pixels = rng.integers(0, 256, (edge, edge + 4, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i:03}.{FORMATS[i % len(FORMATS)]}")
+    return folder
+
+
+@pytest.fixture
+def pets(tmp_path):
+    return _write(tmp_path / "pets")
+
+
+def _all(folder, split):
+    source = folders.open_folder(folder)
+    count = int((source.splits == datasets.SPLITS[split]).sum())
+    return wb.images(folder, split=split, count=count, size=16)
+
+
+def test_every_image_is_in_exactly_one_split(pets):
+    sets = [_all(pets, split) for split in datasets.SPLITS]
+    sums = [{image.tobytes() for image in s.pixels} for s in sets]
+    assert sum(map(len, sums)) == len(set.union(*sums)) == 60
+    assert min(map(len, sums)) > 0
+
+
+def test_copies_of_a_file_stay_in_its_split_and_other_files_move_none(pets):
+    before = {split: {i.tobytes() for i in _all(pets, split).pixels} for split in datasets.SPLITS}
+    for i in range(30):
+        shutil.copy(pets / "cat" / f"{i:03}.{FORMATS[i % 5]}", pets / "dog" / f"copy{i}.{FORMATS[i % 5]}")
+    (pets / "bird").mkdir()
+    Image.new("RGB", (16, 16), (1, 2, 3)).save(pets / "bird" / "new.png")
+    after = {split: {i.tobytes() for i in _all(pets, split).pixels} for split in datasets.SPLITS}
+    assert sum(map(len, after.values())) == 61
+    assert all(before[split] <= after[split] for split in before)
+
+
+def test_labels_and_classes_go_by_the_names_of_the_folders(tmp_path):
+    for name, red in (("b", 200), ("a", 100)):
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            Image.new("RGB", (8, 8), (red, i, 0)).save(tmp_path / name / f"{i}.png")
+    found = _all(tmp_path, "training")
+    assert found.classes == ("a", "b")
+    np.testing.assert_array_equal(found.pixels[:, 0, 0, 0], np.where(found.labels == 0, 100, 200))
+
+
+def test_the_order_is_the_same_each_time_and_another_with_another_seed(pets):
+    first, again, other = (wb.images(pets, "training", 20, seed=seed, size=16) for seed in (0, 0, 1))
+    assert first.digest == again.digest != other.digest
+    assert wb.images(pets, "training", 5, size=16).pixels.tobytes() == first.pixels[:5].tobytes()
+    assert 0 < first.labels.mean() < 1
+
+
+def test_a_broken_image_is_reported_and_another_taken_instead(pets):
+    whole = wb.images(pets, "training", 10, size=16)
+    spoiled = [p for p in sorted((pets / "cat").iterdir()) + sorted((pets / "dog").iterdir()) if p.suffix == ".png"]
+    for path in spoiled:  # cut in the middle: the tail, and so the split, may be another now
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (pets / "cat" / "empty.jpg").touch()
+    (pets / "cat" / "text.png").write_text("no image at all")
+    source = folders.open_folder(pets)
+    count = int((source.splits == 0).sum())
+    with pytest.warns(UserWarning, match="skipped"), pytest.raises(WorkbenchError, match="that cannot"):
+        wb.images(pets, "training", count, size=16)
+    with pytest.warns(UserWarning, match=r"[0-9]+ images of .* were skipped: .*\.png"):
+        found = wb.images(pets, "training", 20, size=16)
+    assert len(found) == 20
+    assert len(found.skipped) >= 1
+    assert all("Error" in line for line in found.skipped)
+    assert whole.skipped == ()
+
+
+def test_nothing_is_warned_of_when_all_can_be_read(pets):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert wb.images(pets, "training", 10, size=16).skipped == ()
+
+
+def test_asking_for_more_images_than_there_are_says_how_many(pets):
+    there = int((folders.open_folder(pets).splits == 2).sum())
+    with pytest.raises(WorkbenchError, match=f"has {there} images of 60") as refusal:
+        wb.images(pets, "evaluation", 1000)
+    assert str(there) in refusal.value.remedy
+
+
+def test_the_one_class_variant_has_one_class(pets):
+    assert len(set(wb.images(pets, "training", 5, size=16, variant="one-class").labels)) == 1
+
+
+def test_labels_follow_the_models_own_list_of_classes(pets):
+    names = ("bird", "dog", "cat")
+    found = wb.images(pets, "training", 20, preprocessing=wb.Preprocessing(size=16, classes=names))
+    own = wb.images(pets, "training", 20, size=16)
+    assert found.classes == names
+    assert [names[i] for i in found.labels] == [own.classes[i] for i in own.labels]
+    with pytest.raises(WorkbenchError, match="dog"):
+        wb.images(pets, "training", 20, preprocessing=wb.Preprocessing(size=16, classes=("cat", "bird")))
+
+
+def test_folders_that_are_none_are_refused_with_what_is_there(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(WorkbenchError, match="no folders, and 0 images"):
+        wb.images(tmp_path / "empty")
+    _write(tmp_path / "flat" / "x", classes=("cat",), each=2)
+    with pytest.raises(WorkbenchError, match="2 images directly"):
+        wb.images(tmp_path / "flat" / "x" / "cat")
+    with pytest.raises(WorkbenchError, match="one level down, such as x/cat"):
+        wb.images(tmp_path / "flat")
+    (tmp_path / "texts" / "a").mkdir(parents=True)
+    (tmp_path / "texts" / "a" / "b.txt").touch()
+    with pytest.raises(WorkbenchError, match="hold no"):
+        wb.images(tmp_path / "texts")
+
+
+def test_hidden_files_and_other_files_are_no_images(pets):
+    (pets / ".ipynb_checkpoints").mkdir()
+    (pets / "cat" / "._001.jpg").write_bytes(b"left by an archive")
+    (pets / "cat" / "Thumbs.db").touch()
+    source = folders.open_folder(pets)
+    assert source.classes == ("cat", "dog")
+    assert len(source.labels) == 60
+
+
+def test_the_five_lines_of_the_documentation_read_ones_own_folder(tmp_path, monkeypatch):
+    _write(tmp_path / "photos", each=120, edge=8)
+    monkeypatch.chdir(tmp_path)
+    example = inspect.getdoc(datasets).split("::\n", 1)[1]
+    lines = [line for line in textwrap.dedent(example).splitlines() if line.strip()]
+    assert len(lines) == 5
+    scope = {}
+    exec("\n".join(lines), scope)
+    assert scope["x"].shape == (50, 224, 224, 3)
+    assert scope["mine"].classes == ("cat", "dog")
