@@ -61,7 +61,12 @@ class LabServer:
         own |= {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "IPYTHONDIR": str(folder / "ipython")}
         own |= {"JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"), "JUPYTER_PLATFORM_DIRS": "1"}
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
-        command += ["--ServerApp.port=0", f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={root}"]
+        command += [
+            "--LabApp.expose_app_in_browser=True",
+            "--ServerApp.port=0",
+            f"--IdentityProvider.token={self.token}",
+            f"--ServerApp.root_dir={root}",
+        ]
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log)
         self.url = self._wait_until_up()
@@ -159,78 +164,63 @@ class LabPage:
         bar = self.page.locator("#jp-main-statusbar", has_text="| Idle")
         bar.wait_for(timeout=1000 * seconds)
 
-    def run_all(self, seconds: float = 120) -> None:
+    def run_all(self) -> None:
         """Run all cells and wait for the last; what they raised is in ``cell_errors``."""
-        self.start_all()
-        self.wait_run(seconds)
+        self._command("notebook:run-all-cells")
 
     def start_all(self) -> None:
-        """Run > Run All Cells, not waited for."""
-        self.page.locator("#jp-MainMenu").get_by_text("Run", exact=True).click()
-        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        """Run all cells, not waited for."""
+        self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
 
-    def run_cell(self, index: int, seconds: float = 60) -> None:
-        """Run one code cell, counted from zero, and wait for it."""
-        cell = self.code_cell(index)
-        before = cell.locator(".jp-InputPrompt").inner_text()
-        cell.locator(".cm-content").click()
-        self.page.keyboard.press("Control+Enter")
-        self._wait_prompt(index, before, seconds)
+    def run_cell(self, index: int) -> None:
+        """Run one cell, counted from zero, and wait for it."""
+        self.page.evaluate(
+            "index => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = index }", index
+        )
+        self._command("notebook:run-cell")
 
-    def code_cell(self, index: int):
-        """A code cell, counted from zero."""
-        return self.page.locator(".jp-Notebook .jp-CodeCell").nth(index)
+    def _command(self, name: str) -> None:
+        self.page.evaluate("name => window.jupyterapp.commands.execute(name).then(() => null)", name)
 
-    def _wait_prompt(self, index: int, before: str, seconds: float) -> None:
-        prompt = self.code_cell(index).locator(".jp-InputPrompt")
-        limit = time.monotonic() + seconds
-        while (now := prompt.inner_text()) == before or "*" in now:
-            assert time.monotonic() < limit, f"cell {index} did not end in {seconds:g} s; its prompt is {now!r}"
-            self.page.wait_for_timeout(100)
-
-    def wait_run(self, seconds: float) -> None:
-        """Wait until every code cell that has code carries a number, or one has failed."""
-        self.page.wait_for_function(PROMPTS_DONE, timeout=1000 * seconds)
+    def cells(self) -> list[dict]:
+        """The notebook's cells as they would be saved now."""
+        return self.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells")
 
     def cell_errors(self) -> list[str]:
-        """The error outputs of all cells."""
-        return self.page.locator(
-            '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]'
-        ).all_inner_texts()
+        """What the cells raised, and what they wrote to standard error."""
+        outputs = [output for cell in self.cells() for output in cell.get("outputs", ())]
+        raised = [f"{o['ename']}: {o['evalue']}" for o in outputs if o["output_type"] == "error"]
+        return raised + ["".join(o["text"]) for o in outputs if o.get("name") == "stderr"]
+
+    def wait_run(self, seconds: float) -> None:
+        """Wait until no cell waits for the kernel."""
+        self.page.wait_for_function(PROMPTS_DONE, timeout=1000 * seconds)
 
     def output(self, index: int) -> str:
-        """What stands below a code cell."""
-        return self.code_cell(index).locator(".jp-Cell-outputArea").inner_text()
+        """The text below a cell, counted from zero."""
+        return self.page.locator(".jp-Notebook .jp-Cell").nth(index).locator(".jp-Cell-outputArea").inner_text()
 
     def hook(self, *names: str):
         """The element with the CSS class ``wb-<name>``, inside those named before it."""
         return self.page.locator(" ".join(f".wb-{name}" for name in names))
 
-    def button(self, *names: str):
-        """The button that carries a hook."""
-        return self.hook(*names)
-
     def wait_text(self, locator, text: str, seconds: float = 30) -> None:
         """Wait until an element's text contains ``text``."""
         locator.filter(has_text=text).first.wait_for(timeout=1000 * seconds)
 
-    def screenshot(self, name: str, widths=WIDTHS) -> None:
-        """Keep how the page looks at each width, and how its first panel or figure lies in it."""
+    def screenshot(self, name: str, hook: str | None = None, widths=WIDTHS) -> None:
+        """Keep how the page looks at each width, scrolled to what a hook names."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         before = self.page.viewport_size
         for width in widths:
-            self.page.set_viewport_size({"width": width, "height": 900})
+            self.page.set_viewport_size({"width": width, "height": 1000})
+            if hook:
+                self.hook(hook).first.evaluate("element => element.scrollIntoView({block: 'start'})")
             self.page.wait_for_timeout(400)
             self.page.screenshot(path=SCREENSHOTS / f"{name}-{width}.png")
         self.page.set_viewport_size(before)
 
 
-#: True once no cell waits or runs, and every cell that has code was run up to the first that failed.
-PROMPTS_DONE = """() => {
-  const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')];
-  const prompt = cell => cell.querySelector('.jp-InputPrompt').innerText;
-  const failed = cells.some(cell => cell.querySelector('[data-mime-type="application/vnd.jupyter.error"]'));
-  const filled = cells.filter(cell => cell.querySelector('.cm-content').innerText.trim());
-  return !cells.some(cell => prompt(cell).includes('*'))
-      && (failed || filled.every(cell => /\\d/.test(prompt(cell))));
-}"""
+#: True once no cell waits for the kernel or runs.
+PROMPTS_DONE = """() => ![...document.querySelectorAll('.jp-Notebook .jp-InputPrompt')]
+  .some(prompt => prompt.innerText.includes('*'))"""

@@ -146,6 +146,7 @@ class Panel(widgets.VBox):
         self._outcome.children = ()
         job = self._job = Job(lambda progress: self._work(asked, progress))
         self._draw(job.status())
+        _hear_while_a_cell_runs(self._run_button, self._cancel_button)
         self._watcher = threading.Thread(target=self._watch, args=(job.start(),), daemon=True)
         self._watcher.start()
 
@@ -198,6 +199,16 @@ class Panel(widgets.VBox):
             callback(*arguments)
         except Exception as error:
             self._say(error_box(error))
+
+
+def _hear_while_a_cell_runs(*buttons: widgets.Button) -> None:
+    """Let clicks reach the kernel while ``result()`` keeps its main thread waiting.
+
+    JupyterLab sends them to a subshell, which has a thread of its own (JEP 91). But ipykernel 7.4 passes a message
+    on to whichever shell last updated the widget, here the main one; when it remembers none, it leaves it alone.
+    """
+    for button in buttons:
+        vars(button.comm).pop("_reply_subshell_id", None)
 
 
 def _leaves(controls: Iterable[widgets.Widget]) -> Iterator[widgets.Widget]:

@@ -43,6 +43,7 @@ METHOD_WORDS = {
     "mse": "the least squared rounding error (mse)",
 }
 DATASETS = ("shapes", "cifar10")
+AS_THE_LAYOUT = ""  # None would leave the list with nothing chosen
 
 
 def recipe_panel(
@@ -52,6 +53,7 @@ def recipe_panel(
     *,
     calibration=None,
     work: Callable[[Recipe, Progress], Any] | None = None,
+    show: Callable[[Any], widgets.Widget | None] | None = None,
     refusals: Callable[[Recipe], Iterable[Refusal | str]] = lambda recipe: (),
 ) -> Panel:
     """Choose what to do to a graph; ``panel.result()`` is the variant.
@@ -62,6 +64,7 @@ def recipe_panel(
         recipe: what the panel starts from; ``panel.value`` equals it until a choice is changed.
         calibration: images to calibrate on instead of the recipe's data set, as ``apply_recipe`` takes them.
         work: done with the chosen recipe instead of ``apply_recipe``.
+        show: what the panel shows of the result, instead of the facts of a variant.
         refusals: what stands in the way of a recipe; shown while one chooses.
     """
 
@@ -81,7 +84,13 @@ def recipe_panel(
         return list(refusals(chosen))
 
     return Panel(
-        "recipe", list(rows.values()), read, work or make, verb="Make this variant", advise=advise, show=_show
+        "recipe",
+        list(rows.values()),
+        read,
+        work or make,
+        verb="Make this variant",
+        advise=advise,
+        show=show or _show,
     )
 
 
@@ -94,7 +103,7 @@ def _sites(graph: Graph) -> list[str]:
 def _controls(recipe: Recipe, sites: Sequence[str]) -> dict[str, widgets.Widget]:
     c, calibration = controls, recipe.calibration
     rests = [
-        ("what suits the layout: fp16 for TensorRT, fp32 for a CPU", None),
+        ("what suits the layout: fp16 for TensorRT, fp32 for a CPU", AS_THE_LAYOUT),
         ("fp32", "fp32"),
         ("fp16", "fp16"),
         ("bf16", "bf16"),
@@ -105,11 +114,13 @@ def _controls(recipe: Recipe, sites: Sequence[str]) -> dict[str, widgets.Widget]
         ),
         "scope": c.choice("scope", "Apply this to", _worded(SCOPES, SCOPE_WORDS), recipe.scope),
         "layout": c.choice("layout", "Place the Q/DQ pairs", _worded(LAYOUTS, LAYOUT_WORDS), recipe.layout),
-        "rest": c.choice("rest", "Compute everything else in", rests, recipe.rest),
+        "rest": c.choice("rest", "Compute everything else in", rests, recipe.rest or AS_THE_LAYOUT),
         "dataset": c.text("dataset", "Find the ranges on images of", calibration.dataset, DATASETS),
-        "variant": c.choice("variant", "taken", _worded(SHIFTS, SHIFT_WORDS), calibration.variant),
+        "variant": c.choice(
+            "variant", "Show the model these images", _worded(SHIFTS, SHIFT_WORDS), calibration.variant
+        ),
         "method": c.choice("method", "Set each range by", _worded(METHODS, METHOD_WORDS), calibration.method),
-        "samples": c.whole_number("samples", "from this many images", calibration.samples, 1, 100_000),
+        "samples": c.whole_number("samples", "Number of images", calibration.samples, 1, 100_000),
         "smooth": c.tick(
             "smooth", "Move outliers from activations into weights first (SmoothQuant)", recipe.smooth is not None
         ),
@@ -135,7 +146,8 @@ def _read(seed: Recipe, rows: dict[str, widgets.Widget]) -> Recipe:
     given = {name: place for place, name in enumerate(seed.keep)}  # kept in the order in which they were given
     return dataclasses.replace(
         seed,
-        **{name: chosen[name] for name in ("precision", "scope", "layout", "rest")},
+        **{name: chosen[name] for name in ("precision", "scope", "layout")},
+        rest=chosen["rest"] or None,
         calibration=calibration,
         smooth=chosen["alpha"] if chosen["smooth"] else None,
         keep=tuple(sorted(chosen["keep"], key=lambda name: given.get(name, len(given)))),
