@@ -177,19 +177,20 @@ def _draw_stored(dataset, split, count, seed, size, one_class, preprocessing, pr
     if skipped:
         warnings.warn(f"{len(skipped)} images of {dataset} were skipped: {'; '.join(skipped)}", stacklevel=4)
     _refuse_fewer(len(kept), count, what, f"that can be read, and {len(skipped)} that cannot: {'; '.join(skipped)}")
-    return _image_set(name, source.classes, np.stack(pixels), source.labels[kept], preprocessing, tuple(skipped))
+    return _image_set(name, source.classes, pixels, source.labels[kept], preprocessing, tuple(skipped))
 
 
 def _read(source: Source, order: np.ndarray, count: int, preprocessing: Preprocessing, progress: Progress):
     """The first ``count`` images in an order that can be read: their indices, pixels, and what was skipped."""
-    kept, pixels, skipped, queue = [], [], [], iter(order.tolist())
+    pixels = np.empty((count, preprocessing.size, preprocessing.size, 3), np.uint8)
+    kept, skipped, queue = [], [], iter(order.tolist())
     while len(kept) < count and (chunk := [*itertools.islice(queue, min(CHUNK, count - len(kept)))]):
         for index, image in zip(chunk, source.read(chunk, preprocessing)):
             if isinstance(image, Unreadable):
                 skipped.append(f"{image.name} ({image.reason})")
             else:
+                pixels[len(kept)] = image
                 kept.append(index)
-                pixels.append(image)
         progress("Reading images", len(kept), count)
     return kept, pixels, skipped
 

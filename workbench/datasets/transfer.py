@@ -178,7 +178,7 @@ def _append(answer, part: _Part, total: int | None, progress: Progress) -> None:
         while block := answer.read(BLOCK):
             file.write(block)
             progress(f"Downloading {part.name}", file.tell(), total or 0)
-        done = file.tell()
+    done = part.length()  # of what has the name now: another process may have begun the same download anew
     if total not in (None, done):
         raise ConnectionError(f"the connection broke after {done} of {total} bytes")
 
