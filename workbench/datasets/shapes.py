@@ -44,10 +44,10 @@ class Strength(NamedTuple):
 # Distances are in half images (48 pixels of 96), colours and noise in 0...1.
 RADIUS = (0.34, 0.66)  # of a disc of about the object's area
 PERIOD = (0.17, 0.30)  # of the texture: 8 to 14 pixels at 96
-FAINTNESS = Strength(0.0, 0.90, 3.0)  # how far the object's colours move towards the background's
+FAINTNESS = Strength(0.0, 0.86, 3.0)  # how far the object's colours move towards the background's
 FLATNESS = Strength(0.0, 0.90, 3.0)  # how far the texture's two tones move towards each other
 NOISE = Strength(0.005, 0.20, 5.0)  # standard deviation per pixel and channel
-COVER = Strength(0.02, 0.45, 2.5)  # half width of the bars in front, as a share of the object's radius
+COVER = Strength(0.02, 0.42, 2.5)  # half width of the bars in front, as a share of the object's radius
 DIMNESS = Strength(0.0, 0.70, 3.0)  # light taken from the whole image
 SLOPE = Strength(0.0, 0.45, 1.0)  # fall of the light across the image
 CLUTTER = 6  # things behind the object, at most
