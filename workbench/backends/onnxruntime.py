@@ -137,7 +137,7 @@ class OnnxRuntime(Backend):
 
     def files(self, engine: Engine) -> tuple[Path, ...]:
         """The model and its files of external weights."""
-        return (engine.path, *_external_files(engine.path))
+        return (engine.path, *external_files(engine.path))
 
 
 class _Shared:
@@ -306,14 +306,14 @@ def _copy_model(model: Path, folder: Path) -> Path:
         why="it was moved or deleted after the variant was made",
         remedy="make the variant again with apply_recipe",
     )
-    for file in _external_files(model):
+    for file in external_files(model):
         copy = folder / file.relative_to(model.parent)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
     return Path(shutil.copyfile(model, folder / "model.onnx"))
 
 
-def _external_files(model: Path) -> tuple[Path, ...]:
+def external_files(model: Path) -> tuple[Path, ...]:
     """The files that hold a model's external weights, below its own folder as the ONNX format demands."""
     content = model.read_bytes()
     names = {content[m.end() : m.end() + m[1][0]].decode(errors="replace") for m in _LOCATION.finditer(content)}
