@@ -15,6 +15,9 @@ from .latency import SETTLED
 CANNOT_TELL = "cannot tell"
 #: A run is cut into this many stretches, whose medians are resampled: calls next to each other are alike.
 STRETCHES = 25
+#: Where a machine's speed wanders as a random walk does, the levels of two successive runs differ with twice the
+#: variance of stretches about the level of their own run (2/3 against 2 · 1/6 of the walk's variance over one run).
+WANDERING = math.sqrt(2)
 #: Of fewer calls nothing is concluded: five of five on one side still happen by chance in 6 % of cases.
 FEWEST_CALLS = 6
 CONFIDENCE, POWER = 0.95, 0.8
@@ -62,9 +65,9 @@ def compare(a: Measurement, b: Measurement) -> Comparison:
 
     Speed rests on the ratio of median latencies. Calls next to each other are alike, so each run is cut into
     stretches, and their medians are resampled (a bootstrap over blocks: Künsch, 1989, Annals of Statistics
-    17:1217-1241). Runs that took turns (``measure_in_turns``) are resampled together. Of runs that did not, each
-    stretch may be the level at which the machine stood, so single stretches are drawn, and the interval is widened
-    by the 2 % to which a warm-up settles: more calls cannot tell a smaller difference, turns can.
+    17:1217-1241). Runs that took turns (``measure_in_turns``) are resampled together. Between runs that did not,
+    the machine may have changed as much as it did within them, so the scatter of their stretches is the interval,
+    widened by the 2 % to which a warm-up settles: more calls cannot tell a smaller difference, turns can.
 
     Accuracy rests on the images that only one of the two gets right: Tango's score interval for the difference of
     paired shares (1998, Statistics in Medicine 17:891-908), which leaves out zero exactly when McNemar's test
@@ -118,8 +121,9 @@ def _compare_speed(a: Measurement, b: Measurement):
         needed = _calls_needed(middle, low, high, calls)
     else:
         ratios = log_b[:, None] - log_a  # every stretch with every other
-        middle, (low, high) = math.log(b.p50_ms / a.p50_ms), np.quantile(ratios, shares)
-        low, high, needed = low - math.log1p(SETTLED), high + math.log1p(SETTLED), None
+        middle, (low, high), needed = math.log(b.p50_ms / a.p50_ms), np.quantile(ratios, shares), None
+        low = middle - WANDERING * (middle - low) - math.log1p(SETTLED)
+        high = middle + WANDERING * (high - middle) + math.log1p(SETTLED)
     interval = math.exp(low), math.exp(high)
     return _verdict(interval, 1.0, "faster", "slower"), math.exp(middle), interval, needed
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
@@ -94,34 +94,32 @@ def _measure(engine: Engine, subject: Subject, feeds: Feeds, batch: int, count: 
             session.close()
 
 
-def time_together(sessions: Sequence[Session], feeds: Feeds, seconds: float, report=lambda: None) -> list[float]:
-    """Seconds of every call that the sessions, each in a thread of its own, make within ``seconds``.
+def time_together(
+    sessions: Sequence[Session], feeds: Feeds, seconds: float, report: Callable[[], None] = lambda: None
+) -> list[float]:
+    """Seconds of every call that the sessions, each in a thread of its own, begin within ``seconds``.
 
-    A call counts when it began within the time; ``report`` is called meanwhile and may raise ``Cancelled``.
+    ``report`` is called meanwhile and may raise ``Cancelled``. A stream that fails stops the others.
     """
-    ready, stop = threading.Barrier(len(sessions)), threading.Event()
+    for session in sessions:
+        session.time(feeds, 1)  # the first call of a stream allocates its buffers
+    stop, end = threading.Event(), time.perf_counter() + seconds
     with ThreadPoolExecutor(len(sessions)) as pool:
-        futures = [pool.submit(_call_until, stop, ready, session, feeds, seconds) for session in sessions]
+        futures = [pool.submit(_call_until, end, stop, session, feeds) for session in sessions]
         try:
-            _watch(futures, report)
+            while wait(futures, timeout=0.1, return_when=FIRST_EXCEPTION).not_done and not _failed(futures):
+                report()
         finally:
             stop.set()
     return [value for future in futures for value in future.result()]
 
 
-def _watch(futures: list[Future], report) -> None:
-    while wait(futures, timeout=0.1).not_done:
-        report()
+def _failed(futures: list[Future]) -> bool:
+    return any(future.done() and future.exception() for future in futures)
 
 
-def _call_until(stop: threading.Event, ready: threading.Barrier, session: Session, feeds: Feeds, seconds: float):
-    try:
-        session.time(feeds, 1)  # the first call of a stream allocates its buffers
-    except BaseException:
-        ready.abort()
-        raise
-    ready.wait()
-    times, end = [], time.perf_counter() + seconds
+def _call_until(end: float, stop: threading.Event, session: Session, feeds: Feeds) -> list[float]:
+    times = []
     while time.perf_counter() < end and not stop.is_set():
         times += session.time(feeds, 1)
     return times

@@ -1,0 +1,303 @@
+import math
+
+import numpy as np
+import pytest
+
+from tests.tiny import CLASSES, SIZE, Tiny, some_images, variant_of
+from workbench.backends import build_engine, open_engine
+from workbench.backends.base import Session
+from workbench.errors import Cancelled, WorkbenchError
+from workbench.measuring import Subject, measure, measure_in_turns, measure_session, reference
+from workbench.records import Batches, Measurement, Recipe
+from workbench.workspace import Workspace
+
+QUICK = dict(seconds=0.01)
+
+
+@pytest.fixture
+def tiny():
+    return Tiny.of()
+
+
+@pytest.fixture
+def engine(tmp_path, tiny):
+    return engine_of(tmp_path, tiny.graph(tmp_path))
+
+
+def engine_of(folder, graph, recipe=None, **arguments):
+    return build_engine(variant_of(graph, recipe), "onnxruntime", folder / "workspace", **arguments)
+
+
+@pytest.fixture
+def labels(tiny):
+    """What the model answers to 21 images, but for every seventh of them: a top-1 of 18 in 21."""
+    answers = tiny.logits(some_images(21)).argmax(axis=1)
+    answers[::7] = (answers[::7] + 1) % CLASSES
+    return answers
+
+
+def test_top1_agreement_and_predictions_are_those_that_numpy_finds(engine, tiny, labels):
+    found = measure(engine, images=some_images(21), labels=labels, batch=8, seconds=0)
+    assert found.top1 == 18 / 21
+    assert found.agreement == 1
+    assert found.reference_top1 == 18 / 21
+    assert found.predictions == tuple(tiny.logits(some_images(21)).argmax(axis=1))
+    order = np.argsort(-tiny.logits(some_images(21)), axis=1)[:, :5]
+    assert found.top5 == np.mean([label in five for label, five in zip(labels, order)])
+
+
+def test_latencies_are_raw_positive_and_of_the_batch_asked_for(engine):
+    found = measure(engine, images=some_images(4), batch=3, **QUICK)
+    assert len(found.latencies_s) >= 10
+    assert min(found.latencies_s) > 0
+    assert found.batch == 3
+    assert found.warmup_calls > 0
+    assert found.p50_ms <= found.p90_ms <= found.p99_ms
+    assert found.images_per_second == pytest.approx(3 / (found.p50_ms / 1e3))
+
+
+def test_memory_and_size_cover_the_weights(tmp_path):
+    tiny = Tiny.of(hidden=20_000)
+    weights = tiny.first.nbytes + tiny.second.nbytes
+    found = measure(engine_of(tmp_path, tiny.graph(tmp_path)), **QUICK)
+    assert weights < found.engine_bytes < 1.01 * weights
+    assert weights < found.memory_bytes < 20 * weights
+
+
+def test_the_environment_is_recorded(engine):
+    environment = measure(engine, **QUICK).environment
+    assert {"cpu", "cores", "threads", "load_average", "onnxruntime", "numpy", "python", "time"} <= set(environment)
+
+
+def test_a_measurement_survives_the_ledger(engine, labels, tmp_path):
+    found = measure(engine, images=some_images(21), labels=labels, batch=8, **QUICK)
+    workspace = Workspace(tmp_path / "ledger")
+    workspace.append("measurement", "key", found)
+    assert workspace.observations("measurement", Measurement) == [found]
+
+
+def test_without_labels_accuracy_is_unknown_and_agreement_is_not(engine):
+    found = measure(engine, images=some_images(5), batch=2, seconds=0)
+    assert math.isnan(found.top1)
+    assert math.isnan(found.top5)
+    assert found.agreement == 1
+
+
+def test_without_images_the_engine_is_timed_alone(engine):
+    found = measure(engine, **QUICK)
+    assert found.batch == engine.batches.opt
+    assert found.latencies_s
+    assert found.images == 0
+    assert math.isnan(found.agreement)
+
+
+def test_without_seconds_accuracy_is_measured_alone(engine, labels):
+    found = measure(engine, images=some_images(21), labels=labels, batch=8, seconds=0)
+    assert found.latencies_s == ()
+    assert math.isnan(found.p50_ms)
+    assert math.isnan(found.images_per_second)
+    assert found.top1 == 18 / 21
+
+
+def test_a_static_batch_judges_every_image_of_a_short_last_batch(tmp_path, tiny, labels):
+    static = engine_of(tmp_path, tiny.graph(tmp_path, batch=8))
+    found = measure(static, images=some_images(21), labels=labels, batch=8, seconds=0)
+    assert found.images == 21
+    assert found.top1 == 18 / 21
+
+
+def test_fewer_images_than_a_batch_are_repeated_for_the_timing_alone(engine, labels):
+    found = measure(engine, images=some_images(3), labels=labels[:3], batch=16, **QUICK)
+    assert found.images == 3
+    assert found.latencies_s
+
+
+def test_a_graph_with_channels_first_is_fed_its_own_layout(tmp_path, tiny, labels):
+    engine = engine_of(tmp_path, tiny.graph(tmp_path, layout="NCHW"))
+    found = measure(engine, images=some_images(21), labels=labels, batch=8, seconds=0)
+    assert found.top1 == 18 / 21
+
+
+# ---- references ------------------------------------------------------------------------------------------------
+
+
+def test_the_default_reference_is_the_graph_and_not_the_variant(tmp_path, tiny):
+    (tmp_path / "other").mkdir()
+    other = Tiny.of(seed=5)
+    disagreeing = other.graph(tmp_path / "other")
+    variant = variant_of(tiny.graph(tmp_path), Recipe("int8-dynamic"))
+    variant = type(variant)(**{**vars(variant), "path": disagreeing.path})
+    engine = build_engine(variant, "onnxruntime", tmp_path / "w")
+    images = some_images(30)
+    same = tiny.logits(images).argmax(axis=1) == other.logits(images).argmax(axis=1)
+    assert 0 < same.mean() < 1
+    found = measure(engine, images=images, batch=8, seconds=0)
+    assert found.agreement == same.mean()
+    assert found.reference == "fp32 on onnxruntime"
+
+
+def test_a_reference_may_be_an_engine_a_session_logits_or_classes(engine, tiny):
+    images = some_images(10)
+    logits = tiny.logits(images)
+    half = logits.argmax(axis=1)
+    half[5:] = (half[5:] + 1) % CLASSES
+
+    def agreement(reference):
+        return measure(engine, images=images, batch=4, reference=reference, seconds=0).agreement
+
+    assert agreement(engine) == agreement(logits) == agreement(logits.argmax(axis=1)) == 1
+    assert agreement(half) == agreement(half.tolist()) == 0.5
+    with open_engine(engine) as session:
+        assert agreement(session) == 1
+
+
+def test_the_answers_of_the_fp32_graph_are_computed_once_for_the_same_images(engine, monkeypatch):
+    measure(engine, images=some_images(6), batch=2, seconds=0)
+    monkeypatch.setattr(reference, "open_engine", lambda engine: pytest.fail("the reference ran again"))
+    measure(engine, images=some_images(6), batch=2, seconds=0)
+    with pytest.raises(pytest.fail.Exception):
+        measure(engine, images=some_images(6, seed=9), batch=2, seconds=0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros(9, int),
+        np.zeros((10, 2), int),
+        np.zeros(10),
+        np.zeros((9, CLASSES)),
+        np.full((10, CLASSES), np.nan),
+        "x",
+    ],
+    ids=["short", "2-D classes", "float classes", "short logits", "NaN logits", "text"],
+)
+def test_a_reference_that_does_not_fit_is_refused_before_any_work(engine, bad, monkeypatch):
+    monkeypatch.setattr("workbench.measuring.measurement.open_engine", lambda engine: pytest.fail("work was done"))
+    with pytest.raises(WorkbenchError):
+        measure(engine, images=some_images(10), batch=2, reference=bad)
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------
+
+
+def with_nan(images):
+    images[3, 0, 0, 0] = np.nan
+    return images
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (dict(images=some_images(9)[:, :4]), "do not fit tiny"),
+        (dict(images=some_images(9)[0]), "do not fit tiny"),
+        (dict(images=some_images(9).transpose(0, 3, 1, 2)), "channels come last"),
+        (dict(images=(some_images(9) * 50).astype(np.uint8)), "workbench.normalise"),
+        (dict(images=some_images(9).astype(np.float64)), "float32 array"),
+        (dict(images=some_images(9).tolist()), "float32 array"),
+        (dict(images=with_nan(some_images(9))), "first image 3"),
+        (dict(images=some_images(0)), "zero rows"),
+        (dict(images=some_images(9), labels=np.zeros(8, int)), "one whole number per image"),
+        (dict(images=some_images(9), labels=np.zeros((9, 1), int)), "one whole number per image"),
+        (dict(images=some_images(9), labels=np.zeros(9)), "one whole number per image"),
+        (dict(images=some_images(9), labels=["cat"] * 9), "one whole number per image"),
+        (dict(images=some_images(9), labels=np.full(9, CLASSES)), f"{CLASSES} classes"),
+        (dict(images=some_images(9), labels=np.full(9, -1)), f"{CLASSES} classes"),
+        (dict(images=some_images(9), batch=33), "takes 1 to 32"),
+        (dict(images=some_images(9), batch=0), "positive whole number"),
+        (dict(images=some_images(9), batch=2.0), "positive whole number"),
+        (dict(labels=np.zeros(9, int)), "needs images"),
+        (dict(reference=np.zeros(9, int)), "needs images"),
+        (dict(seconds=0), "nothing to measure"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(engine, arguments, words, monkeypatch):
+    monkeypatch.setattr("workbench.measuring.measurement.open_engine", lambda engine: pytest.fail("work was done"))
+    with pytest.raises(WorkbenchError, match=words):
+        measure(engine, **{"batch": 8, **arguments})
+
+
+def test_a_batch_below_what_the_engine_takes_is_refused(tmp_path, tiny):
+    engine = engine_of(tmp_path, tiny.graph(tmp_path), batches=Batches(4, 8, 16))
+    with pytest.raises(WorkbenchError, match="takes 4 to 16"):
+        measure(engine, images=some_images(9), batch=2)
+
+
+def test_an_engine_that_answers_nan_is_an_error(tmp_path, tiny):
+    overflowing = Tiny(tiny.first * np.float32(1e30), tiny.second * np.float32(1e30))
+    with pytest.raises(WorkbenchError, match="NaN or infinity"):
+        measure(engine_of(tmp_path, overflowing.graph(tmp_path)), images=some_images(4), batch=4, seconds=0)
+
+
+def test_a_cancelled_measurement_closes_its_session(engine, monkeypatch):
+    opened = []
+
+    def remember(engine):
+        opened.append(open_engine(engine))
+        return opened[-1]
+
+    def cancel(stage, done, total):
+        raise Cancelled
+
+    monkeypatch.setattr("workbench.measuring.measurement.open_engine", remember)
+    with pytest.raises(Cancelled):
+        measure(engine, images=some_images(4), batch=4, seconds=0, progress=cancel)
+    with pytest.raises(WorkbenchError, match="closed"):
+        opened[0].run({"images": some_images(4)})
+
+
+# ---- what a reader must know -------------------------------------------------------------------------------------
+
+
+def test_half_precision_on_the_cpu_is_labelled_as_emulated(tmp_path, tiny):
+    engine = engine_of(tmp_path, tiny.graph(tmp_path), Recipe("fp16"))
+    found = measure(engine, images=some_images(4), batch=4, seconds=0)
+    assert found.execution == "emulated"
+    assert any("fp16" in note and "latency is not" in note for note in found.notes)
+
+
+def test_fp32_is_labelled_as_executed(engine):
+    found = measure(engine, images=some_images(4), batch=4, seconds=0)
+    assert found.execution == "executed"
+
+
+class Baseline(Session):
+    """NumPy as a session, as JAX and torch are."""
+
+    environment = {"numpy threads": 1}  # noqa: RUF012
+
+    def __init__(self, tiny):
+        self.tiny = tiny
+
+    def run(self, feeds):
+        return {"logits": self.tiny.logits(feeds["images"])}
+
+    def time(self, feeds, repeats):
+        return [0.05] * repeats
+
+    def memory(self):
+        return 123
+
+
+def test_a_session_without_an_engine_is_measured_alike(tiny, labels):
+    subject = Subject("numpy", "tiny", SIZE, CLASSES)
+    found = measure_session(Baseline(tiny), subject, images=some_images(21), labels=labels, batch=8, **QUICK)
+    assert (found.backend, found.model, found.memory_bytes) == ("numpy", "tiny", 123)
+    assert found.top1 == 18 / 21
+    assert math.isnan(found.agreement)
+    assert found.p50_ms == pytest.approx(50)
+    assert found.environment["numpy threads"] == 1
+
+
+def test_engines_that_take_turns_are_measured_on_the_same_images(tmp_path, tiny, labels):
+    engines = [engine_of(tmp_path, tiny.graph(tmp_path)) for _ in range(2)]
+    first, second = measure_in_turns(engines, images=some_images(21), labels=labels, batch=8, **QUICK)
+    assert first.environment["turns"] == second.environment["turns"]
+    assert len(first.latencies_s) == len(second.latencies_s) >= 10
+    assert first.top1 == second.top1 == 18 / 21
+    assert first.memory_bytes > 0
+    assert first.run_id != second.run_id
+
+
+def test_one_engine_alone_cannot_take_turns(engine):
+    with pytest.raises(WorkbenchError, match="two engines"):
+        measure_in_turns([engine], images=some_images(4))
