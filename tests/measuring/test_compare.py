@@ -79,7 +79,7 @@ def test_the_calls_that_would_decide_are_more_than_were_made_and_enough():
     rng = np.random.default_rng(5)
 
     def three_percent(calls):
-        fast, slow = noise(rng, calls, spread=0.2), noise(rng, calls, centre=0.0103, spread=0.2)
+        fast, slow = noise(rng, calls, spread=0.4), noise(rng, calls, centre=0.0103, spread=0.4)
         return compare(timed(fast, turns="t"), timed(slow, turns="t"))
 
     found = three_percent(40)
