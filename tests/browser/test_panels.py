@@ -10,7 +10,7 @@ import time
 import ipywidgets
 import workbench as wb
 from workbench.errors import Cancelled
-from workbench.ui.recipe_panel import recipe_panel
+from workbench.ui import recipe_panel
 spec = wb.ModelSpec("tiny", 32, 8, 32, 4, 2, 64, 10)
 graph = wb.Graph(Path("tiny.onnx"), "digest", 17, wb.Preprocessing(32), spec)
 def work(recipe, progress):

@@ -26,7 +26,8 @@ class Status:
         stage: what the work itself calls its present step; empty before its first report.
         done: units of the stage that are finished, of ``total``; ``total`` is 0 where the work cannot say.
         elapsed_s: seconds since the start, until now or until the end.
-        remaining_s: seconds that the stage still takes at its pace so far, or None before it can be told.
+        remaining_s: seconds left at the pace so far, or None before it can be told. A pace is measured from where
+            the count began: work that counts through all its stages is told apart from work that begins anew.
         log: the newest lines, oldest first.
     """
 
@@ -55,7 +56,8 @@ class Job:
         self._work = work
         self._lock = threading.Lock()
         self._cancel, self._ended = threading.Event(), threading.Event()
-        self._begun = self._stage_begun = time.monotonic()
+        self._begun = time.monotonic()
+        self._origin = (self._begun, 0)  # when the present count began, and where
         self._took: float | None = None
         self._stage, self._done, self._total = "", 0, 0
         self._log: deque[str] = deque(maxlen=LOG_LINES)
@@ -103,17 +105,21 @@ class Job:
         return "cancelled" if isinstance(self._error, Cancelled) else "failed"
 
     def _remaining(self) -> float | None:
-        if self._took is not None or not 0 < self._done <= self._total:
+        since, first = self._origin
+        if self._took is not None or not first < self._done <= self._total:
             return None
-        return (time.monotonic() - self._stage_begun) * (self._total - self._done) / self._done
+        return (time.monotonic() - since) * (self._total - self._done) / (self._done - first)
 
     def _progress(self, stage: str, done: int, total: int) -> None:
         if self._cancel.is_set():
             raise Cancelled
         with self._lock:
+            now = time.monotonic()
             if stage != self._stage:
-                self._stage, self._stage_begun = stage, time.monotonic()
-                self._log.append(f"{self._stage_begun - self._begun:6.1f} s  {stage}")
+                self._stage = stage
+                self._log.append(f"{now - self._begun:6.1f} s  {stage}")
+            if total != self._total or done < self._done:
+                self._origin = (now, done)
             self._done, self._total = done, total
 
     def _run(self) -> None:

@@ -31,6 +31,7 @@ class Panel(widgets.VBox):
         controls: the widgets to choose with, top to bottom.
         read: makes the frozen record of what is chosen; may raise ``WorkbenchError``.
         work: ``work(record, progress)`` returns the result. It runs in a thread; ``progress`` raises ``Cancelled``.
+        view: widgets below the controls that ``advise`` keeps up to date, such as a figure.
         verb: what the button says.
         advise: called with the record whenever a choice changes; what it returns is shown under the controls.
         show: turns a result into the widget that the panel shows.
@@ -43,6 +44,7 @@ class Panel(widgets.VBox):
         read: Callable[[], Any],
         work: Callable[[Any, Progress], Any],
         *,
+        view: Sequence[widgets.Widget] = (),
         verb: str = "Run",
         advise: Callable[[Any], Iterable[str | Refusal]] = lambda record: (),
         show: Callable[[Any], widgets.Widget | None] = lambda result: None,
@@ -52,14 +54,14 @@ class Panel(widgets.VBox):
         self._job: Job | None = None
         self._asked = None  # the record that the job was started with
         self._watcher: threading.Thread | None = None
-        self._build(controls, verb)
+        self._build([*controls, *view], verb)
         super().__init__(children=self._parts, layout={"max_width": "60em", "padding": "4px 0"})
         hooked(hooked(self, "panel"), f"{name}-panel")
         for control in _leaves(controls):
             control.observe(lambda change: self._guard(self._changed), names="value")
         self._guard(self._changed)
 
-    def _build(self, controls: Sequence[widgets.Widget], verb: str) -> None:
+    def _build(self, above: Sequence[widgets.Widget], verb: str) -> None:
         self._note = hooked(widgets.HTML(), "note")
         self._run_button = hooked(widgets.Button(description=verb, button_style="primary"), "run")
         self._cancel_button = hooked(widgets.Button(description="Cancel", disabled=True), "cancel")
@@ -74,7 +76,7 @@ class Panel(widgets.VBox):
         )
         self._run_button.on_click(lambda button: self._guard(self.run))
         self._cancel_button.on_click(lambda button: self._guard(self.cancel))
-        self._parts = [*controls, self._note, row, self._log, self._message, self._outcome]
+        self._parts = [*above, self._note, row, self._log, self._message, self._outcome]
 
     def __repr__(self) -> str:
         return f"The {self._name} panel, set to {self.value}"
@@ -212,11 +214,11 @@ def _hear_while_a_cell_runs(*buttons: widgets.Button) -> None:
 
 
 def _leaves(controls: Iterable[widgets.Widget]) -> Iterator[widgets.Widget]:
-    """The controls themselves and those inside boxes."""
+    """The controls themselves and those inside boxes, but not what only shows something."""
     for control in controls:
         if isinstance(control, widgets.Box):
             yield from _leaves(control.children)
-        elif control.has_trait("value"):
+        elif control.has_trait("value") and not isinstance(control, widgets.HTML):
             yield control
 
 
@@ -227,7 +229,7 @@ def describe(status: Status) -> str:
         return {"done": f"Done in {took}", "failed": f"Failed after {took}"}.get(
             status.state, f"Cancelled after {took}"
         )
-    count = f"{status.done} of {status.total}" if status.total else ""
+    count = f"{status.done / status.total:.0%}" if status.total else ""
     left = f"about {_seconds(status.remaining_s)} left" if status.remaining_s is not None else ""
     words = ", ".join(filter(None, (status.stage or "starting", count, f"{took} so far", left)))
     return f"Cancelling after the present step: {words}" if status.state == "cancelling" else words

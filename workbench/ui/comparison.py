@@ -1,0 +1,115 @@
+"""Choose two measurements, and see what changed and in which block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+import pandas as pd
+
+from ..backends.base import Progress
+from ..errors import refuse_unless
+from ..measuring.compare import compare
+from ..records import Measurement
+from . import controls
+from .choices import Pair
+from .panel import Panel
+
+
+def compare_panel(
+    measurements: Sequence[Measurement] | Mapping[str, Any],
+    pair: Pair | None = None,
+    *,
+    work: Callable[[Any, Any, Progress], Any] | None = None,
+    blocks: Mapping[str, pd.DataFrame] | None = None,
+) -> Panel:
+    """Choose A and B; ``panel.result()`` is what ``work(a, b, progress)`` makes of them, by default a comparison.
+
+    Args:
+        measurements: what can be chosen, by name or as a list; the newest of a name counts.
+        pair: the names that the panel starts from; the first two when left out.
+        work: done with the two chosen instead of ``measuring.compare.compare``.
+        blocks: name -> a frame with ``block`` and numbers, such as ``ms``; their differences are shown by block.
+    """
+    named = dict(measurements) if isinstance(measurements, Mapping) else {_name(m): m for m in measurements}
+    refuse_unless(
+        len(named) > 1,
+        "There are no two things to compare",
+        why=f"{len(named)} different measurements are given",
+        remedy="measure a second engine",
+    )
+    first, second = list(named)[:2]
+    seed = pair or Pair(first, second)
+    offered = [(name, name) for name in named]
+    rows = [
+        controls.choice("a", "How does A,", offered, seed.a),
+        controls.choice("b", "stand against B,", offered, seed.b),
+    ]
+
+    def read() -> Pair:
+        return Pair(rows[0].value, rows[1].value)
+
+    def make(chosen: Pair, progress: Progress):
+        a, b = _find(named, chosen.a), _find(named, chosen.b)
+        return work(a, b, progress) if work else compare(a, b)
+
+    def show(result) -> widgets.Widget:
+        parts = [widgets.HTML(_words(result))]
+        if blocks and (chosen := read()).a in blocks and chosen.b in blocks:
+            parts.append(widgets.HTML(_table(block_deltas(blocks[chosen.a], blocks[chosen.b]))))
+        return widgets.VBox(parts)
+
+    return Panel("compare", rows, read, make, verb="Compare", show=show)
+
+
+def block_deltas(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """A minus B for every number of every block that both have, the largest first.
+
+    Args:
+        a: a frame with ``block`` and columns of numbers.
+        b: another with the same columns.
+
+    Returns:
+        ``block``, and for every shared number its value in A, in B, and the difference.
+    """
+    both = (
+        a.groupby("block", sort=False).sum(numeric_only=True),
+        b.groupby("block", sort=False).sum(numeric_only=True),
+    )
+    shared = [name for name in both[0].columns if name in both[1].columns]
+    joined = both[0][shared].join(both[1][shared], how="inner", lsuffix=" A", rsuffix=" B")
+    for name in shared:
+        joined[f"{name} A − B"] = joined[f"{name} A"] - joined[f"{name} B"]
+    if shared:
+        joined = joined.sort_values(f"{shared[0]} A − B", key=abs, ascending=False, kind="stable")
+    return joined.reset_index()
+
+
+def _name(measurement: Measurement) -> str:
+    where = " ".join(filter(None, (measurement.backend, measurement.card)))
+    return (
+        f"{measurement.recipe.label} on {where}, batch {measurement.batch}, {measurement.streams} streams".replace(
+            ", 1 streams", ""
+        )
+    )
+
+
+def _find(named: Mapping[str, Any], name: str):
+    refuse_unless(
+        name in named,
+        f"There is no {name!r} to compare",
+        why=f"known are {', '.join(named)}",
+        remedy="choose one of these",
+    )
+    return named[name]
+
+
+def _words(result) -> str:
+    if isinstance(result, pd.DataFrame):
+        return _table(result)
+    return controls.paragraph(str(result))
+
+
+def _table(frame: pd.DataFrame) -> str:
+    return frame.to_html(index=False, border=0, float_format=lambda number: f"{number:.4g}", escape=True)

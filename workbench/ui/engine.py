@@ -1,0 +1,122 @@
+"""Choose where an engine is built; the button builds it, and the table below grows by a row."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as widgets
+import pandas as pd
+
+from ..backends import REGISTRY, backend, build_engine
+from ..backends.base import Progress
+from ..errors import Refusal
+from ..records import Batches, Engine, Variant
+from ..workspace import Workspace
+from . import controls
+from .choices import Build
+from .panel import Panel
+
+CARDS = ("SM75", "SM80", "SM86", "SM89", "SM120")
+
+
+def engine_panel(
+    variant: Variant | Panel,
+    workspace,
+    build: Build | None = None,
+    *,
+    options: dict | None = None,
+    work: Callable[[Build, Progress], Any] | None = None,
+) -> Panel:
+    """Choose a backend, a card, batches and streams; ``panel.result()`` is the engine.
+
+    Args:
+        variant: what ``apply_recipe`` made, or the recipe panel that makes it: then the button first makes the
+            variant that is chosen there.
+        workspace: a ``Workspace`` or a folder's path.
+        build: what the panel starts from.
+        options: the backend's own options, as ``build_engine`` takes them.
+        work: done with the chosen ``Build`` instead of ``build_engine``.
+    """
+
+    def make(chosen: Build, progress: Progress) -> Engine:
+        return build_engine(
+            _variant(variant, progress),
+            chosen.backend,
+            workspace,
+            batches=chosen.batches,
+            card=chosen.card,
+            options=options,
+            progress=progress,
+        )
+
+    seed = build or Build()
+    rows = _controls(seed)
+
+    def read() -> Build:
+        return _read(seed, rows)
+
+    def advise(chosen: Build) -> list[Refusal]:
+        runtime = backend(chosen.backend)
+        known = variant if isinstance(variant, Variant) else None
+        refusals = [runtime.missing(), known and runtime.refuses(known, chosen.card)]
+        return [refusal for refusal in refusals if refusal]
+
+    def show(engine: Engine) -> widgets.Widget:
+        return widgets.HTML(engine_table(workspace).to_html(index=False, border=0))
+
+    return Panel(
+        "engine", list(rows.values()), read, work or make, verb="Build this engine", advise=advise, show=show
+    )
+
+
+def _variant(source: Variant | Panel, progress: Progress) -> Variant:
+    return source if isinstance(source, Variant) else source.make(progress)
+
+
+def engine_table(workspace) -> pd.DataFrame:
+    """One row per engine that was built in a workspace, oldest first."""
+    return pd.DataFrame(
+        {
+            "backend": engine.backend,
+            "card": engine.card or "at hand",
+            "recipe": engine.variant.recipe.label,
+            "batches": f"{engine.batches.min} to {engine.batches.max}, tuned for {engine.batches.opt}",
+            "built in s": round(engine.build_seconds, 1),
+            "MiB": round(_size(engine) / 2**20, 1),
+            "run": engine.run_id,
+        }
+        for engine in Workspace.of(workspace).observations("engine", Engine)
+    )
+
+
+def _size(engine: Engine) -> int:
+    return engine.path.stat().st_size if engine.path.is_file() else 0
+
+
+def _controls(build: Build) -> dict[str, widgets.Widget]:
+    c, batches = controls, build.batches
+    return {
+        "backend": c.choice("backend", "Build with", [(_named(name), name) for name in REGISTRY], build.backend),
+        "card": c.text("card", "for the GPU (empty: the one here)", build.card or "", CARDS),
+        "min": c.whole_number("batch-min", "Smallest batch it must take", batches.min, 1, 4096),
+        "opt": c.whole_number("batch-opt", "Batch it is tuned for", batches.opt, 1, 4096),
+        "max": c.whole_number("batch-max", "Largest batch it must take", batches.max, 1, 4096),
+        "streams": c.whole_number("streams", "Calls in flight at once", build.streams, 1, 64),
+    }
+
+
+def _named(name: str) -> str:
+    return f"{name} (not available here)" if backend(name).missing() else name
+
+
+def _read(seed: Build, rows: dict[str, widgets.Widget]) -> Build:
+    chosen = {name: row.value for name, row in rows.items()}
+    return dataclasses.replace(
+        seed,
+        backend=chosen["backend"],
+        card=chosen["card"].strip() or None,
+        batches=Batches(chosen["min"], chosen["opt"], chosen["max"]),
+        streams=chosen["streams"],
+    )

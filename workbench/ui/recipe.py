@@ -1,0 +1,174 @@
+"""Choose a recipe; the button makes the variant."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from ..backends.base import Progress
+from ..errors import Refusal
+from ..records import LAYOUTS, METHODS, PRECISIONS, ROLES, SCOPES, SHIFTS, Calibration, Graph, Recipe, Variant
+from ..sites import block_name
+from . import controls
+from .panel import Panel
+
+PRECISION_HINTS = {
+    "fp32": "32-bit floats: the model as it was exported",
+    "fp16": "16-bit floats: half the bytes; on a GPU usually twice as fast, at no loss of accuracy",
+    "bf16": "bfloat16: the range of fp32 with the precision of 8 bits",
+    "fp8": "8-bit floats: for Ada, Hopper and later GPUs",
+    "int8": "8-bit integers; the ranges of activations are found beforehand on calibration images",
+    "int8-dynamic": "8-bit integers; the ranges of activations are found anew in every call (CPU)",
+}
+SCOPE_WORDS = {
+    "linear": "the linear layers only",
+    "attention": "the linear layers and attention",
+    "everything": "every operator, LayerNorm and residuals too (a lesson, not advice)",
+}
+LAYOUT_WORDS = {"tensorrt": "as TensorRT wants them", "cpu": "as a CPU runtime wants them"}
+SHIFT_WORDS = {
+    "plain": "as they are",
+    "dark": "darkened",
+    "noisy": "with noise added",
+    "one-class": "all of one class",
+    "random-noise": "pure noise, no image at all",
+}
+METHOD_WORDS = {
+    "minmax": "the smallest and largest value seen (minmax)",
+    "percentile": "cutting off the outermost values (percentile)",
+    "entropy": "keeping the distribution as it is (entropy)",
+    "mse": "the least squared rounding error (mse)",
+}
+DATASETS = ("shapes", "cifar10")
+AS_THE_LAYOUT = ""  # None would leave the list with nothing chosen
+
+
+def recipe_panel(
+    graph: Graph,
+    workspace,
+    recipe: Recipe | None = None,
+    *,
+    calibration=None,
+    work: Callable[[Recipe, Progress], Any] | None = None,
+    show: Callable[[Any], widgets.Widget | None] | None = None,
+    refusals: Callable[[Recipe], Iterable[Refusal | str]] = lambda recipe: (),
+) -> Panel:
+    """Choose what to do to a graph; ``panel.result()`` is the variant.
+
+    Args:
+        graph: what ``export_onnx`` or ``import_onnx`` made.
+        workspace: a ``Workspace`` or a folder's path.
+        recipe: what the panel starts from; ``panel.value`` equals it until a choice is changed.
+        calibration: images to calibrate on instead of the recipe's data set, as ``apply_recipe`` takes them.
+        work: done with the chosen recipe instead of ``apply_recipe``.
+        show: what the panel shows of the result, instead of the facts of a variant.
+        refusals: what stands in the way of a recipe; shown while one chooses.
+    """
+
+    def make(chosen: Recipe, progress: Progress) -> Variant:
+        from ..graphs.recipes import apply_recipe
+
+        return apply_recipe(graph, chosen, workspace, calibration=calibration, progress=progress)
+
+    seed = recipe or Recipe()
+    rows = _controls(seed, _sites(graph))
+
+    def read() -> Recipe:
+        return _read(seed, rows)
+
+    def advise(chosen: Recipe) -> list[Refusal | str]:
+        _hide_what_does_not_matter(chosen, rows)
+        return list(refusals(chosen))
+
+    return Panel(
+        "recipe",
+        list(rows.values()),
+        read,
+        work or make,
+        verb="Make this variant",
+        advise=advise,
+        show=show or _show,
+    )
+
+
+def _sites(graph: Graph) -> list[str]:
+    """Blocks first, then the products in them; none for an imported graph whose shape is unknown."""
+    blocks = [block_name(i) for i in range(graph.spec.depth)] if graph.spec else []
+    return blocks + [f"{block}/{role}" for block in blocks for role in ROLES]
+
+
+def _controls(recipe: Recipe, sites: Sequence[str]) -> dict[str, widgets.Widget]:
+    c, calibration = controls, recipe.calibration
+    rests = [
+        ("what suits the layout: fp16 for TensorRT, fp32 for a CPU", AS_THE_LAYOUT),
+        ("fp32", "fp32"),
+        ("fp16", "fp16"),
+        ("bf16", "bf16"),
+    ]
+    return {
+        "precision": c.buttons(
+            "precision", "Compute the products in", PRECISIONS, list(PRECISION_HINTS.values()), recipe.precision
+        ),
+        "scope": c.choice("scope", "Apply this to", _worded(SCOPES, SCOPE_WORDS), recipe.scope),
+        "layout": c.choice("layout", "Place the Q/DQ pairs", _worded(LAYOUTS, LAYOUT_WORDS), recipe.layout),
+        "rest": c.choice("rest", "Compute everything else in", rests, recipe.rest or AS_THE_LAYOUT),
+        "dataset": c.text("dataset", "Find the ranges on images of", calibration.dataset, DATASETS),
+        "variant": c.choice(
+            "variant", "Show the model these images", _worded(SHIFTS, SHIFT_WORDS), calibration.variant
+        ),
+        "method": c.choice("method", "Set each range by", _worded(METHODS, METHOD_WORDS), calibration.method),
+        "samples": c.whole_number("samples", "Number of images", calibration.samples, 1, 100_000),
+        "smooth": c.tick(
+            "smooth", "Move outliers from activations into weights first (SmoothQuant)", recipe.smooth is not None
+        ),
+        "alpha": c.slider("alpha", "with a strength (alpha) of", _alpha(recipe), 0, 1, 0.05, ".2f"),
+        "keep": c.several("keep", "Leave these as they are", sites, recipe.keep),
+    }
+
+
+def _worded(values: Iterable[str], words: dict[str, str]) -> list[tuple[str, str]]:
+    return [(words[value], value) for value in values]
+
+
+def _alpha(recipe: Recipe) -> float:
+    return 0.5 if recipe.smooth is None else recipe.smooth
+
+
+def _read(seed: Recipe, rows: dict[str, widgets.Widget]) -> Recipe:
+    """The recipe that the controls show; what no control shows stays as it was given."""
+    chosen = {name: row.value for name, row in rows.items()}
+    calibration: Calibration = dataclasses.replace(
+        seed.calibration, **{name: chosen[name] for name in ("dataset", "variant", "method", "samples")}
+    )
+    given = {name: place for place, name in enumerate(seed.keep)}  # kept in the order in which they were given
+    return dataclasses.replace(
+        seed,
+        **{name: chosen[name] for name in ("precision", "scope", "layout")},
+        rest=chosen["rest"] or None,
+        calibration=calibration,
+        smooth=chosen["alpha"] if chosen["smooth"] else None,
+        keep=tuple(sorted(chosen["keep"], key=lambda name: given.get(name, len(given)))),
+    )
+
+
+def _hide_what_does_not_matter(recipe: Recipe, rows: dict[str, widgets.Widget]) -> None:
+    """A choice without consequence for this precision is not offered."""
+    low = recipe.precision != "fp32"
+    matters = dict.fromkeys(
+        ("dataset", "variant", "method", "samples", "layout", "rest", "smooth"), recipe.needs_ranges
+    )
+    matters |= {"scope": low, "keep": low, "alpha": recipe.needs_ranges and rows["smooth"].value}
+    for name, needed in matters.items():
+        rows[name].layout.display = None if needed else "none"
+
+
+def _show(variant: Variant) -> widgets.Widget:
+    facts = [
+        f"{variant.recipe.label}: opset {variant.opset}, {variant.path.stat().st_size / 2**20:.1f} MiB",
+        f"Runs on: {', '.join(variant.runtimes) or 'no runtime known'}",
+        *variant.notes,
+    ]
+    return widgets.HTML("".join(map(controls.paragraph, facts)))
