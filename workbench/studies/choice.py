@@ -119,11 +119,12 @@ def verdict(row: Mapping, max_drop: float) -> str:
 def images_to_decide(row: Mapping, max_drop: float) -> float:
     """About how many images would decide the verdict, were the drop to stay where it is.
 
-    The interval's width shrinks with the square root of the sample; it has to end before the limit.
+    The interval's width shrinks with the square root of the sample, until its end no longer covers the limit.
     """
-    distance = abs(max_drop - row["drop_points"])
-    half = (row["drop_points_high"] - row["drop_points_low"]) / 2
-    return math.inf if distance == 0 else row["images"] * (half / distance) ** 2
+    drop = row["drop_points"]
+    distance = abs(max_drop - drop)
+    reach = row["drop_points_high"] - drop if drop < max_drop else drop - row["drop_points_low"]
+    return math.inf if distance == 0 else row["images"] * (reach / distance) ** 2
 
 
 def row_name(row: Mapping) -> str:

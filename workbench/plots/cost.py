@@ -1,0 +1,148 @@
+"""Where the time goes: attention over resolution, the roofline, and the difference between two engines."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from .theme import COLOURS, ink, label_places, marker, need_columns, new_figure, padded
+
+#: Part of a ViT -> colour and dash; the dash keeps them apart in grey.
+PARTS = {
+    "attention": (COLOURS["int8"], "solid"),
+    "mlp": (COLOURS["fp16"], "dash"),
+    "rest": (COLOURS["fp32"], "dot"),
+    "whole": (COLOURS["fp8"], "longdash"),
+}
+
+
+def attention_cost(
+    frame: pd.DataFrame, value: str = "ms", crossover: float | None = None, title: str = "Cost over resolution"
+) -> go.Figure:
+    """The cost of attention, MLP and rest over the edge of the image.
+
+    Args:
+        frame: ``image_size`` (pixels), ``part`` (a key of ``PARTS``) and the column ``value``; ``kind`` is
+            ``measured`` (points), ``fitted`` or ``predicted`` (lines); ``low`` and ``high`` where there is any.
+        value: the name of the column to draw, which is its unit too: ``ms``, ``GMAC``, ``MiB``.
+        crossover: the image size at which attention overtakes the MLP.
+        title: of the figure.
+    """
+    need_columns(frame, "image_size", "part", "kind", value)
+    figure = new_figure(title, "edge of the image (pixels)", f"cost of one call ({value})")
+    for (part, kind), rows in frame.sort_values("image_size").groupby(["part", "kind"], sort=False):
+        colour, dash = PARTS.get(part, (ink(), "solid"))
+        _add_cost(figure, rows, value, f"{part}, {kind}", colour, dash, points=kind == "measured")
+    if crossover is not None:
+        figure.add_vline(
+            x=crossover,
+            line={"dash": "dash", "width": 1, "color": ink()},
+            annotation_text=f"attention overtakes the MLP at {crossover:,.0f} px",
+            annotation_position="top left",
+        )
+    return figure
+
+
+def _add_cost(figure, rows, value: str, name: str, colour: str, dash: str, points: bool) -> None:
+    spread = points and "low" in rows and rows.low.notna().any()
+    error = {"type": "data", "symmetric": False, "width": 3, "thickness": 1}
+    error |= {"array": rows.high - rows[value], "arrayminus": rows[value] - rows.low} if spread else {}
+    figure.add_scatter(
+        x=rows.image_size,
+        y=rows[value],
+        error_y=error if spread else None,
+        mode="markers" if points else "lines",
+        marker={"color": colour, "size": 9, "line": {"width": 1, "color": ink()}},
+        line={"color": colour, "width": 2.5, "dash": dash},
+        name=name,
+        hovertemplate=f"{name}<br>%{{x}} px: %{{y:.4g}} {value}<extra></extra>",
+    )
+
+
+def roofline(points: pd.DataFrame, roofs: pd.DataFrame) -> go.Figure:
+    """Measured products on the roofs of a machine (Williams, Waterman, Patterson, 2009, CACM 52(4):65-76).
+
+    Args:
+        points: ``label``, ``precision``, ``intensity`` (FLOP/byte), ``gflops`` (10⁹ FLOP/s).
+        roofs: ``label``, ``precision``, ``peak_gflops``, ``bandwidth_gb_s`` (10⁹ bytes/s).
+    """
+    need_columns(points, "label", "precision", "intensity", "gflops")
+    need_columns(roofs, "label", "precision", "peak_gflops", "bandwidth_gb_s")
+    figure = new_figure("Roofline", "arithmetic intensity (FLOP/byte)", "speed (GFLOP/s)", showlegend=False)
+    ridges = roofs.peak_gflops / roofs.bandwidth_gb_s
+    low = min(points.intensity.min(), ridges.min()) / 4
+    high = max(points.intensity.max(), ridges.max()) * 6
+    for roof in roofs.itertuples():
+        _add_roof(figure, roof, low, high)
+    x_range = math.log10(low), math.log10(high)
+    y_range = padded(math.log10(points.gflops.min()), math.log10(roofs.peak_gflops.max()))
+    where = list(zip(np.log10(points.intensity), np.log10(points.gflops)))
+    places = label_places(where, list(points.label), x_range, y_range)
+    figure.update_xaxes(type="log", range=x_range, dtick=1)
+    figure.update_yaxes(type="log", range=y_range, dtick=1)
+    for (_, point), place in zip(points.iterrows(), places):
+        figure.add_scatter(
+            x=[point.intensity],
+            y=[point.gflops],
+            mode="markers+text",
+            marker=marker(point.precision),
+            text=[point.label],
+            textposition=place,
+            cliponaxis=False,
+            name=point.label,
+            hovertemplate=f"{point.label}<br>%{{x:.3g}} FLOP/byte<br>%{{y:,.4g}} GFLOP/s<extra></extra>",
+        )
+    return figure
+
+
+def _add_roof(figure: go.Figure, roof, low: float, high: float) -> None:
+    ridge = roof.peak_gflops / roof.bandwidth_gb_s
+    text = f"{roof.label}: {roof.peak_gflops:,.0f} GFLOP/s, {roof.bandwidth_gb_s:,.0f} GB/s"
+    figure.add_scatter(
+        x=[low, ridge, high],
+        y=[low * roof.bandwidth_gb_s, roof.peak_gflops, roof.peak_gflops],
+        mode="lines",
+        line={"color": COLOURS[roof.precision], "width": 2.5},
+        name=roof.label,
+        hovertemplate=f"{text}<extra></extra>",
+    )
+    figure.add_annotation(
+        x=np.log10(high),
+        y=np.log10(roof.peak_gflops),
+        text=text,
+        showarrow=False,
+        xanchor="right",
+        yanchor="bottom",
+    )
+
+
+def waterfall(frame: pd.DataFrame, title: str, value: str = "ms") -> go.Figure:
+    """How the time of one engine becomes that of another, step by step.
+
+    Args:
+        frame: ``step``, the column ``value``, and ``kind``: ``total`` for the first and last bar, ``change``
+            between them.
+        title: of the figure.
+        value: the name of the column to draw, which is its unit too.
+    """
+    need_columns(frame, "step", "kind", value)
+    figure = new_figure(title, "", f"time of a call ({value})", showlegend=False)
+    total = frame.kind == "total"
+    figure.add_waterfall(
+        x=frame.step,
+        y=frame[value],
+        measure=["absolute" if one else "relative" for one in total],
+        text=[f"{v:.3g}" if one else f"{v:+.3g}" for v, one in zip(frame[value], total)],
+        textposition="outside",
+        cliponaxis=False,
+        increasing={"marker": {"color": COLOURS["int8"], "line": {"color": ink(), "width": 1}}},
+        decreasing={"marker": {"color": COLOURS["fp8"], "line": {"color": ink(), "width": 1}}},
+        totals={"marker": {"color": COLOURS["fp32"], "line": {"color": ink(), "width": 1}}},
+        connector={"line": {"color": ink(), "width": 0.7, "dash": "dot"}},
+        hovertemplate=f"%{{x}}<br>%{{text}} {value}<extra></extra>",
+    )
+    figure.update_yaxes(rangemode="tozero")
+    return figure

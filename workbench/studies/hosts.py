@@ -1,0 +1,298 @@
+"""Hosts: where jobs run. This process, another interpreter, a machine behind ssh, a container, a cluster's queue.
+
+A workspace lists a user's hosts in ``hosts.toml``::
+
+    [gpu-box]
+    backend = "tensorrt"
+    command = ["ssh", "gpu-box", "python3"]
+    card = "T4"
+
+    [container]
+    backend = "tensorrt"
+    command = ["docker", "run", "-i", "--rm", "--gpus", "all", "nvcr.io/nvidia/tensorrt:25.10-py3", "python3"]
+
+The command starts a Python 3.10 or later that has NumPy and one runtime. Nothing of ours is installed there: the
+light half of this package travels with every job.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+import json
+import shlex
+import shutil
+import sys
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from ..backends import backend, silent
+from ..backends.base import Progress
+from ..backends.onnxruntime import external_files
+from ..errors import WorkbenchError, one_of, refuse_unless
+from ..records import Batches, Variant, decode, encode
+from ..worker import Exam, Job, Report, run_job
+from ..workspace import Workspace, disk_errors, file_digest, new_run_id
+from .remote import call, received
+
+#: What of this package a host needs, relative to it: the ground floor, and the packages of the light half.
+LIGHT = ("__init__.py", "records.py", "errors.py", "sites.py", "workspace.py", "worker.py", "doctor.py")
+LIGHT_PACKAGES = ("datasets", "backends", "measuring")
+#: Programs that hand their arguments to a shell at the other end, so that they must be quoted for it.
+SHELLS = ("ssh", "mosh", "rsh", "plink")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A backend and, optionally, the command that starts Python somewhere else.
+
+    Attributes:
+        name: what tables call it.
+        backend: the runtime that jobs use there.
+        command: None runs ONNX Runtime in this process and a GPU runtime in a fresh one; otherwise the words of a
+            command that starts Python: ``["ssh", "gpu-box", "python3"]``.
+        card: the GPU to build for; None is the host's own.
+        limit_s: seconds after which a job is given up.
+        cache: the folder where the host keeps images and weights; None is ``~/.cache/vit-workbench/blobs`` there.
+        shell: whether the command passes its words to a shell; None tells by its first word (ssh does).
+    """
+
+    name: str
+    backend: str
+    command: tuple[str, ...] | None = None
+    card: str | None = None
+    limit_s: float = 3600.0
+    cache: str | None = None
+    shell: bool | None = None
+
+    def __post_init__(self):
+        backend(self.backend)
+        refuse_unless(
+            not isinstance(self.command, str),
+            f"The command of host {self.name!r} must be a list of words",
+            why=f"it is the single string {self.command!r}",
+            remedy=f"write {shlex.split(self.command) if isinstance(self.command, str) else []}",
+        )
+        if self.command is not None:
+            object.__setattr__(self, "command", tuple(self.command))
+            refuse_unless(
+                len(self.command) > 0,
+                f"The command of host {self.name!r} is empty",
+                why="there is nothing to start",
+                remedy="name a program, or leave command out to run here",
+            )
+        refuse_unless(
+            self.limit_s > 0,
+            f"The time limit of host {self.name!r} must be above zero",
+            why=f"it is {self.limit_s}",
+            remedy="give seconds; 3600 is the default",
+        )
+
+    @property
+    def starts(self) -> tuple[str, ...] | None:
+        """The words that start Python, or None where jobs run in this process."""
+        if self.command is None and backend(self.backend).isolated:
+            return (sys.executable,)
+        return self.command
+
+    def run(
+        self,
+        variant: Variant,
+        workspace,
+        *,
+        batches: Batches | None = None,
+        measure: Iterable[int] = (),
+        streams: Iterable[int] = (),
+        layers: bool = False,
+        images: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+        reference: np.ndarray | None = None,
+        options: Mapping | None = None,
+        seconds: float = 2.0,
+        dataset: str = "",
+        progress: Progress = silent,
+    ) -> Report:
+        """Build an engine on the host and measure it there; engine, log and layers come back into the workspace.
+
+        A host and this method can be pickled, so that a Dask client can submit ``host.run``.
+
+        Args:
+            variant: what to build from.
+            workspace: a ``Workspace`` or a folder's path; the engine is appended to its ledger.
+            batches: the batch sizes that the engine must take.
+            measure: batch sizes to measure at.
+            streams: numbers of streams to measure throughput with.
+            layers: whether to time every layer.
+            images: float32 (N, H, W, 3), normalised; None times on noise.
+            labels: the true classes, (N,).
+            reference: the reference's classes, (N,), for ``agreement``.
+            options: the backend's own options.
+            seconds: how long each batch size is timed.
+            dataset: what the images are called in tables.
+            progress: see ``backends.base.Progress``; raising ``Cancelled`` ends the job on the host as well.
+
+        Raises:
+            WorkbenchError: the host cannot be reached, lacks something, refuses the variant, takes too long, or its
+                worker crashed, was killed, or sent something else than results. The workspace stays as it was.
+        """
+        job = Job(
+            variant=variant,
+            backend=self.backend,
+            batches=batches or Batches(),
+            measure=tuple(measure),
+            streams=tuple(streams),
+            layers=layers,
+            card=self.card,
+            options=dict(options or {}),
+            seconds=seconds,
+            dataset=dataset,
+        )
+        exam, workspace = Exam(images, labels, reference), Workspace.of(workspace)
+        if self.starts is None:
+            return run_job(job, workspace, exam, progress)
+        return self._elsewhere(job, exam, workspace, progress)
+
+    def _elsewhere(self, job: Job, exam: Exam, workspace: Workspace, progress: Progress) -> Report:
+        with disk_errors("The temporary folder cannot be used"):
+            with tempfile.TemporaryDirectory(prefix="workbench-") as name:
+                folder = Path(name)
+                files = _files(job.variant, exam, folder)
+                request = {
+                    "job": encode(job, lambda path: f"variant/{PurePath(path).name}"),
+                    "files": {name: file_digest(path) for name, path in files.items()},
+                    "cache": self.cache,
+                }
+                sources = {request["files"][name]: path for name, path in files.items()}
+                answer = self._ask(request, {}, folder, progress)
+                if answer.missing:
+                    blobs = {key: sources[key] for key in answer.missing if key in sources}
+                    answer = self._ask(request, blobs, folder, progress)
+                return _kept(job.variant, answer.checked(self.name), workspace, folder)
+
+    def doctor(self) -> list[dict]:
+        """What ``workbench doctor`` finds there: rows of ``doctor.rows``.
+
+        Raises:
+            WorkbenchError: the host cannot be reached, or has no Python 3.10 with NumPy.
+        """
+        if self.starts is None:
+            from ..doctor import rows
+
+            return rows()
+        with tempfile.TemporaryDirectory(prefix="workbench-") as name:
+            folder = Path(name)
+            answer = self._ask({"doctor": True}, {}, folder, silent).checked(self.name)
+            return json.loads((received(answer.archive, folder / "answer") / "report.json").read_text())
+
+    def _ask(self, request: Mapping, blobs: Mapping[str, Path], folder: Path, progress: Progress):
+        archive = folder / "job.zip"
+        _pack(archive, request, blobs)
+        shell = self.shell if self.shell is not None else PurePath(self.starts[0]).name in SHELLS
+        return call(
+            self.starts,
+            archive,
+            folder / "answer.tar",
+            quote=shlex.quote if shell else str,
+            limit_s=self.limit_s,
+            name=self.name,
+            progress=progress,
+        )
+
+
+def hosts(workspace) -> dict[str, Host]:
+    """The hosts that the workspace's ``hosts.toml`` lists, by name; none where there is no such file.
+
+    Raises:
+        WorkbenchError: the file is no TOML, or a host in it has an unknown setting.
+    """
+    path = Workspace.of(workspace).path / "hosts.toml"
+    if not path.exists():
+        return {}
+    try:
+        tables = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise WorkbenchError(
+            f"{path} cannot be read", why=str(error), remedy="correct the line; see workbench.studies.hosts"
+        ) from error
+    return {name: _host(name, table, path) for name, table in tables.items()}
+
+
+def host_named(workspace, name: str) -> Host:
+    """A host of the workspace's ``hosts.toml``.
+
+    Raises:
+        WorkbenchError: no host has this name.
+    """
+    known = hosts(workspace)
+    one_of("host", name, tuple(known))
+    return known[name]
+
+
+def _host(name: str, table, path: Path) -> Host:
+    settings = [field.name for field in dataclasses.fields(Host) if field.name != "name"]
+    refuse_unless(
+        isinstance(table, dict) and "backend" in table,
+        f"{path} does not describe the host {name!r}",
+        why="every host is a table with a backend" + ("" if isinstance(table, dict) else ", and this is a value"),
+        remedy=f'write [{name}] and below it backend = "tensorrt"',
+    )
+    for setting in table:
+        one_of(f"setting of host {name!r}", setting, settings)
+    return Host(name=name, **table)
+
+
+# ---- what travels ------------------------------------------------------------------------------------------------
+
+
+def _files(variant: Variant, exam: Exam, folder: Path) -> dict[str, Path]:
+    """Name in the job's folder -> the file here."""
+    files = {f"variant/{variant.path.name}": variant.path}
+    for path in external_files(variant.path):
+        files[f"variant/{path.relative_to(variant.path.parent).as_posix()}"] = path
+    if any(array is not None for array in (exam.images, exam.labels, exam.reference)):
+        exam.save(folder / "exam.npz")
+        files["exam.npz"] = folder / "exam.npz"
+    return files
+
+
+def _pack(archive: Path, request: Mapping, blobs: Mapping[str, Path]) -> None:
+    with zipfile.ZipFile(archive, "w") as job:  # weights and images hardly shrink, so nothing is compressed
+        for name, source in light_half().items():
+            job.writestr(name, source)
+        job.writestr("job.json", json.dumps(request))
+        for key, path in blobs.items():
+            job.write(path, f"blobs/{key}")
+
+
+@functools.cache
+def light_half() -> Mapping[str, bytes]:
+    """The modules that run on a host: name in the archive -> source."""
+    home = Path(importlib.util.find_spec(__package__.partition(".")[0]).origin).parent
+    paths = [home / name for name in LIGHT]
+    paths += [path for package in LIGHT_PACKAGES for path in sorted((home / package).rglob("*.py"))]
+    return {path.relative_to(home.parent).as_posix(): path.read_bytes() for path in paths}
+
+
+def _kept(variant: Variant, archive: Path, workspace: Workspace, folder: Path) -> Report:
+    """Put the engine that came back into the workspace, and its record into the ledger."""
+    answer = received(archive, folder / "answer")
+    run_id = new_run_id()
+    with workspace.new_folder("engines", run_id) as home:
+        shutil.copytree(answer / "engine", home, dirs_exist_ok=True)
+        report = decode(Report, json.loads((answer / "report.json").read_text()), lambda path: home / path)
+        engine = dataclasses.replace(report.engine, variant=variant, run_id=run_id)
+        refuse_unless(
+            engine.path.is_file(),
+            f"The host sent no engine for {engine.label}",
+            why=f"its report names {engine.path.name}, which did not come",
+            remedy="run the job again",
+        )
+        workspace.append("engine", variant.digest, engine, run_id)
+    return dataclasses.replace(report, engine=engine)

@@ -1,0 +1,314 @@
+"""One call of a worker in another process: send a zip, follow its progress, receive a tar, survive what it does."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..backends.base import Progress
+from ..errors import WorkbenchError
+from ..worker import safe_name
+from ..workspace import file_digest
+
+#: Bytes that a host may send back, and files in it.
+MAX_BYTES, MAX_FILES = 16 << 30, 1000
+#: Seconds that a process gets to end after it was asked to.
+GRACE_S = 5
+#: Lines of the host's output that an error quotes.
+QUOTED = 8
+#: Seconds between two looks at a host that is silent.
+PAUSE_S = 0.1
+
+#: The first program on the host. It reads the zip's digest and length from its arguments and the zip from standard
+#: input, checks it, and runs the worker out of it. One line, so that every kind of command can carry it.
+BOOT = (
+    "import sys,tempfile,hashlib;"
+    'i=sys.stdin.buffer;n=int(sys.argv[2]);f=tempfile.NamedTemporaryFile(suffix=".zip");s=hashlib.sha256();'
+    '[(f.write(b),s.update(b)) for b in iter(lambda:i.read(min(1<<20,n-f.tell())),b"")];'
+    "f.flush();"
+    's.hexdigest()==sys.argv[1] or sys.exit("the job arrived damaged");'
+    "sys.path.insert(0,f.name);"
+    "import workbench.worker as w;"
+    "sys.exit(w.main(f.name))"
+)
+#: What a host printed -> what to do about it.
+REMEDIES = (
+    (r"No module named '?numpy", "install NumPy for that Python: python3 -m pip install numpy"),
+    (r"No module named", "install what is missing for that Python"),
+    (r"SyntaxError|unsupported operand|f-string", "the host needs Python 3.10 or later: name one in the command"),
+    (
+        r"Permission denied \(publickey|Host key verification|Could not resolve|Connection (refused|timed out)",
+        "try the same command by hand; ssh must log in without a question",
+    ),
+    (r"No space left", "free some space on the host, or give it another cache folder"),
+    (r"arrived damaged", "try again; if it stays so, something between the two machines changes what is sent"),
+    (r"[Cc]annot connect to the Docker daemon", "start docker there, or let this user use it"),
+    (r"MemoryError|bad_alloc|[Oo]ut of memory", "lower the batch, or free memory on the host"),
+)
+
+
+@dataclass
+class Answer:
+    """What a worker said and sent."""
+
+    archive: Path
+    missing: tuple[str, ...] = ()
+    error: dict | None = None
+    sent: dict | None = None
+    status: int | None = None
+    digest: str = ""
+    bytes: int = 0
+    printed: collections.deque = field(default_factory=lambda: collections.deque(maxlen=QUOTED))
+
+    def checked(self, name: str) -> Path:
+        """The archive, once everything about it is right.
+
+        Raises:
+            WorkbenchError: the worker's own error; or why it sent no results.
+        """
+        if self.error:
+            where = f" (on host {name})"
+            raise WorkbenchError(self.error["what"] + where, why=self.error["why"], remedy=self.error["remedy"])
+        if self.missing:
+            raise WorkbenchError(
+                f"Host {name!r} does not keep what it was sent",
+                why=f"{len(self.missing)} files were sent and are missing all the same",
+                remedy="look at the disk of its cache folder",
+            )
+        if self.status:
+            raise self._crashed(name)
+        if self.sent is None or (self.sent["sha256"], self.sent["bytes"]) != (self.digest, self.bytes):
+            raise self._garbled(name)
+        return self.archive
+
+    def _crashed(self, name: str) -> WorkbenchError:
+        printed = "\n".join(self.printed)
+        how = f"ended with status {self.status}"
+        remedy = next((remedy for pattern, remedy in REMEDIES if re.search(pattern, printed)), None)
+        # a shell, ssh, docker and srun report a killed program as 128 + its signal
+        number = -self.status if self.status < 0 else self.status - 128
+        if number in set(signal.Signals):
+            how = f"was killed by {signal.Signals(number).name}"
+            remedy = remedy or "if nobody killed it, the host ran out of memory, or a driver crashed: see its logs"
+        return WorkbenchError(
+            f"The worker on host {name!r} {how}",
+            why=f"its last words were: {printed}" if printed else "it printed nothing",
+            remedy=remedy or "run the host's command by hand; it must start Python 3.10 or later",
+        )
+
+    def _garbled(self, name: str) -> WorkbenchError:
+        with contextlib.suppress(OSError), open(self.archive, "rb") as file:
+            begin = file.read(60)
+        told = f"; it announced {self.sent['bytes']}" if self.sent else " and no checksum"
+        return WorkbenchError(
+            f"Host {name!r} sent something else than results",
+            why=f"{self.bytes} bytes came{told}; they begin with {begin!r}",
+            remedy="its standard output must be silent: no greeting from a login script, no other program's output",
+        )
+
+
+def call(
+    command: Sequence[str],
+    archive: Path,
+    answer: Path,
+    *,
+    quote: Callable[[str], str],
+    limit_s: float,
+    name: str,
+    progress: Progress,
+    limit_bytes: int = MAX_BYTES,
+) -> Answer:
+    """Start Python by a command, send it a job, and wait for what it sends.
+
+    Args:
+        command: the words that start Python.
+        archive: the zip to send.
+        answer: where the tar is written.
+        quote: how words are written for the shell that the command passes them to.
+        limit_s: seconds after which the worker is killed.
+        name: the host, for messages.
+        progress: is called in this thread; whatever it raises kills the worker.
+        limit_bytes: bytes after which the worker is killed.
+
+    Raises:
+        WorkbenchError: the command cannot be started, or a limit was passed.
+    """
+    words = ["-c", BOOT, file_digest(archive), str(archive.stat().st_size)]
+    try:
+        # A session of its own has no terminal, so that ssh fails where it would ask for a password.
+        process = subprocess.Popen(
+            [*command, *map(quote, words)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise WorkbenchError(
+            f"The command of host {name!r} cannot be started",
+            why=f"{command[0]}: {error.strerror or error}",
+            remedy="check its spelling; the program must be on the PATH",
+        ) from error
+    said = Answer(answer)
+    events: queue.SimpleQueue = queue.SimpleQueue()
+    tasks = [
+        threading.Thread(target=task, args=args, daemon=True)
+        for task, args in (
+            (_send, (process, archive)),
+            (_listen, (process, said, events)),
+            (_receive, (process, said, events, limit_bytes)),
+        )
+    ]
+    try:
+        for task in tasks:
+            task.start()
+        _wait(process, tasks[1:], events, progress, time.monotonic() + limit_s, limit_s, name)
+    finally:
+        _end(process)
+        for task in tasks:
+            task.join(GRACE_S)
+    said.status = process.returncode
+    return said
+
+
+def _send(process: subprocess.Popen, archive: Path) -> None:
+    """Send the job and leave the pipe open: its end tells the worker that nobody waits any more."""
+    with contextlib.suppress(OSError), open(archive, "rb") as file:
+        shutil.copyfileobj(file, process.stdin, 1 << 20)
+        process.stdin.flush()
+
+
+def _listen(process: subprocess.Popen, said: Answer, events: queue.SimpleQueue) -> None:
+    while line := process.stderr.readline(1 << 16):
+        message = _message(line)
+        if message is None:
+            said.printed.append(line.decode(errors="replace").rstrip()[:400])
+        elif "stage" in message:
+            events.put(message)
+        elif "error" in message:
+            said.error = message["error"]
+        elif "missing" in message:
+            said.missing = tuple(message["missing"])
+        elif "sent" in message:
+            said.sent = message["sent"]
+
+
+def _message(line: bytes) -> dict | None:
+    """A line of ours, or None for what a library printed."""
+    shapes = {"stage": str, "error": dict, "missing": list, "sent": dict}
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    if isinstance(message, dict) and any(isinstance(message.get(key), kind) for key, kind in shapes.items()):
+        return message
+    return None
+
+
+def _receive(process: subprocess.Popen, said: Answer, events: queue.SimpleQueue, limit: int) -> None:
+    total = hashlib.sha256()
+    try:
+        with open(said.archive, "wb") as file:
+            while block := process.stdout.read1(1 << 20):
+                file.write(block)
+                total.update(block)
+                said.bytes += len(block)
+                if said.bytes > limit:
+                    events.put(OverflowError(f"more than {limit:,} bytes"))
+                    return
+    except OSError as error:
+        events.put(error)
+    said.digest = total.hexdigest()
+
+
+def _wait(process, tasks, events, progress: Progress, deadline: float, limit_s: float, name: str) -> None:
+    now = (f"start {name}", 0, 1)
+    while _runs(process, tasks):
+        with contextlib.suppress(queue.Empty):
+            now = _told(events.get(timeout=PAUSE_S), name)
+        progress(*now)  # also while the host is silent, because this is where a caller can cancel
+        if time.monotonic() > deadline:
+            raise WorkbenchError(
+                f"The job on host {name!r} took longer than {limit_s:g} s and was stopped",
+                why="it was still running, or its process hung",
+                remedy="raise the host's limit_s, or look at what runs there",
+            )
+    with contextlib.suppress(queue.Empty):
+        while True:
+            progress(*_told(events.get_nowait(), name))
+
+
+def _runs(process: subprocess.Popen, tasks: Sequence[threading.Thread]) -> bool:
+    """Whether the process or what it wrote is still on its way; a child that it left behind may hold the pipes."""
+    if process.poll() is not None:
+        for task in tasks:
+            task.join(GRACE_S)
+        return False
+    return True
+
+
+def _told(event, name: str) -> tuple[str, int, int]:
+    """Stage, done and total of a progress event; raises what a listening thread met."""
+    if isinstance(event, OSError):
+        raise event
+    if isinstance(event, OverflowError):
+        raise WorkbenchError(
+            f"Host {name!r} sends too much",
+            why=str(event),
+            remedy="its standard output must carry the results alone",
+        )
+    return event["stage"], int(event.get("done", 0)), int(event.get("total", 0))
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a process and its children, gently first; closing its input ends a worker behind ssh."""
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+    for ask in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, ask)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_S)
+    process.wait()
+
+
+def received(archive: Path, folder: Path) -> Path:
+    """Unpack a tar whose checksum was right into a new folder: plain files only, none outside it.
+
+    Raises:
+        WorkbenchError: it is no tar, or holds links, devices, too many files, or names that lead elsewhere.
+    """
+    folder.mkdir()
+    try:
+        with tarfile.open(archive) as tar:
+            for count, member in enumerate(tar):
+                if not member.isfile() or count >= MAX_FILES:
+                    raise WorkbenchError(
+                        "What the host sent is not a list of results",
+                        why=f"{member.name!r} is no plain file, or there are more than {MAX_FILES} of them",
+                        remedy="the other end is not the workbench, or somebody changed what travelled",
+                    )
+                target = folder / safe_name(member.name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with tar.extractfile(member) as source, open(target, "xb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
+    except tarfile.TarError as error:
+        raise WorkbenchError(
+            "What the host sent cannot be unpacked", why=str(error), remedy="run the job again"
+        ) from error
+    return folder
