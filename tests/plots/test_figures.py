@@ -1,0 +1,170 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from workbench import plots
+from workbench.errors import WorkbenchError
+from workbench.plots.theme import COLOURS
+from workbench.records import Measurement, Recipe
+from workbench.studies.choice import choose
+from workbench.studies.table import as_frame, measured_row, refused_row
+
+
+def measured(precision, batch, ms, wrong, execution="executed"):
+    """A thousand images of which ``wrong`` are wrong, and a hundred calls around ``ms``."""
+    labels = tuple([0] * 1000)
+    predictions = tuple([1] * wrong + [0] * (1000 - wrong))
+    latencies = tuple(ms * 1e-3 * (1 + 0.001 * np.arange(-50, 51)))
+    return Measurement(
+        backend="onnxruntime",
+        model="tiny",
+        recipe=Recipe(precision),
+        batch=batch,
+        variant=precision,
+        latencies_s=latencies,
+        predictions=predictions,
+        labels=labels,
+        reference_predictions=tuple([1] * 50 + [0] * 950),
+        execution=execution,
+    )
+
+
+@pytest.fixture
+def frame():
+    rows = [
+        measured_row(measured("fp32", 1, 10, 50)),
+        measured_row(measured("fp32", 8, 40, 50)),
+        measured_row(measured("int8-dynamic", 1, 5, 60)),
+        measured_row(measured("int8-dynamic", 8, 20, 60)),
+        measured_row(measured("fp16", 8, 80, 50, "emulated")),
+        refused_row("tensorrt", Recipe("fp8"), 8, None, "no GPU", "find one"),
+    ]
+    return as_frame(rows)
+
+
+def trace(figure, name):
+    return next(trace for trace in figure.data if trace.name == name)
+
+
+def test_the_pareto_figure_shows_throughput_accuracy_and_both_intervals(frame):
+    figure = plots.pareto(frame)
+    series = trace(figure, "int8-dynamic")
+    assert list(series.x) == pytest.approx([200, 400])
+    assert list(series.y) == pytest.approx([94, 94])
+    assert series.error_x.array[0] > 0
+    assert series.error_y.array[0] == pytest.approx(95.31 - 94, abs=0.01)  # Wilson's upper bound for 940 of 1000
+    assert series.marker.color == COLOURS["int8-dynamic"]
+    assert "images/s" in figure.layout.xaxis.title.text
+    assert "%" in figure.layout.yaxis.title.text
+    assert "1,000 images" in figure.layout.title.text
+
+
+def test_the_front_joins_what_nothing_beats_and_the_choice_is_ringed(frame):
+    figure = plots.pareto(frame, choose(frame, max_drop=2), max_drop=2)
+    front = trace(figure, "Pareto front")
+    assert list(front.x) == pytest.approx([400, 200])  # int8-dynamic and fp32, both at batch 8
+    assert list(front.y) == pytest.approx([94, 95])
+    assert trace(figure, "chosen").x[0] == pytest.approx(400)
+    assert figure.layout.shapes[0].y0 == pytest.approx(93)  # FP32's 95 % less 2 points
+
+
+def test_a_point_tells_everything_when_hovered(frame):
+    text = trace(plots.pareto(frame), "int8-dynamic").hovertext[1]
+    for part in ("int8-dynamic", "batch 8", "400.0 images/s", "20 ms median", "94.00%", "1,000 images",
+                 "1.00 points lost", "2.00 × FP32", "executed", "MiB"):  # fmt: skip
+        assert part in text
+
+
+def test_what_was_not_run_is_not_drawn_and_what_was_emulated_says_so(frame):
+    names = {trace.name for trace in plots.pareto(frame).data}
+    assert names == {"Pareto front", "fp32", "int8-dynamic", "fp16 (emulated)"}
+
+
+def test_a_study_in_which_nothing_ran_cannot_be_drawn(frame):
+    with pytest.raises(WorkbenchError, match="no rows"):
+        plots.pareto(frame[frame.execution == "refused"])
+
+
+def test_throughput_over_the_batch_has_a_named_line_per_recipe(frame):
+    figure = plots.throughput_over_batch(frame)
+    assert list(trace(figure, "fp32").x) == [1, 8]
+    assert list(trace(figure, "fp32").y) == pytest.approx([100, 200])
+    assert {a.text for a in figure.layout.annotations} == {"fp32", "int8-dynamic", "fp16"}
+    assert figure.layout.yaxis.range[0] == 0
+
+
+def test_latencies_show_their_percentiles_in_words():
+    calls = pd.DataFrame({"label": "fp32", "precision": "fp32", "latency_ms": np.arange(1.0, 102.0)})
+    figure = plots.latency_distribution(calls)
+    assert list(trace(figure, "fp32 percentiles").x) == pytest.approx([51, 91, 100])
+    assert "median 51, p90 91, p99 100 ms" in figure.data[0].y[0]
+    assert "ms" in figure.layout.xaxis.title.text
+
+
+def test_streams_show_throughput_latency_and_where_more_gain_little():
+    rows = [("fp32", "fp32", s, 100 * min(s, 4), 10 * s) for s in (1, 2, 4, 8)]
+    columns = ["label", "precision", "streams", "images_per_second", "p99_ms"]
+    figure = plots.throughput_over_streams(pd.DataFrame(rows, columns=columns), knee=4)
+    assert list(figure.data[0].y) == [100, 200, 400, 400]
+    assert list(figure.data[1].y) == [10, 20, 40, 80]
+    assert figure.layout.shapes[0].x0 == 4
+    assert "ms" in figure.layout.yaxis2.title.text
+
+
+def test_attention_over_resolution_marks_where_it_overtakes_the_mlp():
+    rows = [
+        (s, part, kind, s / 100)
+        for s in (224, 384)
+        for part in ("attention", "mlp")
+        for kind in ("measured", "fitted")
+    ]
+    frame = pd.DataFrame(rows, columns=["image_size", "part", "kind", "ms"])
+    figure = plots.attention_cost(frame, crossover=512)
+    assert trace(figure, "attention, measured").mode == "markers"
+    assert trace(figure, "mlp, fitted").mode == "lines"
+    assert figure.layout.shapes[0].x0 == 512
+    assert "512 px" in figure.layout.annotations[0].text
+
+
+def test_a_roof_bends_where_bandwidth_meets_the_peak():
+    points = pd.DataFrame([("fc1", "fp32", 50.0, 80.0)], columns=["label", "precision", "intensity", "gflops"])
+    columns = ["label", "precision", "peak_gflops", "bandwidth_gb_s"]
+    roofs = pd.DataFrame([("this CPU", "fp32", 100.0, 20.0)], columns=columns)
+    figure = plots.roofline(points, roofs)
+    roof = trace(figure, "this CPU")
+    assert roof.x[1] == 5  # FLOP/byte
+    assert roof.y[1] == roof.y[2] == 100
+    assert roof.y[0] == pytest.approx(20 * roof.x[0])
+    assert trace(figure, "fc1").y[0] == 80
+
+
+def test_a_waterfall_leads_from_one_total_to_the_other():
+    rows = [
+        ("FP16", "total", 10.0),
+        ("products", "change", -3.0),
+        ("reformats", "change", 4.0),
+        ("INT8", "total", 11.0),
+    ]
+    bars = plots.waterfall(pd.DataFrame(rows, columns=["step", "kind", "ms"]), "why").data[0]
+    assert list(bars.measure) == ["absolute", "relative", "relative", "absolute"]
+    assert list(bars.text) == ["10", "-3", "+4", "11"]
+
+
+def test_a_heat_map_keeps_the_order_of_blocks_and_roles_and_leaves_gaps_empty():
+    rows = [("block00", "qkv", 0.1), ("block00", "fc1", 0.2), ("block01", "qkv", 0.3)]
+    figure = plots.heat_map(pd.DataFrame(rows, columns=["block", "role", "drop"]), "drop", "map", unit="points")
+    cells = figure.data[0]
+    assert list(cells.x) == ["qkv", "fc1"]
+    assert list(cells.y) == ["block00", "block01"]
+    assert np.isnan(cells.z[1][1])
+    assert cells.text[1][1] == ""
+    assert "points" in cells.colorbar.title.text
+
+
+def test_ranges_draw_the_histogram_and_both_ends_of_every_method():
+    bins = pd.DataFrame({"tensor": "t", "left": [-1.0, 0.0], "right": [0.0, 1.0], "count": [3, 5]})
+    limits = pd.DataFrame([("t", "minmax", 1.0), ("t", "entropy", 0.7)], columns=["tensor", "method", "limit"])
+    figure = plots.ranges(bins, limits)
+    assert list(figure.data[0].y) == [3, 5]
+    assert sorted(shape.x0 for shape in figure.layout.shapes) == [-1.0, -0.7, 0.7, 1.0]
+    assert any("entropy ±0.7" in a.text for a in figure.layout.annotations)

@@ -1,0 +1,104 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from workbench.errors import WorkbenchError
+from workbench.studies.choice import choose, images_to_decide, pareto, verdict
+
+COLUMNS = (
+    "label",
+    "batch",
+    "images_per_second",
+    "top1",
+    "drop_points",
+    "drop_points_low",
+    "drop_points_high",
+    "p99_ms",
+)
+
+
+@pytest.fixture
+def frame():
+    rows = [
+        ("fp32", 1, 100.0, 0.950, 0.0, -0.2, 0.2, 12.0),
+        ("fp32", 8, 120.0, 0.950, 0.0, -0.2, 0.2, 80.0),
+        ("int8", 1, 150.0, 0.948, 0.2, -0.1, 0.45, 8.0),
+        ("int8", 8, 200.0, 0.948, 0.2, -0.1, 0.45, 50.0),
+        ("int8-dynamic", 8, 260.0, 0.946, 0.4, 0.1, 0.9, 40.0),
+        ("fp8", 8, 500.0, 0.900, 5.0, 4.0, 6.0, 20.0),
+    ]
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    constants = {"backend": "onnxruntime", "card": "", "execution": "executed", "images": 1500.0, "speedup": np.nan}
+    return frame.assign(precision=frame.label, p50_ms=frame.p99_ms, **constants)
+
+
+def test_the_front_holds_what_nothing_beats_in_both(frame):
+    assert list(pareto(frame).label) == ["fp8", "int8-dynamic", "int8", "fp32"]
+    assert list(pareto(frame).batch) == [8, 8, 8, 8]
+    assert list(pareto(frame, batch=1).images_per_second) == [150, 100]
+
+
+def test_engines_that_only_were_built_are_neither_on_the_front_nor_chosen(frame):
+    frame.loc[frame.label == "int8-dynamic", ["execution", "images_per_second"]] = ["built", np.nan]
+    assert "int8-dynamic" not in set(pareto(frame).label)
+    assert choose(frame, max_drop=0.5).row["label"] == "int8"
+
+
+def test_the_fastest_within_the_accuracy_limit_is_chosen_and_the_next_recipe_is_the_runner_up(frame):
+    choice = choose(frame, max_drop=0.5)
+    assert (choice.row["label"], choice.row["batch"]) == ("int8-dynamic", 8)
+    assert (choice.runner_up["label"], choice.runner_up["batch"]) == ("int8", 8)
+    assert "int8-dynamic on onnxruntime, batch 8" in choice.reason
+    assert "0.40 points (95 % interval 0.10 to 0.90)" in choice.reason
+    assert "int8 on onnxruntime, batch 8, 23% slower" in choice.reason
+
+
+def test_a_sample_that_cannot_decide_says_so_with_the_sample_that_would_and_a_sure_alternative(frame):
+    choice = choose(frame, max_drop=0.5)
+    assert choice.verdict == "cannot tell"
+    assert images_to_decide(choice.row, 0.5) == pytest.approx(1500 * (0.5 / 0.1) ** 2)
+    assert "About 38,000 images would decide it" in choice.reason
+    assert "shown to hold is int8 on onnxruntime, batch 8" in choice.reason
+
+
+def test_a_limit_that_the_whole_interval_keeps_holds(frame):
+    assert choose(frame, max_drop=1.0).verdict == "holds"
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(0.05, "fails"), (0.5, "cannot tell"), (1.0, "holds")])
+def test_a_verdict_rests_on_the_whole_interval(frame, limit, expected):
+    assert verdict(frame.iloc[4], limit) == expected
+
+
+def test_a_latency_limit_excludes_the_large_batches(frame):
+    choice = choose(frame, max_drop=0.5, max_latency_ms=10)
+    assert (choice.row["label"], choice.row["batch"]) == ("int8", 1)
+    assert "p99 at most 10 ms" in choice.reason
+
+
+def test_a_batch_can_be_asked_for(frame):
+    assert choose(frame, batch=1).row["label"] == "int8"
+    with pytest.raises(WorkbenchError, match="at batch 4"):
+        choose(frame, batch=4)
+
+
+def test_when_nothing_is_within_the_limits_the_nearest_is_named(frame):
+    with pytest.raises(WorkbenchError) as caught:
+        choose(frame, max_drop=0.5, max_latency_ms=7)
+    assert "int8 on onnxruntime, batch 1" in caught.value.why
+    assert "8 ms" in caught.value.remedy
+
+
+def test_when_nothing_was_measured_it_says_what_to_do(frame):
+    with pytest.raises(WorkbenchError, match="run the study first"):
+        choose(frame.assign(execution="to do"))
+
+
+def test_emulated_accuracy_is_named_in_the_reason(frame):
+    frame.loc[frame.label == "int8-dynamic", "execution"] = "emulated"
+    assert "emulated" in choose(frame).reason
+
+
+def test_a_choice_cannot_be_changed(frame):
+    with pytest.raises(AttributeError):
+        choose(frame).verdict = "holds"
