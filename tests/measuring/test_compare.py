@@ -86,9 +86,8 @@ def test_the_calls_that_would_decide_are_more_than_were_made_and_enough():
     assert found.speed == "cannot tell"
     assert found.calls_needed > 40
     assert f"{found.calls_needed:,} calls" in str(found)
-    decided = [compared(2 * found.calls_needed, found.speedup).speed for _ in range(20)]  # the ratio as it was seen
-    assert len({*decided} - {"cannot tell"}) == 1
-    assert decided.count("cannot tell") <= 4
+    verdicts = [compared(found.calls_needed, found.speedup).speed for _ in range(40)]  # the ratio as it was seen
+    assert verdicts.count("faster") >= 24  # 32 are promised; 24 is three deviations below
 
 
 def test_five_calls_decide_nothing():
