@@ -11,6 +11,8 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 
+from ..sites import OUTPUT, block_name
+
 
 def join_qkv(params: dict) -> dict:
     """The tree that the module computes with: ``qkv`` (D, 3D) and ``proj`` (D, D) in each attention.
@@ -64,3 +66,24 @@ def _split(attention: dict, heads: int) -> dict:
     }
     proj = attention["proj"]
     return {**parts, "out": {"kernel": proj["kernel"].reshape(heads, -1, width), "bias": proj["bias"]}}
+
+
+# ---- names -------------------------------------------------------------------------------------------------------
+
+_OUTSIDE = {
+    ("patches",): "embedding/patches",
+    ("Transformer", "posembed_input", OUTPUT): f"embedding/{OUTPUT}",
+    ("Transformer", "norm"): f"norm/{OUTPUT}",
+    ("pre_logits", OUTPUT): f"pre_logits/{OUTPUT}",
+    ("head", OUTPUT): f"head/{OUTPUT}",
+}
+_PARTS = {"MultiHeadDotProductAttention_0": "attention", "MlpBlock_0": "mlp", "Dense_0": "fc1", "Dense_1": "fc2"}
+
+
+def site_of(path: tuple[str, ...]) -> str:
+    """Linen's path of a sown tensor as a name of ``workbench.sites``."""
+    if path in _OUTSIDE:
+        return _OUTSIDE[path]
+    block, inside = block_name(int(path[1].removeprefix("encoderblock_"))), path[2:]
+    inside = inside[:-1] if len(inside) > 1 and inside[-1] == OUTPUT else inside  # a dense layer's own output
+    return "/".join([block, *(_PARTS.get(part, part) for part in inside)])

@@ -8,6 +8,7 @@ The module computes with the tree that ``join_qkv`` makes; every function outsid
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -16,12 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from ..errors import WorkbenchError, one_of, refuse_unless
+from ..backends.base import Tensor, check_feeds
+from ..errors import one_of, refuse_unless
 from ..records import ModelSpec
-from ..sites import OUTPUT, block_name
-from .tree import join_qkv, split_qkv
+from ..sites import OUTPUT
+from .tree import join_qkv, site_of, split_qkv
 
-#: Letter -> width, mlp, heads, depth (tables 1 and 8 of arXiv:2106.04560 and table 1 of arXiv:2010.11929).
+#: Letter -> width, mlp, heads, depth: table 1 of arXiv:2010.11929, and of DeiT, arXiv:2012.12877, for Ti and S.
 LETTERS = {
     "Ti": (192, 768, 3, 12),
     "S": (384, 1536, 6, 12),
@@ -71,14 +73,9 @@ def model_spec(
         letter, patch = short.split("/")
         width, mlp, heads, depth = LETTERS[letter]
         base = ModelSpec(f"ViT-{short}", 224, int(patch), width, depth, heads, mlp, 1000)
-    return ModelSpec(
-        base.name,
+    return dataclasses.replace(
+        base,
         image_size=base.image_size if image_size is None else image_size,
-        patch=base.patch,
-        width=base.width,
-        depth=base.depth,
-        heads=base.heads,
-        mlp=base.mlp,
         classes=base.classes if classes is None else classes,
         classifier=classifier,
         representation=representation,
@@ -274,26 +271,7 @@ def forward_with_intermediates(spec: ModelSpec, params: dict, images) -> tuple[j
     model = VisionTransformer(spec)
     y, state = model.apply({"params": join_qkv(params)}, images, mutable="intermediates")
     flat = traverse_util.flatten_dict(state["intermediates"])
-    return y, {_site(path): value[0] for path, value in flat.items()}
-
-
-_SITES = {
-    ("patches",): "embedding/patches",
-    ("Transformer", "posembed_input", OUTPUT): f"embedding/{OUTPUT}",
-    ("Transformer", "norm"): f"norm/{OUTPUT}",
-    ("pre_logits", OUTPUT): f"pre_logits/{OUTPUT}",
-    ("head", OUTPUT): f"head/{OUTPUT}",
-}
-_PARTS = {"MultiHeadDotProductAttention_0": "attention", "MlpBlock_0": "mlp", "Dense_0": "fc1", "Dense_1": "fc2"}
-
-
-def _site(path: tuple[str, ...]) -> str:
-    """Linen's path of a sown tensor as a name of ``workbench.sites``."""
-    if path in _SITES:
-        return _SITES[path]
-    block, inside = block_name(int(path[1].removeprefix("encoderblock_"))), path[2:]
-    inside = inside[:-1] if len(inside) > 1 and inside[-1] == OUTPUT else inside  # a dense layer's own output
-    return "/".join([block, *(_PARTS.get(part, part) for part in inside)])
+    return y, {site_of(path): value[0] for path, value in flat.items()}
 
 
 _forward_jit = jax.jit(forward, static_argnums=0)
@@ -314,7 +292,8 @@ def logits(spec: ModelSpec, params: dict, images) -> np.ndarray:
         WorkbenchError: images of another shape or type, none at all, or some that are not finite; parameters
             that are not this model's.
     """
-    images = _checked(spec, images)
+    images = np.asarray(images)
+    check_feeds({"images": images}, input_of(spec))
     check_parameters(spec, params)
     size = _images_at_once(spec, len(images))
     parts = []
@@ -326,37 +305,14 @@ def logits(spec: ModelSpec, params: dict, images) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def input_of(spec: ModelSpec) -> dict[str, Tensor]:
+    """What the model takes, by name: ``images``, any number of them."""
+    return {"images": Tensor(np.dtype(np.float32), (None, spec.image_size, spec.image_size, 3))}
+
+
 def _images_at_once(spec: ModelSpec, images: int) -> int:
     """A power of two, so that few shapes are ever compiled."""
     tokens = spec.tokens
     bytes_per_image = 4 * tokens * (2 * spec.heads * tokens + 2 * spec.mlp + 4 * spec.width)
     most = min(MOST_IMAGES_AT_ONCE, max(1, ACTIVATION_BUDGET // bytes_per_image), images)
     return 1 << (most.bit_length() - 1)
-
-
-def _checked(spec: ModelSpec, images) -> np.ndarray:
-    images = np.asarray(images)
-    shape = (spec.image_size, spec.image_size, 3)
-    refuse_unless(
-        images.ndim == 4 and images.shape[1:] == shape,
-        f"{spec.name} takes images of shape (N, {', '.join(map(str, shape))})",
-        why=f"these have shape {images.shape}",
-        remedy="resize them, or load the checkpoint with image_size=",
-    )
-    refuse_unless(
-        images.dtype == np.float32,
-        f"{spec.name} takes float32 images, already normalised",
-        why=f"these are {images.dtype}",
-        remedy="call workbench.normalise on uint8 pixels, or .astype('float32') on normalised ones",
-    )
-    refuse_unless(
-        len(images) > 0, "There are no images to classify", why="N is 0", remedy="give at least one image"
-    )
-    if not np.isfinite(images).all():
-        bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
-        raise WorkbenchError(
-            f"{len(bad)} of {len(images)} images hold NaN or infinity",
-            why=f"the first is image {bad[0]}",
-            remedy="drop them, or repair the preprocessing that made them",
-        )
-    return images
