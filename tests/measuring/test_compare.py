@@ -82,12 +82,12 @@ def test_the_calls_that_would_decide_are_more_than_were_made_and_enough():
         fast, slow = noise(rng, calls, spread=0.4), noise(rng, calls, centre=0.01 * ratio, spread=0.4)
         return compare(timed(fast, turns="t"), timed(slow, turns="t"))
 
-    found = compared(40, ratio=1.03)
+    found = compared(200, ratio=1.03)
     assert found.speed == "cannot tell"
-    assert found.calls_needed > 40
+    assert found.calls_needed > 200
     assert f"{found.calls_needed:,} calls" in str(found)
     verdicts = [compared(found.calls_needed, found.speedup).speed for _ in range(40)]  # the ratio as it was seen
-    assert verdicts.count("faster") >= 24  # 32 are promised; 24 is three deviations below
+    assert verdicts.count("faster") >= 24  # about 32 are promised
 
 
 def test_five_calls_decide_nothing():

@@ -33,8 +33,8 @@ class Comparison:
         speedup: median latency of the other over that of this one.
         speedup_interval: what the true ratio may be.
         calls: how many calls of each were timed, and ``in_turns`` whether they took turns.
-        calls_needed: timed calls of each that would decide with 80 % power; None where it is decided, or where only
-            runs that take turns can decide.
+        calls_needed: about how many timed calls of each would decide with 80 % power; None where it is decided, or
+            where only runs that take turns can decide.
         accuracy: ``better``, ``worse``, ``cannot tell``, or ``not measured``.
         top1_difference: top-1 of this one minus that of the other, 0...1.
         top1_interval: what the true difference may be.
@@ -145,7 +145,7 @@ def _bootstrap_medians(values: np.ndarray) -> np.ndarray:
 
 
 def _calls_needed(middle: float, low: float, high: float, calls: int) -> int | None:
-    """Calls that would decide in four of five cases, if the ratio stays and the interval narrows with their root."""
+    """About how many calls would decide with that power, if the ratio stays and the interval narrows as 1/√n."""
     if low > 0 or high < 0 or middle == 0:
         return None
     z, z_power = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2), NormalDist().inv_cdf(POWER)
