@@ -19,11 +19,14 @@ from ..workspace import Workspace, digest
 from . import edit, thresholds
 from .histogram import Histogram, magnitudes
 from .points import points
+from .prepare import prepare
 
 #: Images that go through the model at once. Four of ViT-H/14 keep 1.2 GB of observed activations alive.
 BATCH = 4
 HISTOGRAMS = "histograms.npz"
-CODE = tuple(f"workbench.graphs.{name}" for name in ("calibrate", "edit", "points", "histogram", "thresholds"))
+CODE = tuple(
+    f"workbench.graphs.{name}" for name in ("calibrate", "edit", "points", "prepare", "histogram", "thresholds")
+)
 TOOLS = ("onnxruntime", "onnx-ir", "numpy")
 #: Scope -> the parts that are gathered and stored apart, so that ``attention`` finds what ``linear`` has gathered.
 PARTS = {"linear": ("linear",), "attention": ("linear", "attention"), "everything": ("everything",)}
@@ -201,7 +204,7 @@ def graph_input(graph: Graph, images: np.ndarray) -> np.ndarray:
 
 def _part(graph: Graph, part: str, images: np.ndarray, workspace: Workspace, progress: Progress) -> Ranges:
     def make(folder: Path, key: str) -> Ranges:
-        model = edit.load(graph.path)
+        model = prepare(graph)
         observed = _observed(model, part)
         histograms = {tensor.name: Histogram() for tensor in observed}
         for batch, outputs in _activations(graph, model, list(histograms), images, progress):

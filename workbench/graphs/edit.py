@@ -6,9 +6,11 @@ from pathlib import Path
 
 import ml_dtypes  # noqa: F401 -- teaches NumPy bfloat16 and float8_e4m3fn
 import numpy as np
+import onnx.version_converter
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from google.protobuf.message import DecodeError
+from onnxscript import version_converter
 
 from ..errors import WorkbenchError
 
@@ -17,8 +19,12 @@ LARGEST_FILE = (2 << 30) - (64 << 20)
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
-def load(path: Path) -> ir.Model:
+def load(path: Path, least_opset: int = 0) -> ir.Model:
     """Read a model, its constants as initializers and the type of each tensor inferred.
+
+    Args:
+        path: an ONNX file.
+        least_opset: a model of an older opset is rewritten for this one.
 
     Raises:
         WorkbenchError: the file is no ONNX model, or the types cannot be inferred.
@@ -31,8 +37,18 @@ def load(path: Path) -> ir.Model:
             why=f"{type(error).__name__}: {error}",
             remedy="give the path of an .onnx file, with its external data beside it",
         ) from error
+    if opset(model) < least_opset:
+        model = _raised(model, least_opset)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.ShapeInferencePass()(model)
+    return model
+
+
+def _raised(model: ir.Model, version: int) -> ir.Model:
+    """The model at a later opset; onnxscript's converter begins at 18, and ONNX's own keeps to 2 GiB."""
+    if opset(model) < 18:
+        return ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), version))
+    version_converter.convert_version(model, version)
     return model
 
 

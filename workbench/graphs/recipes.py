@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from ..backends.base import Progress, silent
+from ..errors import refuse_unless
 from ..records import Graph, Recipe, Variant
 from ..workspace import Workspace
 from . import edit
 from .calibrate import calibrate
 from .dynamic import quantize_dynamically
 from .grids import FLOAT_TYPES
-from .points import check_keep, check_unquantized
+from .points import check_keep, unnamed_notes
+from .precision import layers_beyond, retype
+from .prepare import prepare
 from .quantize import layout_of, quantize
-from .saturation import FULL_RANGE, largest_weight
+from .saturation import FULL_RANGE, largest_weight, saturates
 
 #: What shapes a variant beside its inputs: a change in any of these makes a new file.
 CODE = (
     "workbench.sites",
-    "workbench.graphs.recipes",
-    "workbench.graphs.edit",
-    "workbench.graphs.points",
-    "workbench.graphs.grids",
-    "workbench.graphs.dynamic",
-    "workbench.graphs.quantize",
-    "workbench.graphs.thresholds",
-    "workbench.graphs.saturation",
+    *(f"workbench.graphs.{name}" for name in ("recipes", "prepare", "edit", "points", "grids", "thresholds")),
+    *(f"workbench.graphs.{name}" for name in ("dynamic", "quantize", "precision", "saturation")),
 )
-TOOLS = ("onnx", "onnx-ir", "ml_dtypes", "numpy")
+TOOLS = ("onnx", "onnx-ir", "onnxscript", "ml_dtypes", "numpy")
+
+ONNXRUNTIME, TENSORRT = ("onnxruntime",), ("tensorrt", "tensorrt-rtx")
+EVERYWHERE = ONNXRUNTIME + TENSORRT
+#: The last opset that TensorRT 8.6 reads, and the first whose QuantizeLinear takes 16-bit floats.
+TENSORRT_8_OPSET, HALF_SCALES_OPSET = 17, 19
 
 
 def apply_recipe(
@@ -61,52 +64,103 @@ def _float32(graph, recipe, workspace, calibration, progress) -> Variant:
     return workspace.artefact("variant", Variant, (graph.digest, recipe), make, code=CODE, tools=TOOLS)
 
 
+def _half(graph, recipe, workspace, calibration, progress) -> Variant:
+    runtimes = TENSORRT if recipe.precision == "bf16" else EVERYWHERE
+    opset = _least_opset(recipe.precision)
+
+    def rewrite(model):
+        return *retype(model, recipe.precision), *_opset_notes(runtimes, edit.opset(model))
+
+    return _rewritten(graph, recipe, workspace, runtimes, (), rewrite, opset)
+
+
 def _dynamic(graph, recipe, workspace, calibration, progress) -> Variant:
     largest = largest_weight()
-    return _variant(
-        graph,
-        recipe,
-        workspace,
-        ("onnxruntime",),
-        largest,
-        lambda model: (*quantize_dynamically(model, recipe, largest), *_range_notes(largest)),
-    )
+
+    def rewrite(model):
+        return *quantize_dynamically(model, recipe, largest), _range_note(largest)
+
+    return _rewritten(graph, recipe, workspace, ONNXRUNTIME, largest, rewrite)
 
 
 def _quantized(graph, recipe, workspace, calibration, progress) -> Variant:
-    largest = largest_weight() if recipe.layout == "cpu" else FULL_RANGE
-    layout, stored = layout_of(recipe, largest), FLOAT_TYPES["fp32"]
+    cpu = recipe.layout == "cpu" and recipe.precision == "int8"  # FP8 has one layout
+    rest = recipe.rest or ("fp32" if cpu else "fp16")
+    _check_rest(cpu, rest)
+    opset = max(graph.opset, _least_opset(recipe.precision), _least_opset(rest))
+    largest, saturating = largest_weight() if cpu else FULL_RANGE, saturates()
+    layout = layout_of(recipe, largest)
+    # Below the opset where QuantizeLinear takes 16-bit floats, scales stay float32; see precision.retype.
+    stored = FLOAT_TYPES[rest if opset >= HALF_SCALES_OPSET else "fp32"]
     source = recipe.calibration if calibration is None else calibration
     ranges = calibrate(graph, source, workspace, scope=recipe.scope, progress=progress)
-    return _variant(
-        graph,
-        recipe,
-        workspace,
-        ("onnxruntime",) if recipe.layout == "cpu" else EVERYWHERE,
-        (ranges.digest, largest),
-        lambda model: quantize(model, recipe, ranges, layout, stored),
-    )
+    runtimes = ONNXRUNTIME if cpu else TENSORRT if rest == "bf16" or recipe.precision == "fp8" else EVERYWHERE
+
+    def rewrite(model):
+        keep = (*recipe.keep, *layers_beyond(model, rest))  # 8 bits would reach a float through FP16
+        inserted = quantize(model, dataclasses.replace(recipe, keep=keep), ranges, layout, stored)
+        notes = [*inserted, *retype(model, rest)]
+        if cpu:
+            return *notes, _range_note(largest)
+        return *notes, *_tensorrt_notes(recipe, rest, saturating), *_opset_notes(runtimes, edit.opset(model))
+
+    return _rewritten(graph, recipe, workspace, runtimes, (ranges.digest, largest, saturating), rewrite, opset)
 
 
-def _range_notes(largest: int) -> tuple[str, ...]:
-    if largest == FULL_RANGE:
-        return ("weights use all of ±127, which saturates on x86 without VNNI; it does not on this machine",)
-    return (f"weights use ±{largest}, because 8-bit products saturate on this CPU",)
+LOWERINGS = {
+    "fp32": _float32,
+    "fp16": _half,
+    "bf16": _half,
+    "int8": _quantized,
+    "fp8": _quantized,
+    "int8-dynamic": _dynamic,
+}
 
 
-EVERYWHERE = ("onnxruntime", "tensorrt", "tensorrt-rtx")
-LOWERINGS = {"fp32": _float32, "int8-dynamic": _dynamic, "int8": _quantized}
-
-
-def _variant(graph, recipe, workspace, runtimes, inputs, rewrite) -> Variant:
-    """The artefact that ``rewrite`` makes of the graph's model."""
+def _rewritten(graph, recipe, workspace, runtimes, inputs, rewrite, least_opset=0) -> Variant:
+    """The artefact that ``rewrite`` makes of the graph's prepared model; it returns notes."""
 
     def make(folder: Path, key: str) -> Variant:
-        model = edit.load(graph.path)
-        check_unquantized(model)
+        model = prepare(graph, least_opset)
         check_keep(model, recipe)
-        notes = rewrite(model)
+        notes = (*unnamed_notes(model), *rewrite(model))
         path = edit.save(model, folder)
         return Variant(path, key, graph, recipe, edit.opset(model), runtimes, notes)
 
     return workspace.artefact("variant", Variant, (graph.digest, recipe, inputs), make, code=CODE, tools=TOOLS)
+
+
+def _least_opset(precision: str) -> int:
+    """The opset from which the operators of a ViT take a type: QuantizeLinear FP8, Conv BF16."""
+    return {"fp8": 19, "bf16": 22}.get(precision, 0)
+
+
+def _check_rest(cpu: bool, rest: str) -> None:
+    refuse_unless(
+        not (cpu and rest == "bf16"),
+        "The cpu layout cannot have a BF16 rest",
+        why="ONNX Runtime has no BF16 kernels for the CPU",
+        remedy="leave rest out, or choose layout='tensorrt'",
+    )
+
+
+def _range_note(largest: int) -> str:
+    if largest == FULL_RANGE:
+        return "weights use all of ±127, which saturates on x86 without VNNI; it does not on this machine"
+    return f"weights use ±{largest}, because 8-bit products saturate on this CPU"
+
+
+def _tensorrt_notes(recipe: Recipe, rest: str, saturating: bool) -> list[str]:
+    notes = []
+    if recipe.precision == "int8" and saturating:
+        notes.append(
+            "8-bit products saturate on this CPU: on ONNX Runtime measure this layout with optimization='none'"
+        )
+    if rest == "fp32":
+        notes.append("TensorRT does not fuse float32 attention: beside 8-bit layers it is slower than FP16")
+    return notes
+
+
+def _opset_notes(runtimes: tuple[str, ...], opset: int) -> list[str]:
+    old = opset <= TENSORRT_8_OPSET or "onnxruntime" not in runtimes  # BF16 and FP8 are unknown to 8.6 anyway
+    return [] if old else [f"opset {opset}: TensorRT 8.6 reads {TENSORRT_8_OPSET} and below; export with opset=17"]
