@@ -6,7 +6,8 @@ import pytest
 import workbench as wb
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.records import Measurement
-from workbench.studies.cells import MEASUREMENT, study_frame
+from workbench.studies.cells import MEASUREMENT
+from workbench.studies.results import study_results
 from workbench.studies.rounds import ROUND, Round
 from workbench.workspace import Workspace
 
@@ -152,9 +153,9 @@ def test_progress_never_goes_back_and_ends_at_the_whole(study):
 
 def test_a_study_that_ran_is_found_by_its_name_alone(study):
     ran = study(name="laptop").run()
-    assert study_frame(ran.workspace.path, "laptop").equals(ran.frame())
+    assert study_results(ran.workspace.path, "laptop").frame().equals(ran.frame())
     with pytest.raises(WorkbenchError, match="the studies there are laptop"):
-        study_frame(ran.workspace.path, "desk")
+        study_results(ran.workspace.path, "desk")
 
 
 @pytest.mark.parametrize(

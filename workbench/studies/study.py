@@ -19,9 +19,10 @@ from ..measuring import Subject
 from ..measuring.subject import model_name
 from ..records import Batches, Graph, Recipe, Variant
 from ..workspace import Workspace, digest, new_run_id, tool_versions
-from .cells import PLAN, Cell, Obstacle, Plan, machine_facts, plan_frame, saved_plan
-from .choice import Choice, choose, pareto
+from .cells import PLAN, Cell, Obstacle, Plan, machine_facts
+from .choice import Choice
 from .meter import PARTS, Meter
+from .results import Results, saved_plan
 from .running import Job, Runner
 
 #: Backend -> the distributions whose version decides what it computes.
@@ -42,7 +43,7 @@ class Study:
         calibration: float32 images that override each recipe's own calibration set.
         cards: backend -> the GPU to build for, where it is not the one at hand.
         options: backend -> the backend's own options.
-        name: under which ``study_frame`` finds the study in its workspace.
+        name: under which ``study_results`` finds the study in its workspace.
         dataset: what the images are called in tables.
         seconds: how long each cell is timed, warm-up not counted.
     """
@@ -178,20 +179,22 @@ class Study:
 
     # ---- reading -------------------------------------------------------------------------------------------
 
-    def cells(self) -> tuple[Cell, ...]:
-        """The grid; with the keys of the last run where there was one for the same request."""
-        if plan := saved_plan(self.workspace, self.name, self.request):
-            return plan.cells
+    def results(self) -> Results:
+        """What the ledger holds of the grid; cells that were not measured yet are rows too (``to do``)."""
+        plan = saved_plan(self.workspace, self.name, self.request)
+        return Results(self.workspace, plan or Plan(self.name, self.request, self._unplanned()))
+
+    def _unplanned(self) -> tuple[Cell, ...]:
         grid = itertools.product(self.recipes, self.backends, self.batches)
         return tuple(Cell(recipe, name, batch, self.cards.get(name)) for recipe, name, batch in grid)
 
     def frame(self) -> pd.DataFrame:
-        """One row per cell, see ``table.COLUMNS``; cells that were not measured yet are rows too (``to do``)."""
-        return plan_frame(self.workspace, Plan(self.name, self.request, self.cells()))
+        """See ``Results.frame``."""
+        return self.results().frame()
 
     def pareto(self, batch: int | None = None) -> pd.DataFrame:
-        """The rows that no other beats in both speed and accuracy; see ``choice.pareto``."""
-        return pareto(self.frame(), batch)
+        """See ``Results.pareto``."""
+        return self.results().pareto(batch)
 
     def choose(
         self,
@@ -200,8 +203,8 @@ class Study:
         batch: int | None = None,
         latency: str = "p99_ms",
     ) -> Choice:
-        """The fastest row within the limits, with the reason in words; see ``choice.choose``."""
-        return choose(self.frame(), max_drop, max_latency_ms, batch, latency)
+        """See ``Results.choose``."""
+        return self.results().choose(max_drop, max_latency_ms, batch, latency)
 
 
 def _checked(graph: Graph, images, labels) -> np.ndarray:

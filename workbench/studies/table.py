@@ -42,6 +42,7 @@ COLUMNS = (
     "execution",
     *NUMBERS,
     "attention_fused",
+    "notes",
     "reason",
     "remedy",
     "recipe",
@@ -67,7 +68,14 @@ def measured_row(measurement: Measurement, reason: str = "", remedy: str = "") -
     """The row of a measurement; ``reason`` and ``remedy`` tell why an engine was built and not run."""
     m = measurement
     row = cell_row(m.backend, m.recipe, m.batch, m.card)
-    row |= {"execution": m.execution, "variant": m.variant, "run_id": m.run_id, "reason": reason, "remedy": remedy}
+    row |= {
+        "execution": m.execution,
+        "variant": m.variant,
+        "run_id": m.run_id,
+        "reason": reason,
+        "remedy": remedy,
+        "notes": "; ".join(m.notes),
+    }
     row |= {"engine_mib": m.engine_bytes / MIB, "build_s": m.build_seconds}
     if m.latencies_s:
         low, high = median_interval(m.latencies_s)
@@ -106,3 +114,44 @@ def as_frame(rows: Iterable[dict]) -> pd.DataFrame:
     base = frame[plain].groupby("batch").images_per_second.max()
     frame["speedup"] = frame.images_per_second / frame.batch.map(base)
     return frame
+
+
+#: Columns for people: heading -> how a row says it.
+_SUMMARY = {
+    "recipe": lambda row: row.label,
+    "runtime": lambda row: " ".join(filter(None, (row.backend, row.card))),
+    "batch": lambda row: f"{row.batch}",
+    "images/s": lambda row: _number(row.images_per_second, ",.1f"),
+    "× FP32": lambda row: _number(row.speedup, ".2f"),
+    "p50 ms": lambda row: _number(row.p50_ms, ".2f"),
+    "p99 ms": lambda row: _number(row.p99_ms, ".2f"),
+    "top-1 % (95 %)": lambda row: _interval(row, "top1", 100, ".1f"),
+    "points lost (95 %)": lambda row: _interval(row, "drop_points", 1, ".2f"),
+    "agreement %": lambda row: _number(100 * row.agreement, ".1f"),
+    "memory MiB": lambda row: _number(row.memory_mib, ",.0f"),
+    "engine MiB": lambda row: _number(row.engine_mib, ",.1f"),
+    "was": lambda row: row.execution,
+}
+
+
+def summary(frame: pd.DataFrame, chosen=None) -> pd.DataFrame:
+    """A frame of cells as text for people: fastest first, the chosen row marked with an arrow.
+
+    Args:
+        frame: rows of ``COLUMNS``.
+        chosen: the row of a ``Choice``, or None.
+    """
+    ordered = frame.sort_values("images_per_second", ascending=False, kind="stable")
+    axes = ("label", "backend", "card", "batch")
+    mark = ["→" if chosen and all(row[a] == chosen[a] for a in axes) else "" for row in ordered.to_dict("records")]
+    texts = {heading: [say(row) for row in ordered.itertuples()] for heading, say in _SUMMARY.items()}
+    return pd.DataFrame({"": mark, **texts})
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)
+
+
+def _interval(row, column: str, scale: float, form: str) -> str:
+    value, low, high = (scale * getattr(row, column + end) for end in ("", "_low", "_high"))
+    return "–" if math.isnan(value) else f"{value:{form}} ({low:{form}} to {high:{form}})"

@@ -1,0 +1,100 @@
+"""What a study has found so far, read from the ledger alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ..errors import WorkbenchError
+from ..records import Measurement
+from ..workspace import Workspace
+from .cells import OBSTACLE, PLAN, Cell, Obstacle, Plan, newest_measurement
+from .choice import Choice, choose, pareto
+from .table import as_frame, cell_row, measured_row, refused_row
+
+
+@dataclass(frozen=True)
+class Results:
+    """The cells of a plan and what the workspace's ledger holds of them."""
+
+    workspace: Workspace
+    plan: Plan
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.plan.name
+
+    def frame(self) -> pd.DataFrame:
+        """One row per cell, from its newest measurement or else what stood in its way; see ``table.COLUMNS``."""
+        return as_frame(_row(self.workspace, cell) for cell in self.plan.cells)
+
+    def latencies(self) -> pd.DataFrame:
+        """One row per timed call: ``label``, ``precision``, ``backend``, ``batch``, ``latency_ms``."""
+        parts = [
+            pd.DataFrame({"latency_ms": m.latencies_s}).mul(1e3).assign(
+                label=m.recipe.label, precision=m.recipe.precision, backend=m.backend, batch=m.batch
+            )
+            for m in self.measurements()
+        ]  # fmt: skip
+        columns = ["label", "precision", "backend", "batch", "latency_ms"]
+        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+    def measurements(self) -> list[Measurement]:
+        """The newest measurement of every cell that has one, in the order of the grid."""
+        found = (newest_measurement(self.workspace, cell.key) for cell in self.plan.cells if cell.key)
+        return [measurement for measurement in found if measurement]
+
+    def environment(self) -> Mapping:
+        """What the newest measurement says of machine and runtime; empty where there is none."""
+        found = self.measurements()
+        return max((m.environment for m in found), key=lambda facts: str(facts.get("time")), default={})
+
+    def pareto(self, batch: int | None = None) -> pd.DataFrame:
+        """The rows that no other beats in both speed and accuracy; see ``choice.pareto``."""
+        return pareto(self.frame(), batch)
+
+    def choose(
+        self,
+        max_drop: float = 0.5,
+        max_latency_ms: float | None = None,
+        batch: int | None = None,
+        latency: str = "p99_ms",
+    ) -> Choice:
+        """The fastest row within the limits, with the reason in words; see ``choice.choose``."""
+        return choose(self.frame(), max_drop, max_latency_ms, batch, latency)
+
+
+def saved_plan(workspace: Workspace, name: str, request: str | None = None) -> Plan | None:
+    """The newest plan of a study in the workspace, or None; with ``request`` only a plan for the same request."""
+    plans = workspace.observations(PLAN, Plan, name)
+    return next((p for p in reversed(plans) if request in (None, p.request)), None)
+
+
+def study_results(workspace, name: str) -> Results:
+    """The results of a study that ran in this workspace, found by its name alone.
+
+    Raises:
+        WorkbenchError: no study of this name ran here.
+    """
+    workspace = Workspace.of(workspace)
+    plan = saved_plan(workspace, name)
+    if plan is None:
+        known = sorted({p.name for p in workspace.observations(PLAN, Plan)})
+        raise WorkbenchError(
+            f"There is no study {name!r} in {workspace.path}",
+            why=f"the studies there are {', '.join(known)}" if known else "no study ran there yet",
+            remedy="name one of these, or run the study first",
+        )
+    return Results(workspace, plan)
+
+
+def _row(workspace: Workspace, cell: Cell) -> dict:
+    axes = (cell.backend, cell.recipe, cell.batch, cell.card)
+    obstacles = [cell.obstacle] if cell.obstacle else workspace.observations(OBSTACLE, Obstacle, cell.key)
+    told = (obstacles[-1].reason, obstacles[-1].remedy) if obstacles else ("", "")
+    if cell.key and (measurement := newest_measurement(workspace, cell.key)):
+        return measured_row(measurement, *(told if measurement.execution == "built" else ()))
+    return refused_row(*axes, *told) if obstacles else cell_row(*axes)
