@@ -60,3 +60,25 @@ def shown():
         return " ".join(part.value for part in (panel._note, panel._line, panel._message))
 
     return text
+
+
+@pytest.fixture
+def controls():
+    """All controls of a panel that carry a hook."""
+
+    def find(panel, hook):
+        return [c for c in _all(panel) if f"wb-{hook}" in getattr(c, "_dom_classes", ())]
+
+    return find
+
+
+@pytest.fixture
+def control(controls):
+    """The first control of a panel that carries a hook."""
+    return lambda panel, hook: controls(panel, hook)[0]
+
+
+def _all(widget):
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from _all(child)

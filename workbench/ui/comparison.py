@@ -73,17 +73,20 @@ def block_deltas(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``block``, and for every shared number its value in A, in B, and the difference.
     """
-    both = (
-        a.groupby("block", sort=False).sum(numeric_only=True),
-        b.groupby("block", sort=False).sum(numeric_only=True),
-    )
-    shared = [name for name in both[0].columns if name in both[1].columns]
-    joined = both[0][shared].join(both[1][shared], how="inner", lsuffix=" A", rsuffix=" B")
+    sums = [frame.groupby("block", sort=False).sum(numeric_only=True) for frame in (a, b)]
+    shared = [name for name in sums[0].columns if name in sums[1].columns]
+    first, second = sums[0][shared].align(sums[1][shared], join="inner")
+    columns = {}
     for name in shared:
-        joined[f"{name} A − B"] = joined[f"{name} A"] - joined[f"{name} B"]
+        columns |= {
+            f"{name} A": first[name],
+            f"{name} B": second[name],
+            f"{name} A − B": first[name] - second[name],
+        }
+    deltas = pd.DataFrame(columns, index=first.index)
     if shared:
-        joined = joined.sort_values(f"{shared[0]} A − B", key=abs, ascending=False, kind="stable")
-    return joined.reset_index()
+        deltas = deltas.sort_values(f"{shared[0]} A − B", key=abs, ascending=False, kind="stable")
+    return deltas.rename_axis("block").reset_index()
 
 
 def _name(measurement: Measurement) -> str:

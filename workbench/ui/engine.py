@@ -59,7 +59,7 @@ def engine_panel(
 
     def advise(chosen: Build) -> list[Refusal]:
         runtime = backend(chosen.backend)
-        known = variant if isinstance(variant, Variant) else None
+        known = variant if isinstance(variant, Variant) else variant.made
         refusals = [runtime.missing(), known and runtime.refuses(known, chosen.card)]
         return [refusal for refusal in refusals if refusal]
 
@@ -67,7 +67,14 @@ def engine_panel(
         return widgets.HTML(engine_table(workspace).to_html(index=False, border=0))
 
     return Panel(
-        "engine", list(rows.values()), read, work or make, verb="Build this engine", advise=advise, show=show
+        "engine",
+        list(rows.values()),
+        read,
+        work or make,
+        after=variant if isinstance(variant, Panel) else None,
+        verb="Build this engine",
+        advise=advise,
+        show=show,
     )
 
 

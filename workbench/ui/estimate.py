@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..models.cost import cost
 from ..records import Measurement, ModelSpec, Recipe
 from ..studies.study import Study
 
@@ -58,28 +59,16 @@ def _images_per_second(spec: ModelSpec | None, known: Iterable[Measurement]) -> 
         return float(np.median(measured)), "from what was measured here"
     if spec is None:
         return 50.0, "a guess: the model's shape is unknown"
-    return EFFICIENCY * _flops_per_second() / flops(
-        spec
-    ), "from the model's operations and a matrix product timed here"
+    speed = EFFICIENCY * _macs_per_second() / cost(spec).total_macs
+    return speed, "from the model's products and a matrix product timed here"
 
 
-def flops(spec: ModelSpec) -> float:
-    """Floating-point operations of one image, the products alone (two per multiply-add).
-
-    Per token a block has 4 width² + 2 width x mlp multiply-adds in its linear layers, and 2 tokens x width in
-    attention (Dosovitskiy et al., 2021, arXiv:2010.11929, equations 1 to 4).
-    """
-    per_token = 4 * spec.width**2 + 2 * spec.width * spec.mlp + 2 * spec.tokens * spec.width
-    patches = spec.grid**2 * 3 * spec.patch**2 * spec.width
-    return 2.0 * (spec.depth * spec.tokens * per_token + patches + spec.width * spec.classes)
-
-
-def _flops_per_second(size: int = 768) -> float:
-    """Speed of one float32 matrix product on this machine, the best of three."""
+def _macs_per_second(size: int = 768) -> float:
+    """Multiply-accumulates a second of one float32 matrix product on this machine, the best of three."""
     a = np.ones((size, size), np.float32)
     times = []
     for _ in range(3):
         begin = time.perf_counter()
         a @ a
         times.append(time.perf_counter() - begin)
-    return 2 * size**3 / min(times)
+    return size**3 / min(times)

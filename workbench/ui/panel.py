@@ -31,6 +31,7 @@ class Panel(widgets.VBox):
         controls: the widgets to choose with, top to bottom.
         read: makes the frozen record of what is chosen; may raise ``WorkbenchError``.
         work: ``work(record, progress)`` returns the result. It runs in a thread; ``progress`` raises ``Cancelled``.
+        after: the panel whose work this one's begins with; its choices count as this one's.
         view: widgets below the controls that ``advise`` keeps up to date, such as a figure.
         verb: what the button says.
         advise: called with the record whenever a choice changes; what it returns is shown under the controls.
@@ -44,6 +45,7 @@ class Panel(widgets.VBox):
         read: Callable[[], Any],
         work: Callable[[Any, Progress], Any],
         *,
+        after: Panel | None = None,
         view: Sequence[widgets.Widget] = (),
         verb: str = "Run",
         advise: Callable[[Any], Iterable[str | Refusal]] = lambda record: (),
@@ -51,14 +53,17 @@ class Panel(widgets.VBox):
     ):
         self._name, self._read, self._work, self._advise, self._show = name, read, work, advise, show
         self._lock = threading.RLock()
+        self._after, self._followers = after, []
         self._job: Job | None = None
-        self._asked = None  # the record that the job was started with
+        self._asked = None  # the records that the job was started with
         self._watcher: threading.Thread | None = None
         self._build([*controls, *view], verb)
         super().__init__(children=self._parts, layout={"max_width": "60em", "padding": "4px 0"})
         hooked(hooked(self, "panel"), f"{name}-panel")
         for control in _leaves(controls):
             control.observe(lambda change: self._guard(self._changed), names="value")
+        if after is not None:
+            after._followers.append(self)
         self._guard(self._changed)
 
     def _build(self, above: Sequence[widgets.Widget], verb: str) -> None:
@@ -98,7 +103,7 @@ class Panel(widgets.VBox):
             if self._job is not None and not self._job.wait(0):
                 self._say(warning(_busy(self._job.status())))
                 return
-            self._asked = self.value
+            self._asked = self._choices()
             self._start()
 
     def cancel(self) -> None:
@@ -108,8 +113,15 @@ class Panel(widgets.VBox):
                 self._job.cancel()
                 self._draw(self._job.status())
 
+    @property
+    def made(self):
+        """What the last run made, if it ended well and the choices are still those; else None. Does not wait."""
+        with self._lock:
+            ended = self._job is not None and self._job.wait(0) and self._job.error is None
+            return self._job.outcome() if ended and self._asked == self._choices() else None
+
     def make(self, progress: Progress):
-        """Do the work for the present choices here and now, for a panel whose work begins with this one's."""
+        """Do the work for the present choices here and now, for a panel that comes after this one."""
         return self._work(self.value, progress)
 
     def result(self):
@@ -121,7 +133,7 @@ class Panel(widgets.VBox):
             WorkbenchError: the work refused its input, or was cancelled.
         """
         with self._lock:
-            asked = self.value
+            asked = self._choices()
             if self._job is None or (self._job.wait(0) and self._asked != asked):
                 self._asked = asked
                 self._start()
@@ -140,13 +152,17 @@ class Panel(widgets.VBox):
             self._job = None
         return job.outcome()
 
+    def _choices(self) -> tuple:
+        """The records of this panel and of those before it, its own last."""
+        return (*(self._after._choices() if self._after else ()), self.value)
+
     # ---- the run ---------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        asked = self._asked
+        chosen = self._asked[-1]
         self._say("")
         self._outcome.children = ()
-        job = self._job = Job(lambda progress: self._work(asked, progress))
+        job = self._job = Job(lambda progress: self._work(chosen, progress))
         self._draw(job.status())
         _hear_while_a_cell_runs(self._run_button, self._cancel_button)
         self._watcher = threading.Thread(target=self._watch, args=(job.start(),), daemon=True)
@@ -191,6 +207,8 @@ class Panel(widgets.VBox):
             n if isinstance(n, str) else f"{n.reason}. What to do: {n.remedy}." for n in self._advise(self.value)
         ]
         self._note.value = "".join(map(warning, notes))
+        for follower in self._followers:
+            follower._guard(follower._changed)
 
     def _say(self, markup: str) -> None:
         self._message.value = markup

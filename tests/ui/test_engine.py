@@ -1,0 +1,71 @@
+import pytest
+
+from tests.graphs.drawn import draw
+from workbench import apply_recipe
+from workbench.errors import WorkbenchError
+from workbench.records import Batches, Engine, Recipe
+from workbench.ui import Build, engine_panel, engine_table, recipe_panel
+
+
+@pytest.fixture
+def variant(tmp_path):
+    return apply_recipe(draw(tmp_path), Recipe(), tmp_path / "ws")
+
+
+BUILD = Build("tensorrt-rtx", "SM86", Batches(2, 4, 5000), 3)
+
+
+def test_a_panel_reads_back_what_it_was_given(variant, tmp_path):
+    assert engine_panel(variant, tmp_path / "ws", BUILD).value == BUILD
+    assert engine_panel(variant, tmp_path / "ws").value == Build()
+
+
+def test_choices_change_the_record_and_going_back_restores_it(variant, tmp_path, control):
+    panel = engine_panel(variant, tmp_path / "ws", BUILD)
+    control(panel, "card").value = ""
+    control(panel, "batch-opt").value = 8
+    control(panel, "backend").value = "onnxruntime"
+    assert panel.value == Build("onnxruntime", None, Batches(2, 8, 5000), 3)
+    control(panel, "card").value = " SM86"
+    control(panel, "batch-opt").value = 4
+    control(panel, "backend").value = "tensorrt-rtx"
+    assert panel.value == BUILD
+
+
+def test_the_engine_is_built_and_its_row_appears(variant, tmp_path):
+    panel = engine_panel(variant, tmp_path / "ws", Build(batches=Batches(1, 2, 4)))
+    engine = panel.result()
+    assert isinstance(engine, Engine)
+    assert engine.batches == Batches(1, 2, 4)
+    assert engine.run_id in panel._outcome.children[0].value
+    assert list(engine_table(tmp_path / "ws").run) == [engine.run_id]
+
+
+def test_a_panel_over_a_recipe_panel_builds_the_variant_that_is_chosen_there(tmp_path, control):
+    recipe = recipe_panel(draw(tmp_path), tmp_path / "ws")
+    panel = engine_panel(recipe, tmp_path / "ws")
+    assert panel.result().variant.recipe.precision == "fp32"
+    control(recipe, "precision").value = "int8-dynamic"
+    assert panel.result().variant.recipe.precision == "int8-dynamic"
+
+
+def test_what_a_backend_refuses_is_said_while_one_chooses(variant, tmp_path, control, shown):
+    panel = engine_panel(variant, tmp_path / "ws")
+    assert "What to do" not in shown(panel)
+    control(panel, "card").value = "T4"
+    assert "a card was named (T4), and ONNX Runtime computes on the CPU here" in shown(panel)
+    assert "leave card out" in shown(panel)
+    control(panel, "card").value = ""
+    control(panel, "batch-min").value = 9
+    assert "Batches must be ordered" in shown(panel)
+    with pytest.raises(WorkbenchError, match="must be ordered"):
+        panel.result()
+
+
+def test_a_change_in_the_recipe_panel_is_advised_on_in_the_engine_panel(tmp_path, control, shown):
+    recipe = recipe_panel(draw(tmp_path), tmp_path / "ws", Recipe("int8-dynamic"))
+    panel = engine_panel(recipe, tmp_path / "ws", Build("tensorrt-rtx", "SM86"))
+    recipe.result()
+    assert "the variant was written for onnxruntime" in shown(panel)
+    control(recipe, "precision").value = "fp32"
+    assert "the variant was written for onnxruntime" not in shown(panel)

@@ -1,0 +1,94 @@
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.graphs.drawn import draw
+from workbench.errors import WorkbenchError
+from workbench.ui import view
+from workbench.ui.netron import address
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.headers, answer.read()
+
+
+def status(url):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(url, timeout=10)
+    refused.value.close()
+    return refused.value.code
+
+
+def meta(page):
+    return dict(re.findall(r'<meta name="(\w+)" content="([^"]*)"', page.decode()))
+
+
+@pytest.fixture
+def models(tmp_path):
+    (tmp_path / "a & b").mkdir()
+    return draw(tmp_path / "a & b").path, draw(tmp_path, seed=1).path
+
+
+def test_two_models_are_served_at_the_same_time_each_with_its_own_bytes(models):
+    for model in models:
+        url = address(model)
+        named = meta(get(url)[1])
+        assert get(url + named["file"])[1] == model.read_bytes()
+        assert named["identifier"] == model.name
+
+
+def test_the_page_reports_to_nobody_asks_nothing_and_is_never_too_old(models):
+    headers, page = get(address(models[0]))
+    named = meta(page)
+    assert named["version"] == "0.0.0"
+    assert named["date"] > "2026"
+    assert page.decode().count('name="date"') == 1
+    assert "connect-src 'self'" in headers["Content-Security-Policy"]
+    assert b"consent=1" in get(address(models[0]) + "consent.js")[1]
+
+
+def test_only_the_published_model_and_netrons_own_files_are_served(models, tmp_path):
+    url = address(models[0])
+    (tmp_path / "secret.txt").write_text("secret")
+    assert get(url + "view.js")[0]["Content-Type"].startswith("text/javascript")
+    for name in ("data/..%2Fsecret.txt", "data/../secret.txt", "..%2F..%2Fsecret.txt", "nothing.js", "%2e%2e/x"):
+        assert status(url + name) == 404
+    assert status(re.sub(r"/[^/]+/$", "/guess/", url)) == 404
+
+
+def test_it_listens_on_the_loopback_alone_and_behind_a_hub_goes_through_the_proxy(models, monkeypatch):
+    direct = address(models[0])
+    port, key = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/([\w-]+)/", direct).groups()
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/ada/")
+    assert address(models[0]) == f"/user/ada/proxy/{port}/{key}/"
+
+
+def test_a_view_has_a_titled_frame_for_each_model(models):
+    shown = view(*models).data
+    assert shown.count("<iframe") == 2
+    assert all(f'src="{address(model)}"' in shown for model in models)
+    assert 'title="The graph of' in shown
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    with pytest.raises(WorkbenchError, match="There is no model at"):
+        view(tmp_path / "none.onnx")
+    with pytest.raises(WorkbenchError, match="nothing to show"):
+        view()
+
+
+def test_the_server_ends_with_its_process(models):
+    code = "import sys; from workbench.ui.netron import address; print(address(sys.argv[1]), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, models[0]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        url = process.stdout.readline().strip()
+        assert meta(get(url)[1])["version"] == "0.0.0"
+        process.communicate("\n", timeout=20)
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(url, timeout=5)
