@@ -18,6 +18,7 @@ import os
 import secrets
 import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -26,19 +27,14 @@ from . import records
 from .errors import WorkbenchError
 
 RECORD = "record.json"
-#: File systems where SQLite's shared-memory WAL does not work (https://www.sqlite.org/wal.html, "over a network").
-NETWORK_FILE_SYSTEMS = (
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "9p",
-    "fuse.sshfs",
-    "lustre",
-    "ceph",
-    "glusterfs",
-)
+LEDGER = "ledger.sqlite3"
+#: Changes when artefacts are written in another way, so that none of the old ones is read as a new one.
+FORMAT = 2
+#: What a killed process left in the making is removed after this many seconds.
+STALE_S = 24 * 3600
+#: How the types of file systems begin that several machines may share: SQLite's WAL needs memory that all its
+#: processes share (https://www.sqlite.org/wal.html, "does not work over a network filesystem").
+NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse", "lustre", "ceph", "gluster", "gpfs", "beegfs", "afs")
 
 
 def digest(*parts) -> str:
@@ -59,6 +55,8 @@ def _canonical(part) -> bytes:
     if isinstance(part, Path):
         return b"file:" + bytes.fromhex(file_digest(part))
     if hasattr(part, "tobytes") and hasattr(part, "dtype"):
+        if part.dtype.hasobject:
+            raise TypeError("an array of objects has no bytes of its own to digest")
         return f"array:{part.dtype}:{part.shape}:".encode() + hashlib.sha256(part.tobytes()).digest()
     if isinstance(part, Mapping):
         return b"{" + b"".join(_canonical(str(k)) + _canonical(part[k]) for k in sorted(part, key=str)) + b"}"
@@ -145,7 +143,7 @@ class Workspace:
             WorkbenchError: a stored artefact's bytes were changed, or the disk is full or read-only.
         """
         code, tools = tuple(code), tuple(tools)
-        key = digest(kind, inputs, code_digest(code), tool_versions(tools))
+        key = digest(FORMAT, kind, inputs, code_digest(code), tool_versions(tools))
         folder = self.path / "artefacts" / kind / key
         if not (folder / RECORD).exists():
             self._make(folder, key, make)
@@ -154,11 +152,13 @@ class Workspace:
     def _make(self, folder: Path, key: str, make) -> None:
         with disk_errors(f"The artefact {folder.parent.name}/{key} cannot be written"):
             folder.parent.mkdir(parents=True, exist_ok=True)
+            _remove_stale_drafts(folder.parent)
             draft = folder.parent / f".draft-{secrets.token_hex(4)}"
             draft.mkdir()
             try:
                 record = make(draft, key)
-                sums = {p.name: file_digest(p) for p in sorted(draft.iterdir())}
+                files = sorted(path for path in draft.rglob("*") if path.is_file())
+                sums = {path.relative_to(draft).as_posix(): file_digest(path) for path in files}
                 self._write_record(draft, record, sums)
                 _publish(draft, folder)
             finally:
@@ -168,20 +168,23 @@ class Workspace:
     def _write_record(folder: Path, record, sums: Mapping[str, str]) -> None:
         relative = functools.partial(os.path.relpath, start=folder)
         document = {"record": records.encode(record, relative), "sha256": dict(sums)}
+        document["digest"] = digest(document)  # of the record itself, which no other file vouches for
         (folder / RECORD).write_text(json.dumps(document, indent=1))
 
     @staticmethod
     def _load(folder: Path, cls):
-        document = json.loads((folder / RECORD).read_text())
+        try:
+            document = json.loads((folder / RECORD).read_text())
+            own = document.pop("digest")
+        except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+            raise _changed(folder / RECORD, f"it cannot be read: {error!r}") from error
+        if digest(document) != own:
+            raise _changed(folder / RECORD, "its contents do not have the digest that was written with them")
         for name, expected in document["sha256"].items():
             file = folder / name
             found = file_digest(file) if file.exists() else "no file"
             if found != expected:
-                raise WorkbenchError(
-                    f"The stored artefact {file} is not what was written",
-                    why=f"its SHA-256 was {expected}, now {found}",
-                    remedy=f"delete the folder {folder} and run again; it is made anew from its inputs",
-                )
+                raise _changed(file, f"its SHA-256 was {expected}, now {found}")
         return records.decode(cls, document["record"], lambda p: Path(os.path.normpath(folder / p)))
 
     # ---- builds: folders of their own, described in the ledger --------------------------------------------------
@@ -217,10 +220,10 @@ class Workspace:
 
     def observations(self, kind: str, cls, key: str | None = None) -> list:
         """All observations of a kind (and key), oldest first, as records."""
-        if not (self.path / "ledger.sqlite3").exists():
+        if not (self.path / LEDGER).exists():
             return []
         clause, values = ("", (kind,)) if key is None else (" AND key = ?", (kind, key))
-        with self._ledger() as ledger:
+        with self._ledger() if os.access(self.path, os.W_OK) else self._copied_ledger() as ledger:
             rows = ledger.execute(
                 f"SELECT body FROM observations WHERE kind = ?{clause} ORDER BY id", values
             ).fetchall()
@@ -231,14 +234,23 @@ class Workspace:
         return Path(os.path.normpath(self.path / path))
 
     @contextlib.contextmanager
+    def _copied_ledger(self):
+        """SQLite writes beside a WAL database even to read it; on a read-only disk a copy is read instead."""
+        with tempfile.TemporaryDirectory() as folder:
+            for file in self.path.glob(f"{LEDGER}*"):
+                shutil.copy(file, folder)
+            with Workspace(folder)._ledger() as ledger:
+                yield ledger
+
+    @contextlib.contextmanager
     def _ledger(self):
-        path = self.path / "ledger.sqlite3"
+        path = self.path / LEDGER
         what = f"The ledger {path} cannot be used"
         try:
             connection = sqlite3.connect(path, timeout=60, isolation_level="IMMEDIATE")
             try:
                 # Every statement waits out another process; a killed writer leaves the last commit intact.
-                connection.execute(f"PRAGMA journal_mode={_journal_mode(self.path)}")
+                connection.execute(f"PRAGMA journal_mode={_journal_mode(self.path.resolve())}")
                 connection.execute(
                     "CREATE TABLE IF NOT EXISTS observations (id INTEGER PRIMARY KEY, run_id TEXT NOT NULL,"
                     " taken REAL NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL)"
@@ -257,6 +269,21 @@ class Workspace:
             ) from error
 
 
+def _changed(file: Path, why: str) -> WorkbenchError:
+    return WorkbenchError(
+        f"The stored artefact {file} is not what was written",
+        why=why,
+        remedy=f"delete the folder {file.parent} and run again; it is made anew from its inputs",
+    )
+
+
+def _remove_stale_drafts(folder: Path) -> None:
+    for draft in folder.glob(".draft-*"):
+        with contextlib.suppress(OSError):  # another process may remove it at the same time
+            if time.time() - draft.stat().st_mtime > STALE_S:
+                shutil.rmtree(draft, ignore_errors=True)
+
+
 def _publish(draft: Path, folder: Path) -> None:
     """Give a finished folder its name; another process may have made the same one meanwhile, which is as good."""
     try:
@@ -268,7 +295,7 @@ def _publish(draft: Path, folder: Path) -> None:
 
 @functools.cache
 def _journal_mode(path: Path) -> str:
-    return "DELETE" if _file_system(path) in NETWORK_FILE_SYSTEMS else "WAL"
+    return "DELETE" if _file_system(path).startswith(NETWORK_FILE_SYSTEMS) else "WAL"
 
 
 def _file_system(path: Path) -> str:
@@ -277,8 +304,11 @@ def _file_system(path: Path) -> str:
         mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:
         return ""
-    holding = [(len(point), kind) for point, kind in mounts if path.is_relative_to(point)]
-    return max(holding)[1] if holding else ""
+    mounts = [(point.replace("\\040", " "), kind) for point, kind in mounts]  # how a space is written there
+    holding = [
+        (len(point), order, kind) for order, (point, kind) in enumerate(mounts) if path.is_relative_to(point)
+    ]
+    return max(holding)[2] if holding else ""  # the deepest mount, and of two on one folder the later
 
 
 @contextlib.contextmanager
@@ -287,6 +317,7 @@ def disk_errors(what: str):
     remedies = {
         errno.ENOSPC: "free some space, or choose another folder",
         errno.EDQUOT: "free some space",
+        errno.EFBIG: "raise the limit on the size of files (ulimit -f), or choose another disk",
         errno.EROFS: "choose a folder on a writable disk",
         errno.EACCES: "choose a folder you may write to",
         errno.EPERM: "choose a folder you may write to",
@@ -298,4 +329,5 @@ def disk_errors(what: str):
     except OSError as error:
         if error.errno not in remedies:
             raise
-        raise WorkbenchError(what, why=os.strerror(error.errno), remedy=remedies[error.errno]) from error
+        where = f": {error.filename}" if error.filename else ""
+        raise WorkbenchError(what, why=os.strerror(error.errno) + where, remedy=remedies[error.errno]) from error

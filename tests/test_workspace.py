@@ -1,0 +1,492 @@
+import errno
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.notes import Note, noted
+from workbench import workspace as module
+from workbench.errors import Cancelled, WorkbenchError
+from workbench.records import Batches, Engine, Graph, Preprocessing, Recipe, Variant
+from workbench.workspace import LEDGER, RECORD, Workspace, digest, file_digest, new_run_id
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path / "workspace")
+
+
+def artefact_folder(note):
+    return note.path.parent
+
+
+def leftovers(workspace):
+    return sorted((workspace.path / "artefacts").rglob(".draft-*"))
+
+
+# ---- artefacts -------------------------------------------------------------------------------------------------
+
+
+def test_an_artefact_is_made_once_for_the_same_inputs(workspace):
+    calls = []
+    first = workspace.artefact("note", Note, ["a", 1], noted("hello", calls))
+    second = Workspace(workspace.path).artefact("note", Note, ["a", 1], noted("other", calls))
+    assert first == second
+    assert first.path.read_text() == "hello"
+    assert len(calls) == 1
+
+
+def test_other_inputs_code_tools_or_kinds_are_other_artefacts(workspace):
+    calls = []
+
+    def key_of(kind, inputs, **sources):
+        workspace.artefact(kind, Note, inputs, noted("x", calls), **sources)
+        return calls[-1]
+
+    keys = {
+        key_of("note", "a"),
+        key_of("note", "b"),
+        key_of("letter", "a"),
+        key_of("note", "a", code=["workbench.errors"]),
+        key_of("note", "a", code=["workbench.sites"]),
+        key_of("note", "a", tools=["numpy"]),
+        key_of("note", "a", tools=["a-tool-that-nobody-installs"]),
+    }
+    assert len(keys) == len(calls) == 7
+
+
+def test_the_digest_of_code_follows_its_source(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = tmp_path / "a_transform.py"
+    source.write_text("x = 1\n")
+    before = module.code_digest(("a_transform",))
+    source.write_text("x = 2\n")
+    module.code_digest.cache_clear()
+    assert module.code_digest(("a_transform",)) != before
+
+
+def test_an_artefact_may_hold_folders(workspace):
+    def make(folder, key):
+        (folder / "deep" / "er").mkdir(parents=True)
+        (folder / "deep" / "er" / "note.txt").write_text("x")
+        return Note(folder / "deep" / "er" / "note.txt")
+
+    note = workspace.artefact("note", Note, 1, make)
+    assert note.path.read_text() == "x"
+    note.path.write_text("y")
+    with pytest.raises(WorkbenchError, match="not what was written"):
+        workspace.artefact("note", Note, 1, make)
+
+
+def flip_a_byte(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: flip_a_byte(folder / "note.txt"),
+        lambda folder: (folder / "note.txt").unlink(),
+        lambda folder: (folder / "note.txt").write_text(""),
+        lambda folder: flip_a_byte(folder / RECORD),
+        lambda folder: (folder / RECORD).write_text(""),
+        lambda folder: (folder / RECORD).write_text("[]"),
+        lambda folder: (folder / RECORD).write_text("{}"),
+        lambda folder: (folder / RECORD).unlink(),
+        lambda folder: (folder / RECORD).write_text((folder / RECORD).read_text().replace("hello", "hallo")),
+    ],
+    ids=[
+        "bit",
+        "file gone",
+        "file emptied",
+        "record bit",
+        "record emptied",
+        "list",
+        "no keys",
+        "record gone",
+        "word",
+    ],
+)
+def test_changed_bytes_are_found_and_deleting_the_folder_mends_them(workspace, damage):
+    note = workspace.artefact("note", Note, 1, noted("hello"))
+    damage(artefact_folder(note))
+    with pytest.raises(WorkbenchError) as caught:
+        workspace.artefact("note", Note, 1, noted("hello"))
+    assert str(artefact_folder(note)) in caught.value.remedy
+    shutil.rmtree(artefact_folder(note))
+    assert workspace.artefact("note", Note, 1, noted("hello")) == note
+
+
+@pytest.mark.parametrize("error", [Cancelled(), KeyboardInterrupt(), ValueError("a bug")])
+def test_a_maker_that_fails_leaves_nothing(workspace, error):
+    def make(folder, key):
+        (folder / "half.bin").write_bytes(b"half")
+        raise error
+
+    with pytest.raises(type(error)):
+        workspace.artefact("note", Note, 1, make)
+    assert [path for path in workspace.path.rglob("*") if path.is_file()] == []
+    assert workspace.artefact("note", Note, 1, noted("whole")).words == "whole"
+
+
+def test_what_a_killed_process_left_in_the_making_goes_after_a_day(workspace):
+    workspace.artefact("note", Note, 1, noted("x"))
+    folder = workspace.path / "artefacts" / "note"
+    for name, age in ((".draft-old", 25 * 3600), (".draft-new", 60)):
+        (folder / name).mkdir()
+        os.utime(folder / name, (time.time() - age,) * 2)
+    workspace.artefact("note", Note, 2, noted("x"))
+    assert [draft.name for draft in leftovers(workspace)] == [".draft-new"]
+
+
+def program(function, *arguments):
+    """A function of ``tests.notes`` in a process of its own."""
+    command = [sys.executable, "-m", "tests.notes", function, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True)
+
+
+def said_by(processes):
+    """What processes wrote; all of them must end well."""
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes)
+    return said
+
+
+def test_processes_that_make_the_same_artefact_agree_on_one(workspace):
+    start = time.time() + 1
+    said = said_by([program("make_slowly", workspace.path, start) for _ in range(4)])
+    assert len(set(said)) == 1
+    words, content = said[0].split()
+    assert words == content
+    assert leftovers(workspace) == []
+
+
+def test_processes_that_append_at_once_lose_nothing(workspace):
+    start = time.time() + 1
+    said_by([program("append_many", workspace.path, start, 15) for _ in range(4)])
+    found = workspace.observations("batches", Batches)
+    assert sorted(b.max for b in found) == sorted([*range(1, 16)] * 4)
+
+
+# ---- the ledger ------------------------------------------------------------------------------------------------
+
+
+def test_observations_come_back_in_order_and_by_key(workspace):
+    for number, key in enumerate("abab", start=1):
+        workspace.append("batches", key, Batches(1, 1, number))
+    workspace.append("other", "a", Batches(1, 1, 9))
+    assert [b.max for b in workspace.observations("batches", Batches)] == [1, 2, 3, 4]
+    assert [b.max for b in workspace.observations("batches", Batches, "b")] == [2, 4]
+    assert workspace.observations("nothing", Batches) == []
+
+
+def test_a_workspace_without_a_ledger_has_no_observations(workspace):
+    assert workspace.observations("batches", Batches) == []
+    assert not (workspace.path / LEDGER).exists()
+
+
+def test_run_ids_differ_and_sort_by_time():
+    ids = [new_run_id() for _ in range(100)]
+    assert len(set(ids)) == 100
+    assert sorted(i.split("-")[0] for i in ids) == [i.split("-")[0] for i in ids]
+
+
+def engine_in(workspace):
+    """A graph, its variant and an engine whose files all lie in the workspace."""
+
+    def make(folder, key):
+        (folder / "graph.onnx").write_bytes(b"graph")
+        return Graph(folder / "graph.onnx", key, 20, Preprocessing(8))
+
+    graph = workspace.artefact("graph", Graph, 1, make)
+    variant = workspace.artefact(
+        "variant", Variant, 1, lambda folder, key: Variant(graph.path, key, graph, Recipe(), 20, ("onnxruntime",))
+    )
+    with workspace.new_folder("engines", run_id := new_run_id()) as folder:
+        (folder / "engine.bin").write_bytes(b"engine")
+        engine = Engine("onnxruntime", folder / "engine.bin", variant, Batches(), run_id, log_path=folder / "log")
+        workspace.append("engine", variant.digest, engine, run_id)
+    return engine
+
+
+def test_a_workspace_that_was_moved_finds_all_its_files(workspace, tmp_path):
+    engine = engine_in(workspace)
+    moved = Workspace(shutil.move(workspace.path, tmp_path / "somewhere" / "else"))
+    (found,) = moved.observations("engine", Engine, engine.variant.digest)
+    assert found.path.read_bytes() == b"engine"
+    assert found.variant.path.read_bytes() == found.variant.graph.path.read_bytes() == b"graph"
+    assert found.log_path == moved.path / "engines" / engine.run_id / "log"
+    variant = moved.artefact("variant", Variant, 1, lambda folder, key: pytest.fail("made again"))
+    assert variant.path.is_relative_to(moved.path)
+
+
+def test_a_folder_for_files_is_removed_when_its_maker_fails(workspace):
+    def fail():
+        with workspace.new_folder("engines", "run") as folder:
+            (folder / "half.bin").write_bytes(b"half")
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        fail()
+    assert not (workspace.path / "engines" / "run").exists()
+
+
+def test_a_ledger_that_is_none_is_refused_and_the_artefacts_live_on(workspace):
+    note = workspace.artefact("note", Note, 1, noted("x"))
+    (workspace.path / LEDGER).write_text("no database")
+    with pytest.raises(WorkbenchError, match="cannot be used"):
+        workspace.append("batches", "a", Batches())
+    with pytest.raises(WorkbenchError, match="cannot be used"):
+        workspace.observations("batches", Batches)
+    assert workspace.artefact("note", Note, 1, noted("x")) == note
+
+
+def test_a_record_written_by_an_older_version_is_read_and_unknown_fields_are_left_out(workspace):
+    workspace.append("batches", "a", Batches(1, 2, 3))
+    with sqlite3.connect(workspace.path / LEDGER) as ledger:
+        ledger.execute("UPDATE observations SET body = ?", (json.dumps({"min": 1, "opt": 2, "gone": 5}),))
+    ledger.close()
+    assert workspace.observations("batches", Batches) == [Batches(1, 2, 32)]
+
+
+# ---- a process that is killed ----------------------------------------------------------------------------------
+
+
+def assert_whole(path, finished):
+    """All that was finished is there and whole, and work goes on where it stopped."""
+    workspace = Workspace(path)
+    appended = [b.max for b in workspace.observations("batches", Batches)]
+    said = [int(line.split()[1]) for line in finished if line.startswith("append")]
+    assert appended[: len(said)] == said
+    assert len(appended) <= len(said) + 1  # the one in flight may have been committed before it was said
+    for line in finished:
+        if line.startswith("artefact"):
+            workspace.artefact("note", Note, int(line.split()[1]), lambda folder, key: pytest.fail("lost"))
+    for record in workspace.path.glob(f"artefacts/note/[!.]*/{RECORD}"):
+        sums = json.loads(record.read_text())["sha256"]
+        assert {name: file_digest(record.parent / name) for name in sums} == sums
+    workspace.append("after", "key", Batches())
+    workspace.artefact("note", Note, "after", noted("y"))
+
+
+def assert_whole_after_every_death(runs, step):
+    runs.mkdir()
+    said_by([program("die_at_every_line", runs, step)])
+    logs = sorted(runs.glob("*.log"), key=lambda log: int(log.stem))
+    finished = [log.read_text().splitlines() for log in logs]
+    assert finished[-1] == ["append 1", "artefact 1"]  # the last one was not killed
+    assert finished.count([]) > 3
+    assert finished.count(["append 1"]) > 3
+    for log, lines in zip(logs, finished):
+        assert_whole(runs / log.stem, lines)
+
+
+def test_a_process_killed_at_lines_of_the_workspace_leaves_a_whole_store(tmp_path):
+    assert_whole_after_every_death(tmp_path / "runs", step=7)
+
+
+@pytest.mark.slow
+def test_a_process_killed_at_any_line_of_the_workspace_leaves_a_whole_store(tmp_path):
+    assert_whole_after_every_death(tmp_path / "runs", step=1)
+
+
+def finished_when_killed(path, seconds):
+    """What a process said it had finished before it was killed so many seconds after its start."""
+    process = program("work_for_ever", path)
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(seconds)
+    process.kill()
+    said = process.communicate()[0].splitlines(keepends=True)
+    assert process.returncode == -signal.SIGKILL
+    return [line.strip() for line in said if line.endswith("\n")]
+
+
+def test_a_process_killed_at_any_time_leaves_a_whole_store(tmp_path):
+    for number in range(4):
+        path = tmp_path / str(number)
+        assert_whole(path, finished_when_killed(path, 0.01 + 0.05 * number))
+
+
+@pytest.mark.slow
+def test_a_process_killed_at_many_times_leaves_a_whole_store(tmp_path):
+    for number, seconds in enumerate(np.random.default_rng(0).uniform(0, 0.5, size=60)):
+        path = tmp_path / str(number)
+        assert_whole(path, finished_when_killed(path, seconds))
+
+
+# ---- disks that refuse -----------------------------------------------------------------------------------------
+
+
+def test_a_file_that_cannot_grow_is_refused_and_leaves_the_store_whole(workspace):
+    workspace.append("batches", "key", Batches(1, 1, 1))
+    (said,) = said_by([program("write_too_much", workspace.path])
+    assert said.count("refused:") == 2
+    assert_whole(workspace.path, ["append 1"])
+    assert leftovers(workspace) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("a small file system cannot be mounted. Remedy: run as root, in a container with CAP_SYS_ADMIN")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_refused_and_leaves_the_store_whole(small_disk):
+    workspace = Workspace(small_disk / "w")
+    workspace.append("batches", "key", Batches(1, 1, 1))
+    workspace.artefact("note", Note, 1, noted("x"))
+    with pytest.raises(WorkbenchError) as caught:
+        workspace.artefact("note", Note, 2, noted("x" * 2_000_000))
+    assert "No space left" in caught.value.why
+    assert "free some space" in caught.value.remedy
+    with pytest.raises(WorkbenchError, match="full"):
+        workspace.append("note", "key", Note(Path("x"), "x" * 2_000_000))
+    assert leftovers(workspace) == []
+    assert_whole(workspace.path, ["append 1", "artefact 1"])
+
+
+def test_a_workspace_on_a_read_only_disk_is_read_and_not_written(small_disk):
+    workspace = Workspace(small_disk / "w")
+    note = workspace.artefact("note", Note, 1, noted("x"))
+    workspace.append("batches", "key", Batches(1, 1, 7))
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    workspace = Workspace(small_disk / "w")
+    assert workspace.artefact("note", Note, 1, noted("x")) == note
+    assert workspace.observations("batches", Batches) == [Batches(1, 1, 7)]
+    for refused in (
+        lambda: workspace.artefact("note", Note, 2, noted("x")),
+        lambda: workspace.append("batches", "key", Batches()),
+        lambda: workspace.new_folder("engines", "run").__enter__(),
+        lambda: Workspace(small_disk / "another"),
+    ):
+        with pytest.raises(WorkbenchError):
+            refused()
+
+
+def test_a_folder_where_a_file_stands_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(WorkbenchError, match="cannot be used"):
+            Workspace(path)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT])
+def test_what_the_system_refuses_while_an_artefact_is_made_has_a_remedy(workspace, number):
+    def make(folder, key):
+        raise OSError(number, os.strerror(number), "/some/file")
+
+    with pytest.raises(WorkbenchError) as caught:
+        workspace.artefact("note", Note, 1, make)
+    assert "/some/file" in caught.value.why
+    assert caught.value.remedy
+    assert leftovers(workspace) == []
+
+
+MOUNTS = r"""
+/dev/vda / ext4 rw 0 0
+server:/home /home nfs4 rw 0 0
+/dev/vdb /home/fast xfs rw 0 0
+//server/share /mnt/a\040share cifs rw 0 0
+host:/ /mnt/box fuse.sshfs rw 0 0
+C: /mnt/c 9p rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "mode"),
+    [
+        ("/work", "WAL"),
+        ("/home/me/runs", "DELETE"),
+        ("/homestead", "WAL"),
+        ("/home/fast/runs", "WAL"),
+        ("/mnt/a share/runs", "DELETE"),
+        ("/mnt/box", "DELETE"),
+        ("/mnt/c/Users", "DELETE"),
+    ],
+)
+def test_the_journal_suits_the_file_system(monkeypatch, path, mode):
+    monkeypatch.setattr(Path, "read_text", lambda self: MOUNTS.strip())
+    assert module._journal_mode.__wrapped__(Path(path)) == mode
+
+
+def test_a_ledger_with_a_rollback_journal_works_as_well(workspace, monkeypatch):
+    monkeypatch.setattr(module, "_journal_mode", lambda path: "DELETE")
+    workspace.append("batches", "a", Batches(1, 1, 5))
+    assert workspace.observations("batches", Batches) == [Batches(1, 1, 5)]
+    with sqlite3.connect(workspace.path / LEDGER) as ledger:
+        assert ledger.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    ledger.close()
+
+
+# ---- digests ---------------------------------------------------------------------------------------------------
+
+
+def test_values_that_differ_have_other_digests(tmp_path):
+    (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / "b").write_bytes(b"b")
+    parts = [
+        1,
+        1.5,
+        "1",
+        True,
+        None,
+        b"1",
+        [1, 2],
+        [[1], 2],
+        [1, [2]],
+        {"a": 1},
+        {"a": "1"},
+        {"a": {"b": 1}},
+        np.arange(4),
+        np.arange(4, dtype=np.int32),
+        np.arange(4).reshape(2, 2),
+        np.arange(4)[::-1],
+        tmp_path / "a",
+        tmp_path / "b",
+        Batches(1, 2, 3),
+        Batches(1, 2, 4),
+    ]
+    assert len({digest(part) for part in parts}) == len(parts)
+    assert digest("a", "b") != digest("ab") != digest(["a", "b"])
+
+
+def test_values_that_are_equal_have_the_same_digest(tmp_path):
+    (tmp_path / "a").write_bytes(b"same")
+    (tmp_path / "b").write_bytes(b"same")
+    array = np.arange(12).reshape(3, 4)
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest((1, 2)) == digest([1, 2])
+    assert digest(array.T.copy()) == digest(array.T)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    assert len(digest(1)) == 32
+
+
+def test_a_file_digest_is_its_sha256(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    # FIPS 180-4's own example
+    assert file_digest(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_has_no_bytes_of_its_own_is_refused():
+    with pytest.raises(TypeError, match="objects"):
+        digest(np.array([object()]))
+    with pytest.raises(TypeError):
+        digest({1, 2})
