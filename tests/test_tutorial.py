@@ -3,7 +3,7 @@ import pytest
 
 from workbench.errors import WorkbenchError
 from workbench.tutorial import notebook_parameters, recorded_scalars, run_notebook, run_notebooks
-from workbench.ui.record import MIMETYPE, record
+from workbench.ui.scalars import MIMETYPE, record
 
 
 def write_notebook(path, *cells, parameters="count = 2"):
@@ -14,7 +14,7 @@ def write_notebook(path, *cells, parameters="count = 2"):
     return path
 
 
-RECORD = "from workbench.ui.record import record\nrecord(double=2 * count)"
+RECORD = "from workbench.ui.scalars import record\nrecord(double=2 * count)"
 
 
 def test_a_parameter_that_the_notebook_does_not_know_is_refused_before_anything_runs(tmp_path):
@@ -29,7 +29,7 @@ def test_notebooks_run_in_order_each_with_the_parameters_it_knows_and_give_back_
     second = write_notebook(
         tmp_path / "02.ipynb",
         "open('order.txt', 'a').write('second')",
-        "from workbench.ui.record import record\nrecord(word=word)",
+        "from workbench.ui.scalars import record\nrecord(word=word)",
         parameters="word = 'plain'",
     )
     results = run_notebooks([first, second], tmp_path / "out", {"word": "given"}, screen=False)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .errors import WorkbenchError
-from .ui.record import MIMETYPE
+from .ui.scalars import MIMETYPE
 
 #: The notebooks of the main job, from a checkpoint to a chosen engine, in their order.
 MAIN_JOB = ("00_start_here", "02_export_to_onnx", "05_build_engines", "06_benchmark", "07_trade_offs")
@@ -41,7 +42,7 @@ def run_notebook(path, out, parameters: Mapping | None = None, title: str | None
         title: what a progress bar on the screen says; None shows no bar.
 
     Returns:
-        The scalars that its cells recorded with ``workbench.ui.record.record``.
+        The scalars that its cells recorded with ``workbench.ui.record``.
 
     Raises:
         WorkbenchError: the notebook does not know a parameter (papermill itself only warns), or a cell failed.
@@ -117,3 +118,45 @@ def _refuse_unknown(parameters: Mapping, known: Mapping[Path, tuple[str, ...]]) 
                 why=f"{where} has {', '.join(names) or 'no parameters'}",
                 remedy=f"did you mean {near[0]!r}?" if near else "use one of these names",
             )
+
+
+def run_tutorial(
+    out="runs/tutorial", workspace="workspace", parameters: Mapping | None = None, notebooks="notebooks"
+) -> str:
+    """Run the main job and say what came of it.
+
+    The last notebook runs the study, writes the report to its parameter ``report``, and records ``study`` (the
+    study's name), ``max_drop`` and ``max_latency_ms``.
+
+    Args:
+        out: the folder of executed copies and the report.
+        workspace: where artefacts and measurements are kept between runs.
+        parameters: values for the notebooks' parameters.
+        notebooks: the folder of the notebooks.
+
+    Returns:
+        The table, the chosen engine with its reason, and where to look.
+
+    Raises:
+        WorkbenchError: a parameter that no notebook knows, or a cell failed.
+    """
+    from .studies.results import study_results
+    from .studies.table import summary
+
+    out, workspace = Path(out).absolute(), Path(workspace).absolute()
+    places = {"workspace": str(workspace), "report": str(out / "report.html")}
+    paths = [Path(notebooks) / f"{name}.ipynb" for name in MAIN_JOB]
+    recorded = run_notebooks(paths, out, {**(parameters or {}), **places})[MAIN_JOB[-1]]
+    results = study_results(workspace, recorded["study"])
+    choice = results.choose(recorded["max_drop"], recorded["max_latency_ms"])
+    return "\n".join(
+        (
+            "",
+            summary(results.frame(), choice.row).to_string(index=False),
+            "",
+            textwrap.fill(choice.reason, 116),
+            "",
+            f"Report:    {out / 'report.html'}",
+            f"Notebooks: {out}, executed; open the originals with `make lab`",
+        )
+    )

@@ -14,6 +14,7 @@ _HOMES = {
     "netron": "view",
     "panel": "Panel",
     "recipe": "recipe_panel",
+    "scalars": "record",
     "study": "study_panel",
     "trade_off": "trade_off_panel",
 }
