@@ -329,7 +329,7 @@ def test_a_process_killed_at_many_times_leaves_a_whole_store(tmp_path):
 
 def test_a_file_that_cannot_grow_is_refused_and_leaves_the_store_whole(workspace):
     workspace.append("batches", "key", Batches(1, 1, 1))
-    (said,) = said_by([program("write_too_much", workspace.path])
+    (said,) = said_by([program("write_too_much", workspace.path)])
     assert said.count("refused:") == 2
     assert_whole(workspace.path, ["append 1"])
     assert leftovers(workspace) == []
