@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,20 +12,18 @@ import numpy as np
 import onnx_ir as ir
 
 from ..backends.base import Progress, silent
-from ..errors import WorkbenchError, one_of, refuse_unless
+from ..errors import WorkbenchError, one_of
 from ..records import METHODS, SCOPES, Calibration, Graph
 from ..workspace import Workspace, digest
-from . import edit, thresholds
+from . import thresholds
 from .histogram import Histogram, magnitudes
+from .observe import batches, calibration_images, open_model
 from .points import points
 from .prepare import prepare
 
-#: Images that go through the model at once. Four of ViT-H/14 keep 1.2 GB of observed activations alive.
-BATCH = 4
 HISTOGRAMS = "histograms.npz"
-CODE = tuple(
-    f"workbench.graphs.{name}" for name in ("calibrate", "edit", "points", "prepare", "histogram", "thresholds")
-)
+_MODULES = ("calibrate", "observe", "edit", "points", "prepare", "histogram", "thresholds")
+CODE = ("workbench.sites", *(f"workbench.graphs.{name}" for name in _MODULES))
 TOOLS = ("onnxruntime", "onnx-ir", "numpy")
 #: Scope -> the parts that are gathered and stored apart, so that ``attention`` finds what ``linear`` has gathered.
 PARTS = {"linear": ("linear",), "attention": ("linear", "attention"), "everything": ("everything",)}
@@ -131,8 +128,9 @@ def calibrate(
     """
     one_of("scope", scope, SCOPES)
     workspace = Workspace.of(workspace)
-    images = calibration_images(graph, calibration)
-    parts = [_part(graph, part, images, workspace, progress or silent) for part in PARTS[scope]]
+    progress = progress or silent
+    images = calibration_images(graph, calibration, progress)
+    parts = [_part(graph, part, images, workspace, progress) for part in PARTS[scope]]
     return replace(
         parts[0],
         rows=tuple(row for part in parts for row in part.rows),
@@ -141,81 +139,26 @@ def calibrate(
     )
 
 
-def calibration_images(graph: Graph, calibration: Calibration | np.ndarray) -> np.ndarray:
-    """The calibration images as the graph's input takes them.
-
-    Raises:
-        WorkbenchError: they do not fit the graph, or there are fewer than asked for.
-    """
-    if not isinstance(calibration, Calibration):
-        return graph_input(graph, calibration)
-    from ..datasets import images
-
-    wanted = calibration
-    found = images(
-        wanted.dataset,
-        split="calibration",
-        count=wanted.samples,
-        seed=wanted.seed,
-        size=graph.preprocessing.size,
-        variant=wanted.variant,
-    )
-    refuse_unless(
-        len(found) >= wanted.samples,
-        f"Calibration asks for {wanted.samples} images of {wanted.dataset}",
-        why=f"its calibration split has {len(found)}",
-        remedy=f"set samples={len(found)}, or calibrate with a larger set",
-    )
-    from ..datasets import normalise
-
-    return graph_input(graph, normalise(found.pixels, graph.preprocessing))
-
-
-def graph_input(graph: Graph, images: np.ndarray) -> np.ndarray:
-    """Normalised float32 images, channels last or as the graph has them, in the graph's own layout.
-
-    Raises:
-        WorkbenchError: another type or shape, no image at all, or values that are not finite.
-    """
-    shape = graph.image_shape
-    last = shape if graph.preprocessing.layout == "NHWC" else (*shape[1:], shape[0])
-    found = f"they are {type(images).__name__} of shape {np.shape(images)}, {getattr(images, 'dtype', 'no dtype')}"
-    refuse_unless(
-        isinstance(images, np.ndarray) and images.ndim == 4 and images.shape[1:] in (shape, last),
-        f"The images must be an array (N, {', '.join(map(str, last))})",
-        why=found,
-        remedy="resize them to what the graph's preprocessing says",
-    )
-    refuse_unless(
-        images.dtype == np.float32,
-        "The images must be float32, already normalised",
-        why=found,
-        remedy="call workbench.normalise on uint8 pixels",
-    )
-    refuse_unless(len(images) > 0, "There are no images", why=found, remedy="give one or more")
-    refuse_unless(
-        bool(np.isfinite(images).all()),
-        "The images hold NaN or infinity",
-        why=f"{int((~np.isfinite(images).all(axis=(1, 2, 3))).sum())} of {len(images)} do",
-        remedy="drop them, or repair the preprocessing that made them",
-    )
-    return images if images.shape[1:] == shape else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-
-
 def _part(graph: Graph, part: str, images: np.ndarray, workspace: Workspace, progress: Progress) -> Ranges:
     def make(folder: Path, key: str) -> Ranges:
-        model = prepare(graph)
-        observed = _observed(model, part)
+        observed, session = _open(graph, part)
         histograms = {tensor.name: Histogram() for tensor in observed}
-        for batch, outputs in _activations(graph, model, list(histograms), images, progress):
+        for values in batches(graph, session, images, progress, "calibrate"):
             for name, histogram in histograms.items():
-                _add(histogram, outputs[name], name, batch)
+                _add(histogram, values[name], name)
         rows = tuple(_row(tensor, histograms[tensor.name]) for tensor in observed)
         path = folder / HISTOGRAMS
         np.savez_compressed(path, **_arrays(histograms))
         return Ranges(rows, (path,), len(images), key)
 
     return workspace.artefact("ranges", Ranges, (graph.digest, part, images), make, code=CODE, tools=TOOLS)
+
+
+def _open(graph: Graph, part: str):
+    """What is to be observed, and a session that computes it; the model itself is freed again."""
+    model = prepare(graph)
+    observed = _observed(model, part)
+    return observed, open_model(model, [t.name for t in observed if t.name != graph.input_name])
 
 
 class _Observed(NamedTuple):
@@ -237,46 +180,14 @@ def _observed(model: ir.Model, part: str) -> list[_Observed]:
     return list(first.values())
 
 
-def _activations(
-    graph: Graph, model: ir.Model, names: list[str], images: np.ndarray, progress: Progress
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """The tensors of these names, a few images at a time, with the index of the first image."""
-    import onnxruntime
-
-    values = {value.name: value for node in model.graph for value in node.outputs}
-    values |= {value.name: value for value in model.graph.inputs}
-    wanted = [name for name in names if name not in {value.name for value in model.graph.inputs}]
-    model.graph.outputs[:] = [values[name] for name in wanted]
-    with tempfile.TemporaryDirectory() as folder:
-        session = onnxruntime.InferenceSession(edit.save(model, Path(folder)), providers=["CPUExecutionProvider"])
-    size = graph.batch or BATCH
-    for start in range(0, len(images), size):
-        progress("calibrate", start, len(images))
-        batch = images[start : start + size]
-        padded = batch if graph.batch is None else _pad(batch, size)
-        outputs = dict(zip(wanted, session.run(wanted, {graph.input_name: padded})))
-        outputs[graph.input_name] = padded
-        yield start, {name: _own_rows(value, len(batch), len(padded)) for name, value in outputs.items()}
-    progress("calibrate", len(images), len(images))
-
-
-def _pad(batch: np.ndarray, size: int) -> np.ndarray:
-    return np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-
-
-def _own_rows(value: np.ndarray, images: int, padded: int) -> np.ndarray:
-    """The rows that belong to real images; a graph may fold other axes into the batch's."""
-    return value[: len(value) // padded * images]
-
-
-def _add(histogram: Histogram, value: np.ndarray, name: str, batch: int) -> None:
+def _add(histogram: Histogram, values: np.ndarray, name: str) -> None:
     try:
-        histogram.add(value)
+        histogram.add(values)
     except ValueError as error:
         raise WorkbenchError(
             f"The activation {name} holds {error}",
-            why=f"it appeared among the images from number {batch} on",
-            remedy="check the checkpoint and the preprocessing; a range cannot be taken of such values",
+            why="a range cannot be taken of such values",
+            remedy="check the checkpoint for weights that are not finite, and the preprocessing",
         ) from error
 
 

@@ -95,18 +95,16 @@ def node(kind: str, name: str, *inputs: ir.Value | None, outputs: int = 1, like=
     return ir.node(kind, inputs, attributes or None, outputs=values, name=name)
 
 
-def take_place(new: ir.Value, old: ir.Value, uses=None) -> None:
+def take_place(new: ir.Value, old: ir.Value, but: ir.Node | None = None) -> None:
     """Let ``new`` stand where ``old`` stood, under its name, as a graph's output too.
 
     Args:
         new: the tensor to read from now on.
         old: the tensor that was read.
-        uses: only these uses, given as (node, index of the input); then ``old`` keeps its name and its other uses.
+        but: the node that goes on reading ``old``, because ``new`` is computed from it.
     """
-    if uses is None:
-        new.name, old.name = old.name, f"{old.name}:replaced"
-        new.shape, new.dtype = old.shape, old.dtype
-        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-    else:
-        for consumer, index in list(uses):
-            consumer.replace_input_with(index, new)
+    new.name, old.name = old.name, f"{old.name}:before"
+    new.shape, new.dtype = old.shape, old.dtype
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    if but is not None:
+        but.replace_input_with(0, old)

@@ -186,11 +186,7 @@ def _float_outputs(model: ir.Model) -> None:
     """Cast the graph's outputs back to float32."""
     for value in list(model.graph.outputs):
         if value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
-            name, kind = value.name, value.dtype
-            cast = node("Cast", f"{name}/fp32", value, like=value, dtype=FLOAT, to=FLOAT)
-            uses = list(value.uses())
-            model.graph.append(cast)
-            take_place(cast.outputs[0], value)
-            value.dtype, cast.outputs[0].dtype = kind, FLOAT
-            for consumer, index in uses:
-                consumer.replace_input_with(index, value)
+            cast = node("Cast", f"{value.name}/fp32", value, to=FLOAT)
+            model.graph.insert_after(value.producer(), cast)
+            take_place(cast.outputs[0], value, but=cast)
+            cast.outputs[0].dtype = FLOAT

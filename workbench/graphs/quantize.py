@@ -18,7 +18,7 @@ import onnx_ir as ir
 from ..records import Recipe
 from . import thresholds
 from .calibrate import Ranges, TensorRange
-from .edit import array, constant, node, take_place
+from .edit import array, constant, node
 from .grids import FP8, FP8_MAX, Grid, asymmetric, channel_amax, quantize_weight, symmetric
 from .histogram import magnitudes
 from .points import PRODUCTS, Point, kept, linear_products, points
@@ -72,7 +72,8 @@ def quantize(model: ir.Model, recipe: Recipe, ranges: Ranges, layout: Layout, st
                 notes.append(f"{point.site}: the softmax scale is {threshold:.3g} / {layout.largest:g}")
             grid = activation_grid(ranges.by_tensor[value.name], threshold, layout, stored)
             pairs[value.name] = _pair(model, point, grid)
-        take_place(pairs[value.name], value, _uses(point))
+        for consumer, index in _uses(point):
+            consumer.replace_input_with(index, pairs[value.name])
     for product in products:
         _quantize_weight(model, product, layout, stored)
     return tuple(notes)

@@ -18,6 +18,7 @@ from .precision import layers_beyond, retype
 from .prepare import prepare
 from .quantize import layout_of, quantize
 from .saturation import FULL_RANGE, largest_weight, saturates
+from .smooth import smoothed
 
 #: What shapes a variant beside its inputs: a change in any of these makes a new file.
 CODE = (
@@ -71,16 +72,16 @@ def _half(graph, recipe, workspace, calibration, progress) -> Variant:
     def rewrite(model):
         return *retype(model, recipe.precision), *_opset_notes(runtimes, edit.opset(model))
 
-    return _rewritten(graph, recipe, workspace, runtimes, (), rewrite, opset)
+    return _rewritten(graph, recipe, workspace, runtimes, (), rewrite, graph, opset)
 
 
 def _dynamic(graph, recipe, workspace, calibration, progress) -> Variant:
-    largest = largest_weight()
+    largest, source = largest_weight(), _smoothed(graph, recipe, workspace, calibration, progress)
 
     def rewrite(model):
         return *quantize_dynamically(model, recipe, largest), _range_note(largest)
 
-    return _rewritten(graph, recipe, workspace, ONNXRUNTIME, largest, rewrite)
+    return _rewritten(graph, recipe, workspace, ONNXRUNTIME, largest, rewrite, source)
 
 
 def _quantized(graph, recipe, workspace, calibration, progress) -> Variant:
@@ -92,8 +93,9 @@ def _quantized(graph, recipe, workspace, calibration, progress) -> Variant:
     layout = layout_of(recipe, largest)
     # Below the opset where QuantizeLinear takes 16-bit floats, scales stay float32; see precision.retype.
     stored = FLOAT_TYPES[rest if opset >= HALF_SCALES_OPSET else "fp32"]
-    source = recipe.calibration if calibration is None else calibration
-    ranges = calibrate(graph, source, workspace, scope=recipe.scope, progress=progress)
+    images = recipe.calibration if calibration is None else calibration
+    source = _smoothed(graph, recipe, workspace, calibration, progress)
+    ranges = calibrate(source, images, workspace, scope=recipe.scope, progress=progress)
     runtimes = ONNXRUNTIME if cpu else TENSORRT if rest == "bf16" or recipe.precision == "fp8" else EVERYWHERE
 
     def rewrite(model):
@@ -104,7 +106,8 @@ def _quantized(graph, recipe, workspace, calibration, progress) -> Variant:
             return *notes, _range_note(largest)
         return *notes, *_tensorrt_notes(recipe, rest, saturating), *_opset_notes(runtimes, edit.opset(model))
 
-    return _rewritten(graph, recipe, workspace, runtimes, (ranges.digest, largest, saturating), rewrite, opset)
+    inputs = (ranges.digest, largest, saturating)
+    return _rewritten(graph, recipe, workspace, runtimes, inputs, rewrite, source, opset)
 
 
 LOWERINGS = {
@@ -117,17 +120,26 @@ LOWERINGS = {
 }
 
 
-def _rewritten(graph, recipe, workspace, runtimes, inputs, rewrite, least_opset=0) -> Variant:
-    """The artefact that ``rewrite`` makes of the graph's prepared model; it returns notes."""
+def _smoothed(graph, recipe, workspace, calibration, progress) -> Graph:
+    if recipe.smooth is None:
+        return graph
+    images = recipe.calibration if calibration is None else calibration
+    return smoothed(graph, recipe.smooth, images, workspace, progress)
+
+
+def _rewritten(graph, recipe, workspace, runtimes, inputs, rewrite, source, least_opset=0) -> Variant:
+    """The artefact that ``rewrite`` makes of the prepared model of ``source``; it returns notes."""
 
     def make(folder: Path, key: str) -> Variant:
-        model = prepare(graph, least_opset)
+        model = prepare(source, least_opset)
         check_keep(model, recipe)
         notes = (*unnamed_notes(model), *rewrite(model))
         path = edit.save(model, folder)
         return Variant(path, key, graph, recipe, edit.opset(model), runtimes, notes)
 
-    return workspace.artefact("variant", Variant, (graph.digest, recipe, inputs), make, code=CODE, tools=TOOLS)
+    return workspace.artefact(
+        "variant", Variant, (graph.digest, source.digest, recipe, inputs), make, code=CODE, tools=TOOLS
+    )
 
 
 def _least_opset(precision: str) -> int:

@@ -1,0 +1,115 @@
+"""Images in, activations out: a few images at a time, with only the wanted tensors alive."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from ..backends.base import Progress
+from ..datasets import images as load_images
+from ..errors import refuse_unless
+from ..records import Calibration, Graph
+from . import edit
+
+#: Images that go through the model at once. Four of ViT-H/14 keep 1.2 GB of observed activations alive.
+BATCH = 4
+
+
+def calibration_images(graph: Graph, calibration: Calibration | np.ndarray, progress: Progress) -> np.ndarray:
+    """The calibration images as the graph's input takes them.
+
+    Raises:
+        WorkbenchError: they do not fit the graph, or there are fewer than asked for.
+    """
+    if not isinstance(calibration, Calibration):
+        return graph_input(graph, calibration)
+    return load_images(
+        calibration.dataset,
+        split="calibration",
+        count=calibration.samples,
+        seed=calibration.seed,
+        variant=calibration.variant,
+        preprocessing=dataclasses.replace(graph.preprocessing, classes=()),  # labels do not matter here
+        progress=progress,
+    ).x
+
+
+def graph_input(graph: Graph, images: np.ndarray) -> np.ndarray:
+    """Normalised float32 images, channels last or as the graph has them, in the graph's own layout.
+
+    Raises:
+        WorkbenchError: another type or shape, no image at all, or values that are not finite.
+    """
+    shape = graph.image_shape
+    last = shape if graph.preprocessing.layout == "NHWC" else (*shape[1:], shape[0])
+    found = f"they are {type(images).__name__} of shape {np.shape(images)}, {getattr(images, 'dtype', 'no dtype')}"
+    refuse_unless(
+        isinstance(images, np.ndarray) and images.ndim == 4 and images.shape[1:] in (shape, last),
+        f"The images must be an array (N, {', '.join(map(str, last))})",
+        why=found,
+        remedy="resize them to what the graph's preprocessing says",
+    )
+    refuse_unless(
+        images.dtype == np.float32,
+        "The images must be float32, already normalised",
+        why=found,
+        remedy="call workbench.normalise on uint8 pixels",
+    )
+    refuse_unless(len(images) > 0, "There are no images", why=found, remedy="give one or more")
+    refuse_unless(
+        bool(np.isfinite(images).all()),
+        "The images hold NaN or infinity",
+        why=f"{int((~np.isfinite(images).all(axis=(1, 2, 3))).sum())} of {len(images)} do",
+        remedy="drop them, or repair the preprocessing that made them",
+    )
+    return images if images.shape[1:] == shape else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+def open_model(model: ir.Model, outputs: Sequence[str]):
+    """An ONNX Runtime session that computes these tensors of a model and nothing else; the model is consumed.
+
+    QuantizeLinear and DequantizeLinear run as they are written, not fused into 8-bit products, so that what is
+    observed is the error of rounding and not that of one CPU's kernels.
+    """
+    import onnxruntime
+
+    computed = {value.name: value for node in model.graph for value in node.outputs}
+    model.graph.outputs[:] = [computed[name] for name in outputs]
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        path = edit.save(model, Path(folder))
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def batches(
+    graph: Graph, session, images: np.ndarray, progress: Progress, stage: str, size: int = BATCH
+) -> Iterator[dict[str, np.ndarray]]:
+    """A session's input and outputs, by name, a few images at a time.
+
+    A graph of a static batch is fed whole batches, and the rows of padding are cut off again.
+    """
+    names, size = [output.name for output in session.get_outputs()], graph.batch or size
+    for start in range(0, len(images), size):
+        progress(stage, start, len(images))
+        batch = images[start : start + size]
+        padded = batch if graph.batch is None else _pad(batch, size)
+        values = dict(zip(names, session.run(names, {graph.input_name: padded})))
+        values[graph.input_name] = padded
+        yield {name: _own_rows(value, len(batch), len(padded)) for name, value in values.items()}
+    progress(stage, len(images), len(images))
+
+
+def _pad(batch: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+
+
+def _own_rows(value: np.ndarray, images: int, padded: int) -> np.ndarray:
+    """The rows that belong to real images; a graph may fold other axes into the batch's."""
+    return value[: len(value) // padded * images]
