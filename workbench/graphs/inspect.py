@@ -1,0 +1,159 @@
+"""An ONNX model as tables: every node with its place and type, every block, and what a compiler will trip over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from ..backends.cards import capability
+from ..errors import refuse_unless
+from ..records import Engine, Graph, Variant
+from . import anatomy, findings
+from .anatomy import Anatomy
+from .edit import array
+
+#: The runtimes that are asked by default; those that are not installed are left out.
+RUNTIMES = ("onnxruntime", "tensorrt-rtx")
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What ``inspect`` found.
+
+    Attributes:
+        path: the file.
+        nodes: a row per node in the order of the file: ``name``, ``type`` (the operator), ``block`` and ``role``
+            (None where unknown), ``computes`` (fp32, fp16, bf16, int8, fp8), ``shape`` of the output (``?`` for a
+            length that the file leaves open), ``parameters``, ``macs`` of one call (an open length counts as one),
+            and ``source``, the line of Python that it comes from, where the exporter stamped it.
+        blocks: a row per block: ``block``, ``nodes``, ``parameters``, ``macs``, ``products`` (the types that its
+            products compute in), ``heads``, ``head_size``, ``tokens``, ``attention`` (the type its attention
+            computes in), ``casts``, ``quantizers`` and ``findings``.
+        findings: a row per hazard and place: ``hazard``, ``severity``, ``where``, ``mitigation``, ``help``,
+            ``nodes`` (names).
+        asked: the runtimes that were asked whether they take the file.
+    """
+
+    path: Path
+    nodes: pd.DataFrame
+    blocks: pd.DataFrame
+    findings: pd.DataFrame
+    asked: tuple[str, ...]
+
+    @cached_property
+    def roles(self) -> pd.DataFrame:
+        """The nodes summed up by block and role, in order of appearance: ``nodes``, ``parameters``, ``macs``."""
+        groups = self.nodes.dropna(subset="role").groupby(["block", "role"], sort=False, dropna=False)
+        return groups.agg(
+            nodes=("name", "size"), parameters=("parameters", "sum"), macs=("macs", "sum")
+        ).reset_index()
+
+
+def inspect(model, card: str | None = None, runtimes: Sequence[str] = RUNTIMES) -> Inspection:
+    """Describe an ONNX model of any origin as far as its structure allows.
+
+    Args:
+        model: the path of an ONNX file, or a Graph, Variant or Engine.
+        card: the GPU to judge by, ``T4`` or ``SM86``; None judges by the newest.
+        runtimes: who is asked whether they take the file; an empty tuple asks nobody.
+
+    Raises:
+        WorkbenchError: the file is no ONNX model, or the card is not known.
+    """
+    path = _path_of(model)
+    sm = capability(card) if card else findings.NEWEST
+    body = anatomy.read(path)
+    found = findings.find(body, sm)
+    nodes = _nodes(body)
+    frame = pd.DataFrame(found, columns=list(findings.Finding._fields))
+    return Inspection(path, nodes, _blocks(body, nodes, frame), frame, ())
+
+
+def _path_of(model) -> Path:
+    if isinstance(model, Engine):
+        model = model.variant
+    path = Path(model.path if isinstance(model, Graph | Variant) else model).absolute()
+    refuse_unless(
+        path.is_file(),
+        f"There is no file {path}",
+        why="the path names none",
+        remedy="give the path of an .onnx file",
+    )
+    return path
+
+
+_NODE_COLUMNS = ("name", "type", "block", "role", "computes", "shape", "parameters", "macs", "source")
+
+
+def _nodes(body: Anatomy) -> pd.DataFrame:
+    seen: set[str] = set()
+    rows = []
+    for node in body.nodes:
+        place = body.places[node]
+        rows.append(
+            (
+                anatomy.name_of(node),
+                node.op_type,
+                place.block if place else None,
+                place.role if place else None,
+                anatomy.type_of(node),
+                "×".join("?" if n is None else str(n) for n in anatomy.lengths(node.outputs[0])),
+                _new_parameters(node, seen),
+                anatomy.macs(node),
+                anatomy.source_of(node),
+            )
+        )
+    frame = pd.DataFrame(rows, columns=list(_NODE_COLUMNS))
+    texts = {name: object for name in ("block", "role", "computes", "source")}
+    return frame.astype({**texts, "parameters": "int64", "macs": "Int64"})
+
+
+def _new_parameters(node, seen: set[str]) -> int:
+    """Elements of the constants that a node reads and no earlier one does; numbers, sizes and axes are none."""
+    total = 0
+    for value in node.inputs:
+        constant = array(value)
+        if constant is None or value.name in seen or _is_index(constant):
+            continue
+        seen.add(value.name)
+        total += constant.size if constant.ndim else 0
+    return total
+
+
+def _is_index(constant) -> bool:
+    return constant.dtype.kind in "iub" and constant.itemsize > 1
+
+
+_BLOCK_COLUMNS = (
+    *("block", "nodes", "parameters", "macs", "products", "heads", "head_size", "tokens", "attention"),
+    *("casts", "quantizers", "findings"),
+)
+
+
+def _blocks(body: Anatomy, nodes: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    attentions = {one.block: one for one in body.attentions if one.block}
+    rows = []
+    for block, own in nodes.dropna(subset="block").groupby("block"):
+        attention = attentions.get(block)
+        products = own[own.type.isin(anatomy.PRODUCTS)]
+        rows.append(
+            (
+                block,
+                len(own),
+                own.parameters.sum(),
+                own.macs.sum(),
+                " ".join(sorted(products.computes.dropna().unique())),
+                attention and attention.heads,
+                attention and attention.head_size,
+                attention and attention.tokens,
+                attention and anatomy.type_of(attention.scores),
+                int((own.type == "Cast").sum()),
+                int(own.type.isin(anatomy.QUANTIZERS).sum()),
+                int(found["where"].str.split("/").str[0].eq(block).sum()),
+            )
+        )
+    return pd.DataFrame(rows, columns=list(_BLOCK_COLUMNS))
