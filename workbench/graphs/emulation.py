@@ -42,7 +42,7 @@ def emulated(variant: Variant, workspace) -> Variant:
 
     def make(folder: Path, key: str) -> Variant:
         model = edit.load(variant.path)
-        _widen(model)
+        widen(model)
         path = edit.save(model, folder)
         return dataclasses.replace(
             variant, path=path, digest=key, runtimes=("onnxruntime",), notes=(*variant.notes, EMULATED)
@@ -52,7 +52,7 @@ def emulated(variant: Variant, workspace) -> Variant:
     return Workspace.of(workspace).artefact("emulated", Variant, variant.digest, make, code=CODE, tools=tools)
 
 
-def _widen(model: ir.Model) -> None:
+def widen(model: ir.Model) -> None:
     """Turn every 16-bit tensor into a float32 one that holds the same rounded values, in place."""
     for value in list(model.graph.initializers.values()):
         if value.dtype in HALVES:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..backends.cards import capability
+from ..backends.refusals import refused_nodes
 from ..errors import refuse_unless
 from ..records import Engine, Graph, Variant
 from . import anatomy, findings
@@ -67,10 +68,10 @@ def inspect(model, card: str | None = None, runtimes: Sequence[str] = RUNTIMES) 
     path = _path_of(model)
     sm = capability(card) if card else findings.NEWEST
     body = anatomy.read(path)
-    found = findings.find(body, sm)
-    nodes = _nodes(body)
-    frame = pd.DataFrame(found, columns=list(findings.Finding._fields))
-    return Inspection(path, nodes, _blocks(body, nodes, frame), frame, ())
+    refused = {name: rows for name in runtimes if (rows := refused_nodes(name, path)) is not None}
+    found = findings.ordered([*findings.refused(body, refused), *findings.find(body, sm)])
+    nodes, frame = _nodes(body), pd.DataFrame(found, columns=list(findings.Finding._fields))
+    return Inspection(path, nodes, _blocks(body, nodes, frame), frame, tuple(refused))
 
 
 def _path_of(model) -> Path:

@@ -10,6 +10,7 @@ Two layouts, because a CPU and TensorRT want different pairs for the same recipe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from .calibrate import Ranges, TensorRange
 from .edit import array, constant, node
 from .grids import FP8, FP8_MAX, Grid, asymmetric, channel_amax, quantize_weight, symmetric
 from .histogram import magnitudes
-from .points import PRODUCTS, Point, kept, linear_products, points
+from .points import PRODUCTS, Point, linear_products, points
 
 INT8 = np.dtype(np.int8)
 
@@ -45,24 +46,32 @@ def layout_of(recipe: Recipe, largest_weight: int) -> Layout:
     return Layout(INT8, 127, 127)
 
 
-def quantize(model: ir.Model, recipe: Recipe, ranges: Ranges, layout: Layout, stored: np.dtype) -> tuple[str, ...]:
+def quantize(
+    model: ir.Model,
+    recipe: Recipe,
+    ranges: Ranges,
+    layout: Layout,
+    stored: np.dtype,
+    chosen: Callable[[ir.Node], bool],
+) -> tuple[str, ...]:
     """Insert Q/DQ pairs into a float32 model, in place.
 
     Args:
         model: changed in place.
-        recipe: its scope, method and ``keep``.
+        recipe: its scope and calibration method.
         ranges: of every tensor in the scope.
         layout: see ``layout_of``.
         stored: the type in which scales will be stored, so that they are rounded before weights are.
+        chosen: which nodes of the scope are quantized.
 
     Returns:
         Notes for the variant.
     """
-    chosen = [p for p in points(model, recipe.scope) if not kept(p.node, recipe.keep)]
-    products = [p for p in _weighted(model, recipe.scope) if not kept(p, recipe.keep)]
+    wanted = [p for p in points(model, recipe.scope) if chosen(p.node)]
+    products = [p for p in _weighted(model, recipe.scope) if chosen(p)]
     pairs: dict[str, ir.Value] = {}
     notes = []
-    for point in chosen:
+    for point in wanted:
         if point.index is None and not layout.outputs:
             continue
         value = point.value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from ..backends.base import Progress, silent
@@ -13,7 +12,7 @@ from . import edit
 from .calibrate import calibrate
 from .dynamic import quantize_dynamically
 from .grids import FLOAT_TYPES
-from .points import check_keep, unnamed_notes
+from .points import check_keep, kept, unnamed_notes
 from .precision import layers_beyond, retype
 from .prepare import prepare
 from .quantize import layout_of, quantize
@@ -100,7 +99,7 @@ def _quantized(graph, recipe, workspace, calibration, progress) -> Variant:
 
     def rewrite(model):
         keep = (*recipe.keep, *layers_beyond(model, rest))  # 8 bits would reach a float through FP16
-        inserted = quantize(model, dataclasses.replace(recipe, keep=keep), ranges, layout, stored)
+        inserted = quantize(model, recipe, ranges, layout, stored, lambda node: not kept(node, keep))
         notes = [*inserted, *retype(model, rest)]
         if cpu:
             return *notes, _range_note(largest)

@@ -1,7 +1,7 @@
 """SmoothQuant: move the outliers of LayerNorm's channels from activations, where they hurt, into weights.
 
 A channel that is a hundred times larger than the others leaves them a hundredth of the 8-bit steps. Dividing it by
-s in LayerNorm's gamma and beta and multiplying the next weights' rows by s changes no output. The factor of channel j is
+s in LayerNorm's gamma and beta and multiplying the next weights' rows by s changes no output. For channel j,
 ``s_j = max|x_j|^α / max|w_j|^(1-α)`` (Xiao et al., 2023, arXiv:2211.10438, equation 4).
 """
 
@@ -60,7 +60,7 @@ def smoothed(
 
 
 def _foldable(model: ir.Model) -> dict[ir.Node, list[ir.Node]]:
-    """LayerNorms with constant gamma and beta of their own whose only readers are linear layers, and those layers."""
+    """LayerNorms with gamma and beta of their own that only linear layers read, and those layers."""
     linear = set(linear_products(model))
     found = {}
     for norm in model.graph:

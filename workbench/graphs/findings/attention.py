@@ -1,0 +1,121 @@
+"""Attention that TensorRT will not compute in one kernel, and sizes without a fast one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...backends.fusion import LOW_RULES, predict_attention
+from ..anatomy import Anatomy, Attention, name_of
+from .quantization import asymmetric
+from .row import GRAPH, Finding, by_place
+
+_TENSOR_CORES = (
+    "https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication/index.html"
+    "#requirements-tc"
+)
+
+
+def attention_apart(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+    """Attentions that TensorRT will not compute in one kernel, and why."""
+    all_float32 = anatomy.product_types == {"fp32"}
+    for attention in anatomy.attentions:
+        reason, mitigation = _apart(attention, sm)
+        if reason and not (all_float32 and reason.endswith("in FP32")):
+            nodes = tuple(map(name_of, (attention.scores, attention.softmax, attention.context)))
+            help_ = f"{reason}; then the tokens × tokens matrix goes through memory three times"
+            where = f"{attention.block}/scores" if attention.block else anatomy.where(attention.scores)
+            yield Finding("attention will not fuse", "warning", where, mitigation, help_, nodes)
+    if all_float32 and anatomy.attentions:
+        yield Finding(
+            "all in FP32",
+            "note",
+            GRAPH,
+            "apply_recipe(graph, Recipe(precision='fp16'), workspace)",
+            "TensorRT fuses no attention in FP32, and tensor cores want narrower types",
+        )
+
+
+def _apart(attention: Attention, sm: int) -> tuple[str, str]:
+    """Why an attention stays apart and what mends it; two empty strings where it fuses.
+
+    That a Tanh between the products and a second reader of the probabilities prevent fusion, while Mul, Div, Add,
+    Identity and a softmax between casts do not, was measured on builds by TensorRT for RTX 1.7.1 for SM86.
+    """
+    extra = next((n for n in attention.between if n.op_type in ("Tanh", "Clip", "Max")), None)
+    if extra is not None:
+        return f"{extra.op_type} stands between its products", "export the model without it"
+    if _shown(attention):
+        return "its probabilities are read elsewhere too", "export the model without attention maps as an output"
+    if attention.head_size is None or attention.tokens is None:
+        return "", ""
+    answer = predict_attention(
+        attention.high,
+        attention.low,
+        attention.sites,
+        head_size=attention.head_size,
+        tokens=attention.tokens,
+        sm=sm,
+    )
+    if answer.fused:
+        return "", ""
+    if attention.low is None:
+        mitigation = "Recipe(precision='fp16'), with this block left out of Recipe.keep"
+    else:
+        mitigation = f"Recipe(precision='{attention.low}', scope='linear') leaves attention in 16 bits, fused"
+    return (
+        answer.reason,
+        mitigation if attention.high != "fp32" or not attention.low else f"{mitigation}; rest='fp16'",
+    )
+
+
+def _shown(attention: Attention) -> bool:
+    """Whether anybody but the second product reads the probabilities."""
+    made = attention.softmax.outputs[0]
+    while True:
+        if made.is_graph_output() or len(made.uses()) > 1:
+            return True
+        reader = made.uses()[0][0]
+        if reader is attention.context:
+            return False
+        made = reader.outputs[0]
+
+
+def float32_beside_int8(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+    """Attention in FP32 between linear layers in 8 bits, in a file that is not written for a CPU."""
+    if asymmetric(anatomy) or not anatomy.product_types.intersection(("int8", "fp8")):
+        return
+    apart = [a.scores for a in anatomy.attentions if a.high == "fp32" and not a.low]
+    yield from by_place(
+        anatomy,
+        apart,
+        "FP32 attention beside INT8",
+        "warning",
+        "Recipe(rest='fp16'), or leave this block out of Recipe.keep",
+        "TensorRT fuses no attention in FP32, which costs more than the 8-bit layers save",
+    )
+
+
+def off_the_fast_path(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+    """Head sizes and token counts for which there is no INT8 kernel, or no whole tile of a tensor core."""
+    for head, tokens in dict.fromkeys((a.head_size, a.tokens) for a in anatomy.attentions):
+        if head is None or tokens is None:
+            continue
+        for rule in LOW_RULES["int8"]:
+            if not rule.holds(head, tokens, sm):
+                yield Finding(
+                    "no INT8 kernel for this attention",
+                    "note",
+                    GRAPH,
+                    "quantize the linear layers only: Recipe(precision='int8', scope='linear')",
+                    f"{rule.reason}; this model has heads of {head} and {tokens} tokens",
+                )
+        if head % 8 or tokens % 8:
+            what = f"heads of {head} channels" if head % 8 else f"{tokens} tokens"
+            remedy = "a head size" if head % 8 else "an image size, patch and classifier whose number of tokens"
+            yield Finding(
+                "size off the tensor cores' tiles",
+                "note",
+                GRAPH,
+                f"where the model can still be chosen, take {remedy} that is a multiple of 8",
+                f"{what} fill no whole number of 16-byte rows in FP16: {_TENSOR_CORES}",
+            )

@@ -1,0 +1,79 @@
+"""Operators in pieces, and shapes that are computed while the model runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from ..anatomy import Anatomy, upstream
+from ..edit import array
+from .row import Finding, by_place
+
+_LAYERNORM = "https://onnx.ai/onnx/operators/onnx__LayerNormalization.html"
+_GELU = "https://onnx.ai/onnx/operators/onnx__Gelu.html"
+
+
+def normalization_in_pieces(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+    """LayerNorm as means, squares and roots; found by its root of a mean."""
+    roots = [n for n in anatomy.nodes if n.op_type in ("Sqrt", "Pow") and _averages(n)]
+    yield from by_place(
+        anatomy,
+        roots,
+        "LayerNorm in pieces",
+        "warning",
+        "import_onnx puts it together; export_onnx writes one LayerNormalization, torch does with opset_version=17 "
+        "or above",
+        f"one LayerNormalization reads its input once, and keeps its statistics in float32: {_LAYERNORM}",
+    )
+
+
+def _averages(root: ir.Node) -> bool:
+    """Whether a mean of squares is at most four steps above: epsilon, Max and Sub may stand between."""
+    if root.op_type == "Pow" and not _is_number(root.inputs[1], 0.5):
+        return False
+    near = list(upstream(root.inputs[0], 4))
+    return any(n.op_type == "ReduceMean" for n in near)
+
+
+def gelu_in_pieces(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+    """GELU as Erf or Tanh with what belongs to it."""
+    exact = [n for n in anatomy.nodes if n.op_type == "Erf"]
+    tanh = [n for n in anatomy.nodes if n.op_type == "Tanh" and _is_gelu(n)]
+    mitigation = "export with opset=20 or above, or import_onnx, which puts it together"
+    for severity, nodes, help_ in (
+        ("note", exact, "ONNX Runtime fuses Erf after a division by √2, and no other form"),
+        ("warning", tanh, "ONNX Runtime does not fuse the tanh form: eight passes over the widest tensor"),
+    ):
+        text = (
+            f"{help_}; Gelu is one operator from opset 20 on ({_GELU}). TensorRT 8.6 needs opset 17: leave it there"
+        )
+        yield from by_place(anatomy, nodes, "GELU in pieces", severity, mitigation, text)
+
+
+def _is_gelu(tanh: ir.Node) -> bool:
+    """tanh(√(2/π) (x + 0.044715 x³)): the factor stands directly above."""
+    factor = tanh.inputs[0].producer()
+    return factor is not None and any(_is_number(value, math.sqrt(2 / math.pi)) for value in factor.inputs)
+
+
+def _is_number(value: ir.Value | None, number: float) -> bool:
+    constant = array(value)
+    return (
+        constant is not None and constant.size == 1 and math.isclose(float(constant.item()), number, rel_tol=1e-3)
+    )
+
+
+def shapes_at_run_time(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+    """Shapes that are computed inside a block."""
+    moving = ("Shape", "Reshape", "Expand", "Slice", "ConstantOfShape")
+    inside = [n for n in anatomy.nodes if n.op_type in moving and anatomy.block(n)]
+    yield from by_place(
+        anatomy,
+        (n for n in inside if n.op_type == "Shape" or any(array(v) is None for v in n.inputs[1:] if v is not None)),
+        "shape computed at run time",
+        "warning",
+        "import_onnx writes shapes as constants with 0 or -1 for the batch; or export with a static batch",
+        "small operators on the host between the kernels; some fusions want to know head size and tokens",
+    )
