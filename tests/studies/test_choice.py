@@ -29,6 +29,8 @@ def frame():
     ]
     frame = pd.DataFrame(rows, columns=COLUMNS)
     constants = {"backend": "onnxruntime", "card": "", "execution": "executed", "images": 1500.0, "speedup": np.nan}
+    frame["images_per_second_low"] = 0.99 * frame.images_per_second
+    frame["images_per_second_high"] = 1.01 * frame.images_per_second
     return frame.assign(precision=frame.label, p50_ms=frame.p99_ms, **constants)
 
 
@@ -51,6 +53,11 @@ def test_the_fastest_within_the_accuracy_limit_is_chosen_and_the_next_recipe_is_
     assert "int8-dynamic on onnxruntime, batch 8" in choice.reason
     assert "0.40 points (95 % interval 0.10 to 0.90)" in choice.reason
     assert "int8 on onnxruntime, batch 8, 23% slower" in choice.reason
+
+
+def test_a_runner_up_whose_interval_overlaps_is_not_called_slower(frame):
+    frame.loc[frame.label == "int8", "images_per_second_high"] = 258
+    assert "23% slower (which these samples cannot tell from equal)" in choose(frame, max_drop=0.5).reason
 
 
 def test_a_sample_that_cannot_decide_says_so_with_the_sample_that_would_and_a_sure_alternative(frame):

@@ -154,8 +154,7 @@ def _reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency):
     if best.execution == "emulated":
         yield "Its accuracy was emulated on another type; measure it on the target before shipping."
     if runner_up is not None:
-        slower = 1 - runner_up["images_per_second"] / best.images_per_second
-        yield f"The runner-up is {row_name(runner_up)}, {slower:.0%} slower, losing {_drop(runner_up)}."
+        yield f"The runner-up is {row_name(runner_up)}, {_slower(runner_up, best)}, losing {_drop(runner_up)}."
     else:
         yield "No other recipe or backend is within the limits."
 
@@ -165,6 +164,12 @@ _VERDICTS = {
     HOLDS: "holds",
     CANNOT_TELL: "is met, but this sample cannot tell whether it holds",
 }
+
+
+def _slower(row: Mapping, best: Mapping) -> str:
+    share = f"{1 - row['images_per_second'] / best['images_per_second']:.0%} slower"
+    decided = row["images_per_second_high"] < best["images_per_second_low"]
+    return share if decided else f"{share} (which these samples cannot tell from equal)"
 
 
 def _drop(row: Mapping) -> str:

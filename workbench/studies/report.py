@@ -22,16 +22,16 @@ from .table import summary
 
 STYLE = """
 :root { color-scheme: light; }
-body { margin: 0 auto; padding: 1.5rem 2rem 4rem; max-width: 1240px; color: #22262b; background: #fff;
+body { margin: 0 auto; padding: 1rem 1.2rem 4rem; max-width: 1240px; color: #22262b; background: #fff;
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.7rem; margin: .5rem 0 0; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
 p, li { max-width: 75ch; } .muted { color: #5a626b; }
 .choice { border-left: 5px solid #1b5faa; background: #f3f6fa; padding: .6rem 1.2rem; margin: 1.2rem 0; }
 .choice strong { font-size: 1.15rem; }
 .scroll { overflow-x: auto; } figure { margin: 1rem 0; }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .6rem; border-bottom: 1px solid #e3e6ea; text-align: right; white-space: nowrap; }
-th { border-bottom: 2px solid #22262b; vertical-align: bottom; }
+table { border-collapse: collapse; font-size: 12.3px; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .38rem; border-bottom: 1px solid #e3e6ea; text-align: right; white-space: nowrap; }
+th { border-bottom: 2px solid #22262b; vertical-align: bottom; white-space: normal; }
 .left th, .left td, th:nth-child(-n+3), td:nth-child(-n+3) { text-align: left; }
 .left td { white-space: normal; }
 """

@@ -103,9 +103,7 @@ class Runner:
         for cell in cells:
             self.workspace.append(OBSTACLE, cell.key, obstacle)
             if engine and not newest_measurement(self.workspace, cell.key):
-                self.workspace.append(
-                    MEASUREMENT, cell.key, self._measurement(engine, cell.batch, execution="built")
-                )
+                self.workspace.append(MEASUREMENT, cell.key, self._built(engine, cell.batch))
 
     def _engine(self, job: Job, progress) -> Engine:
         """The engine of an earlier run with the same inputs, or a new build."""

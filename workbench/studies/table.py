@@ -121,16 +121,16 @@ _SUMMARY = {
     "recipe": lambda row: row.label,
     "runtime": lambda row: " ".join(filter(None, (row.backend, row.card))),
     "batch": lambda row: f"{row.batch}",
+    "was": lambda row: row.execution,
     "images/s": lambda row: _number(row.images_per_second, ",.1f"),
     "× FP32": lambda row: _number(row.speedup, ".2f"),
     "p50 ms": lambda row: _number(row.p50_ms, ".2f"),
     "p99 ms": lambda row: _number(row.p99_ms, ".2f"),
-    "top-1 % (95 %)": lambda row: _interval(row, "top1", 100, ".1f"),
-    "points lost (95 %)": lambda row: _interval(row, "drop_points", 1, ".2f"),
-    "agreement %": lambda row: _number(100 * row.agreement, ".1f"),
+    "top-1\u00a0% [95\u00a0%]": lambda row: _interval(row, "top1", 100, ".1f"),
+    "points lost [95\u00a0%]": lambda row: _interval(row, "drop_points", 1, ".2f"),
+    "as FP32 %": lambda row: _number(100 * row.agreement, ".1f"),
     "memory MiB": lambda row: _number(row.memory_mib, ",.0f"),
-    "engine MiB": lambda row: _number(row.engine_mib, ",.1f"),
-    "was": lambda row: row.execution,
+    "file MiB": lambda row: _number(row.engine_mib, ",.1f"),
 }
 
 
@@ -154,4 +154,4 @@ def _number(value: float, form: str) -> str:
 
 def _interval(row, column: str, scale: float, form: str) -> str:
     value, low, high = (scale * getattr(row, column + end) for end in ("", "_low", "_high"))
-    return "–" if math.isnan(value) else f"{value:{form}} ({low:{form}} to {high:{form}})"
+    return "–" if math.isnan(value) else f"{value:{form}} [{low:{form}}, {high:{form}}]"
