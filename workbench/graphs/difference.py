@@ -1,0 +1,197 @@
+"""Where two versions of a ViT part: their tensors compared at every named output, and the first that jumps."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..backends.base import Progress, silent
+from ..errors import WorkbenchError, refuse_unless
+from ..records import Graph, ModelSpec, Variant
+from ..sites import OUTPUT, block_name
+from . import edit
+from .emulation import HALVES, widen
+from .observe import BATCH, batches, graph_input, open_model
+
+#: Rounding adds error in every block. An output jumps where its share is this many times the median share (as
+#: energies, so three times the amplitude), and is more than the rounding of float32.
+JUMP = 9.0
+FLOAT_NOISE = 1e-5
+LOGITS = "logits"
+
+
+@dataclass(frozen=True)
+class OutputError:
+    """How far one tensor of ``a`` is from that of ``b``.
+
+    Attributes:
+        output: its name, ``block03/output``.
+        error: relative error, ‖a - b‖ / ‖b‖ over all images.
+        added: what this output adds to the error before it, as an amplitude.
+        max_abs: the largest absolute difference.
+    """
+
+    output: str
+    error: float
+    added: float
+    max_abs: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two versions of a model compared at each named output, from the embedding to the logits.
+
+    Attributes:
+        rows: one for each output, in the order of computation.
+        jump: the first output where the error jumps, or None where it grows evenly.
+        agreement: the share of images on which both choose the same class, 0...1.
+        images: how many images were compared.
+    """
+
+    rows: tuple[OutputError, ...]
+    jump: str | None
+    agreement: float
+    images: int
+
+    def frame(self):
+        """One row per output, as a pandas DataFrame; ``jumps`` marks the first one that does."""
+        import pandas as pd
+
+        return pd.DataFrame([{**vars(row), "jumps": row.output == self.jump} for row in self.rows])
+
+    def __str__(self) -> str:
+        last = self.rows[-1]
+        where = f"the error jumps at {self.jump}" if self.jump else "the error grows evenly"
+        return (
+            f"{last.output}: relative error {last.error:.2g}, same class on {self.agreement:.1%} "
+            f"of {self.images} images; {where}"
+        )
+
+
+def diff(a, b, images: np.ndarray, progress: Progress | None = None) -> Difference:
+    """Compare two versions of a model at every block's output.
+
+    Args:
+        a: a Variant, a Graph, or (spec, params) for the JAX model.
+        b: what it is compared with, likewise.
+        images: (N, H, W, 3) float32, normalised.
+        progress: see ``backends.base.Progress``; stage ``compare``, counted in images.
+
+    Returns:
+        The errors of ``a`` against ``b``. 16-bit and FP8 variants are emulated, see ``emulation``; Q/DQ pairs run
+        as they are written, so the error is that of rounding, not of a CPU's 8-bit kernels.
+
+    Raises:
+        WorkbenchError: the images do not fit, or the two have no named output in common.
+    """
+    progress = progress or silent
+    names = [name for name in _names(a) if name in set(_names(b))]
+    refuse_unless(
+        len(names) > 1,
+        "The two models cannot be compared block by block",
+        why=f"they have {'only the logits' if names else 'no named output'} in common",
+        remedy="compare versions of one graph, or graphs whose blocks were found by name",
+    )
+    sums = {name: _Sums() for name in names}
+    streams = _outputs(a, names, images), _outputs(b, names, images)
+    done = same = 0
+    for left, right in zip(*streams):
+        progress("compare", done, len(images))
+        for name in names:
+            sums[name].add(left[name], right[name], name)
+        same += int((left[names[-1]].argmax(axis=-1) == right[names[-1]].argmax(axis=-1)).sum())
+        done += len(left[names[-1]])
+    progress("compare", done, len(images))
+    rows = _rows(sums)
+    return Difference(rows, _first_jump(rows), same / done, done)
+
+
+class _Sums:
+    """The squared error and the squared reference of one tensor, over all images."""
+
+    def __init__(self):
+        self.error = self.reference = self.max_abs = 0.0
+
+    def add(self, left: np.ndarray, right: np.ndarray, name: str) -> None:
+        refuse_unless(
+            left.shape == right.shape,
+            f"{name} cannot be compared",
+            why=f"its shapes are {left.shape} and {right.shape}",
+            remedy="compare versions of one model",
+        )
+        difference = left.astype(np.float64) - right
+        self.error += float(np.sum(difference**2))
+        self.reference += float(np.sum(right.astype(np.float64) ** 2))
+        self.max_abs = max(self.max_abs, float(np.abs(difference).max()))
+
+
+def _rows(sums: Mapping[str, _Sums]) -> tuple[OutputError, ...]:
+    rows, before = [], 0.0
+    for name, s in sums.items():
+        energy = s.error / s.reference if s.reference else math.copysign(math.inf, s.error) if s.error else 0.0
+        rows.append(OutputError(name, math.sqrt(energy), math.sqrt(max(0.0, energy - before)), s.max_abs))
+        before = energy
+    return tuple(rows)
+
+
+def _first_jump(rows: tuple[OutputError, ...]) -> str | None:
+    usual = np.median([row.added**2 for row in rows])
+    for row in rows:
+        if not row.added**2 <= max(JUMP * usual, FLOAT_NOISE**2):  # so written that NaN jumps too
+            return row.output
+    return None
+
+
+# ---- the two sides -----------------------------------------------------------------------------------------------
+
+
+def _names(side) -> list[str]:
+    """Names of the outputs that a side can show, in the order of computation; the logits come last."""
+    if isinstance(side, Variant | Graph):
+        graph = side.graph if isinstance(side, Variant) else side
+        found = [value.name for node in edit.load(side.path).graph for value in node.outputs]
+        return [n for n in found if n and n.endswith(f"/{OUTPUT}") and n.count("/") == 1] + [graph.output_name]
+    spec, _ = _checked_model(side)
+    blocks = [block_name(index) for index in range(spec.depth)]
+    return [f"{place}/{OUTPUT}" for place in ("embedding", *blocks, "norm")] + [LOGITS]
+
+
+def _checked_model(side) -> tuple[ModelSpec, dict]:
+    if isinstance(side, tuple) and len(side) == 2 and isinstance(side[0], ModelSpec):
+        return side
+    raise WorkbenchError(
+        "diff compares variants, graphs and JAX models",
+        why=f"it was given a {type(side).__name__}",
+        remedy="give a Variant, a Graph, or the pair (spec, params)",
+    )
+
+
+def _outputs(side, names: list[str], images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """The named tensors of a few images at a time, in float32."""
+    compute = _graph_outputs(side, names) if isinstance(side, Variant | Graph) else _jax_outputs(side)
+    for start in range(0, len(images), BATCH):
+        yield compute(images[start : start + BATCH])
+
+
+def _graph_outputs(side: Variant | Graph, names: list[str]):
+    graph = side.graph if isinstance(side, Variant) else side
+    model = edit.load(side.path)
+    if any(value.dtype in HALVES for node in model.graph for value in node.outputs):
+        widen(model)
+    session = open_model(model, names)
+
+    def compute(images: np.ndarray) -> dict[str, np.ndarray]:
+        parts = list(batches(graph, session, graph_input(graph, images), silent, ""))
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    return compute
+
+
+def _jax_outputs(side):
+    from ..models.intermediates import intermediates
+
+    return functools.partial(intermediates, *side)
