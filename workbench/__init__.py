@@ -27,6 +27,7 @@ _HOMES = {
     "graphs.sensitivity": "sensitivity",
     "graphs.search": "search_recipe",
     "graphs.difference": "diff",
+    "graphs.selftest": "check_evaluator",
     "backends": "backend build_engine open_engine",
     "backends.fusion": "fusion predict_fusion",
     "measuring": "measure",
