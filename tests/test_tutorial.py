@@ -3,7 +3,8 @@ import pytest
 
 from workbench.errors import WorkbenchError
 from workbench.tutorial import notebook_parameters, recorded_scalars, run_notebook, run_notebooks
-from workbench.ui.scalars import MIMETYPE, record
+from workbench.records import SCALARS_MIMETYPE
+from workbench.ui.scalars import record
 
 
 def write_notebook(path, *cells, parameters="count = 2"):
@@ -65,7 +66,7 @@ def test_numpy_scalars_are_recorded_as_plain_numbers_and_nan_as_null(monkeypatch
     record(
         share=np.float32(0.5), images=np.int64(3), holds=np.bool_(True), ratio=float("nan"), name="int8", none=None
     )
-    values = shown[0][MIMETYPE]
+    values = shown[0][SCALARS_MIMETYPE]
     assert values == {"share": 0.5, "images": 3, "holds": True, "ratio": None, "name": "int8", "none": None}
     assert {type(v) for v in values.values()} == {float, int, bool, type(None), str}
 

@@ -26,6 +26,8 @@ RESTS = ("fp32", "fp16", "bf16")
 METHODS = ("minmax", "percentile", "entropy", "mse")
 SHIFTS = ("plain", "dark", "noisy", "one-class", "random-noise")
 EXECUTIONS = ("executed", "emulated", "built")
+#: The type of output under which a notebook's last cell leaves its scalars for whoever ran the notebook.
+SCALARS_MIMETYPE = "application/vnd.workbench.scalars+json"
 #: The roles a quantizable site can have inside a block, in the order in which a block computes them.
 ROLES = ("qkv", "scores", "proj", "fc1", "fc2")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .errors import WorkbenchError
-from .ui.scalars import MIMETYPE
+from .records import SCALARS_MIMETYPE
 
 #: The notebooks of the main job, from a checkpoint to a chosen engine, in their order.
 MAIN_JOB = ("00_start_here", "02_export_to_onnx", "05_build_engines", "06_benchmark", "07_trade_offs")
@@ -77,7 +77,7 @@ def recorded_scalars(notebook) -> dict:
     found = {}
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
-            found |= output.get("data", {}).get(MIMETYPE, {})
+            found |= output.get("data", {}).get(SCALARS_MIMETYPE, {})
     return found
 
 

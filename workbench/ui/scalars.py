@@ -6,9 +6,7 @@ import math
 import numbers
 
 from ..errors import WorkbenchError
-
-#: The type of output under which a cell's scalars lie in the executed notebook.
-MIMETYPE = "application/vnd.workbench.scalars+json"
+from ..records import SCALARS_MIMETYPE
 
 
 def record(**scalars) -> None:
@@ -26,7 +24,7 @@ def record(**scalars) -> None:
     values = {name: _plain(name, value) for name, value in scalars.items()}
     width = max(map(len, values), default=0)
     text = "\n".join(f"{name:<{width}}  {value}" for name, value in values.items())
-    display({MIMETYPE: values, "text/plain": text}, raw=True)
+    display({SCALARS_MIMETYPE: values, "text/plain": text}, raw=True)
 
 
 def _plain(name: str, value):
