@@ -2,8 +2,8 @@ import nbformat
 import pytest
 
 from workbench.errors import WorkbenchError
-from workbench.tutorial import notebook_parameters, recorded_scalars, run_notebook, run_notebooks
 from workbench.records import SCALARS_MIMETYPE
+from workbench.tutorial import notebook_parameters, recorded_scalars, run_notebook, run_notebooks
 from workbench.ui.scalars import record
 
 
