@@ -1,0 +1,152 @@
+"""The light half runs on Python 3.10 with nothing but NumPy and a runtime: GPU hosts may have no newer one."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import workbench
+
+PACKAGE = Path(workbench.__file__).parent
+GROUND = ("errors", "records", "sites", "workspace")
+LIGHT = [
+    *(PACKAGE / f"{name}.py" for name in ("__init__", *GROUND, "worker", "doctor")),
+    *(file for part in ("datasets", "backends", "measuring") for file in sorted((PACKAGE / part).rglob("*.py"))),
+]
+REMEDY = "Remedy: install Python 3.10, for example by 'pyenv install 3.10' or 'uv python install 3.10'"
+
+
+def interpreters():
+    """Every Python 3.10 that can be found: on the path, and where pyenv and uv keep theirs."""
+    yield from filter(None, [shutil.which("python3.10")])
+    kept = {
+        Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions": "3.10.*/bin/python",
+        Path.home() / ".local/share/uv/python": "cpython-3.10*/bin/python3.10",
+    }
+    for folder, pattern in kept.items():
+        yield from map(str, sorted(folder.glob(pattern)))
+
+
+def is_310(command: str) -> bool:
+    script = "import sys, ctypes, sqlite3; sys.exit(sys.version_info[:2] != (3, 10))"
+    return subprocess.run([command, "-I", "-c", script], capture_output=True, timeout=60).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def python310():
+    for command in interpreters():
+        if is_310(command):
+            return command
+    pytest.skip(f"there is no Python 3.10 on this machine. {REMEDY}")
+
+
+@pytest.fixture(scope="module")
+def uninstalled(tmp_path_factory):
+    """The light half alone, copied as a job would send it."""
+    folder = tmp_path_factory.mktemp("host")
+    for file in LIGHT:
+        target = folder / "workbench" / file.relative_to(PACKAGE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    return folder
+
+
+def run(command: str, folder: Path, code: str) -> str:
+    """Run code in an isolated interpreter that sees this folder and its own library only."""
+    script = f"import sys; sys.path.insert(0, {str(folder)!r})\n{code}"
+    done = subprocess.run([command, "-I", "-c", script], capture_output=True, text=True, cwd=folder, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("file", LIGHT, ids=lambda file: file.relative_to(PACKAGE).as_posix())
+def test_the_light_half_is_written_in_the_grammar_of_310(file):
+    ast.parse(file.read_text(), feature_version=(3, 10))
+
+
+def test_the_grammar_of_310_is_what_is_asked_for():
+    with pytest.raises(SyntaxError):
+        ast.parse("try:\n    pass\nexcept* ValueError:\n    pass\n", feature_version=(3, 10))
+
+
+def test_the_ground_floor_keeps_records_on_310(python310, uninstalled, tmp_path):
+    code = f"""
+import workbench as wb
+from workbench import sites
+from workbench.records import Batches, Engine, Graph, Measurement, Preprocessing, Recipe, Variant
+from workbench.workspace import new_run_id
+from pathlib import Path
+
+def make(folder, key):
+    (folder / "graph.onnx").write_bytes(b"graph")
+    return Graph(folder / "graph.onnx", key, 20, Preprocessing(8))
+
+workspace = wb.Workspace({str(tmp_path)!r})
+graph = workspace.artefact("graph", Graph, 1, make, code=["workbench.sites"], tools=["numpy"])
+variant = Variant(graph.path, "d", graph, Recipe("int8", keep=("block00",)), 20, ("onnxruntime",))
+engine = Engine("onnxruntime", graph.path, variant, Batches(), new_run_id())
+measured = Measurement("onnxruntime", "m", Recipe(), 8, "v", (0.1, 0.2), labels=(0, 1), predictions=(0, 0))
+for kind, record in (("engine", engine), ("measurement", measured)):
+    workspace.append(kind, "k", record)
+    assert workspace.observations(kind, type(record)) == [record]
+try:
+    wb.Recipe("int9")
+except wb.WorkbenchError as error:
+    print(error.remedy, sites.place_of("block03/attention/qkv"))
+"""
+    said = run(python310, uninstalled, code)
+    assert "use one of the known ones" in said
+    assert "block='block03', role='qkv'" in said
+
+
+def test_every_module_of_the_light_half_is_imported_on_310(python310, uninstalled):
+    """NumPy is the host's own where it has it; else a stand-in takes its place: importing computes nothing."""
+    code = """
+import importlib, unittest.mock
+from pathlib import Path
+try:
+    import numpy
+except ImportError:
+    sys.modules["numpy"] = unittest.mock.MagicMock()
+here = Path(sys.path[0])
+for file in sorted((here / "workbench").rglob("*.py")):
+    parts = file.relative_to(here).with_suffix("").parts
+    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        if error.name and error.name.split(".")[0] in ("PIL", "pycuda", "pandas"):
+            continue  # of the one module that needs it, and the host has it not
+        raise
+    print(name)
+"""
+    imported = run(python310, uninstalled, code).split()
+    assert {"workbench.backends.onnxruntime", "workbench.measuring", "workbench.workspace"} <= set(imported)
+    assert len(imported) >= len(LIGHT) - 3
+
+
+def test_an_engine_is_measured_on_310_where_numpy_and_a_runtime_are(python310, uninstalled, tmp_path):
+    probe = "try:\n    import numpy, onnxruntime\nexcept ImportError as error:\n    print(error.name)"
+    if missing := run(python310, uninstalled, probe).strip():
+        pytest.skip(f"{python310} has no {missing}. Remedy: {python310} -m pip install numpy onnxruntime")
+    from tests.tiny import Tiny
+
+    path = Tiny.of().graph(tmp_path).path
+    code = f"""
+import numpy as np
+from pathlib import Path
+import workbench as wb
+from workbench.records import Graph, Variant, Preprocessing
+graph = Graph(Path({str(path)!r}), "d", 20, Preprocessing(8), classes=7)
+variant = Variant(graph.path, "d", graph, wb.Recipe(), 20, ("onnxruntime",))
+engine = wb.build_engine(variant, "onnxruntime", {str(tmp_path / "w")!r})
+images = np.zeros((5, 8, 8, 3), np.float32)
+measured = wb.measure(engine, images=images, labels=np.zeros(5, int), batch=2, seconds=0.05)
+print(measured.agreement, measured.images, wb.compare(measured, measured).accuracy)
+"""
+    assert run(python310, uninstalled, code).split() == ["1.0", "5", "cannot", "tell"]
