@@ -10,6 +10,8 @@ LEVELS = 128
 PERCENTILE = 99.99
 #: Clipping points tried by entropy and mse; more change a threshold by less than 1 %.
 CANDIDATES = 100
+#: What an empty bin counts, see ``_smoothed``.
+EMPTY = 1e-4
 
 
 def percentile(counts: np.ndarray, width: float, amax: float) -> float:
@@ -28,9 +30,7 @@ def entropy(counts: np.ndarray, width: float, amax: float) -> float:
     """
     if len(counts) <= LEVELS:
         return amax
-    filled = np.flatnonzero(counts) + 1  # a bin must be filled for the clipped mass to go there
-    wanted = np.linspace(LEVELS, len(counts), CANDIDATES).astype(int)
-    ends = np.unique(filled[np.searchsorted(filled, wanted)])
+    ends = np.linspace(LEVELS, len(counts), CANDIDATES).astype(int)
     best = min(ends[::-1], key=lambda end: _divergence(counts, end))
     return amax if best == len(counts) else float(best * width)
 
@@ -43,11 +43,19 @@ def _divergence(counts: np.ndarray, end: int) -> float:
     sums, members = np.add.reduceat(inside, starts), np.add.reduceat(filled.astype(np.int64), starts)
     level = np.divide(sums, members, out=np.zeros(LEVELS), where=members > 0)
     merged = np.repeat(level, np.diff(np.append(starts, end))) * filled
-    clipped = inside.copy()
-    clipped[-1] += counts[end:].sum()
+    inside[-1] += counts[end:].sum()
+    clipped, merged = _smoothed(inside), _smoothed(merged)
     p, q = clipped / clipped.sum(), merged / merged.sum()
-    held = p > 0
-    return float(np.sum(p[held] * np.log(p[held] / q[held])))
+    return float(np.sum(p * np.log(p / q)))
+
+
+def _smoothed(counts: np.ndarray) -> np.ndarray:
+    """Give empty bins a ten-thousandth of a count, taken from the others: else one outlier whose last bin was empty
+    would make the divergence infinite, and nothing would ever be clipped. MXNet and ONNX Runtime do the same.
+    """
+    empty = counts == 0
+    taken = EMPTY * empty.sum() / max(1, (~empty).sum())
+    return np.where(empty, EMPTY, counts - taken)
 
 
 def mse(counts: np.ndarray, width: float, amax: float) -> float:
