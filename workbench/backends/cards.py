@@ -52,7 +52,7 @@ def capability(card: str) -> int:
     text = card.strip().upper()
     if match := _CAPABILITY.fullmatch(text):
         return int(match[1]) * 10 + int(match[2])
-    name = _plain(text)
+    name = plain_name(text)
     if name in _BY_NAME:
         return _BY_NAME[name]
     import difflib
@@ -71,9 +71,10 @@ def sm_name(sm: int) -> str:
     return f"SM{sm}"
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """``RTX 4090`` for ``NVIDIA GeForce RTX 4090``: the name without brand, form factor and memory."""
     words = _DECORATION.sub(" ", name.upper().replace("-", " "))
     return " ".join(words.split())
 
 
-_BY_NAME = {_plain(name): sm for sm, names in CARDS.items() for name in names.split(", ")}
+_BY_NAME = {plain_name(name): sm for sm, names in CARDS.items() for name in names.split(", ")}
