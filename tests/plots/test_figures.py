@@ -7,7 +7,7 @@ from workbench.errors import WorkbenchError
 from workbench.plots.theme import COLOURS
 from workbench.records import Measurement, Recipe
 from workbench.studies.choice import choose
-from workbench.studies.table import as_frame, measured_row, refused_row
+from workbench.studies.table import as_frame, cell_row, measured_row
 
 
 def measured(precision, batch, ms, wrong, execution="executed"):
@@ -37,7 +37,7 @@ def frame():
         measured_row(measured("int8-dynamic", 1, 5, 60)),
         measured_row(measured("int8-dynamic", 8, 20, 60)),
         measured_row(measured("fp16", 8, 80, 50, "emulated")),
-        refused_row("tensorrt", Recipe("fp8"), 8, None, "no GPU", "find one"),
+        cell_row("tensorrt", Recipe("fp8"), 8) | {"execution": "refused"},
     ]
     return as_frame(rows)
 

@@ -28,7 +28,13 @@ def frame():
         ("fp8", 8, 500.0, 0.900, 5.0, 4.0, 6.0, 20.0),
     ]
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    constants = {"backend": "onnxruntime", "card": "", "execution": "executed", "images": 1500.0, "speedup": np.nan}
+    constants = {
+        "backend": "onnxruntime",
+        "where": "onnxruntime",
+        "execution": "executed",
+        "images": 1500.0,
+        "speedup": np.nan,
+    }
     frame["images_per_second_low"] = 0.99 * frame.images_per_second
     frame["images_per_second_high"] = 1.01 * frame.images_per_second
     return frame.assign(precision=frame.label, p50_ms=frame.p99_ms, **constants)

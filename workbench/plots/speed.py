@@ -64,12 +64,12 @@ def throughput_over_batch(frame: pd.DataFrame) -> go.Figure:
     Args:
         frame: what ``Study.frame`` returns; rows that were not timed are left out.
     """
-    need_columns(frame, "label", "precision", "backend", "batch", "images_per_second")
+    need_columns(frame, "label", "precision", "where", "batch", "images_per_second")
     rows = frame[frame.images_per_second.notna()].sort_values("batch")
     need_columns(rows, "label")
     figure = new_figure("Throughput over the batch size", "batch (images per call)", "throughput (images/s)")
-    several, ends = rows.backend.nunique() > 1, []
-    for (label, name, _, execution), line in rows.groupby(["label", "backend", "card", "execution"], sort=False):
+    several, ends = rows["where"].nunique() > 1, []
+    for (label, name, execution), line in rows.groupby(["label", "where", "execution"], sort=False):
         name = f"{label} on {name}" if several else label
         _add_line(figure, line, "batch", "images_per_second", name, "images/s", emulated=execution == "emulated")
         ends.append((math.log10(line.batch.iloc[-1]), line.images_per_second.iloc[-1], name))

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from .theme import COLOURS, ink, label_places, marker, need_columns, new_figure, padded, page
 
-_COLUMNS = ("label", "precision", "backend", "batch", "execution", "images_per_second", "top1")
+_COLUMNS = ("label", "precision", "where", "batch", "execution", "images_per_second", "top1")
 
 
 def pareto(frame: pd.DataFrame, choice=None, max_drop: float | None = None, batch: int | None = None) -> go.Figure:
@@ -64,7 +64,7 @@ def _add_points(figure: go.Figure, rows: pd.DataFrame) -> None:
     rows = rows.assign(place="", text=_texts(rows)).sort_values("batch")
     rows["place"] = _places(figure, rows)
     for (precision, _, _, execution), group in rows.groupby(
-        ["precision", "label", "backend", "execution"], sort=False
+        ["precision", "label", "where", "execution"], sort=False
     ):
         emulated = execution == "emulated"
         figure.add_scatter(
@@ -85,13 +85,13 @@ def _add_points(figure: go.Figure, rows: pd.DataFrame) -> None:
 
 
 def _name(row, rows: pd.DataFrame) -> str:
-    where = f" on {row.backend}" if rows.backend.nunique() > 1 else ""
+    where = f" on {row['where']}" if rows["where"].nunique() > 1 else ""
     return row.label + where + (" (emulated)" if row.execution == "emulated" else "")
 
 
 def _texts(rows: pd.DataFrame) -> list[str]:
     """At each point its batch size; at the fastest of a recipe the recipe's name before it."""
-    fastest = rows.groupby(["label", "backend", "execution"]).images_per_second.transform("max")
+    fastest = rows.groupby(["label", "where", "execution"]).images_per_second.transform("max")
     batches = [f"{batch}" if rows.batch.nunique() > 1 else "" for batch in rows.batch]
     named = rows.images_per_second == fastest
     return [
@@ -151,9 +151,8 @@ def _add_ring(figure: go.Figure, row) -> None:
 
 def hover(row: dict) -> str:
     """Everything that is known about a cell, as the lines of a hover box."""
-    where = " ".join(filter(None, (row["backend"], row["card"])))
     lines = [
-        f"<b>{row['label']}</b> on {where}, batch {row['batch']} ({row['execution']})",
+        f"<b>{row['label']}</b> on {row['where']}, batch {row['batch']} ({row['execution']})",
         f"{row['images_per_second']:,.1f} images/s (95 % {row['images_per_second_low']:,.1f} to"
         f" {row['images_per_second_high']:,.1f})",
         f"latency {row['p50_ms']:.3g} ms median, {row['p90_ms']:.3g} ms p90, {row['p99_ms']:.3g} ms p99",

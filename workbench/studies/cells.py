@@ -24,7 +24,7 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement to take: a recipe on a backend at a batch size.
+    """One measurement to take: a recipe on a host's backend at a batch size.
 
     ``key`` finds what the ledger holds of it; ``obstacle`` says what stood in its way before anything was built.
     """
@@ -32,14 +32,10 @@ class Cell:
     recipe: Recipe
     backend: str
     batch: int
+    host: str
     card: str | None = None
     key: str = ""
     obstacle: Obstacle | None = None
-
-    @property
-    def engine_label(self) -> str:
-        """Recipe, backend and card in one line."""
-        return " ".join(filter(None, (self.recipe.label, "on", self.backend, self.card)))
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def choose(
     if fits.empty:
         raise _nothing_fits(rows, max_drop, max_latency_ms, latency)
     best = fits.iloc[0]
-    others = fits[(fits.label != best.label) | (fits.backend != best.backend) | (fits.card != best.card)]
+    others = fits[(fits.label != best.label) | (fits["where"] != best["where"])]
     runner_up = None if others.empty else others.iloc[0].to_dict()
     found = verdict(best, max_drop)
     reason = " ".join(_reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency))
@@ -128,9 +128,8 @@ def images_to_decide(row: Mapping, max_drop: float) -> float:
 
 
 def row_name(row: Mapping) -> str:
-    """Recipe, backend, card and batch of a row in one line."""
-    place = " ".join(filter(None, (row["backend"], row["card"])))
-    return f"{row['label']} on {place}, batch {row['batch']}"
+    """Recipe, runtime, host, card and batch of a row in one line."""
+    return f"{row['label']} on {row['where']}, batch {row['batch']}"
 
 
 def _reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency):

@@ -129,16 +129,18 @@ def _refused(frame: pd.DataFrame) -> str:
     rows = frame[frame.reason != ""]
     if rows.empty:
         return ""
-    axes = ["label", "backend", "card", "execution", "reason", "remedy"]
+    axes = ["label", "where", "execution", "reason", "remedy"]
     grouped = rows.groupby(axes, sort=False).batch.agg(lambda sizes: ", ".join(map(str, sizes))).reset_index()
-    order = ["label", "backend", "card", "batch", "execution", "reason", "remedy"]
-    table = grouped[order].rename(columns={"label": "recipe", "batch": "batches", "execution": "was"})
+    order = ["label", "where", "batch", "execution", "reason", "remedy"]
+    table = grouped[order].rename(
+        columns={"label": "recipe", "where": "runtime", "batch": "batches", "execution": "was"}
+    )
     return _heading("What could not be run here, and what would make it possible", _table(table, "left"))
 
 
 def _notes(frame: pd.DataFrame) -> str:
     rows = frame[frame.notes != ""]
-    told = dict.fromkeys(f"{row.label} on {row.backend}: {row.notes}" for row in rows.itertuples())
+    told = dict.fromkeys(f"{row.label} on {row.where}: {row.notes}" for row in rows.itertuples())
     items = "".join(f"<li>{html.escape(note)}</li>" for note in told)
     return _heading("Notes", f"<ul>{items}</ul>") if told else ""
 

@@ -12,7 +12,7 @@ from ..records import Measurement
 from ..workspace import Workspace
 from .cells import OBSTACLE, PLAN, Cell, Obstacle, Plan, newest_measurement
 from .choice import Choice, choose, pareto
-from .table import as_frame, cell_row, measured_row, refused_row
+from .table import as_frame, cell_row, measured_row
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,13 @@ def study_results(workspace, name: str) -> Results:
 
 
 def _row(workspace: Workspace, cell: Cell) -> dict:
-    axes = (cell.backend, cell.recipe, cell.batch, cell.card)
     obstacles = [cell.obstacle] if cell.obstacle else workspace.observations(OBSTACLE, Obstacle, cell.key)
-    told = (obstacles[-1].reason, obstacles[-1].remedy) if obstacles else ("", "")
-    if cell.key and (measurement := newest_measurement(workspace, cell.key)):
-        return measured_row(measurement, *(told if measurement.execution == "built" else ()))
-    return refused_row(*axes, *told) if obstacles else cell_row(*axes)
+    measurement = newest_measurement(workspace, cell.key) if cell.key else None
+    if measurement:
+        row = measured_row(measurement, cell.host)
+    else:
+        row = cell_row(cell.backend, cell.recipe, cell.batch, cell.card, cell.host)
+        row["execution"] = "refused" if obstacles else "to do"
+    if obstacles and row["execution"] in ("refused", "built"):
+        row |= {"reason": obstacles[-1].reason, "remedy": obstacles[-1].remedy}
+    return row

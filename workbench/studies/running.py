@@ -1,4 +1,4 @@
-"""The work of a study: build an engine per job, let it answer the images, time it, and write the ledger."""
+"""The work of a study in this process: build an engine per job, let it answer, time it, and write the ledger."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..backends import build_engine
+from ..backends.fusion import fusion_rows
 from ..backends.machine import environment
 from ..errors import Cancelled, WorkbenchError
 from ..measuring import Subject
@@ -16,13 +17,17 @@ from ..records import Batches, Engine, Measurement, Recipe, Variant
 from ..workspace import digest
 from .answers import answers
 from .cells import MEASUREMENT, OBSTACLE, Cell, Obstacle, newest_measurement
+from .hosts import Host
 from .meter import Meter
 from .rounds import Round, joined, time_in_rounds
 
 if TYPE_CHECKING:
     from .study import Study
 
-REFERENCE, ENGINE = "onnxruntime", "study engine"
+ENGINE = "study engine"
+#: What every drop and agreement is measured against.
+REFERENCE = Host("onnxruntime", "onnxruntime")
+REFERENCE_LABEL = "fp32 on onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -30,28 +35,26 @@ class Job:
     """All cells of one study that share an engine."""
 
     variant: Variant
-    backend: str
-    card: str | None
+    host: Host
     cells: tuple[Cell, ...]
 
     @property
     def label(self) -> str:
-        """Recipe, backend and card in one line."""
-        return " ".join(filter(None, (self.variant.recipe.label, "on", self.backend, self.card)))
+        """Recipe, host and card in one line."""
+        return " ".join(filter(None, (self.variant.recipe.label, "on", self.host.name, self.host.card)))
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A job whose engine stands and has answered the images; ``cells`` are those that are still to be timed."""
+    """A job whose engine stands and has answered the images; its cells are those that are still to be timed."""
 
     job: Job
     engine: Engine
     answers: Predictions
-    cells: tuple[Cell, ...]
 
     def cell_at(self, batch: int) -> Cell | None:
         """The cell of this batch size, where it is still to be timed."""
-        return next((cell for cell in self.cells if cell.batch == batch), None)
+        return next((cell for cell in self.job.cells if cell.batch == batch), None)
 
 
 class Runner:
@@ -61,91 +64,84 @@ class Runner:
         self.study, self.workspace, self.meter, self.attempt = study, study.workspace, meter, attempt
         self.reference = self._reference()
 
-    def measure(self, jobs: list[Job]) -> None:
-        """Measure what is missing of jobs on one backend."""
-        ready = [one for job in jobs if (one := self._ready(job))]
-        for batch in self.study.batches:
-            now = [one for one in ready if one.cell_at(batch)]
-            progress = self.meter.step(f"batch {batch}", max(len(now), 1))
-            self._time(now, batch, progress)
-
     def _reference(self) -> Predictions:
-        """The answers of FP32 on ONNX Runtime, which every drop and agreement is measured against."""
         from ..graphs.recipes import apply_recipe
 
         progress = self.meter.step("FP32 reference")
         variant = apply_recipe(self.study.graph, Recipe(), self.workspace, progress=progress)
-        job = Job(variant, REFERENCE, None, ())
-        return self._answers(self._engine(job, progress), progress)
+        return self._answers(self._engine(Job(variant, REFERENCE, ()), progress), REFERENCE, progress)
 
-    def _ready(self, job: Job) -> Ready | None:
-        progress = self.meter.step(job.label)
-        missing = tuple(cell for cell in job.cells if self.attempt or not self._finished(cell))
+    def unfinished(self, job: Job) -> Job | None:
+        """The job with those cells that the ledger does not hold yet; None when it holds all."""
+        cells = tuple(cell for cell in job.cells if self.attempt or not self._finished(job.host, cell))
+        return dataclasses.replace(job, cells=cells) if cells else None
+
+    def _finished(self, host: Host, cell: Cell) -> bool:
+        """An engine that could only be built is tried again, except where it would be built again for that."""
+        found = newest_measurement(self.workspace, cell.key)
+        tried = host.command is None and host.starts is not None
+        return found is not None and (found.execution != "built" or tried)
+
+    # ---- engines of one backend in turns -------------------------------------------------------------------------
+
+    def measure_in_turns(self, jobs: list[Job]) -> None:
+        """Measure jobs of one backend in this process."""
+        ready = [one for job in jobs if (one := self._ready(job, self.meter.step(job.label)))]
+        for batch in self.study.batches:
+            now = [one for one in ready if one.cell_at(batch)]
+            progress = self.meter.step(f"batch {batch}", max(len(now), 1))
+            if now:
+                self._time(now, batch, progress)
+
+    def _ready(self, job: Job, progress) -> Ready | None:
         engine = None
-        if not missing:
+        if (job := self.unfinished(job)) is None:
             return None
         try:
             engine = self._engine(job, progress)
-            return Ready(job, engine, self._answers(engine, progress), missing)
+            return Ready(job, engine, self._answers(engine, job.host, progress))
         except Cancelled:
             raise
         except WorkbenchError as error:
-            self._hindered(missing, engine, Obstacle(f"{error.what}: {error.why}", error.remedy))
+            self.hindered(job, Obstacle(f"{error.what}: {error.why}", error.remedy), engine)
             return None
-
-    def _finished(self, cell: Cell) -> bool:
-        """One that could only be built is tried again: opening it costs little, and a GPU may be there now."""
-        found = newest_measurement(self.workspace, cell.key)
-        return found is not None and found.execution != "built"
-
-    def _hindered(self, cells: tuple[Cell, ...], engine: Engine | None, obstacle: Obstacle) -> None:
-        """Write down what stood in the way, and the engine where one was built all the same."""
-        for cell in cells:
-            self.workspace.append(OBSTACLE, cell.key, obstacle)
-            if engine and not newest_measurement(self.workspace, cell.key):
-                self.workspace.append(MEASUREMENT, cell.key, self._built(engine, cell.batch))
 
     def _engine(self, job: Job, progress) -> Engine:
         """The engine of an earlier run with the same inputs, or a new build."""
-        study = self.study
-        batches = self._batches()
-        key = digest(job.variant.digest, study.runtime_key(job.backend), batches, self.attempt)
+        key = digest(job.variant.digest, self.study.host_key(job.host), self.batches, self.attempt)
         for engine in reversed(self.workspace.observations(ENGINE, Engine, key)):
             if engine.path.exists():
                 return engine
-        options = study.options.get(job.backend)
         engine = build_engine(
             job.variant,
-            job.backend,
+            job.host.backend,
             self.workspace,
-            batches=batches,
-            card=job.card,
-            options=options,
+            batches=self.batches,
+            card=job.host.card,
+            options=self.study.options.get(job.host.name),
             progress=progress,
         )
         self.workspace.append(ENGINE, key, engine)
         return engine
 
-    def _batches(self) -> Batches:
+    @property
+    def batches(self) -> Batches:
         """One engine for all batch sizes of the study, tuned for the largest."""
         if static := self.study.graph.batch:
             return Batches(static, static, static)
         return Batches(self.study.batches[0], self.study.batches[-1], self.study.batches[-1])
 
-    def _answers(self, engine: Engine, progress) -> Predictions:
+    def _answers(self, engine: Engine, host: Host, progress) -> Predictions:
         study = self.study
-        inputs = [study.images_digest, study.runtime_key(engine.backend), self.attempt]
+        inputs = [study.images_digest, study.host_key(host), self.attempt]
         return answers(engine, study.images, study.labels, self.workspace, inputs, progress)
 
     def _time(self, ready: list[Ready], batch: int, progress) -> None:
-        if not ready:
-            return
         keys = {digest(one.cell_at(batch).key, self.attempt): one for one in ready}
         engines = {key: one.engine for key, one in keys.items()}
         taken = time_in_rounds(engines, self.study.images, batch, self.study.seconds, self.workspace, progress)
         for key, one in keys.items():
-            measurement = self._measured(one, batch, taken[key])
-            self.workspace.append(MEASUREMENT, one.cell_at(batch).key, measurement)
+            self.workspace.append(MEASUREMENT, one.cell_at(batch).key, self._measured(one, batch, taken[key]))
 
     def _measured(self, one: Ready, batch: int, rounds: list[Round]) -> Measurement:
         subject, latency = Subject.of(one.engine), joined(rounds)
@@ -158,11 +154,33 @@ class Runner:
             labels=tuple(self.study.labels.tolist()),
             reference_predictions=tuple(self.reference.classes.tolist()),
             top5_hits=one.answers.top5_hits,
-            reference="fp32 on onnxruntime",
+            reference=REFERENCE_LABEL,
             memory_bytes=max(one.memory_bytes for one in rounds),
             execution="emulated" if subject.emulated else "executed",
             notes=(*one.engine.variant.notes, *notes(subject, latency)),
         )
+
+    # ---- what the ledger is told -------------------------------------------------------------------------------
+
+    def hindered(self, job: Job, obstacle: Obstacle, engine: Engine | None = None) -> None:
+        """Write down what stood in a job's way, and the engine where one was built all the same."""
+        for cell in job.cells:
+            self.workspace.append(OBSTACLE, cell.key, obstacle)
+            if engine and not newest_measurement(self.workspace, cell.key):
+                self.workspace.append(MEASUREMENT, cell.key, self._built(engine, cell.batch))
+
+    def arrived(self, job: Job, engine: Engine, measurements: tuple[Measurement, ...]) -> None:
+        """Write down what a host measured."""
+        of_batch = {cell.batch: cell for cell in job.cells}
+        for m in measurements:
+            told = dataclasses.replace(
+                m,
+                run_id=engine.run_id,
+                reference=REFERENCE_LABEL,
+                attention_fused=attention_fused(engine),
+                notes=(*engine.variant.notes, *m.notes),
+            )
+            self.workspace.append(MEASUREMENT, of_batch[m.batch].key, told)
 
     def _built(self, engine: Engine, batch: int) -> Measurement:
         """What is known of an engine that was built and not run."""
@@ -181,5 +199,18 @@ class Runner:
             execution="built",
             environment={**engine.environment, **environment()},
             run_id=engine.run_id,
+            attention_fused=attention_fused(engine),
             notes=engine.variant.notes,
         )
+
+
+def attention_fused(engine: Engine) -> str:
+    """In how many blocks one kernel computes attention, and in which type: ``12 of 12, fp16``; empty if unknown."""
+    try:
+        rows = fusion_rows(engine)
+    except WorkbenchError:  # no list of layers, or no block's name in it
+        return ""
+    fused = [row for row in rows if row["attention_fused"]]
+    types = sorted({row["attention_type"] for row in fused} - {None})
+    known = [row for row in rows if row["attention_fused"] is not None]
+    return ", ".join((f"{len(fused)} of {len(rows)}", *types)) if known else ""

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..backends import backend, silent
 from ..backends.base import Progress
+from ..backends.device import gpus
 from ..errors import Cancelled, WorkbenchError, one_of, refuse_unless
 from ..measuring import Subject
 from ..measuring.subject import model_name
@@ -21,9 +22,11 @@ from ..records import Batches, Graph, Recipe, Variant
 from ..workspace import Workspace, digest, new_run_id, tool_versions
 from .cells import PLAN, Cell, Obstacle, Plan, machine_facts
 from .choice import Choice
+from .hosts import Host
 from .meter import PARTS, Meter
 from .results import Results, saved_plan
 from .running import Job, Runner
+from .sending import send, spread
 
 #: Backend -> the distributions whose version decides what it computes.
 DISTRIBUTIONS = {"tensorrt-rtx": ("tensorrt-rtx",), "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")}
@@ -38,11 +41,11 @@ class Study:
         recipes: what to do to the graph; FP32 on ONNX Runtime is the reference even when it is not among them.
         images: float32 (N, H, W, 3), normalised as the graph's preprocessing says.
         labels: the true class of every image, (N,).
-        backends: names of backends.
+        backends: names of backends, which are used on this machine, and hosts.
         batches: images per call.
         calibration: float32 images that override each recipe's own calibration set.
-        cards: backend -> the GPU to build for, where it is not the one at hand.
-        options: backend -> the backend's own options.
+        cards: backend -> the GPU to build for, where it is not the one at hand; a host has its own.
+        options: backend or name of a host -> the backend's own options.
         name: under which ``study_results`` finds the study in its workspace.
         dataset: what the images are called in tables.
         seconds: how long each cell is timed, warm-up not counted.
@@ -56,7 +59,7 @@ class Study:
         recipes: Iterable[Recipe],
         images: np.ndarray,
         labels: np.ndarray,
-        backends: Iterable[str] = ("onnxruntime",),
+        backends: Iterable[str | Host] = ("onnxruntime",),
         batches: Iterable[int] = (1, 8),
         calibration: np.ndarray | None = None,
         cards: Mapping[str, str] | None = None,
@@ -66,12 +69,14 @@ class Study:
         seconds: float = 2.0,
     ):
         self.graph, self.workspace = graph, Workspace.of(workspace)
+        self.cards, self.options = dict(cards or {}), dict(options or {})
         self.recipes, self.backends = tuple(dict.fromkeys(recipes)), tuple(dict.fromkeys(backends))
         self.batches = tuple(sorted(set(batches)))
         self.images, self.labels = images, _checked(graph, images, labels)
         self.images_digest = digest(self.images, self.labels)
-        self.calibration, self.cards, self.options = calibration, dict(cards or {}), dict(options or {})
+        self.calibration = calibration
         self.name, self.dataset, self.seconds = name, dataset, seconds
+        self.hosts = tuple(map(self._host, self.backends))
         self._check()
 
     def _check(self) -> None:
@@ -82,10 +87,15 @@ class Study:
                 why="the grid is empty",
                 remedy=f"give at least one of {axis}",
             )
-        for name in self.backends:
-            backend(name)
+        names = [host.name for host in self.hosts]
         for name in (*self.cards, *self.options):
-            one_of("backend of the study", name, self.backends)
+            one_of("backend of the study", name, names)
+        refuse_unless(
+            len(set(names)) == len(names),
+            "Two hosts of the study have the same name",
+            why=f"the names are {', '.join(names)}",
+            remedy="give each host a name of its own",
+        )
         for batch in self.batches:
             Batches(batch, batch, batch)
         refuse_unless(
@@ -95,52 +105,61 @@ class Study:
             remedy="give a positive number; 2 is the default",
         )
 
+    def _host(self, place: str | Host) -> Host:
+        return place if isinstance(place, Host) else Host(place, place, card=self.cards.get(place))
+
     @property
     def request(self) -> str:
         """A digest of everything that the study asks for."""
-        asked = [self.recipes, self.backends, self.batches, self.cards, self.options, self.seconds]
+        asked = [self.recipes, self.hosts, self.batches, self.options, self.seconds]
         own = "" if self.calibration is None else digest(self.calibration)
         return digest(self.graph.digest, asked, own, self.images_digest, machine_facts())
 
     # ---- running -------------------------------------------------------------------------------------------
 
-    def run(self, progress: Progress = silent, repeat: bool = False) -> Study:
+    def run(self, progress: Progress = silent, client=None, repeat: bool = False) -> Study:
         """Measure what the ledger does not hold yet.
 
-        What cannot be measured here becomes a row with its reason and remedy. Latencies are taken in rounds that
-        alternate between the engines of a backend, so that noise of the machine meets all of them alike.
+        What cannot be measured becomes a row with its reason and remedy. In this process latencies are taken in
+        rounds that alternate between the engines, so that noise of the machine meets all of them alike. On another
+        host, and for a GPU, all cells of one engine are one job.
 
         Args:
             progress: see ``backends.base.Progress``.
+            client: a Dask client whose workers do the jobs, see ``sending.spread``; None does them one at a time.
             repeat: measure every cell anew; earlier measurements stay in the ledger.
 
         Returns:
             The study itself.
 
         Raises:
-            WorkbenchError: the images do not fit the graph, or the disk is full.
+            WorkbenchError: the disk is full, or the cluster has no worker for a host.
             Cancelled: the progress callback asked for it; finished work stays.
         """
-        engines = len(self.recipes) * len(self.backends)
+        engines = len(self.recipes) * len(self.hosts)
         meter = Meter(progress, len(self.recipes) + 1 + engines * (1 + len(self.batches)))
-        jobs, plan = self._planned(meter)
+        jobs, plan = self._planned(meter, elsewhere=client is not None)
         self.workspace.append(PLAN, self.name, plan)
         runner = Runner(self, meter, new_run_id() if repeat else "")
-        for name in self.backends:
-            runner.measure([job for job in jobs if job.backend == name])
+        if client is not None:
+            spread(runner, jobs, client)
+            jobs = []
+        for host in self.hosts:
+            mine = [job for job in jobs if job.host == host]
+            runner.measure_in_turns(mine) if host.starts is None else send(runner, mine)
         progress("done", PARTS, PARTS)
         return self
 
-    def _planned(self, meter: Meter) -> tuple[list[Job], Plan]:
-        """Apply every recipe, and ask every backend what it refuses."""
+    def _planned(self, meter: Meter, elsewhere: bool) -> tuple[list[Job], Plan]:
+        """Apply every recipe, and ask every backend that is used on this machine what it refuses."""
         jobs, cells = [], []
         for recipe in self.recipes:
             made = self._variant(recipe, meter.step(recipe.label))
-            for name in self.backends:
-                row = [self._cell(recipe, name, batch, made) for batch in self.batches]
+            for host in self.hosts:
+                row = [self._cell(recipe, host, batch, made, elsewhere) for batch in self.batches]
                 cells += row
                 if possible := tuple(cell for cell in row if cell.obstacle is None):
-                    jobs.append(Job(made, name, self.cards.get(name), possible))
+                    jobs.append(Job(made, host, possible))
         return jobs, Plan(self.name, self.request, tuple(cells))
 
     def _variant(self, recipe: Recipe, progress: Progress) -> Variant | Obstacle:
@@ -153,17 +172,20 @@ class Study:
         except WorkbenchError as error:
             return Obstacle(f"{error.what}: {error.why}", error.remedy)
 
-    def _cell(self, recipe: Recipe, name: str, batch: int, made: Variant | Obstacle) -> Cell:
-        card = self.cards.get(name)
-        obstacle = made if isinstance(made, Obstacle) else self._obstacle(name, made, card, batch)
-        key = (
-            "" if obstacle else digest(made.digest, self.runtime_key(name), batch, self.images_digest, self.seconds)
-        )
-        return Cell(recipe, name, batch, card, key, obstacle)
+    def _cell(self, recipe: Recipe, host: Host, batch: int, made: Variant | Obstacle, elsewhere: bool) -> Cell:
+        here = host.command is None and not elsewhere
+        obstacle = made if isinstance(made, Obstacle) else self._obstacle(host, made, batch, here)
+        if obstacle:
+            return self._bare(recipe, host, batch, obstacle=obstacle)
+        key = digest(made.digest, self.host_key(host, here), batch, self.images_digest, self.seconds)
+        return self._bare(recipe, host, batch, key=key)
 
-    def _obstacle(self, name: str, variant: Variant, card: str | None, batch: int) -> Obstacle | None:
-        runtime = backend(name)
-        if refusal := runtime.missing() or runtime.refuses(variant, card):
+    def _bare(self, recipe: Recipe, host: Host, batch: int, **known) -> Cell:
+        return Cell(recipe, host.backend, batch, host.name, host.card, **known)
+
+    def _obstacle(self, host: Host, variant: Variant, batch: int, here: bool) -> Obstacle | None:
+        runtime = backend(host.backend)
+        if here and (refusal := runtime.missing() or runtime.refuses(variant, host.card)):
             return Obstacle(refusal.reason, refusal.remedy)
         if self.graph.batch not in (None, batch):
             return Obstacle(
@@ -172,10 +194,16 @@ class Study:
             )
         return None
 
-    def runtime_key(self, name: str) -> str:
-        """A digest of what beside the variant decides what an engine of this backend answers, and how fast."""
-        versions = tool_versions(DISTRIBUTIONS.get(name, (name,)))
-        return digest(name, self.cards.get(name), self.options.get(name, {}), versions, machine_facts())
+    def host_key(self, host: Host, here: bool = True) -> str:
+        """A digest of what beside the variant decides what an engine on this host answers, and how fast.
+
+        Of this machine everything is known that tells it from others; of another one only how it is reached.
+        """
+        known = [host.name, host.backend, host.command, host.card, self.options.get(host.name, {})]
+        if here and host.command is None:
+            versions = tool_versions(DISTRIBUTIONS.get(host.backend, (host.backend,)))
+            known += [versions, machine_facts(), [gpu.name for gpu in gpus()] if host.starts else []]
+        return digest(known)
 
     # ---- reading -------------------------------------------------------------------------------------------
 
@@ -185,8 +213,7 @@ class Study:
         return Results(self.workspace, plan or Plan(self.name, self.request, self._unplanned()))
 
     def _unplanned(self) -> tuple[Cell, ...]:
-        grid = itertools.product(self.recipes, self.backends, self.batches)
-        return tuple(Cell(recipe, name, batch, self.cards.get(name)) for recipe, name, batch in grid)
+        return tuple(self._bare(*axes) for axes in itertools.product(self.recipes, self.hosts, self.batches))
 
     def frame(self) -> pd.DataFrame:
         """See ``Results.frame``."""

@@ -38,6 +38,7 @@ COLUMNS = (
     "precision",
     "backend",
     "card",
+    "where",
     "batch",
     "execution",
     *NUMBERS,
@@ -51,29 +52,24 @@ COLUMNS = (
 )
 
 
-def cell_row(backend: str, recipe: Recipe, batch: int, card: str | None = None) -> dict:
+def cell_row(backend: str, recipe: Recipe, batch: int, card: str | None = None, host: str = "") -> dict:
     """What is known of a cell before anything is measured: the axes of the grid, and NaN for every number."""
     row = dict.fromkeys(COLUMNS, "") | dict.fromkeys(NUMBERS, math.nan)
+    at = f"at {host}" if host not in ("", backend) else ""
     known = {"label": recipe.label, "precision": recipe.precision, "backend": backend, "batch": batch}
-    return row | known | {"card": card or "", "recipe": recipe, "execution": "to do"}
+    known |= {"card": card or "", "where": " ".join(filter(None, (backend, at, card)))}
+    return row | known | {"recipe": recipe, "execution": "to do"}
 
 
-def refused_row(backend: str, recipe: Recipe, batch: int, card: str | None, reason: str, remedy: str) -> dict:
-    """The row of a cell that cannot be measured here, and what would make it possible."""
-    row = cell_row(backend, recipe, batch, card)
-    return row | {"execution": "refused", "reason": reason, "remedy": remedy}
-
-
-def measured_row(measurement: Measurement, reason: str = "", remedy: str = "") -> dict:
-    """The row of a measurement; ``reason`` and ``remedy`` tell why an engine was built and not run."""
+def measured_row(measurement: Measurement, host: str = "") -> dict:
+    """The row of a measurement, which was taken on a host where one is named."""
     m = measurement
-    row = cell_row(m.backend, m.recipe, m.batch, m.card)
+    row = cell_row(m.backend, m.recipe, m.batch, m.card, host)
     row |= {
         "execution": m.execution,
         "variant": m.variant,
         "run_id": m.run_id,
-        "reason": reason,
-        "remedy": remedy,
+        "attention_fused": m.attention_fused,
         "notes": "; ".join(m.notes),
     }
     row |= {"engine_mib": m.engine_bytes / MIB, "build_s": m.build_seconds}
@@ -119,7 +115,7 @@ def as_frame(rows: Iterable[dict]) -> pd.DataFrame:
 #: Columns for people: heading -> how a row says it.
 _SUMMARY = {
     "recipe": lambda row: row.label,
-    "runtime": lambda row: " ".join(filter(None, (row.backend, row.card))),
+    "runtime": lambda row: row.where,
     "batch": lambda row: f"{row.batch}",
     "was": lambda row: row.execution,
     "images/s": lambda row: _number(row.images_per_second, ",.1f"),
@@ -142,7 +138,7 @@ def summary(frame: pd.DataFrame, chosen=None) -> pd.DataFrame:
         chosen: the row of a ``Choice``, or None.
     """
     ordered = frame.sort_values("images_per_second", ascending=False, kind="stable")
-    axes = ("label", "backend", "card", "batch")
+    axes = ("label", "where", "batch")
     mark = ["→" if chosen and all(row[a] == chosen[a] for a in axes) else "" for row in ordered.to_dict("records")]
     texts = {heading: [say(row) for row in ordered.itertuples()] for heading, say in _SUMMARY.items()}
     return pd.DataFrame({"": mark, **texts})
