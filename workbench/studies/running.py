@@ -140,13 +140,17 @@ class Runner:
         keys = {digest(one.cell_at(batch).key, self.attempt): one for one in ready}
         engines = {key: one.engine for key, one in keys.items()}
         taken = time_in_rounds(engines, self.study.images, batch, self.study.seconds, self.workspace, progress)
+        turns = digest(sorted(keys))  # compare() pairs measurements that took turns
         for key, one in keys.items():
-            self.workspace.append(MEASUREMENT, one.cell_at(batch).key, self._measured(one, batch, taken[key]))
+            self.workspace.append(
+                MEASUREMENT, one.cell_at(batch).key, self._measured(one, batch, taken[key], turns)
+            )
 
-    def _measured(self, one: Ready, batch: int, rounds: list[Round]) -> Measurement:
-        subject, latency = Subject.of(one.engine), joined(rounds)
+    def _measured(self, one: Ready, batch: int, rounds: list[Round], turns: str) -> Measurement:
+        subject, latency, built = Subject.of(one.engine), joined(rounds), self._built(one.engine, batch)
         return dataclasses.replace(
-            self._built(one.engine, batch),
+            built,
+            environment={**built.environment, "turns": turns},
             latencies_s=latency.seconds,
             device_s=latency.device_seconds,
             warmup_calls=latency.warmup_calls,
