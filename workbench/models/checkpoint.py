@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 import secrets
@@ -120,7 +121,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     """Every array of the file that is read without unpickling."""
     key = "its list of arrays"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream:
+            file = np.load(stream, allow_pickle=False)
             refuse_unless(
                 isinstance(file, np.lib.npyio.NpzFile),
                 f"{path.name} is not an .npz file",
@@ -199,29 +201,13 @@ def _linen_names(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndar
 def _infer(arrays: dict[str, np.ndarray], path: Path) -> ModelSpec:
     """The shape that most arrays agree on, so that a single wrong one is named by the check that follows."""
     block, attention = r"Transformer/encoderblock_\d+", "MultiHeadDotProductAttention_0"
-
-    def vote(what: str, *places: tuple[str, int]) -> int:
-        sizes = collections.Counter(
-            array.shape[axis]
-            for pattern, axis in places
-            for key, array in arrays.items()
-            if re.fullmatch(pattern, key) and array.ndim > axis
-        )
-        refuse_unless(
-            bool(sizes),
-            f"The checkpoint {path.name} misses {places[0][0].replace(block, 'Transformer/encoderblock_0')}",
-            why=f"expected an array that tells the {what}, found nothing of this name",
-            remedy="save the whole parameter tree of a vit_jax model",
-        )
-        return sizes.most_common(1)[0][0]
-
+    vote = functools.partial(_vote, arrays, path)
     blocks = [int(m[1]) for key in arrays if (m := re.match(r"Transformer/encoderblock_(\d+)/", key))]
     patch = vote("patch", ("embedding/kernel", 0), ("embedding/kernel", 1))
     classifier = "token" if "cls" in arrays else "gap"
-    grid = _grid(arrays, classifier, path)
     spec = ModelSpec(
         name=path.stem,
-        image_size=grid * patch,
+        image_size=_grid(arrays, classifier, path) * patch,
         patch=patch,
         width=vote("width", ("embedding/bias", 0), ("embedding/kernel", 3), (rf"{block}/LayerNorm_\d/\w+", 0)),
         depth=max(blocks, default=0) + 1,
@@ -239,14 +225,39 @@ def _infer(arrays: dict[str, np.ndarray], path: Path) -> ModelSpec:
         ),
         classes=vote("number of classes", ("head/bias", 0), ("head/kernel", 1)),
         classifier=classifier,
-        representation=_representation(arrays),
+        representation=vote(
+            "width of pre_logits", ("pre_logits/kernel", 1), ("pre_logits/bias", 0), ("head/kernel", 0)
+        )
+        if any(key.startswith("pre_logits/") for key in arrays)
+        else None,
     )
     return _named(spec)
 
 
-def _representation(arrays: dict[str, np.ndarray]) -> int | None:
-    sizes = [array.shape[-1] for key, array in arrays.items() if key.startswith("pre_logits/") and array.ndim]
-    return sizes[0] if sizes else None
+def _vote(arrays: dict[str, np.ndarray], path: Path, what: str, *places: tuple[str, int]) -> int:
+    """The size that most of the arrays at these places have along these axes."""
+    shapes = {key: array.shape for key, array in arrays.items()}
+    told = [
+        (shape[axis], f"{key} of shape {shape}")
+        for pattern, axis in places
+        for key, shape in shapes.items()
+        if re.fullmatch(pattern, key) and len(shape) > axis
+    ]
+    first = places[0][0].replace(r"_\d+/", "_0/")
+    refuse_unless(
+        bool(told),
+        f"The checkpoint {path.name} does not tell its {what}: {first}",
+        why=f"expected a whole array, found {shapes.get(first, 'nothing of this name')}",
+        remedy="save the whole parameter tree of a vit_jax model",
+    )
+    ranking = collections.Counter(size for size, _ in told).most_common(2)
+    refuse_unless(
+        len(ranking) == 1 or ranking[0][1] > ranking[1][1],
+        f"The checkpoint {path.name} contradicts itself about its {what}",
+        why=f"expected arrays that agree, found {' and '.join(dict.fromkeys(text for _, text in told))}",
+        remedy="save the whole parameter tree of one vit_jax model",
+    )
+    return ranking[0][0]
 
 
 def _grid(arrays: dict[str, np.ndarray], classifier: str, path: Path) -> int:

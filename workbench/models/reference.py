@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import numpy as np
 
 from ..backends.base import Session, check_feeds
 from ..backends.machine import MemoryMeter
-from ..errors import WorkbenchError, one_of
+from ..errors import WorkbenchError, one_of, refuse_unless
 from ..records import ModelSpec
 from . import vit
 from .tree import join_qkv
@@ -61,6 +62,8 @@ def open_torch(spec: ModelSpec, params: dict, *, dtype: str = "float32") -> Sess
 class _ModelSession(Session):
     """What both share: checked feeds, a call timed until its result is in host memory."""
 
+    _model: Callable | None
+
     def __init__(self, spec: ModelSpec):
         self._inputs = vit.input_of(spec)
         self._meter = MemoryMeter()
@@ -71,12 +74,12 @@ class _ModelSession(Session):
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """``{"images": (N, H, W, 3)}`` to ``{"logits": (N, classes)}``, float32."""
-        check_feeds(feeds, self._inputs)
+        self._check(feeds)
         return {"logits": self._logits(feeds["images"])}
 
     def time(self, feeds: Mapping[str, np.ndarray], repeats: int) -> list[float]:
         """Seconds of each call; the first with a new batch size compiles, where the runtime does."""
-        check_feeds(feeds, self._inputs)
+        self._check(feeds)
         seconds = []
         for _ in range(repeats):
             begin = time.perf_counter()
@@ -84,26 +87,36 @@ class _ModelSession(Session):
             seconds.append(time.perf_counter() - begin)
         return seconds
 
+    def close(self) -> None:
+        """Forget the model."""
+        self._model = None
+
+    def _check(self, feeds: Mapping[str, np.ndarray]) -> None:
+        refuse_unless(
+            self._model is not None,
+            "The session is closed",
+            why="close() was called on it",
+            remedy="use it inside the with block, or open the model again",
+        )
+        check_feeds(feeds, self._inputs)
+
 
 class JaxSession(_ModelSession):
     """The Flax model, compiled by XLA for each batch size when it first comes."""
 
     def __init__(self, spec: ModelSpec, params: dict, dtype: str):
         super().__init__(spec)
-        self._params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), join_qkv(params))
-        self._forward = jax.jit(lambda p, x: vit.forward(spec, p, x.astype(dtype)).astype(jnp.float32))
+        joined = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), join_qkv(params))
+        forward = jax.jit(lambda p, x: vit.forward(spec, p, x.astype(dtype)).astype(jnp.float32))
+        self._model = functools.partial(forward, joined)
 
     def _logits(self, images: np.ndarray) -> np.ndarray:
-        return np.asarray(self._forward(self._params, images))
+        return np.asarray(self._model(images))
 
     def memory(self) -> int:
         """Peak bytes on the device; on the CPU, how far this process's memory rose since the session was opened."""
         statistics = jax.devices()[0].memory_stats()
         return statistics["peak_bytes_in_use"] if statistics else self._meter.peak()
-
-    def close(self) -> None:
-        """Forget parameters and compiled code."""
-        self._params = self._forward = None
 
 
 class TorchSession(_ModelSession):
@@ -118,19 +131,15 @@ class TorchSession(_ModelSession):
         self._torch = torch
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._dtype = getattr(torch, dtype)
-        self._module = torch_module(spec, params).to(self._device, self._dtype)
+        self._model = torch_module(spec, params).to(self._device, self._dtype)
 
     def _logits(self, images: np.ndarray) -> np.ndarray:
         with self._torch.inference_mode():
             tensor = self._torch.from_numpy(images).to(self._device, self._dtype)
-            return self._module(tensor).float().cpu().numpy()
+            return self._model(tensor).float().cpu().numpy()
 
     def memory(self) -> int:
         """Peak bytes on the GPU; on the CPU, how far this process's memory rose since the session was opened."""
         if self._device.type == "cuda":
             return self._torch.cuda.max_memory_allocated(self._device)
         return self._meter.peak()
-
-    def close(self) -> None:
-        """Forget the module."""
-        self._module = None

@@ -104,13 +104,11 @@ def train(plan: Plan, folder, *, progress: Progress = silent) -> dict:
     folder = Path(folder)
     pixels, labels = (jnp.asarray(a) for a in _kept_images(plan, folder, progress))
     state_path = folder / f"state-{digest(plan)}.msgpack"
-    optimizer = _optimizer(plan)
-    state = _restored(state_path, _first_state(plan, optimizer))
-    run = jax.jit(functools.partial(_run, plan, optimizer), donate_argnums=0)
+    state = _restored(state_path, _first_state(plan))
     saved = time.monotonic()
     for step in range(int(state["step"]), plan.steps, plan.steps_per_call):
         orders = np.stack([_order(plan, step + i) for i in range(plan.steps_per_call)])
-        state, loss = run(state, pixels, labels, orders)
+        state, loss = _run(plan, state, pixels, labels, orders)
         loss, done = float(loss), step + plan.steps_per_call
         with _saved_on_error(state_path, state):
             progress(f"training, loss {loss:.3f}", done, plan.steps)
@@ -135,13 +133,15 @@ def _optimizer(plan: Plan) -> optax.GradientTransformation:
     )
 
 
-def _first_state(plan: Plan, optimizer) -> dict:
+def _first_state(plan: Plan) -> dict:
     params = jax.tree.map(jnp.asarray, vit.join_qkv(vit.init(plan.spec, plan.seed)))
-    return {"params": params, "optimizer": optimizer.init(params), "step": jnp.zeros((), jnp.int32)}
+    return {"params": params, "optimizer": _optimizer(plan).init(params), "step": jnp.zeros((), jnp.int32)}
 
 
-def _run(plan: Plan, optimizer, state: dict, pixels, labels, orders) -> tuple[dict, jax.Array]:
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _run(plan: Plan, state: dict, pixels, labels, orders) -> tuple[dict, jax.Array]:
     """Several steps; ``orders`` (steps, batch) says which images each takes. Returns the mean loss too."""
+    optimizer = _optimizer(plan)
 
     def one(state, order):
         key = jax.random.fold_in(jax.random.key(plan.seed), state["step"])

@@ -1,4 +1,4 @@
-"""Two parameter trees with the same numbers: vit_jax's, and the one whose attention is two matrix products.
+"""The parameter tree: vit_jax's, and the one whose attention is two matrix products.
 
 vit_jax keeps ``query``, ``key`` and ``value`` (D, H, h) and ``out`` (H, h, D) apart. The model computes with
 ``qkv`` (D, 3D) and ``proj`` (D, D): one product instead of three, and no reshape of a weight in an exported graph.
@@ -7,11 +7,88 @@ vit_jax keeps ``query``, ``key`` and ``value`` (D, H, h) and ``out`` (H, h, D) a
 from __future__ import annotations
 
 import functools
+import math
 
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
+from ..errors import refuse_unless
+from ..records import ModelSpec
 from ..sites import OUTPUT, block_name
+
+
+def parameter_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Path in vit_jax's tree, joined with ``/``, to shape, for every parameter of a model."""
+    width, heads, head_size = spec.width, spec.heads, spec.head_size
+    shapes = {"cls": (1, 1, width)} if spec.classifier == "token" else {}
+    shapes |= _dense("embedding", (spec.patch, spec.patch, 3, width), (width,))
+    shapes["Transformer/posembed_input/pos_embedding"] = (1, spec.tokens, width)
+    for index in range(spec.depth):
+        block = f"Transformer/encoderblock_{index}"
+        attention = f"{block}/MultiHeadDotProductAttention_0"
+        shapes |= _norm(f"{block}/LayerNorm_0", width)
+        for name in ("query", "key", "value"):
+            shapes |= _dense(f"{attention}/{name}", (width, heads, head_size), (heads, head_size))
+        shapes |= _dense(f"{attention}/out", (heads, head_size, width), (width,))
+        shapes |= _norm(f"{block}/LayerNorm_1", width)
+        shapes |= _dense(f"{block}/MlpBlock_0/Dense_0", (width, spec.mlp), (spec.mlp,))
+        shapes |= _dense(f"{block}/MlpBlock_0/Dense_1", (spec.mlp, width), (width,))
+    shapes |= _norm("Transformer/encoder_norm", width)
+    if spec.representation is not None:
+        shapes |= _dense("pre_logits", (width, spec.representation), (spec.representation,))
+    return shapes | _dense("head", (spec.representation or width, spec.classes), (spec.classes,))
+
+
+def _dense(path: str, kernel: tuple[int, ...], bias: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    return {f"{path}/kernel": kernel, f"{path}/bias": bias}
+
+
+def _norm(path: str, width: int) -> dict[str, tuple[int, ...]]:
+    return {f"{path}/scale": (width,), f"{path}/bias": (width,)}
+
+
+def check_parameters(spec: ModelSpec, params: dict, origin: str = "The parameter tree") -> None:
+    """Raise a ``WorkbenchError`` that names the first parameter that is missing, unknown or of a wrong shape."""
+    found = {path: np.shape(leaf) for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
+    expected = parameter_shapes(spec)
+    for path in [*expected, *found]:
+        refuse_unless(
+            found.get(path) == expected.get(path),
+            f"{origin} does not hold a {spec.name}: {path}",
+            why=f"expected {_shape(expected.get(path))}, found {_shape(found.get(path))}",
+            remedy="give parameters and a ModelSpec that belong together, such as load_checkpoint returns",
+        )
+
+
+def _shape(shape) -> str:
+    return "nothing of this name" if shape is None else f"shape {shape}"
+
+
+def init(spec: ModelSpec, seed: int = 0) -> dict:
+    """Random parameters in vit_jax's tree, float32: what training starts from.
+
+    Kernels are uniform as Glorot & Bengio, 2010, have it (AISTATS, equation 16), positions normal with 0.02, as in
+    vit_jax; the head is drawn too, which vit_jax starts at zero, so that an untrained model tells images apart.
+    """
+    rng = np.random.default_rng(seed)
+    flat = {path: _draw(rng, path, shape) for path, shape in parameter_shapes(spec).items()}
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _draw(rng: np.random.Generator, path: str, shape: tuple[int, ...]) -> np.ndarray:
+    if path.endswith("/scale"):
+        return np.ones(shape, np.float32)
+    if path.endswith("pos_embedding"):
+        return np.float32(0.02) * rng.standard_normal(shape, np.float32)
+    if not path.endswith("/kernel"):
+        return np.zeros(shape, np.float32)
+    inputs = {"embedding": 3, "out": 2}.get(path.split("/")[-2], 1)  # leading axes that are summed over
+    limit = math.sqrt(6 / (math.prod(shape[:inputs]) + math.prod(shape[inputs:])))
+    return np.float32(limit) * (2 * rng.random(shape, np.float32) - 1)
+
+
+# ---- one product for q, k and v ----------------------------------------------------------------------------------
 
 
 def join_qkv(params: dict) -> dict:

@@ -3,13 +3,12 @@
 Pre-norm encoder of Dosovitskiy et al., 2021 (arXiv:2010.11929), in Flax Linen, written with plain products so that
 each line becomes one or two ONNX nodes. Shapes in comments: B images, S tokens, D width, H heads, h head size.
 
-The module computes with the tree that ``join_qkv`` makes; every function outside takes vit_jax's own.
+The module computes with the tree that ``join_qkv`` makes; every function outside takes vit_jax's own (``tree.py``).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import flax.linen as nn
 import jax
@@ -18,10 +17,26 @@ import numpy as np
 from flax import traverse_util
 
 from ..backends.base import Tensor, check_feeds
-from ..errors import one_of, refuse_unless
+from ..errors import one_of
 from ..records import ModelSpec
 from ..sites import OUTPUT
-from .tree import join_qkv, site_of, split_qkv
+from .tree import check_parameters, init, join_qkv, parameter_shapes, site_of, split_qkv
+
+__all__ = [
+    "SIZES",
+    "TUTORIAL",
+    "VisionTransformer",
+    "check_parameters",
+    "forward",
+    "forward_with_intermediates",
+    "init",
+    "input_of",
+    "join_qkv",
+    "logits",
+    "model_spec",
+    "parameter_shapes",
+    "split_qkv",
+]
 
 #: Letter -> width, mlp, heads, depth: table 1 of arXiv:2010.11929, and of DeiT, arXiv:2012.12877, for Ti and S.
 LETTERS = {
@@ -41,8 +56,6 @@ EPSILON = 1e-6
 #: ``logits`` computes as many images at once as keep the largest activations under this many bytes.
 ACTIVATION_BUDGET = 1 << 30
 MOST_IMAGES_AT_ONCE = 32
-
-_xavier = nn.initializers.xavier_uniform()
 
 
 def model_spec(
@@ -89,22 +102,15 @@ class Dense(nn.Module):
     """``x @ kernel + bias``; nn.Dense computes the same, but becomes six ONNX nodes under a symbolic batch."""
 
     features: int
-    kernel_init: nn.initializers.Initializer = _xavier
 
     @nn.compact
     def __call__(self, x):
         """(..., inputs) to (..., features)."""
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        kernel = self.param("kernel", nn.initializers.xavier_uniform(), (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         y = x @ kernel + bias
         self.sow("intermediates", OUTPUT, y)
         return y
-
-
-def _qkv_init(key, shape, dtype=jnp.float32):
-    """Three square matrices side by side, each drawn as vit_jax draws it."""
-    width = shape[0]
-    return jnp.concatenate([_xavier(k, (width, width), dtype) for k in jax.random.split(key, 3)], axis=1)
 
 
 class Attention(nn.Module):
@@ -117,7 +123,7 @@ class Attention(nn.Module):
         """(B, S, D) to (B, S, D)."""
         length, width = x.shape[1:]
         head_size = width // self.heads
-        qkv = Dense(3 * width, kernel_init=_qkv_init, name="qkv")(x)
+        qkv = Dense(3 * width, name="qkv")(x)
         q, k, v = (part.reshape(-1, length, self.heads, head_size) for part in jnp.split(qkv, 3, axis=-1))
         q, k, v = q.transpose(0, 2, 1, 3), k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
         scores = (q @ k) * (head_size**-0.5)  # (B, H, S, S)
@@ -209,43 +215,6 @@ class VisionTransformer(nn.Module):
         if spec.representation is not None:
             x = jnp.tanh(Dense(spec.representation, name="pre_logits")(x))
         return Dense(spec.classes, name="head")(x)
-
-
-# ---- parameters --------------------------------------------------------------------------------------------------
-
-
-def init(spec: ModelSpec, seed: int = 0) -> dict:
-    """Random parameters in vit_jax's tree, float32; the head is drawn too, where vit_jax starts it at zero."""
-    return jax.tree.map(np.asarray, split_qkv(_initial(spec, seed), spec.heads))
-
-
-def _initial(spec: ModelSpec, seed: int) -> dict:
-    images = jnp.zeros((1, spec.image_size, spec.image_size, 3))
-    return jax.jit(VisionTransformer(spec).init)(jax.random.key(seed), images)["params"]
-
-
-@functools.cache
-def parameter_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    """Path in vit_jax's tree, joined with ``/``, to shape, for every parameter of a model; nothing is computed."""
-    tree = jax.eval_shape(lambda: split_qkv(_initial(spec, 0), spec.heads))
-    return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(tree, sep="/").items()}
-
-
-def check_parameters(spec: ModelSpec, params: dict, origin: str = "The parameter tree") -> None:
-    """Raise a ``WorkbenchError`` that names the first parameter that is missing, unknown or of a wrong shape."""
-    found = {path: np.shape(leaf) for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
-    expected = parameter_shapes(spec)
-    for path in [*expected, *found]:
-        refuse_unless(
-            found.get(path) == expected.get(path),
-            f"{origin} does not hold a {spec.name}: {path}",
-            why=f"expected {_shape(expected.get(path))}, found {_shape(found.get(path))}",
-            remedy="give parameters and a ModelSpec that belong together, such as load_checkpoint returns",
-        )
-
-
-def _shape(shape) -> str:
-    return "nothing of this name" if shape is None else f"shape {shape}"
 
 
 # ---- use ---------------------------------------------------------------------------------------------------------

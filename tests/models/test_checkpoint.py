@@ -1,0 +1,337 @@
+import io
+import pickle
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import workbench as wb
+from workbench.models import checkpoint, vit
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+MODELS = ["token", "gap", "prelogits"]
+#: What the reference files call an intermediate -> what the workbench calls it.
+INTERMEDIATES = {
+    "inter/embedding": "embedding/patches",
+    "inter/Transformer/posembed_input": "embedding/output",
+    "inter/Transformer/encoderblock_0": "block00/output",
+    "inter/Transformer/encoderblock_1": "block01/output",
+    "inter/Transformer/encoder_norm": "norm/output",
+}
+BLOCK = "Transformer/encoderblock_1"
+ATTENTION = f"{BLOCK}/MultiHeadDotProductAttention_1"
+
+
+def arrays_in(name):
+    with np.load(REFERENCE / f"{name}.npz") as file:
+        return dict(file)
+
+
+def reference(model):
+    return arrays_in(f"vit_tiny_{model}_ref")
+
+
+def arrays_of(model="token"):
+    return arrays_in(f"vit_tiny_{model}")
+
+
+def written(path, arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_logits_are_those_of_vit_jax(model):
+    spec, params = wb.load_checkpoint(REFERENCE / f"vit_tiny_{model}.npz")
+    expected = reference(model)
+    np.testing.assert_allclose(wb.logits(spec, params, expected["input"]), expected["logits"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_intermediates_are_those_of_vit_jax(model):
+    spec, params = wb.load_checkpoint(REFERENCE / f"vit_tiny_{model}.npz")
+    expected = reference(model)
+    forward = jax.jit(vit.forward_with_intermediates, static_argnums=0)
+    _, found = forward(spec, params, expected["input"][:1])
+    assert {key for key in expected if key.startswith("inter/")} == set(INTERMEDIATES)
+    for theirs, ours in INTERMEDIATES.items():
+        np.testing.assert_allclose(found[ours], expected[theirs], atol=1e-4, rtol=0, err_msg=theirs)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_spec_is_read_off_the_arrays(model):
+    spec, _ = wb.load_checkpoint(REFERENCE / f"vit_tiny_{model}.npz")
+    assert (spec.image_size, spec.patch, spec.width, spec.depth, spec.mlp, spec.classes) == (32, 8, 16, 2, 32, 10)
+    assert spec.heads == (4 if model == "prelogits" else 2)
+    assert spec.classifier == ("gap" if model == "gap" else "token")
+    assert spec.representation == (24 if model == "prelogits" else None)
+    assert spec.name == f"vit_tiny_{model}"
+
+
+@pytest.mark.parametrize("prefix", ["", "params/", "param/", "opt/target/"])
+@pytest.mark.parametrize("model", MODELS)
+def test_both_namings_and_every_prefix_give_the_same_parameters(model, prefix, tmp_path):
+    _, published = wb.load_checkpoint(REFERENCE / f"vit_tiny_{model}.npz")
+    in_memory = {
+        prefix + key.removeprefix("param/"): array
+        for key, array in reference(model).items()
+        if key.startswith("param/")
+    }
+    if prefix:
+        in_memory["opt/state/step"] = np.array(7)  # beside the parameters, and none of them
+    _, linen = wb.load_checkpoint(written(tmp_path / "linen.npz", in_memory))
+    jax.tree.map(np.testing.assert_array_equal, linen, published)
+
+
+def test_a_size_of_the_table_gets_its_name(tmp_path):
+    shapes = vit.parameter_shapes(wb.model_spec("Ti/16", classes=3))
+    path = written(tmp_path / "x.npz", {key: np.zeros(shape, np.float16) for key, shape in shapes.items()})
+    spec, _ = wb.load_checkpoint(path)
+    assert spec == wb.model_spec("Ti/16", classes=3)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_floating_types_become_float32(dtype, tmp_path):
+    arrays = {key: array.astype(dtype) for key, array in arrays_of().items()}
+    _, params = wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
+    leaves = jax.tree.leaves(params)
+    assert {leaf.dtype for leaf in leaves} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(params["head"]["kernel"], arrays["head/kernel"].astype(np.float32))
+
+
+# ---- position embeddings -----------------------------------------------------------------------------------------
+
+RESIZES = [key for key in arrays_in("posembed_interp_ref") if key.startswith("dst_")]
+
+
+@pytest.mark.parametrize("key", RESIZES)
+def test_position_embeddings_are_resized_as_vit_jax_resizes_them(key):
+    file = arrays_in("posembed_interp_ref")
+    source = file[f"src_14x14_{key.rsplit('_', 1)[1]}"]
+    found = checkpoint.resize_positions(source, file[key].shape[1])
+    np.testing.assert_allclose(found, file[key], atol=1e-4, rtol=0)
+
+
+def test_all_resizes_of_the_reference_are_tried():
+    assert len(RESIZES) == 7
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_checkpoint_is_loaded_at_another_image_size(model):
+    path = REFERENCE / f"vit_tiny_{model}.npz"
+    spec, params = wb.load_checkpoint(path, image_size=64)
+    _, original = wb.load_checkpoint(path)
+    assert (spec.image_size, spec.grid) == (64, 8)
+    positions = params["Transformer"]["posembed_input"]["pos_embedding"]
+    assert positions.shape == (1, spec.tokens, 16)
+    if spec.classifier == "token":
+        kept = original["Transformer"]["posembed_input"]["pos_embedding"]
+        np.testing.assert_array_equal(positions[:, 0], kept[:, 0])
+    images = np.random.default_rng(0).standard_normal((2, 64, 64, 3)).astype(np.float32)
+    assert np.isfinite(wb.logits(spec, params, images)).all()
+
+
+def test_an_image_size_that_the_patch_does_not_divide_is_refused():
+    with pytest.raises(wb.WorkbenchError, match="patches"):
+        wb.load_checkpoint(REFERENCE / "vit_tiny_token.npz", image_size=60)
+
+
+# ---- what is refused ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", sorted(arrays_of("prelogits")))
+def test_a_missing_key_is_named(key, tmp_path):
+    arrays = arrays_of("prelogits")
+    del arrays[key]
+    with pytest.raises(wb.WorkbenchError) as error:
+        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
+    if key == "cls":  # without it the positions no longer make a square
+        key = "Transformer/posembed_input/pos_embedding"
+    assert _linen(key) in str(error.value)
+
+
+@pytest.mark.parametrize("key", sorted(arrays_of("prelogits")))
+def test_an_array_of_a_wrong_shape_is_named_with_expected_and_found(key, tmp_path):
+    arrays = arrays_of("prelogits")
+    arrays[key] = np.concatenate([arrays[key]] * 2, axis=-1)
+    with pytest.raises(wb.WorkbenchError, match=r"expected .* found") as error:
+        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
+    assert _linen(key) in str(error.value)
+    assert str(arrays[key].shape) in str(error.value) or f"{arrays[key].shape[1]} rows" in str(error.value)
+
+
+def _linen(key):
+    for old, new in checkpoint._PUBLISHED_TO_LINEN.items():
+        key = key.replace(old, new)
+    return key
+
+
+def test_an_unknown_key_is_named(tmp_path):
+    arrays = arrays_of() | {"MAPHead_0/probe": np.zeros((1, 1, 16), np.float32)}
+    with pytest.raises(wb.WorkbenchError, match="MAPHead_0/probe"):
+        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
+
+
+def test_an_array_of_objects_is_never_unpickled(tmp_path):
+    arrays = arrays_of() | {"head/bias": np.array([_Bomb()], dtype=object)}
+    with pytest.raises(wb.WorkbenchError, match="head/bias") as error:
+        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
+    assert "allow_pickle=False" in str(error.value)
+    assert not _Bomb.went_off
+
+
+def test_a_pickle_under_another_name_is_never_unpickled(tmp_path):
+    (tmp_path / "x.npz").write_bytes(pickle.dumps(_Bomb()))
+    with pytest.raises(wb.WorkbenchError, match=r"x\.npz"):
+        wb.load_checkpoint(tmp_path / "x.npz")
+    assert not _Bomb.went_off
+
+
+class _Bomb:
+    went_off = False
+
+    def __reduce__(self):
+        return setattr, (_Bomb, "went_off", True)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_file_is_refused(share, tmp_path):
+    whole = (REFERENCE / "vit_tiny_token.npz").read_bytes()
+    (tmp_path / "x.npz").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(wb.WorkbenchError, match=r"x\.npz cannot be read"):
+        wb.load_checkpoint(tmp_path / "x.npz")
+
+
+def test_a_damaged_array_is_named(tmp_path):
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays_of())
+    damaged = bytearray(buffer.getvalue())
+    place = damaged.index(arrays_of()["embedding/kernel"].tobytes()[:64])
+    damaged[place : place + 8] = b"\xff" * 8
+    (tmp_path / "x.npz").write_bytes(damaged)
+    with pytest.raises(wb.WorkbenchError, match="embedding/kernel"):
+        wb.load_checkpoint(tmp_path / "x.npz")
+
+
+def test_a_file_that_does_not_exist_is_said_to_be_absent(tmp_path):
+    with pytest.raises(wb.WorkbenchError, match="There is no checkpoint"):
+        wb.load_checkpoint(tmp_path / "absent.npz")
+
+
+def test_a_bare_array_is_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    with pytest.raises(wb.WorkbenchError, match=r"not an \.npz"):
+        wb.load_checkpoint(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    ("key", "family"),
+    [
+        ("conv_root/kernel", "hybrid"),
+        ("block1/unit01/conv1/kernel", "hybrid"),
+        ("stem/kernel", "Mixer"),
+        ("MixerBlock_0/token_mixing/Dense_0/kernel", "Mixer"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "opt/target/"])
+def test_hybrids_and_mixers_are_refused_by_name(prefix, key, family, tmp_path):
+    arrays = {prefix + k: v for k, v in (arrays_of() | {key: np.zeros((3, 3), np.float32)}).items()}
+    with pytest.raises(wb.WorkbenchError, match=family) as error:
+        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
+    assert key in str(error.value)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    with pytest.raises(wb.WorkbenchError, match="holds no Vision Transformer"):
+        wb.load_checkpoint(written(tmp_path / "x.npz", {"weights": np.zeros(3)}))
+
+
+def test_a_grid_that_is_not_square_is_refused(tmp_path):
+    arrays = arrays_of()
+    arrays["Transformer/posembed_input/pos_embedding"] = np.zeros((1, 13, 16), np.float32)
+    with pytest.raises(wb.WorkbenchError, match="no square grid") as error:
+        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
+    assert "13 rows" in str(error.value)
+
+
+@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinity")])
+def test_parameters_that_are_not_finite_are_refused(value, word, tmp_path):
+    arrays = arrays_of()
+    arrays["head/kernel"][0, 0] = value
+    with pytest.raises(wb.WorkbenchError, match=f"{word}.*head/kernel|head/kernel"):
+        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
+
+
+def test_whole_numbers_are_refused(tmp_path):
+    arrays = arrays_of() | {"head/bias": np.zeros(10, np.int64)}
+    with pytest.raises(wb.WorkbenchError, match="head/bias") as error:
+        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
+    assert "int64" in str(error.value)
+
+
+def test_a_parameter_in_both_namings_is_refused(tmp_path):
+    arrays = arrays_of()
+    arrays[f"{BLOCK}/LayerNorm_1/scale"] = arrays[f"{BLOCK}/LayerNorm_2/scale"]
+    with pytest.raises(wb.WorkbenchError, match="twice"):
+        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
+
+
+# ---- writing -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_is_saved_is_what_was_loaded_in_the_published_naming(model, tmp_path):
+    path = REFERENCE / f"vit_tiny_{model}.npz"
+    spec, params = wb.load_checkpoint(path)
+    wb.save_checkpoint(tmp_path / f"vit_tiny_{model}.npz", spec, params)
+    again, same = wb.load_checkpoint(tmp_path / f"vit_tiny_{model}.npz")
+    assert again == spec
+    jax.tree.map(np.testing.assert_array_equal, same, params)
+    with np.load(tmp_path / path.name) as file:
+        assert set(file.files) == set(arrays_of(model))
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_saving_twice_writes_the_same_bytes(tmp_path):
+    spec, params = wb.load_checkpoint(REFERENCE / "vit_tiny_token.npz")
+    one, two = (wb.save_checkpoint(tmp_path / name, spec, params, dtype="float16") for name in ("a.npz", "b.npz"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_float16_halves_the_file_and_moves_logits_little(tmp_path):
+    spec, params = wb.load_checkpoint(REFERENCE / "vit_tiny_token.npz")
+    _, half = wb.load_checkpoint(wb.save_checkpoint(tmp_path / "x.npz", spec, params, dtype="float16"))
+    expected = reference("token")
+    np.testing.assert_allclose(wb.logits(spec, half, expected["input"]), expected["logits"], atol=2e-2)
+
+
+def test_a_parameter_beyond_float16_is_refused_and_nothing_is_written(tmp_path):
+    spec, params = wb.load_checkpoint(REFERENCE / "vit_tiny_token.npz")
+    params["head"]["bias"] = params["head"]["bias"] + 1e6
+    with pytest.raises(wb.WorkbenchError, match="head/bias cannot be written as float16"):
+        wb.save_checkpoint(tmp_path / "x.npz", spec, params, dtype="float16")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parameters_that_do_not_fit_the_spec_are_not_saved(tmp_path):
+    spec, params = wb.load_checkpoint(REFERENCE / "vit_tiny_token.npz")
+    del params["cls"]
+    with pytest.raises(wb.WorkbenchError, match="cls"):
+        wb.save_checkpoint(tmp_path / "x.npz", spec, params)
+
+
+def test_a_disk_that_is_full_leaves_the_old_file_as_it_was(tmp_path, monkeypatch):
+    spec, params = wb.load_checkpoint(REFERENCE / "vit_tiny_token.npz")
+    path = wb.save_checkpoint(tmp_path / "x.npz", spec, params)
+    before = path.read_bytes()
+
+    def full(file, **arrays):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(wb.WorkbenchError, match="No space left"):
+        wb.save_checkpoint(path, spec, params)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npz"]

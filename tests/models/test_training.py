@@ -1,0 +1,120 @@
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import workbench as wb
+from workbench.datasets import shapes
+from workbench.models import training
+
+TINY = wb.ModelSpec("tiny", image_size=16, patch=8, width=16, depth=1, heads=1, mlp=32, classes=16)
+PLAN = training.Plan(TINY, images=64, epochs=6, batch=16, steps_per_call=4, compute="float32")
+
+
+def same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    losses = []
+    folder = tmp_path_factory.mktemp("training")
+    params = training.train(PLAN, folder, progress=lambda stage, *_: losses.append(stage))
+    return params, folder, [float(s.split()[-1]) for s in losses if s.startswith("training")]
+
+
+def test_a_few_steps_lower_the_loss_and_give_a_model(finished):
+    params, _, losses = finished
+    assert len(losses) == PLAN.steps // PLAN.steps_per_call == 6
+    assert losses[-1] < losses[0]
+    x = wb.images("shapes", split="evaluation", count=2, size=16).x
+    assert wb.logits(TINY, params, x).shape == (2, 16)
+
+
+@pytest.mark.parametrize("stop_after", [8, 12])
+def test_a_run_that_was_stopped_goes_on_to_the_same_parameters(finished, stop_after, tmp_path):
+    def stop(stage, done, total):
+        if stage.startswith("training") and done == stop_after:
+            raise wb.Cancelled
+
+    with pytest.raises(wb.Cancelled):
+        training.train(PLAN, tmp_path, progress=stop)
+    steps = []
+    params = training.train(PLAN, tmp_path, progress=lambda stage, done, _: steps.append((stage[:8], done)))
+    assert steps[0] == ("training", stop_after + 4)  # no image is drawn again, no step taken twice
+    same(params, finished[0])
+
+
+def test_a_finished_run_is_found_again_without_a_step(finished):
+    params, folder, _ = finished
+    calls = []
+    same(training.train(PLAN, folder, progress=lambda *call: calls.append(call)), params)
+    assert calls == []
+
+
+def test_a_cancelled_drawing_leaves_no_images_behind(tmp_path):
+    def stop(stage, done, total):
+        raise wb.Cancelled
+
+    with pytest.raises(wb.Cancelled):
+        training.train(PLAN, tmp_path, progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pool_of_processes_draws_what_one_process_draws(monkeypatch):
+    monkeypatch.setattr(training, "DRAWN_AT_ONCE", 5)
+    pixels = np.empty((12, 16, 16, 3), np.uint8)
+    labels = training.draw("calibration", 3, pixels)
+    expected = shapes.generate(range(12), split="calibration", seed=3, size=16)
+    np.testing.assert_array_equal(pixels, expected[0])
+    np.testing.assert_array_equal(labels, expected[1])
+
+
+def test_every_epoch_takes_each_image_once_in_a_new_order():
+    steps = PLAN.images // PLAN.batch
+    first, second = (np.concatenate([training._order(PLAN, e * steps + i) for i in range(steps)]) for e in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(64))
+    assert list(first) != list(second)
+
+
+def test_augmentation_turns_and_mirrors_and_changes_no_pixel():
+    image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
+    found = np.asarray(training._augmented(jax.random.key(0), jnp.asarray(np.stack([image] * 200))))
+    turned = [np.rot90(image, k) for k in range(4)]
+    allowed = {view.tobytes() for view in [*turned, *(view[:, ::-1] for view in turned)]}
+    assert {view.tobytes() for view in found} == allowed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch": 65},
+        {"epochs": 0},
+        {"steps_per_call": 25},
+        {"compute": "float8"},
+        {"spec": dataclasses.replace(TINY, classes=10)},
+    ],
+)
+def test_a_plan_that_cannot_be_trained_is_refused(change):
+    with pytest.raises(wb.WorkbenchError):
+        dataclasses.replace(PLAN, **change)
+
+
+def test_the_command_writes_a_checkpoint_and_its_card(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training.vit, "TUTORIAL", TINY)
+    out = tmp_path / "tiny.npz"  # the same plan as above, so that nothing is compiled again
+    options = ["--out", out, "--folder", tmp_path, "--evaluation-images", 32]
+    options += ["--images", 64, "--epochs", 6, "--batch", 16, "--steps-per-call", 4, "--compute", "float32"]
+    training.main([str(option) for option in options])
+    card = json.loads(out.with_suffix(".json").read_text())
+    spec, params = wb.load_checkpoint(out)
+    held_out = wb.images("shapes", split="evaluation", count=32, size=16)
+    right = (wb.logits(spec, params, held_out.x).argmax(-1) == held_out.labels).mean()
+    assert card["evaluation"]["top1"] == right
+    low, high = card["evaluation"]["top1_interval"]
+    assert low < right < high or right in (0, 1)
+    assert card["plan"]["spec"]["name"] == spec.name == "tiny"
+    assert f"{right:.2%} on 32 evaluation images" in capsys.readouterr().out
