@@ -239,6 +239,15 @@ def test_an_unknown_backend_is_refused(tmp_path, tiny):
     refused(lambda: build_engine(variant, "onnx-runtime", tmp_path / "w"), "did you mean 'onnxruntime'")
 
 
+def test_a_graph_in_place_of_a_variant_and_a_tuple_in_place_of_batches_are_refused(tmp_path, tiny):
+    graph = tiny.graph(tmp_path)
+    refused(lambda: build_engine(graph, "onnxruntime", tmp_path / "w"), "given was Graph", "apply_recipe")
+    refused(
+        lambda: build_engine(variant_of(graph), "onnxruntime", tmp_path / "w", batches=(1, 8, 32)),
+        "Batches(1, 8, 32)",
+    )
+
+
 def test_a_cancelled_build_leaves_nothing(tmp_path, tiny):
     def cancel(stage, done, total):
         if done:

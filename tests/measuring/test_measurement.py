@@ -222,6 +222,20 @@ def test_a_batch_below_what_the_engine_takes_is_refused(tmp_path, tiny):
         measure(engine, images=some_images(9), batch=2)
 
 
+def test_what_is_no_engine_and_an_engine_without_its_file_are_refused(engine):
+    with pytest.raises(WorkbenchError, match="given was Variant"):
+        measure(engine.variant, images=some_images(4))
+    engine.path.unlink()
+    with pytest.raises(WorkbenchError, match="build the engine again"):
+        measure(engine, images=some_images(4))
+
+
+def test_images_that_are_a_view_give_the_answers_of_their_copy(engine, tiny):
+    view = some_images(12)[::2, ::-1]
+    found = measure(engine, images=view, batch=4, seconds=0)
+    assert found.predictions == tuple(tiny.logits(view.copy()).argmax(axis=1))
+
+
 def test_an_engine_that_answers_nan_is_an_error(tmp_path, tiny):
     overflowing = Tiny(tiny.first * np.float32(1e30), tiny.second * np.float32(1e30))
     with pytest.raises(WorkbenchError, match="NaN or infinity"):

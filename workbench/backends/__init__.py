@@ -52,6 +52,7 @@ def build_engine(
     Raises:
         WorkbenchError: the runtime is not installed, or refuses the variant, the card or the batches.
     """
+    _check_types(variant, batches)
     runtime, batches = backend(backend_name), _batches_for(variant, batches)
     for refusal in (runtime.missing(), runtime.refuses(variant, card)):
         if refusal:
@@ -65,6 +66,21 @@ def build_engine(
         engine = runtime.compile(variant, batches, folder, run_id, card, options, progress)
         workspace.append("engine", variant.digest, engine, run_id)
     return engine
+
+
+def _check_types(variant, batches) -> None:
+    refuse_unless(
+        isinstance(variant, Variant),
+        "An engine is built from a variant",
+        why=f"given was {type(variant).__name__}",
+        remedy="make one with apply_recipe(graph, Recipe(), workspace)",
+    )
+    refuse_unless(
+        batches is None or isinstance(batches, Batches),
+        "The batches of an engine are a smallest, a usual and a largest one",
+        why=f"given was {batches!r}",
+        remedy="write batches=Batches(1, 8, 32)",
+    )
 
 
 def _batches_for(variant: Variant, batches: Batches | None) -> Batches:

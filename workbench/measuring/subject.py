@@ -38,8 +38,24 @@ class Subject:
 
     @classmethod
     def of(cls, engine: Engine) -> Subject:
-        """What an engine's own records say."""
+        """What an engine's own records say.
+
+        Raises:
+            WorkbenchError: it is no engine, or its files are gone.
+        """
+        refuse_unless(
+            isinstance(engine, Engine),
+            "Only an engine can be measured",
+            why=f"given was {type(engine).__name__}",
+            remedy="build one with build_engine; an open session goes to measure_session",
+        )
         graph, runtime = engine.variant.graph, backend(engine.backend)
+        refuse_unless(
+            engine.path.is_file(),
+            f"The file of {engine.label} is missing",
+            why=f"there is no {engine.path}",
+            remedy="build the engine again",
+        )
         return cls(
             backend=engine.backend,
             model=model_name(graph),
@@ -59,9 +75,8 @@ class Subject:
 
     def feeds(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """One batch (n, H, W, 3) under the input's name, in the graph's layout."""
-        if self.layout == "NCHW":
-            images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-        return {self.input_name: images}
+        images = images.transpose(0, 3, 1, 2) if self.layout == "NCHW" else images
+        return {self.input_name: np.ascontiguousarray(images)}
 
     def logits(self, session: Session) -> Callable[[np.ndarray], np.ndarray]:
         """The session as a function from images (n, H, W, 3) to logits (n, classes)."""
