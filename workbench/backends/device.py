@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 from typing import NamedTuple
 
@@ -42,3 +43,14 @@ def _gpu(line: str) -> Gpu | None:
         return None
     name, capability, mebibytes, driver = fields
     return Gpu(name, int(capability.replace(".", "")), int(mebibytes) << 20 if mebibytes.isdigit() else 0, driver)
+
+
+@functools.lru_cache(maxsize=1)
+def driver_cuda() -> tuple[int, int] | None:
+    """The newest CUDA that the driver knows, as nvidia-smi prints it, or None without a driver."""
+    try:
+        text = subprocess.run(["nvidia-smi"], capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.search(r"CUDA Version:\s*(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else None

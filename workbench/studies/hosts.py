@@ -25,17 +25,18 @@ import shlex
 import shutil
 import sys
 import tempfile
-import tomllib
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import numpy as np
+import tomllib
 
 from ..backends import backend, silent
 from ..backends.base import Progress
 from ..backends.onnxruntime import external_files
+from ..doctor import rows
 from ..errors import WorkbenchError, one_of, refuse_unless
 from ..records import Batches, Variant, decode, encode
 from ..worker import Exam, Job, Report, run_job
@@ -160,21 +161,17 @@ class Host:
         return self._elsewhere(job, exam, workspace, progress)
 
     def _elsewhere(self, job: Job, exam: Exam, workspace: Workspace, progress: Progress) -> Report:
-        with disk_errors("The temporary folder cannot be used"):
-            with tempfile.TemporaryDirectory(prefix="workbench-") as name:
-                folder = Path(name)
-                files = _files(job.variant, exam, folder)
-                request = {
-                    "job": encode(job, lambda path: f"variant/{PurePath(path).name}"),
-                    "files": {name: file_digest(path) for name, path in files.items()},
-                    "cache": self.cache,
-                }
-                sources = {request["files"][name]: path for name, path in files.items()}
-                answer = self._ask(request, {}, folder, progress)
-                if answer.missing:
-                    blobs = {key: sources[key] for key in answer.missing if key in sources}
-                    answer = self._ask(request, blobs, folder, progress)
-                return _kept(job.variant, answer.checked(self.name), workspace, folder)
+        with disk_errors("The temporary folder cannot be used"), tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            files = _files(job.variant, exam, folder)
+            digests = {name: file_digest(path) for name, path in files.items()}
+            written = encode(job, lambda path: f"variant/{PurePath(path).name}")
+            request = {"job": written, "files": digests, "cache": self.cache}
+            answer = self._ask(request, {}, folder, progress)
+            if answer.missing:
+                blobs = {digests[name]: path for name, path in files.items() if digests[name] in answer.missing}
+                answer = self._ask(request, blobs, folder, progress)
+            return _kept(job.variant, answer.checked(self.name), workspace, folder)
 
     def doctor(self) -> list[dict]:
         """What ``workbench doctor`` finds there: rows of ``doctor.rows``.
@@ -183,13 +180,11 @@ class Host:
             WorkbenchError: the host cannot be reached, or has no Python 3.10 with NumPy.
         """
         if self.starts is None:
-            from ..doctor import rows
-
             return rows()
-        with tempfile.TemporaryDirectory(prefix="workbench-") as name:
+        with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            answer = self._ask({"doctor": True}, {}, folder, silent).checked(self.name)
-            return json.loads((received(answer.archive, folder / "answer") / "report.json").read_text())
+            archive = self._ask({"doctor": True}, {}, folder, silent).checked(self.name)
+            return json.loads((received(archive, folder / "answer") / "report.json").read_text())
 
     def _ask(self, request: Mapping, blobs: Mapping[str, Path], folder: Path, progress: Progress):
         archive = folder / "job.zip"
@@ -233,6 +228,17 @@ def host_named(workspace, name: str) -> Host:
     known = hosts(workspace)
     one_of("host", name, tuple(known))
     return known[name]
+
+
+def doctor(host: str | None = None, workspace=".") -> list[dict]:
+    """Rows ``item``, ``found``, ``status`` and ``remedy`` about this machine, or about a host of ``hosts.toml``.
+
+    Raises:
+        WorkbenchError: the host is not known, or cannot be reached.
+    """
+    if host is None:
+        return rows()
+    return host_named(workspace, host).doctor()
 
 
 def _host(name: str, table, path: Path) -> Host:

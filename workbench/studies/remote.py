@@ -27,7 +27,7 @@ from ..workspace import file_digest
 #: Bytes that a host may send back, and files in it.
 MAX_BYTES, MAX_FILES = 16 << 30, 1000
 #: Seconds that a process gets to end after it was asked to.
-GRACE_S = 5
+GRACE_S = 3
 #: Lines of the host's output that an error quotes.
 QUOTED = 8
 #: Seconds between two looks at a host that is silent.
@@ -178,9 +178,10 @@ def call(
             task.start()
         _wait(process, tasks[1:], events, progress, time.monotonic() + limit_s, limit_s, name)
     finally:
-        _end(process)
+        _end(process, sender=tasks[0])
         for task in tasks:
             task.join(GRACE_S)
+        _close(process.stdin)
     said.status = process.returncode
     return said
 
@@ -193,18 +194,19 @@ def _send(process: subprocess.Popen, archive: Path) -> None:
 
 
 def _listen(process: subprocess.Popen, said: Answer, events: queue.SimpleQueue) -> None:
-    while line := process.stderr.readline(1 << 16):
-        message = _message(line)
-        if message is None:
-            said.printed.append(line.decode(errors="replace").rstrip()[:400])
-        elif "stage" in message:
-            events.put(message)
-        elif "error" in message:
-            said.error = message["error"]
-        elif "missing" in message:
-            said.missing = tuple(message["missing"])
-        elif "sent" in message:
-            said.sent = message["sent"]
+    with process.stderr:
+        while line := process.stderr.readline(1 << 16):
+            message = _message(line)
+            if message is None:
+                said.printed.append(line.decode(errors="replace").rstrip()[:400])
+            elif "stage" in message:
+                events.put(message)
+            elif "error" in message:
+                said.error = message["error"]
+            elif "missing" in message:
+                said.missing = tuple(message["missing"])
+            elif "sent" in message:
+                said.sent = message["sent"]
 
 
 def _message(line: bytes) -> dict | None:
@@ -222,7 +224,7 @@ def _message(line: bytes) -> dict | None:
 def _receive(process: subprocess.Popen, said: Answer, events: queue.SimpleQueue, limit: int) -> None:
     total = hashlib.sha256()
     try:
-        with open(said.archive, "wb") as file:
+        with process.stdout, open(said.archive, "wb") as file:
             while block := process.stdout.read1(1 << 20):
                 file.write(block)
                 total.update(block)
@@ -274,17 +276,28 @@ def _told(event, name: str) -> tuple[str, int, int]:
     return event["stage"], int(event.get("done", 0)), int(event.get("total", 0))
 
 
-def _end(process: subprocess.Popen) -> None:
-    """End a process and its children, gently first; closing its input ends a worker behind ssh."""
-    with contextlib.suppress(OSError):
-        process.stdin.close()
-    for ask in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, ask)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE_S)
+def _end(process: subprocess.Popen, sender: threading.Thread) -> None:
+    """End a process and its children. The end of its input comes first: a worker then tidies up, behind ssh too."""
+    if not sender.is_alive():  # while it is blocked in a write, the pipe cannot be closed
+        _close(process.stdin)
+        _wait_briefly(process)
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        _wait_briefly(process)
+    with contextlib.suppress(ProcessLookupError):  # whatever is left of it, children that it left behind included
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _close(pipe) -> None:
+    with contextlib.suppress(OSError):  # what was not flushed has nobody left to read it
+        pipe.close()
+
+
+def _wait_briefly(process: subprocess.Popen) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE_S)
 
 
 def received(archive: Path, folder: Path) -> Path:
