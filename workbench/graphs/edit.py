@@ -12,7 +12,7 @@ import onnx_ir.passes.common as passes
 from google.protobuf.message import DecodeError
 from onnxscript import version_converter
 
-from ..errors import WorkbenchError
+from ..errors import WorkbenchError, refuse_unless
 
 #: Protobuf cannot hold more (2 GiB); the margin is for everything that is not weights.
 LARGEST_FILE = (2 << 30) - (64 << 20)
@@ -37,6 +37,12 @@ def load(path: Path, least_opset: int = 0) -> ir.Model:
             why=f"{type(error).__name__}: {error}",
             remedy="give the path of an .onnx file, with its external data beside it",
         ) from error
+    refuse_unless(
+        "" in model.graph.opset_imports and len(model.graph) > 0,
+        f"{path} cannot be read as an ONNX model",
+        why="it holds no operators",
+        remedy="give the path of an .onnx file that was written whole",
+    )
     if opset(model) < least_opset:
         model = _raised(model, least_opset)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
