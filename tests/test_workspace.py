@@ -292,7 +292,7 @@ def assert_whole_after_every_death(runs, step):
 
 
 def test_a_process_killed_at_lines_of_the_workspace_leaves_a_whole_store(tmp_path):
-    assert_whole_after_every_death(tmp_path / "runs", step=7)
+    assert_whole_after_every_death(tmp_path / "runs", step=11)
 
 
 @pytest.mark.slow

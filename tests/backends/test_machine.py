@@ -68,7 +68,7 @@ def test_the_meter_sees_what_is_held_now():
     not os.path.exists("/proc/self/clear_refs"), reason="only Linux keeps a peak that can be restarted"
 )
 def test_the_meter_remembers_a_peak_that_is_gone_and_not_one_from_before():
-    np.ones(512 * MEBIBYTES, np.uint8)
+    np.ones(256 * MEBIBYTES, np.uint8)
     meter = MemoryMeter()
     assert meter.peak() < 100 * MEBIBYTES
     np.ones(128 * MEBIBYTES, np.uint8)
