@@ -59,7 +59,7 @@ def latency_distribution(frame: pd.DataFrame) -> go.Figure:
 
 
 def throughput_over_batch(frame: pd.DataFrame) -> go.Figure:
-    """Throughput over the batch size, a line per recipe and backend, with 95 % intervals of the median.
+    """Throughput over the batch size, a line per recipe and place, with bars for how it wandered.
 
     Args:
         frame: what ``Study.frame`` returns; rows that were not timed are left out.

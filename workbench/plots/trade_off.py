@@ -153,7 +153,7 @@ def hover(row: dict) -> str:
     """Everything that is known about a cell, as the lines of a hover box."""
     lines = [
         f"<b>{row['label']}</b> on {row['where']}, batch {row['batch']} ({row['execution']})",
-        f"{row['images_per_second']:,.1f} images/s (95 % {row['images_per_second_low']:,.1f} to"
+        f"{row['images_per_second']:,.1f} images/s (95 % of the run {row['images_per_second_low']:,.1f} to"
         f" {row['images_per_second_high']:,.1f})",
         f"latency {row['p50_ms']:.3g} ms median, {row['p90_ms']:.3g} ms p90, {row['p99_ms']:.3g} ms p99",
         f"top-1 {row['top1']:.2%} (95 % {row['top1_low']:.2%} to {row['top1_high']:.2%}) on"

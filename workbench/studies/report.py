@@ -37,8 +37,9 @@ th { border-bottom: 2px solid #22262b; vertical-align: bottom; white-space: norm
 """
 
 HOW_TO_READ = """
-<li><b>Throughput</b> is the batch over the median latency. Its interval is that of the median, 95 %. Engines of one
-backend take turns while they are timed, so that noise of the machine meets all of them alike.</li>
+<li><b>Throughput</b> is the batch over the median latency. Its bars say how it wandered: they hold 95 % of the
+medians of 25 successive stretches of the run. Engines of one backend take turns while they are timed, so that noise
+of the machine meets all of them alike.</li>
 <li><b>Points lost</b> are percentage points of top-1 against the FP32 model on ONNX Runtime, counted image by
 image on the same images (Tango's 95 % interval for paired shares). Where the interval reaches beyond the limit, the
 sample cannot tell whether the limit holds.</li>

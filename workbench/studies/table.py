@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pandas as pd
 
-from ..measuring.compare import paired_interval
-from ..records import Measurement, Recipe, quantile
+from ..measuring.compare import STRETCHES, paired_interval
+from ..records import Measurement, Recipe
 
 MIB = 1 << 20
 #: What is measured about a cell; NaN in the rows of cells that could not be measured.
@@ -74,7 +75,7 @@ def measured_row(measurement: Measurement, host: str = "") -> dict:
     }
     row |= {"engine_mib": m.engine_bytes / MIB, "build_s": m.build_seconds}
     if m.latencies_s:
-        low, high = median_interval(m.latencies_s)
+        low, high = speed_range(m.latencies_s)
         row |= {"p50_ms": m.p50_ms, "p90_ms": m.p90_ms, "p99_ms": m.p99_ms, "memory_mib": m.memory_bytes / MIB}
         row |= {"images_per_second": m.images_per_second}
         row |= {"images_per_second_low": m.batch * m.streams / high}
@@ -96,11 +97,14 @@ def paired_drop(m: Measurement) -> tuple[float, float, float]:
     return 100 * (lost - won) / total, 100 * low, 100 * high
 
 
-def median_interval(values: Sequence[float], z: float = 1.96) -> tuple[float, float]:
-    """A distribution-free 95 % interval of a median: order statistics around it, by the normal approximation to
-    the binomial (Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2)."""
-    half = z / (2 * math.sqrt(len(values)))
-    return quantile(values, max(0.0, 0.5 - half)), quantile(values, min(1.0, 0.5 + half))
+def speed_range(seconds: Sequence[float]) -> tuple[float, float]:
+    """Between which medians a run wandered: the middle 95 % of its successive stretches, as ``compare`` cuts them.
+
+    Calls next to each other are alike, so an interval that takes them for independent would be too narrow.
+    """
+    parts = np.array_split(np.asarray(seconds), min(len(seconds), STRETCHES))
+    low, high = np.quantile([np.median(part) for part in parts], [0.025, 0.975])
+    return float(low), float(high)
 
 
 def as_frame(rows: Iterable[dict]) -> pd.DataFrame:
