@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import functools
-import os
 import re
-import secrets
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,6 +17,7 @@ from flax import traverse_util
 from ..errors import WorkbenchError, one_of, refuse_unless
 from ..records import ModelSpec
 from . import vit
+from .files import new_file
 
 #: What may stand before the parameters' own names: vit_jax writes none; training checkpoints have one of these.
 PREFIXES = ("", "params/", "param/", "opt/target/")
@@ -92,26 +90,9 @@ def save_checkpoint(path, spec: ModelSpec, params: dict, dtype: str = "float32")
             remedy="save as float32, or repair the training that made it",
         )
         arrays["/".join(published.get(part, part) for part in key.split("/"))] = array
-    _write(path, arrays)
+    with new_file(path) as partial, open(partial, "wb") as file:
+        np.savez(file, **arrays)
     return path
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(partial, path)
-    except OSError as error:
-        raise WorkbenchError(
-            f"The checkpoint {path} cannot be written",
-            why=str(error),
-            remedy="free space, or choose another folder",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 # ---- reading -----------------------------------------------------------------------------------------------------

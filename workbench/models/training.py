@@ -13,9 +13,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import multiprocessing
-import os
-import secrets
 import shlex
 import sys
 import time
@@ -29,17 +26,18 @@ import numpy as np
 import optax
 
 from ..backends.base import Progress, silent
-from ..datasets import shapes
-from ..errors import WorkbenchError, one_of, refuse_unless
+from ..datasets import normalise, shapes
+from ..errors import one_of, refuse_unless
 from ..records import ModelSpec, encode, wilson
 from ..workspace import code_digest, digest, tool_versions
-from . import vit
+from . import drawing, vit
 from .checkpoint import load_checkpoint, save_checkpoint
+from .files import new_file
 
 #: Seconds between two writes of the state: what a killed run loses at most, plus one call.
 SAVE_EVERY = 30.0
-#: Images drawn by one task of the process pool.
-DRAWN_AT_ONCE = 256
+#: Whose source a kept state depends on: new code starts anew.
+_CODE = tuple(f"workbench.models.{name}" for name in ("training", "tree", "vit"))
 TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -102,8 +100,10 @@ def train(plan: Plan, folder, *, progress: Progress = silent) -> dict:
         Cancelled: from ``progress``; the state is written before.
     """
     folder = Path(folder)
-    pixels, labels = (jnp.asarray(a) for a in _kept_images(plan, folder, progress))
-    state_path = folder / f"state-{digest(plan)}.msgpack"
+    pixels, labels = (
+        jnp.asarray(a) for a in drawing.kept(plan.images, plan.seed, plan.spec.image_size, folder, progress)
+    )
+    state_path = folder / f"state-{digest(plan, code_digest(_CODE))}.msgpack"
     state = _restored(state_path, _first_state(plan))
     saved = time.monotonic()
     for step in range(int(state["step"]), plan.steps, plan.steps_per_call):
@@ -183,7 +183,7 @@ def _order(plan: Plan, step: int) -> np.ndarray:
     return _epoch(plan.images, plan.seed, epoch)[place * plan.batch : (place + 1) * plan.batch]
 
 
-# ---- state and images on disk ------------------------------------------------------------------------------------
+# ---- the state on disk -------------------------------------------------------------------------------------------
 
 
 def _restored(path: Path, first: dict) -> dict:
@@ -193,7 +193,7 @@ def _restored(path: Path, first: dict) -> dict:
 
 
 def _save(path: Path, state: dict) -> None:
-    with _new_file(path) as partial:
+    with new_file(path) as partial:
         partial.write_bytes(flax.serialization.to_bytes(state))
 
 
@@ -204,76 +204,6 @@ def _saved_on_error(path: Path, state: dict) -> Iterator[None]:
     except BaseException:
         _save(path, state)
         raise
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes ``path`` when all went well and vanishes otherwise."""
-    partial = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        os.replace(partial, path)
-    except OSError as error:
-        raise WorkbenchError(
-            f"{path} cannot be written", why=str(error), remedy="free space, or train in another folder"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _kept_images(plan: Plan, folder: Path, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
-    """The training images, drawn at most once in this folder."""
-    size = plan.spec.image_size
-    key = digest(plan.images, plan.seed, size, code_digest((shapes.__name__,)))
-    pixels_path, labels_path = folder / f"images-{key}.npy", folder / f"labels-{key}.npy"
-    if not (pixels_path.exists() and labels_path.exists()):
-        with _new_file(pixels_path) as pixels_partial, _new_file(labels_path) as labels_partial:
-            shape = (plan.images, size, size, 3)
-            pixels = np.lib.format.open_memmap(pixels_partial, mode="w+", dtype=np.uint8, shape=shape)
-            labels = draw("training", plan.seed, pixels, progress)
-            pixels.flush()
-            with open(labels_partial, "wb") as file:
-                np.save(file, labels)
-    return np.load(pixels_path, mmap_mode="r"), np.load(labels_path)
-
-
-def draw(split: str, seed: int, pixels: np.ndarray, progress: Progress = silent) -> np.ndarray:
-    """Fill ``pixels`` (N, size, size, 3) with the first N shapes of a split, on all cores.
-
-    Returns:
-        Labels (N,) int32.
-    """
-    count, size = pixels.shape[:2]
-    ranges = [range(start, min(start + DRAWN_AT_ONCE, count)) for start in range(0, count, DRAWN_AT_ONCE)]
-    labels = np.empty(count, np.int32)
-    task = functools.partial(shapes.generate, split=split, seed=seed, size=size)
-    with _one_thread_each(), contextlib.ExitStack() as stack:
-        results = map(task, ranges)
-        if len(ranges) > 1:
-            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(min(_cores(), len(ranges))))
-            results = pool.imap(task, ranges)
-        for indices, (drawn, classes) in zip(ranges, results):
-            pixels[indices.start : indices.stop], labels[indices.start : indices.stop] = drawn, classes
-            progress(f"drawing {split} images", indices.stop, count)
-    return labels
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes started inside keep NumPy's BLAS to one thread; the pool has a process for each core already."""
-    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
 
 # ---- the command -------------------------------------------------------------------------------------------------
@@ -287,10 +217,10 @@ def evaluate(path, *, images: int = 10_000, seed: int = 0, progress: Progress = 
     """
     spec, params = load_checkpoint(path)
     pixels = np.empty((images, spec.image_size, spec.image_size, 3), np.uint8)
-    labels = draw("evaluation", seed, pixels, progress)
+    labels = drawing.draw("evaluation", seed, pixels, progress)
     hits = 0
     for start in range(0, images, 512):
-        x = (pixels[start : start + 512].astype(np.float32) - 127.5) / 127.5
+        x = normalise(pixels[start : start + 512])
         hits += int((vit.logits(spec, params, x).argmax(-1) == labels[start : start + 512]).sum())
         progress("evaluating", min(start + 512, images), images)
     return hits, images
