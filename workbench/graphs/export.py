@@ -1,0 +1,210 @@
+"""From a checkpoint to an ONNX graph that is proven to compute the same."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from ..backends.base import Progress, check_feeds, silent
+from ..errors import WorkbenchError, one_of, refuse_unless
+from ..records import Graph, ModelSpec, Preprocessing
+from ..workspace import Workspace
+from . import clean, edit
+from .parity import Comparison, compare
+
+OPSETS = tuple(range(17, 24))
+DYNAMIC = "dynamic"
+#: How many real images parity rests on where the caller gives none.
+IMAGES = 64
+#: Batches that a graph with a symbolic batch is tried with.
+BATCHES = (1, 7)
+CODE = (
+    *clean.CODE,
+    "workbench.models.vit",
+    "workbench.models.tree",
+    "workbench.graphs.export",
+    "workbench.graphs.parity",
+)
+TOOLS = (*clean.TOOLS, "jax", "flax", "jax2onnx", "onnxruntime")
+
+
+def export_onnx(
+    spec: ModelSpec,
+    params: Mapping,
+    workspace,
+    *,
+    opset: int = 20,
+    batch: int | str = DYNAMIC,
+    preprocessing: Preprocessing | None = None,
+    images: np.ndarray | None = None,
+    progress: Progress = silent,
+) -> Graph:
+    """Export a ViT to ONNX, clean the graph up, and compare it with JAX.
+
+    The input ``images`` is (B, image_size, image_size, 3) float32, normalised; the output ``logits`` (B, classes).
+
+    Args:
+        spec: the model's shape.
+        params: its parameters, from ``load_checkpoint``.
+        workspace: a ``Workspace`` or a folder's path.
+        opset: 17 to 23; TensorRT 8.6 reads 17, where GELU is spelled out; the Gelu operator begins at 20.
+        batch: ``"dynamic"``, or the one batch size the graph takes.
+        preprocessing: how images become the input; vit_jax's when left out.
+        images: (N, H, W, 3) float32, normalised, to compare on; 64 of ``shapes`` when left out.
+        progress: see ``backends.base.Progress``; stages ``trace``, ``clean`` and ``compare``.
+
+    Returns:
+        The graph; its ``parity`` says how closely it repeats JAX.
+
+    Raises:
+        WorkbenchError: an argument is wrong, or the graph does not repeat JAX; it names the block where they part.
+    """
+    flat = _checked(spec, params, opset, batch)
+    preprocessing = _preprocessing(spec, preprocessing)
+    if images is not None:
+        from ..models.vit import input_of
+
+        check_feeds({"images": images}, input_of(spec))
+    workspace = Workspace.of(workspace)
+
+    def make(folder: Path, key: str) -> Graph:
+        progress("trace", 0, 1)
+        model = trace(spec, params, opset, batch)
+        progress("clean", 0, 1)
+        model, _ = clean.clean(model)
+        path = edit.save(model, folder)
+        comparison = _comparison(spec, params, path, batch, images, progress)
+        return Graph(
+            path=path,
+            digest=key,
+            opset=opset,
+            preprocessing=preprocessing,
+            spec=spec,
+            batch=None if batch == DYNAMIC else batch,
+            classes=spec.classes,
+            parity=comparison.parity,
+            notes=comparison.notes,
+        )
+
+    inputs = (spec, flat, opset, batch, preprocessing, images)
+    return workspace.artefact("graph", Graph, inputs, make, code=CODE, tools=TOOLS)
+
+
+def _checked(spec, params, opset, batch) -> dict[str, np.ndarray]:
+    """The parameters by path; errors name what does not fit."""
+    refuse_unless(
+        isinstance(spec, ModelSpec),
+        "export_onnx needs the model's shape",
+        why=f"spec is a {type(spec).__name__}, not a ModelSpec",
+        remedy="pass what load_checkpoint returns: spec, params = load_checkpoint(path)",
+    )
+    refuse_unless(
+        isinstance(params, Mapping),
+        "export_onnx needs a tree of parameters",
+        why=f"params is a {type(params).__name__}",
+        remedy="pass what load_checkpoint returns: spec, params = load_checkpoint(path)",
+    )
+    one_of("opset", opset, OPSETS)
+    refuse_unless(
+        batch == DYNAMIC or (isinstance(batch, int) and not isinstance(batch, bool) and batch > 0),
+        f"A graph cannot take a batch of {batch!r}",
+        why="a batch is a whole number of at least 1, or open",
+        remedy='give an integer of 1 or more, or "dynamic"',
+    )
+    from flax import traverse_util
+
+    from ..models.vit import check_parameters
+
+    check_parameters(spec, params)
+    return {path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
+
+
+def _preprocessing(spec: ModelSpec, given: Preprocessing | None) -> Preprocessing:
+    preprocessing = given or Preprocessing(size=spec.image_size)
+    refuse_unless(
+        preprocessing.size == spec.image_size and preprocessing.layout == "NHWC",
+        f"{spec.name} takes NHWC images of {spec.image_size} pixels",
+        why=f"the preprocessing makes {preprocessing.layout} images of {preprocessing.size} pixels",
+        remedy="give a Preprocessing of the model's own size and layout, or load the checkpoint with image_size=",
+    )
+    return preprocessing
+
+
+# ---- jax2onnx ----------------------------------------------------------------------------------------------------
+
+
+def trace(spec: ModelSpec, params: Mapping, opset: int, batch: int | str) -> ir.Model:
+    """The graph as jax2onnx writes it, with the line of the model that each node comes from."""
+    import jax
+    from jax2onnx import to_onnx
+
+    from ..models.tree import join_qkv
+    from ..models.vit import forward
+
+    _load_plugins()
+    joined = join_qkv(jax.tree.map(np.asarray, dict(params)))
+    model = to_onnx(
+        lambda images: forward(spec, joined, images),
+        inputs=[("batch" if batch == DYNAMIC else batch, spec.image_size, spec.image_size, 3)],
+        model_name=spec.name,
+        opset=opset,
+        normalization_mode="prefer_native",
+        input_names=["images"],
+        output_names=["logits"],
+        return_mode="ir",
+    )
+    for node in model.graph:
+        _stamp(node)
+    return model
+
+
+@functools.cache
+def _load_plugins() -> None:
+    """Import jax2onnx's converters, which it does at its first use.
+
+    Among them are examples for other libraries that draw random weights as they are imported, each compiled by
+    XLA: 20 of 28 seconds. Under an abstract trace nothing is compiled. An example that needs real numbers fails to
+    load, which jax2onnx reports as a warning; converters do not.
+    """
+    import jax
+    from jax2onnx.plugins import plugin_system
+
+    logger = logging.getLogger(plugin_system.__name__)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        jax.eval_shape(lambda: (plugin_system.import_all_plugins(), 0)[1])
+    finally:
+        logger.setLevel(level)
+
+
+def _stamp(node: ir.Node) -> None:
+    """``models/vit.py:127`` for jax2onnx's ``Attention.__call__:127``; its other stamps are left out."""
+    line = re.search(r":(\d+)$", node.metadata_props.get("pkg.jax2onnx.callsite", ""))
+    node.metadata_props.clear()
+    if line:
+        node.metadata_props["workbench.source"] = f"models/vit.py:{line[1]}"
+
+
+# ---- parity ------------------------------------------------------------------------------------------------------
+
+
+def _comparison(spec, params, path: Path, batch, images, progress: Progress) -> Comparison:
+    if images is None:
+        from ..datasets import images as image_set
+
+        images = image_set("shapes", split="evaluation", count=IMAGES, size=spec.image_size).x
+    comparison = compare(spec, params, path, images, BATCHES if batch == DYNAMIC else (batch,), progress)
+    if comparison.failure is None:
+        return comparison
+    raise WorkbenchError(
+        f"The exported graph of {spec.name} does not compute what JAX computes",
+        why=comparison.failure,
+        remedy="compare the two with workbench.diff; another opset may be converted rightly",
+    )

@@ -1,0 +1,101 @@
+"""Does a graph compute what the JAX model computes?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..backends.base import Progress
+from ..records import Graph, ModelSpec, Parity
+
+#: The largest difference between two logits. Independent implementations of vit_jax agree to 5e-6 on logits of
+#: about 1; a wrong GELU or a wrong epsilon is off by 3e-4 or more.
+TOLERANCE = 1e-4
+#: Float32 rounding grows with the logits: where they are larger than 10, this share of the largest is allowed.
+RELATIVE_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found: ``failure`` says in words what does not hold, or is None."""
+
+    parity: Parity
+    failure: str | None
+    notes: tuple[str, ...]
+
+
+def compare(
+    spec: ModelSpec, params, path: Path, images: np.ndarray, batches: tuple[int, ...], progress: Progress
+) -> Comparison:
+    """Compare a graph on ONNX Runtime with JAX.
+
+    Args:
+        spec: the model's shape.
+        params: its parameters.
+        path: the ONNX file.
+        images: (N, H, W, 3) float32, normalised.
+        batches: the batch sizes that the images are given in, by turns; a short batch at the end is given alone
+            where several sizes are allowed, and filled up with images from the beginning where there is one.
+        progress: see ``backends.base.Progress``; stage ``compare``, counted in images.
+    """
+    from ..models.vit import logits
+
+    expected = logits(spec, params, images)
+    found = _run(path, images, batches, progress)
+    error = float(np.abs(found - expected).max())
+    largest = float(np.abs(expected).max())
+    tolerance = max(TOLERANCE, RELATIVE_TOLERANCE * largest)
+    agreement = float(np.mean(_same_class(found, expected, tolerance)))
+    parity = Parity(error, agreement, len(images), batches)
+    notes = ()
+    if tolerance > TOLERANCE:
+        notes = (
+            f"The logits reach {largest:.3g}, so parity allows {tolerance:.2g} ({RELATIVE_TOLERANCE:g} of that)"
+            f" instead of {TOLERANCE:g}; the largest difference is {error:.2g}.",
+        )
+    if error < tolerance and agreement == 1:
+        return Comparison(parity, None, notes)
+    return Comparison(parity, _failure(spec, params, path, images, parity, tolerance), notes)
+
+
+def _same_class(found: np.ndarray, expected: np.ndarray, tolerance: float) -> np.ndarray:
+    """Whether both choose one class, or the two choices are closer than the logits can be told apart."""
+    rows, chosen, right = np.arange(len(found)), found.argmax(1), expected.argmax(1)
+    margin = expected[rows, right] - expected[rows, chosen]
+    return (chosen == right) | (margin < 2 * tolerance)
+
+
+def _run(path: Path, images: np.ndarray, batches: tuple[int, ...], progress: Progress) -> np.ndarray:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    parts, start = [], 0
+    while start < len(images):
+        progress("compare", start, len(images))
+        size = batches[len(parts) % len(batches)]
+        batch = images[start : start + size]
+        if len(batches) == 1 and len(batch) < size:
+            batch = images[np.arange(start, start + size) % len(images)]
+        parts.append(session.run(None, {session.get_inputs()[0].name: batch})[0])
+        start += size
+    progress("compare", len(images), len(images))
+    return np.concatenate(parts)[: len(images)]
+
+
+def _failure(spec, params, path: Path, images: np.ndarray, parity: Parity, tolerance: float) -> str:
+    """What does not hold, and the output at which most of the error is added."""
+    from ..records import Preprocessing
+    from .difference import diff
+
+    graph = Graph(path, "", 0, Preprocessing(spec.image_size), spec)
+    rows = diff(graph, (spec, params), images[:8]).rows
+    worst = max(rows, key=lambda row: row.added if np.isfinite(row.added) else np.inf)
+    return (
+        f"logits differ by up to {parity.max_abs_error:.3g} (allowed: {tolerance:.2g}) and {parity.agreement:.1%}"
+        f" of {parity.images} images get the same class; the worst block is {worst.output.split('/')[0]}, whose"
+        f" output adds a relative error of {worst.added:.2g}"
+    )
