@@ -69,8 +69,8 @@ class BuildLog:
         return BuildLog(flavour)
 
     @contextlib.contextmanager
-    def into(self, path: Path):
-        """Keep what is said inside the block in a file, and the errors in ``errors``."""
+    def into(self, path: Path | str):
+        """Keep what is said inside the block in a file, and the errors in ``errors`` as well."""
         with open(path, "w", errors="replace") as file:
             self._file, self._watch, self.errors = file, None, []
             try:

@@ -8,8 +8,9 @@ TensorRT for RTX 1.7 and TensorRT 8.6.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 from ..records import Recipe
@@ -92,6 +93,30 @@ class Flavour:
         for flag, name in ((self.module.BuilderFlag.FP16, "fp16"), (self.module.BuilderFlag.INT8, "int8")):
             if name in types_of(recipe):
                 config.set_flag(flag)
+
+    def share_profiles(self, config) -> None:
+        """Let several contexts use one optimization profile: on 8.6 a preview feature, later the rule."""
+        feature = getattr(self.module.PreviewFeature, "PROFILE_SHARING_0806", None)
+        if feature is not None:
+            config.set_preview_feature(feature, True)
+
+    def context_of(self, engine, options: Mapping, cache: Path):
+        """An execution context; RTX compiles kernels while it runs, and keeps them in the file ``cache``."""
+        if not hasattr(engine, "create_runtime_config"):
+            return engine.create_execution_context(), None
+        config = engine.create_runtime_config()
+        if not hasattr(config, "create_runtime_cache"):  # TensorRT 10 and 11 have nothing to compile any more
+            return engine.create_execution_context(), None
+        trt, compiled = self.module, config.create_runtime_cache()
+        if cache.is_file():
+            compiled.deserialize(cache.read_bytes())  # one from another GPU or driver is turned down
+        config.set_runtime_cache(compiled)
+        graphs = "WHOLE_GRAPH_CAPTURE" if options.get("cuda_graph", True) else "DISABLED"
+        config.cuda_graph_strategy = getattr(trt.CudaGraphStrategy, graphs)
+        strategy = options.get("specialization", "lazy").upper()
+        strategies = trt.DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = getattr(strategies, strategy)
+        return engine.create_execution_context(config), compiled
 
     def watch(self, config, monitor_methods) -> bool:
         """Let an object with IProgressMonitor's methods follow the build; False where there is no such class."""

@@ -157,3 +157,28 @@ def _nodes(layer: Mapping) -> tuple[str, ...]:
 def _tensor_types(tensors: Iterable[Mapping]) -> tuple[str, ...]:
     found = (tensor.get("Datatype") or tensor.get("Format/Datatype") or "" for tensor in tensors)
     return tuple(TYPES[match[1].lower()] if (match := _TYPE.search(text)) else text for text in found)
+
+
+def timed_rows(times: Iterable[tuple[str, float]], layers: Iterable[Layer]) -> list[dict]:
+    """A profiler's names and seconds, joined to block and role by the layers' own names.
+
+    A layer whose nodes stand in several blocks, as an encoder that was compiled into one region does, has no block;
+    its role is then ``block00 to block11``. A layer without any node of ours has the role ``unnamed``.
+    """
+    known = {layer.name: layer for layer in layers}
+    rows = []
+    for name, seconds in times:
+        layer = known.get(name) or Layer(name, "", _nodes({"Name": name}), (), ())
+        block, role = _span(layer.places)
+        rows.append({"name": name, "type": layer.kind, "seconds": seconds, "block": block, "role": role})
+    return rows
+
+
+def _span(places: tuple[Place, ...]) -> tuple[str | None, str]:
+    blocks = sorted({place.block for place in places if place.block})
+    if not places:
+        return None, "unnamed"
+    if len(blocks) > 1:
+        return None, f"{blocks[0]} to {blocks[-1]}"
+    roles = [place.role for place in places if place.block or not blocks]
+    return (blocks[0] if blocks else None), " ".join(dict.fromkeys(roles))

@@ -8,6 +8,10 @@ Options of ``build_engine(..., "tensorrt" | "tensorrt-rtx", options={...})``:
         whose engines always are).
     image_sizes: for models exported with symbolic height and width, the sizes to tune for, one profile each.
     time_limit_s: seconds after which a build is given up, 3600 when left out.
+    timing_cache: a file in which kernel timings are kept between builds (not RTX, which takes none); beside the
+        engines of the workspace when left out.
+    cuda_graph: False to launch kernel by kernel; by default a call is captured as a CUDA graph and replayed.
+    specialization: ``lazy`` (default), ``eager`` or ``none``: when RTX compiles kernels for the exact shapes.
 """
 
 from __future__ import annotations
@@ -20,12 +24,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import Refusal, one_of, refuse_unless
+from ..errors import Refusal, WorkbenchError, one_of, refuse_unless
 from ..records import Batches, Engine, Variant
 from .base import Backend, Progress, Session, silent
 from .build_log import BuildLog, BuildWatch, parser_error, refused_build
 from .cards import FIRST_WITH, capability, sm_name
-from .device import gpus
+from .device import gpus, pycuda_missing
 from .flavours import PORTABLE, Flavour, types_of
 from .machine import environment
 
@@ -36,6 +40,9 @@ OPTIONS = (
     "hardware_compatible",
     "image_sizes",
     "time_limit_s",
+    "timing_cache",
+    "cuda_graph",
+    "specialization",
 )
 ENGINE, LOG, LAYERS = "engine.plan", "build.log", "layers.json"
 #: TensorRT has one logger per process: builds in one process wait for each other, so that each has its own log.
@@ -191,23 +198,24 @@ class TensorRT(Backend):
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         _apply_options(trt, config, options)
         flavour.allow_types(config, variant.recipe)
+        flavour.share_profiles(config)
         if flavour.targets is not None:
             flavour.set_targets(config, self._targets(variant, card))
         _add_profiles(builder, network, config, variant, batches, options.get("image_sizes", ()))
         if not flavour.watch(config, watch):
             log.follow(watch)
-        cache = (
-            _TimingCache(config, folder.parent / f"timing-{trt.__version__}.cache")
-            if flavour.keeps_timings
-            else None
-        )
+        kept = Path(options.get("timing_cache") or folder.parent / f"timing-{trt.__version__}.cache")
+        cache = _TimingCache(config, kept) if flavour.keeps_timings else None
         plan = builder.build_serialized_network(network, config)
         watch.raise_if_stopped()
         if plan is None:
             raise refused_build(variant, log.errors)
         if cache:
             cache.keep()
-        return bytes(plan)
+        plan = bytes(plan)
+        if not flavour.is_rtx:  # RTX lists its layers in the log, where no GPU is needed to read them
+            (folder / LAYERS).write_text(_layers_of(trt, plan, log))
+        return plan
 
     def open(self, engine: Engine, streams: int = 1) -> tuple[Session, ...]:
         """Sessions on one deserialized engine: a context, a CUDA stream and buffers each.
@@ -215,9 +223,32 @@ class TensorRT(Backend):
         Raises:
             WorkbenchError: there is no GPU, pycuda is missing, or the engine was built for another GPU or version.
         """
+        refuse_unless(
+            streams >= 1,
+            "An engine cannot be opened without a stream",
+            why=f"streams is {streams}",
+            remedy="ask for 1 stream or more",
+        )
+        if refusal := self._cannot_run():
+            raise WorkbenchError(f"{engine.label} cannot be opened", why=refusal.reason, remedy=refusal.remedy)
         from .tensorrt_session import open_sessions
 
-        return open_sessions(self.flavour, engine, streams)
+        with _ONE_BUILD:
+            return open_sessions(self.flavour, engine, streams)
+
+    def _cannot_run(self) -> Refusal | None:
+        if not gpus():
+            return Refusal(
+                "running it needs an NVIDIA GPU, and nvidia-smi shows none here",
+                "name a host with one in hosts.toml; what was built can be taken there",
+            )
+        targets = self.flavour.targets
+        if targets is not None and gpus()[0].sm not in targets:
+            return Refusal(
+                f"{self.flavour.title} does not support the {gpus()[0].name} ({sm_name(gpus()[0].sm)})",
+                "use the backend tensorrt on this GPU",
+            )
+        return pycuda_missing()
 
 
 def _refuses_types(variant: Variant, sm: int) -> Refusal | None:
@@ -252,6 +283,7 @@ def _checked_options(options: Mapping) -> dict:
             remedy="leave it out for the default",
         )
     one_of("optimization_level", options.get("optimization_level", 3), range(6))
+    one_of("specialization", options.get("specialization", "lazy"), ("lazy", "eager", "none"))
     return dict(options)
 
 
@@ -271,6 +303,12 @@ def _parse(trt, network, variant: Variant, log) -> None:
     if not parser.parse_from_file(str(variant.path)):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         raise parser_error(variant, errors, log.errors)
+
+
+def _layers_of(trt, plan: bytes, log: BuildLog) -> str:
+    """The engine's layers as its inspector writes them, JSON."""
+    engine = trt.Runtime(log.logger).deserialize_cuda_engine(plan)
+    return engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
 
 
 def _apply_options(trt, config, options: Mapping) -> None:
