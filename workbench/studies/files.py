@@ -67,7 +67,9 @@ class StudyFile:
             why="it needs either checkpoint (a vit_jax .npz) or model (an ONNX file), and at least one [[recipes]]",
             remedy="add what is missing; data/study.toml is an example",
         )
-        return cls(path, values)
+        file = cls(path, values)
+        file.recipes()
+        return file
 
     @property
     def limits(self) -> dict:
