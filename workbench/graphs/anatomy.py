@@ -15,6 +15,8 @@ from ..backends.fusion import SITES
 from ..sites import Place, place_of
 from . import edit
 from .edit import array
+from .roles import roles
+from .shapes import complete_shapes, lengths
 
 #: The types that products compute in, as recipes call them.
 TYPES = {
@@ -90,8 +92,9 @@ class Anatomy:
 
     @cached_property
     def attentions(self) -> tuple[Attention, ...]:
-        """Every attention that is written out in nodes, in the order of the file."""
-        found = (self._attention(node) for node in self.nodes if node.op_type == "Softmax")
+        """Every attention, in the order of the file: written out in nodes, or one Attention operator."""
+        find = {"Softmax": self._attention, "Attention": self._operator}
+        found = (find[node.op_type](node) for node in self.nodes if node.op_type in find)
         return tuple(one for one in found if one is not None)
 
     @cached_property
@@ -124,15 +127,36 @@ class Anatomy:
             sites=SITES & {site for site, kind in types.items() if kind},
         )
 
+    def _operator(self, node: ir.Node) -> Attention:
+        query, key = lengths(node.inputs[0]), lengths(node.inputs[1])
+        heads = query[1] if len(query) == 4 else node.attributes.get_int("q_num_heads", 0)
+        head_size = query[-1] if len(query) == 4 else query[-1] // heads if query and query[-1] and heads else None
+        return Attention(
+            block=self.block(node),
+            scores=node,
+            softmax=node,
+            context=node,
+            between=(),
+            heads=heads or None,
+            head_size=head_size,
+            tokens=key[-2] if len(key) > 2 else None,
+            high=TYPES.get(node.outputs[0].dtype, "fp32"),
+            low=None,
+            sites=frozenset(),
+        )
+
 
 def read(path: Path) -> Anatomy:
-    """Read an ONNX file; nodes that are not named by ``workbench.sites`` are placed by the graph's structure.
+    """Read an ONNX file; a node whose name says no place is placed by the graph's structure.
 
     Raises:
         WorkbenchError: the file is no ONNX model.
     """
     model = edit.load(path)
-    return Anatomy(path, model, {node: place_of(node.name or "") for node in model.graph})
+    complete_shapes(model, path)
+    by_name = {node: place_of(node.name or "") for node in model.graph}
+    by_structure = {} if all(by_name.values()) else roles(model)
+    return Anatomy(path, model, {node: place or by_structure.get(node) for node, place in by_name.items()})
 
 
 # ---- one node ----------------------------------------------------------------------------------------------------
@@ -285,10 +309,3 @@ def upstream(value: ir.Value | None, steps: int) -> Iterator[ir.Node]:
             return
         yield node
         value = _computed_input(node)
-
-
-def lengths(value: ir.Value | None) -> tuple[int | None, ...]:
-    """A tensor's shape, None for a symbolic length; empty where the shape is unknown."""
-    if value is None or value.shape is None:
-        return ()
-    return tuple(n if isinstance(n, int) else None for n in value.shape)

@@ -17,7 +17,7 @@ from . import anatomy, findings
 from .anatomy import Anatomy
 from .edit import array
 
-#: The runtimes that are asked by default; those that are not installed are left out.
+#: The runtimes that are asked about a file of unknown purpose.
 RUNTIMES = ("onnxruntime", "tensorrt-rtx")
 
 
@@ -54,17 +54,22 @@ class Inspection:
         ).reset_index()
 
 
-def inspect(model, card: str | None = None, runtimes: Sequence[str] = RUNTIMES) -> Inspection:
+def inspect(model, card: str | None = None, runtimes: Sequence[str] | None = None) -> Inspection:
     """Describe an ONNX model of any origin as far as its structure allows.
 
     Args:
         model: the path of an ONNX file, or a Graph, Variant or Engine.
         card: the GPU to judge by, ``T4`` or ``SM86``; None judges by the newest.
-        runtimes: who is asked whether they take the file; an empty tuple asks nobody.
+        runtimes: who is asked whether they take the file. None asks those that a Variant or Engine is meant for, or
+            ``RUNTIMES`` about any other model, as far as they are installed; an empty tuple asks nobody.
 
     Raises:
         WorkbenchError: the file is no ONNX model, or the card is not known.
     """
+    if isinstance(model, Engine):
+        model = model.variant
+    if runtimes is None:
+        runtimes = model.runtimes if isinstance(model, Variant) else RUNTIMES
     path = _path_of(model)
     sm = capability(card) if card else findings.NEWEST
     body = anatomy.read(path)
@@ -75,8 +80,6 @@ def inspect(model, card: str | None = None, runtimes: Sequence[str] = RUNTIMES) 
 
 
 def _path_of(model) -> Path:
-    if isinstance(model, Engine):
-        model = model.variant
     path = Path(model.path if isinstance(model, Graph | Variant) else model).absolute()
     refuse_unless(
         path.is_file(),
@@ -121,7 +124,7 @@ def _new_parameters(node, seen: set[str]) -> int:
         if constant is None or value.name in seen or _is_index(constant):
             continue
         seen.add(value.name)
-        total += constant.size if constant.ndim else 0
+        total += constant.size if constant.size > 1 else 0
     return total
 
 

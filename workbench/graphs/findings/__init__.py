@@ -6,9 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ...backends.refusals import Refused
 from ..anatomy import Anatomy, name_of
-from .attention import attention_apart, float32_beside_int8, off_the_fast_path
+from .attention import attention_apart, attention_in_float32, off_the_fast_path
 from .operators import gelu_in_pieces, normalization_in_pieces, shapes_at_run_time
-from .quantization import pairs_without_product, quantized_on_one_side, quantized_where_it_hurts, written_for_a_cpu
+from .quantization import (
+    pairs_without_product,
+    quantized_on_one_side,
+    quantized_where_it_hurts,
+    refused_by_tensorrt,
+)
 from .row import GRAPH, SEVERITIES, Finding
 from .types import casts, float32_islands, types_the_card_lacks, weights_beyond_fp16
 
@@ -20,7 +25,7 @@ DETECTORS: tuple[Detector, ...] = (
     weights_beyond_fp16,
     types_the_card_lacks,
     float32_islands,
-    float32_beside_int8,
+    attention_in_float32,
     attention_apart,
     off_the_fast_path,
     normalization_in_pieces,
@@ -30,7 +35,7 @@ DETECTORS: tuple[Detector, ...] = (
     quantized_where_it_hurts,
     quantized_on_one_side,
     pairs_without_product,
-    written_for_a_cpu,
+    refused_by_tensorrt,
 )
 
 

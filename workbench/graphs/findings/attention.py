@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ...backends.fusion import LOW_RULES, predict_attention
 from ..anatomy import Anatomy, Attention, name_of
-from .quantization import asymmetric
+from .quantization import written_for_a_cpu
 from .row import GRAPH, Finding, by_place
 
 _TENSOR_CORES = (
@@ -16,23 +16,37 @@ _TENSOR_CORES = (
 
 
 def attention_apart(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
-    """Attentions that TensorRT will not compute in one kernel, and why."""
-    all_float32 = anatomy.product_types == {"fp32"}
+    """Attentions that TensorRT will not compute in one kernel, and why, but for those in FP32."""
     for attention in anatomy.attentions:
         reason, mitigation = _apart(attention, sm)
-        if reason and not (all_float32 and reason.endswith("in FP32")):
+        if reason:
             nodes = tuple(map(name_of, (attention.scores, attention.softmax, attention.context)))
             help_ = f"{reason}; then the tokens × tokens matrix goes through memory three times"
             where = f"{attention.block}/scores" if attention.block else anatomy.where(attention.scores)
             yield Finding("attention will not fuse", "warning", where, mitigation, help_, nodes)
-    if all_float32 and anatomy.attentions:
-        yield Finding(
-            "all in FP32",
-            "note",
-            GRAPH,
-            "apply_recipe(graph, Recipe(precision='fp16'), workspace)",
-            "TensorRT fuses no attention in FP32, and tensor cores want narrower types",
-        )
+
+
+def attention_in_float32(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+    """Attention in FP32: in a model that is all FP32, between 8-bit layers, or in a block kept out of 16 bits.
+
+    A file whose 8 bits are written for a CPU is none of TensorRT's business.
+    """
+    high = [attention.scores for attention in anatomy.attentions if attention.high == "fp32" and not attention.low]
+    if not high or written_for_a_cpu(anatomy):
+        return
+    if anatomy.product_types == {"fp32"}:
+        mitigation = "apply_recipe(graph, Recipe(precision='fp16'), workspace)"
+        help_ = "TensorRT fuses no attention in FP32, and tensor cores want narrower types"
+        yield Finding("all in FP32", "note", GRAPH, mitigation, help_)
+        return
+    yield from by_place(
+        anatomy,
+        high,
+        "attention in FP32",
+        "warning",
+        "Recipe(rest='fp16') beside 8 bits; leave this block out of Recipe.keep",
+        "TensorRT fuses no attention in FP32, which beside 8-bit layers costs more than they save",
+    )
 
 
 def _apart(attention: Attention, sm: int) -> tuple[str, str]:
@@ -48,6 +62,8 @@ def _apart(attention: Attention, sm: int) -> tuple[str, str]:
         return "its probabilities are read elsewhere too", "export the model without attention maps as an output"
     if attention.head_size is None or attention.tokens is None:
         return "", ""
+    if attention.high == "fp32" and not attention.low:
+        return "", ""
     answer = predict_attention(
         attention.high,
         attention.low,
@@ -58,41 +74,25 @@ def _apart(attention: Attention, sm: int) -> tuple[str, str]:
     )
     if answer.fused:
         return "", ""
-    if attention.low is None:
-        mitigation = "Recipe(precision='fp16'), with this block left out of Recipe.keep"
-    else:
-        mitigation = f"Recipe(precision='{attention.low}', scope='linear') leaves attention in 16 bits, fused"
-    return (
-        answer.reason,
-        mitigation if attention.high != "fp32" or not attention.low else f"{mitigation}; rest='fp16'",
-    )
+    if attention.low:
+        return (
+            answer.reason,
+            f"Recipe(precision='{attention.low}', scope='linear') keeps attention in 16 bits, fused",
+        )
+    return answer.reason, "choose a model with another head size; nothing in a recipe changes it"
 
 
 def _shown(attention: Attention) -> bool:
     """Whether anybody but the second product reads the probabilities."""
     made = attention.softmax.outputs[0]
-    while True:
+    while attention.softmax is not attention.context:
         if made.is_graph_output() or len(made.uses()) > 1:
             return True
         reader = made.uses()[0][0]
         if reader is attention.context:
             return False
         made = reader.outputs[0]
-
-
-def float32_beside_int8(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
-    """Attention in FP32 between linear layers in 8 bits, in a file that is not written for a CPU."""
-    if asymmetric(anatomy) or not anatomy.product_types.intersection(("int8", "fp8")):
-        return
-    apart = [a.scores for a in anatomy.attentions if a.high == "fp32" and not a.low]
-    yield from by_place(
-        anatomy,
-        apart,
-        "FP32 attention beside INT8",
-        "warning",
-        "Recipe(rest='fp16'), or leave this block out of Recipe.keep",
-        "TensorRT fuses no attention in FP32, which costs more than the 8-bit layers save",
-    )
+    return False
 
 
 def off_the_fast_path(anatomy: Anatomy, sm: int) -> Iterator[Finding]:

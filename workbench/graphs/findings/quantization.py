@@ -93,7 +93,7 @@ def _useful(reader: ir.Node, steps: int = 6) -> bool:
     return any(_useful(next_, steps - 1) for value in reader.outputs for next_, _ in value.uses())
 
 
-def written_for_a_cpu(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+def refused_by_tensorrt(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
     """Zero points other than 0 and biases in 32 bits, which TensorRT refuses."""
     pairs = asymmetric(anatomy)
     if pairs:
@@ -122,3 +122,9 @@ def asymmetric(anatomy: Anatomy) -> list[ir.Node]:
     """QuantizeLinear nodes with a zero point other than 0."""
     pairs = (n for n in anatomy.nodes if n.op_type == "QuantizeLinear" and len(n.inputs) > 2)
     return [n for n in pairs if (zero := array(n.inputs[2])) is not None and zero.astype(np.float32).any()]
+
+
+def written_for_a_cpu(anatomy: Anatomy) -> bool:
+    """Whether a file's 8 bits are those of a CPU: zero points other than 0, or integers all through a product."""
+    integers = ("MatMulInteger", "ConvInteger", "DynamicQuantizeLinear", "QLinearMatMul", "QLinearConv")
+    return bool(asymmetric(anatomy)) or any(node.op_type in integers for node in anatomy.nodes)

@@ -1,0 +1,90 @@
+"""Where an engine's time goes: its layers summed up as attention, MLP and rest, beside the whole call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+from ..backends.base import Session
+from ..errors import WorkbenchError
+from ..sites import place_of
+from .latency import Feeds
+
+#: Role -> the part of a ViT that it belongs to; every other role is ``rest``. qkv and proj are attention's, as in
+#: ``models.cost.attention_overtakes_mlp``.
+PART_OF = {
+    **dict.fromkeys(("qkv", "split", "scores", "softmax", "proj"), "attention"),
+    **dict.fromkeys(("fc1", "gelu", "fc2"), "mlp"),
+}
+PARTS = ("attention", "mlp", "rest")
+#: What no node's name accounts for.
+UNNAMED = "unnamed"
+#: Parts whose sum misses the whole by more than this share are not the whole story.
+AGREES = 0.05
+
+
+@dataclass(frozen=True)
+class Split:
+    """Seconds of one call by part, beside the whole call that was timed on its own.
+
+    ``seconds`` has the keys of ``PARTS``, and ``unnamed`` for layers whose name says no place.
+    """
+
+    seconds: Mapping[str, float]
+    whole_s: float
+
+    @property
+    def difference_s(self) -> float:
+        """The whole call minus the sum of its parts: time between layers, or the cost of measuring them."""
+        return self.whole_s - sum(self.seconds.values())
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the parts make up the whole within 5 %."""
+        return abs(self.difference_s) <= AGREES * self.whole_s
+
+    def rows(self) -> list[dict]:
+        """A row per part, then the difference and the whole: ``part``, ``ms``, ``share`` of the whole."""
+        every = {**self.seconds, "difference": self.difference_s, "whole": self.whole_s}
+        return [{"part": part, "ms": 1e3 * s, "share": s / self.whole_s} for part, s in every.items()]
+
+
+def part_of(name: str) -> str:
+    """``attention``, ``mlp``, ``rest`` or ``unnamed``, by the name of a layer or of an ONNX node."""
+    place = place_of(name)
+    return UNNAMED if place is None else PART_OF.get(place.role, "rest")
+
+
+def split_layers(layers: Iterable[Mapping], whole_s: float) -> Split:
+    """Sum up rows of ``Session.layers``.
+
+    A layer that was fused from nodes of several parts counts for the part of the node that it is named after.
+    """
+    seconds = dict.fromkeys(PARTS, 0.0)
+    for layer in layers:
+        part = part_of(layer["name"])
+        seconds[part] = seconds.get(part, 0.0) + layer["seconds"]
+    return Split(seconds, whole_s)
+
+
+def split(session: Session, feeds: Feeds, repeats: int = 10) -> Split:
+    """Time a call and its layers.
+
+    Args:
+        session: of a runtime that times its layers.
+        feeds: one batch.
+        repeats: calls whose median is the whole.
+
+    Raises:
+        WorkbenchError: the runtime tells nothing about its layers.
+    """
+    layers = session.layers(feeds)
+    if layers is None:
+        raise WorkbenchError(
+            "The time of the layers is not known",
+            why=f"a {type(session).__name__} does not tell it",
+            remedy="use an engine of onnxruntime or tensorrt; models.profiling times the parts of the JAX model",
+        )
+    session.time(feeds, 2)
+    return split_layers(layers, median(session.device_time(feeds, repeats) or session.time(feeds, repeats)))
