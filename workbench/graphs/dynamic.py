@@ -43,8 +43,8 @@ def _rewrite(model: ir.Model, product: ir.Node, largest: int) -> None:
     name = product.name or product.outputs[0].name
     activation, weight = product.inputs[0], array(product.inputs[1])
     grid = symmetric(channel_amax(weight, -1), largest, np.dtype(np.int8), np.dtype(np.float32))
-    integers = constant(model, f"{name}/weight", quantize_weight(weight, weight.ndim - 1, grid, largest))
-    scales = constant(model, f"{name}/weight_scale", grid.scale)
+    integers = constant(model, f"{name}/weight/integers", quantize_weight(weight, weight.ndim - 1, grid, largest))
+    scales = constant(model, f"{name}/weight/scale", grid.scale)
     quantize = node("DynamicQuantizeLinear", f"{name}/quantize", activation, outputs=3)
     data, scale, zero = quantize.outputs
     multiply = node("MatMulInteger", f"{name}/integers", data, integers, zero)

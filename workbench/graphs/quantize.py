@@ -152,7 +152,7 @@ def _quantize_weight(model: ir.Model, product: ir.Node, layout: Layout, stored: 
     back = node(
         "DequantizeLinear",
         f"{name}/weight/dequantize",
-        constant(model, f"{name}/weight", data),
+        constant(model, f"{name}/weight/quantized", data),
         constant(model, f"{name}/weight/scale", grid.scale),
         constant(model, f"{name}/weight/zero", grid.zero),
         like=value,
