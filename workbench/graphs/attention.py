@@ -29,6 +29,7 @@ class Core:
     k: ir.Value  # transposed to (B, H, h, S) unless ``fused``
     v: ir.Value
     scale: float | None
+    scores: ir.Node
     softmax: ir.Node
     context: ir.Value
     fused: bool = False
@@ -58,7 +59,9 @@ def _core(softmax: ir.Node) -> Core | None:
     product = scores.producer()
     if not _is_product(product):
         return None
-    return Core(product.inputs[0], product.inputs[1], context.inputs[1], scale, softmax, context.outputs[0])
+    return Core(
+        product.inputs[0], product.inputs[1], context.inputs[1], scale, product, softmax, context.outputs[0]
+    )
 
 
 def _fused_core(node: ir.Node) -> Core | None:
@@ -69,7 +72,7 @@ def _fused_core(node: ir.Node) -> Core | None:
     if not plain or any(_rank(value) != 4 for value in node.inputs[:3]):
         return None
     scale = node.attributes.get_float("scale") if "scale" in node.attributes else None
-    return Core(*node.inputs[:3], scale, node, node.outputs[0], fused=True)
+    return Core(*node.inputs[:3], scale, node, node, node.outputs[0], fused=True)
 
 
 def _rank(value: ir.Value) -> int | None:
@@ -98,6 +101,7 @@ class Projections:
     """The linear layers behind q, k and v, as one: which of their columns each head takes."""
 
     source: ir.Value  # (B, S, D), what all of them read
+    product: ir.Node  # the first of the layers
     weight: ir.Value | np.ndarray  # (D, 3D), or the layer's own where it has this form already
     bias: ir.Value | np.ndarray | None
     heads: int
@@ -126,7 +130,7 @@ def projections(core: Core, symbol: str | None) -> Projections:
     columns = [_columns(index, batch, tokens) for index in indices]
     weight, bias = _joined(tracker, np.concatenate([c.ravel() for c in columns]))
     scale = _scale_of(core, size) * q.factor * k.factor
-    return Projections(source, weight, bias, heads, size, _snapped(scale, size))
+    return Projections(source, q.linear.product, weight, bias, heads, size, _snapped(scale, size))
 
 
 def _extent(source: ir.Value) -> tuple[int, ...]:
@@ -202,6 +206,7 @@ def _snapped(scale: float, size: int) -> float:
 class Merge:
     """The linear layer behind the context, and the tensor that stands for its result in the residual addition."""
 
+    product: ir.Node
     weight: ir.Value | np.ndarray
     bias: ir.Value | None
     result: ir.Value
@@ -237,7 +242,7 @@ def merge(core: Core, extent: tuple[int, ...], symbol: str | None) -> Merge:
         token[..., 0].ravel()[row_numbers(end)], np.arange(batch * tokens).reshape(batch, tokens)
     ):
         raise NotMoved("tokens")
-    return Merge(_rows(product.inputs[1], channel[0]), bias, linear[-1])
+    return Merge(product, _rows(product.inputs[1], channel[0]), bias, linear[-1])
 
 
 def _downstream(value: ir.Value) -> list[ir.Value]:
@@ -298,30 +303,36 @@ def _draw(model: ir.Model, core: Core, inner: Projections, outer: Merge, name: s
     """The nodes of this module's head, in place of what was there."""
     heads, size = inner.heads, inner.head_size
     pen = _Pen(model, core.softmax, name)
+    pen.origin = inner.product
     qkv = pen.dense("qkv", inner.source, inner.weight, inner.bias)
+    pen.origin = core.q.producer()
     y = pen.op("Reshape", "heads", qkv, pen.ints("heads/shape", [0, 0, 3 * heads, size]))
     y = pen.op("Transpose", "order", y, perm=[0, 2, 1, 3])
     q, k, v = pen.node("Split", "split", y, pen.ints("split/sizes", [heads] * 3), outputs=3, axis=1).outputs
     k = pen.op("Transpose", "k_transposed", k, perm=[0, 1, 3, 2])
+    pen.origin = core.scores
     scores = pen.op("MatMul", "scores", q, k)
     scores = pen.op("Mul", "scale", scores, pen.constant("scale/value", np.asarray(inner.scale, pen.dtype)))
+    pen.origin = core.softmax
     probabilities = pen.op("Softmax", "softmax", scores, axis=-1)
+    pen.origin = core.context.producer()
     y = pen.op("MatMul", "context", probabilities, v)
     y = pen.op("Transpose", "merge/order", y, perm=[0, 2, 1, 3])
     y = pen.op("Reshape", "merge", y, pen.ints("merge/shape", [0, 0, heads * size]))
+    pen.origin = outer.product
     edit.take_place(pen.dense("proj", y, outer.weight, outer.bias), outer.result)
 
 
 class _Pen:
-    """Adds nodes in front of one node; they carry the source line that the exporter stamped on it."""
+    """Adds nodes in front of one node; they carry the line of code that stands on ``origin``."""
 
     def __init__(self, model: ir.Model, before: ir.Node, name: str):
-        self.model, self.before, self.name = model, before, name
+        self.model, self.before, self.name, self.origin = model, before, name, before
         self.dtype = before.outputs[0].dtype.numpy()
 
     def node(self, kind, role, *inputs, outputs=1, **attributes) -> ir.Node:
         new = edit.node(kind, f"{self.name}/{role}", *inputs, outputs=outputs, dtype=None, **attributes)
-        new.metadata_props.update(self.before.metadata_props)
+        new.metadata_props.update(self.origin.metadata_props)
         self.model.graph.insert_before(self.before, new)
         return new
 

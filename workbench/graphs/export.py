@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +22,7 @@ from .parity import Comparison, compare
 
 OPSETS = tuple(range(17, 24))
 DYNAMIC = "dynamic"
+STAMPING = "JAX2ONNX_ENABLE_STACKTRACE_METADATA"
 #: How many real images parity rests on where the caller gives none.
 IMAGES = 64
 #: Batches that a graph with a symbolic batch is tried with.
@@ -149,16 +152,17 @@ def trace(spec: ModelSpec, params: Mapping, opset: int, batch: int | str) -> ir.
 
     _load_plugins()
     joined = join_qkv(jax.tree.map(np.asarray, dict(params)))
-    model = to_onnx(
-        lambda images: forward(spec, joined, images),
-        inputs=[("batch" if batch == DYNAMIC else batch, spec.image_size, spec.image_size, 3)],
-        model_name=spec.name,
-        opset=opset,
-        normalization_mode="prefer_native",
-        input_names=["images"],
-        output_names=["logits"],
-        return_mode="ir",
-    )
+    with _stamping():
+        model = to_onnx(
+            lambda images: forward(spec, joined, images),
+            inputs=[("batch" if batch == DYNAMIC else batch, spec.image_size, spec.image_size, 3)],
+            model_name=spec.name,
+            opset=opset,
+            normalization_mode="prefer_native",
+            input_names=["images"],
+            output_names=["logits"],
+            return_mode="ir",
+        )
     for node in model.graph:
         _stamp(node)
     return model
@@ -182,6 +186,17 @@ def _load_plugins() -> None:
         jax.eval_shape(lambda: (plugin_system.import_all_plugins(), 0)[1])
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _stamping():
+    """jax2onnx notes the line of Python behind each node where this variable says so; it has no argument for it."""
+    before = os.environ.get(STAMPING)
+    os.environ[STAMPING] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(STAMPING) if before is None else os.environ.update({STAMPING: before})
 
 
 def _stamp(node: ir.Node) -> None:

@@ -2,7 +2,7 @@
 
 An attention is two products of activations around a softmax; it makes a block where a linear layer behind it is
 added to the stream that it was computed from. An MLP is what is added next to that sum and holds linear layers. All
-other nodes take the place of the next of these that they lead to. A graph without such blocks gets no places at all.
+other nodes take the place of the next of these that they lead to. A graph without such blocks gets no places.
 """
 
 from __future__ import annotations
