@@ -17,10 +17,9 @@ from . import edit
 from .emulation import HALVES, widen
 from .observe import BATCH, batches, graph_input, open_model
 
-#: Rounding adds error in every block. An output jumps where its share is this many times the median share (as
-#: energies, so three times the amplitude), and is more than the rounding of float32.
-JUMP = 9.0
-FLOAT_NOISE = 1e-5
+#: Rounding adds error in every block. An output jumps where it adds this many times the median (as energies, so three
+#: times the amplitude), a quarter of all the error there ever is, and more than the rounding of float32; or NaN.
+JUMP, SHARE, FLOAT_NOISE = 9.0, 0.25, 1e-5
 LOGITS = "logits"
 
 
@@ -132,18 +131,19 @@ class _Sums:
 def _rows(sums: Mapping[str, _Sums]) -> tuple[OutputError, ...]:
     rows, before = [], 0.0
     for name, s in sums.items():
-        energy = s.error / s.reference if s.reference else math.copysign(math.inf, s.error) if s.error else 0.0
-        rows.append(OutputError(name, math.sqrt(energy), math.sqrt(max(0.0, energy - before)), s.max_abs))
+        energy = s.error / s.reference if s.reference else math.inf if s.error else 0.0
+        added = math.sqrt(max(0.0, energy - before)) if math.isfinite(energy) else math.nan
+        rows.append(OutputError(name, math.sqrt(energy), added, s.max_abs))
         before = energy
     return tuple(rows)
 
 
 def _first_jump(rows: tuple[OutputError, ...]) -> str | None:
-    usual = np.median([row.added**2 for row in rows])
-    for row in rows:
-        if not row.added**2 <= max(JUMP * usual, FLOAT_NOISE**2):  # so written that NaN jumps too
-            return row.output
-    return None
+    finite = [row for row in rows if math.isfinite(row.error)]
+    usual = np.median([row.added**2 for row in finite]) if finite else 0.0
+    most = max((row.error**2 for row in finite), default=0.0)
+    limit = max(JUMP * usual, SHARE * most, FLOAT_NOISE**2)
+    return next((row.output for row in rows if not math.isfinite(row.error) or row.added**2 > limit), None)
 
 
 # ---- the two sides -----------------------------------------------------------------------------------------------

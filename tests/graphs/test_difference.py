@@ -1,0 +1,93 @@
+import dataclasses
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import workbench as wb
+from tests.graphs.drawn import TINY, draw
+from workbench.errors import WorkbenchError
+
+DEEP = dataclasses.replace(TINY, depth=6)
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    return draw(tmp_path_factory.mktemp("deep"), spec=DEEP)
+
+
+def tensor(path, name, images):
+    model = onnx.load(path)
+    model.graph.output.append(onnx.ValueInfoProto(name=name))
+    return onnxruntime.InferenceSession(model.SerializeToString()).run([name], {"images": images})[0]
+
+
+def test_a_graph_does_not_differ_from_itself(deep, pictures):
+    difference = wb.diff(deep, deep, pictures)
+    assert all(row.error == row.max_abs == 0 for row in difference.rows)
+    assert difference.jump is None
+    assert difference.agreement == 1
+    assert difference.images == len(pictures)
+
+
+def test_every_block_is_a_row_and_errors_are_those_of_numpy(deep, pictures, tmp_path):
+    def change(weights):
+        weights["block02/mlp/fc2/kernel"] *= np.float32(1.01)
+
+    other = draw(tmp_path, spec=DEEP, edit=change)
+    difference = wb.diff(other, deep, pictures)
+    names = ["embedding/output", *(f"block{i:02d}/output" for i in range(6)), "logits"]
+    assert [row.output for row in difference.rows] == names
+    row = difference.rows[names.index("block04/output")]
+    ours, theirs = (tensor(g.path, "block04/output", pictures) for g in (other, deep))
+    assert row.error == pytest.approx(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs), rel=1e-3)
+    assert row.max_abs == pytest.approx(np.abs(ours - theirs).max(), rel=1e-3)
+
+
+@pytest.mark.parametrize("block", ["block00", "block03", "block05"])
+def test_a_fault_in_a_block_is_where_the_error_jumps(deep, pictures, tmp_path, block):
+    def spoil(weights):
+        weights[f"{block}/attention/proj/kernel"] *= np.float32(1.2)
+
+    difference = wb.diff(draw(tmp_path, spec=DEEP, edit=spoil), deep, pictures)
+    assert difference.jump == f"{block}/output"
+    assert difference.frame().set_index("output").jumps.sum() == 1
+    assert block in str(difference)
+
+
+@pytest.mark.parametrize("recipe", [wb.Recipe("fp16"), wb.Recipe("bf16")], ids=lambda r: r.label)
+def test_rounding_alone_grows_evenly(deep, pictures, shelf, recipe):
+    difference = wb.diff(wb.apply_recipe(deep, recipe, shelf), deep, pictures)
+    assert difference.jump is None
+    assert 1e-4 < difference.rows[-1].error < 0.05
+
+
+def test_a_fault_stands_out_of_the_rounding_of_a_variant(deep, pictures, shelf, tmp_path):
+    def spoil(weights):
+        weights["block03/mlp/fc2/bias_value"] += np.float32(1)
+
+    variant = wb.apply_recipe(draw(tmp_path, spec=DEEP, edit=spoil), wb.Recipe("int8"), shelf, calibration=pictures)
+    assert wb.diff(variant, deep, pictures).jump == "block03/output"
+
+
+def test_nan_is_where_the_error_jumps(deep, pictures, tmp_path):
+    def spoil(weights):
+        weights["block04/mlp/fc1/bias_value"][0] = np.nan
+
+    assert wb.diff(draw(tmp_path, spec=DEEP, edit=spoil), deep, pictures).jump == "block04/output"
+
+
+def test_what_is_no_model_and_models_without_common_names_are_refused(deep, drawn, pictures, tmp_path):
+    with pytest.raises(WorkbenchError, match="str"):
+        wb.diff(deep, "a name", pictures)
+    model = onnx.load(deep.path)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name.endswith("/output"):
+                    names[index] = name.replace("/", "_")
+    path = tmp_path / "nameless.onnx"
+    onnx.save(model, path)
+    with pytest.raises(WorkbenchError, match="only the logits"):
+        wb.diff(dataclasses.replace(deep, path=path), deep, pictures)
