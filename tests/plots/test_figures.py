@@ -101,6 +101,13 @@ def test_latencies_show_their_percentiles_in_words():
     assert "ms" in figure.layout.xaxis.title.text
 
 
+def test_a_few_very_slow_calls_do_not_squeeze_the_rest_and_are_told():
+    calls = pd.DataFrame({"label": "fp32", "precision": "fp32", "latency_ms": [10.0] * 999 + [1000.0]})
+    axis = plots.latency_distribution(calls).layout.xaxis
+    assert axis.range[1] == pytest.approx(14)
+    assert "1 of 1,000 calls took longer, the longest 1,000 ms" in axis.title.text
+
+
 def test_streams_show_throughput_latency_and_where_more_gain_little():
     rows = [("fp32", "fp32", s, 100 * min(s, 4), 10 * s) for s in (1, 2, 4, 8)]
     columns = ["label", "precision", "streams", "images_per_second", "p99_ms"]

@@ -107,9 +107,10 @@ def test_when_nothing_was_measured_it_says_what_to_do(frame):
         choose(frame.assign(execution="to do"))
 
 
-def test_emulated_accuracy_is_named_in_the_reason(frame):
+def test_what_was_emulated_has_no_speed_of_its_own_and_is_neither_on_the_front_nor_chosen(frame):
     frame.loc[frame.label == "int8-dynamic", "execution"] = "emulated"
-    assert "emulated" in choose(frame).reason
+    assert "int8-dynamic" not in set(pareto(frame).label)
+    assert choose(frame).row["label"] == "int8"
 
 
 def test_a_choice_cannot_be_changed(frame):

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..records import quantile
-from .theme import COLOURS, ink, label_lines, marker, need_columns, new_figure, template_name
+from .theme import COLOURS, ink, label_lines, marker, need_columns, new_figure, short, template_name
 
 PERCENTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -27,7 +27,7 @@ def latency_distribution(frame: pd.DataFrame) -> go.Figure:
     )
     for (label, precision), values in groups:
         found = {name: quantile(list(values), share) for name, share in PERCENTILES.items()}
-        strip = f"{label}<br>" + ", ".join(f"{name} {value:.3g}" for name, value in found.items()) + " ms"
+        strip = f"{label}<br>" + ", ".join(f"{name} {short(value)}" for name, value in found.items()) + " ms"
         figure.add_violin(
             x=values,
             y=[strip] * len(values),
@@ -53,7 +53,12 @@ def latency_distribution(frame: pd.DataFrame) -> go.Figure:
             showlegend=False,
             name=f"{label} percentiles",
         )
-    figure.update_xaxes(rangemode="tozero")
+    end = 1.4 * max(quantile(list(values), PERCENTILES["p99"]) for _, values in groups)
+    beyond = int((frame.latency_ms > end).sum())
+    figure.update_xaxes(range=[0, min(end, 1.02 * frame.latency_ms.max())])
+    if beyond:
+        longest = f"{beyond} of {len(frame):,} calls took longer, the longest {short(frame.latency_ms.max())} ms"
+        figure.update_xaxes(title_text=f"latency (ms, lower is better); {longest}")
     figure.update_yaxes(range=[len(groups) - 0.6, -0.9], ticks="")
     return figure
 

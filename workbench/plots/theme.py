@@ -103,6 +103,11 @@ def marker(precision: str, emulated: bool = False, size: int = 13) -> dict:
     return {"symbol": symbol, "color": colour, "size": size, "line": {"width": 1, "color": ink()}}
 
 
+def short(value: float) -> str:
+    """Three digits, and no exponent for large numbers."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def need_columns(frame, *names: str) -> None:
     """Refuse a frame without rows or without a column that a figure draws."""
     missing = [name for name in names if name not in frame.columns]

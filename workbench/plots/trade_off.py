@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import plotly.graph_objects as go
 
-from .theme import COLOURS, ink, label_places, marker, need_columns, new_figure, padded, page
+from .theme import COLOURS, ink, label_places, marker, need_columns, new_figure, padded, page, short
 
 _COLUMNS = ("label", "precision", "where", "batch", "execution", "images_per_second", "top1")
 
@@ -107,7 +107,7 @@ def _places(figure: go.Figure, rows: pd.DataFrame) -> list[str]:
     log = high > 8 * low
     drawn = math.log10 if log else float
     x_range = padded(drawn(low), drawn(high))
-    figure.update_xaxes(type="log" if log else "linear", range=x_range)
+    figure.update_xaxes(**({"type": "log", "dtick": "D2"} if log else {}), range=x_range)
     figure.update_yaxes(range=y_range)
     points = [(drawn(x), 100 * y) for x, y in zip(rows.images_per_second, rows.top1)]
     return label_places(points, list(rows.text), x_range, y_range)
@@ -155,7 +155,7 @@ def hover(row: dict) -> str:
         f"<b>{row['label']}</b> on {row['where']}, batch {row['batch']} ({row['execution']})",
         f"{row['images_per_second']:,.1f} images/s (95 % of the run {row['images_per_second_low']:,.1f} to"
         f" {row['images_per_second_high']:,.1f})",
-        f"latency {row['p50_ms']:.3g} ms median, {row['p90_ms']:.3g} ms p90, {row['p99_ms']:.3g} ms p99",
+        f"latency {short(row['p50_ms'])} ms median, {short(row['p90_ms'])} ms p90, {short(row['p99_ms'])} ms p99",
         f"top-1 {row['top1']:.2%} (95 % {row['top1_low']:.2%} to {row['top1_high']:.2%}) on"
         f" {row['images']:,.0f} images",
         f"{row['drop_points']:.2f} points lost against FP32 (95 % {row['drop_points_low']:.2f} to"

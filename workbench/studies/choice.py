@@ -19,8 +19,14 @@ def candidates(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[ran & frame.images_per_second.notna() & frame.top1.notna()]
 
 
+def executed(frame: pd.DataFrame, batch: int | None = None) -> pd.DataFrame:
+    """The candidates that can be taken: what was emulated has the accuracy of its type and not the speed."""
+    rows = candidates(frame)
+    return rows[(rows.execution == "executed") & (True if batch is None else rows.batch == batch)]
+
+
 def pareto(frame: pd.DataFrame, batch: int | None = None) -> pd.DataFrame:
-    """The rows that no other row beats in accuracy and throughput (for one batch: in latency) at once.
+    """The executed rows that no other beats in accuracy and throughput (for one batch: in latency) at once.
 
     Args:
         frame: what ``Study.frame`` returns.
@@ -29,9 +35,7 @@ def pareto(frame: pd.DataFrame, batch: int | None = None) -> pd.DataFrame:
     Returns:
         The rows of the front, fastest first. Of equal rows the first is kept.
     """
-    rows = candidates(frame)
-    rows = rows if batch is None else rows[rows.batch == batch]
-    rows = rows.sort_values(["images_per_second", "top1"], ascending=False, kind="stable")
+    rows = executed(frame, batch).sort_values(["images_per_second", "top1"], ascending=False, kind="stable")
     best_before = rows.top1.cummax().shift(fill_value=-math.inf)
     return rows[rows.top1 > best_before]
 
@@ -74,7 +78,7 @@ def choose(
     batch: int | None = None,
     latency: str = "p99_ms",
 ) -> Choice:
-    """The row with the highest throughput among those within the limits.
+    """The executed row with the highest throughput among those within the limits.
 
     Args:
         frame: what ``Study.frame`` returns.
@@ -87,12 +91,11 @@ def choose(
         WorkbenchError: nothing was measured, or no row is within the limits; it says which comes nearest.
     """
     one_of("latency column", latency, ("p99_ms", "p90_ms", "p50_ms"))
-    rows = candidates(frame)
-    rows = rows if batch is None else rows[rows.batch == batch]
+    rows = executed(frame, batch)
     refuse_unless(
         len(rows) > 0,
         "There is nothing to choose from",
-        why="no row of the study was timed and has an accuracy"
+        why="no row of the study was executed and has an accuracy"
         + (f" at batch {batch}" if batch is not None else ""),
         remedy="run the study first; the columns reason and remedy of its frame say what is in the way of a row",
     )
@@ -150,8 +153,6 @@ def _reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency):
         sure = fits[fits.drop_points_high <= max_drop]
         if len(sure):
             yield f"The fastest for which the limit is shown to hold is {row_name(sure.iloc[0])}."
-    if best.execution == "emulated":
-        yield "Its accuracy was emulated on another type; measure it on the target before shipping."
     if runner_up is not None:
         yield f"The runner-up is {row_name(runner_up)}, {_slower(runner_up, best)}, losing {_drop(runner_up)}."
     else:

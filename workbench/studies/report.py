@@ -147,7 +147,8 @@ def _notes(frame: pd.DataFrame) -> str:
 
 
 def _facts(environment: Mapping) -> pd.DataFrame:
-    return pd.DataFrame([(name, str(value)) for name, value in environment.items()], columns=["what", "found"])
+    told = [(name, str(value)) for name, value in environment.items() if name != "turns"]
+    return pd.DataFrame(told, columns=["what", "found"])
 
 
 def _table(frame: pd.DataFrame, kind: str = "cells") -> str:
