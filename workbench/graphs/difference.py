@@ -17,7 +17,7 @@ from . import edit
 from .emulation import HALVES, widen
 from .observe import BATCH, batches, graph_input, open_model
 
-#: Rounding adds error in every block. An output jumps where it adds this many times the median (as energies, so three
+#: Every block adds rounding error. An output jumps where it adds this many times the median (as energies, so three
 #: times the amplitude), a quarter of all the error there ever is, and more than the rounding of float32; or NaN.
 JUMP, SHARE, FLOAT_NOISE = 9.0, 0.25, 1e-5
 LOGITS = "logits"
