@@ -18,12 +18,13 @@ def prepare(graph: Graph, least_opset: int = 0) -> ir.Model:
         WorkbenchError: the file is no ONNX model, is quantized already or computes in 16 bits already.
     """
     model = load(graph.path, least_opset)
-    _check_float32(model)
+    check_float32(model)
     scale_queries(model)
     return model
 
 
-def _check_float32(model: ir.Model) -> None:
+def check_float32(model: ir.Model) -> None:
+    """Raise a ``WorkbenchError`` for a graph that holds quantized or 16-bit parts already."""
     for each in model.graph:
         name = each.name or each.outputs[0].name
         refuse_unless(
