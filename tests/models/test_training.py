@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 import workbench as wb
 from workbench.datasets import shapes
 from workbench.models import drawing, training
+from workbench.records import wilson
 
 TINY = wb.ModelSpec("tiny", image_size=16, patch=8, width=16, depth=1, heads=1, mlp=32, classes=16)
 PLAN = training.Plan(TINY, images=64, epochs=6, batch=16, steps_per_call=4, compute="float32")
@@ -118,3 +120,27 @@ def test_the_command_writes_a_checkpoint_and_its_card(tmp_path, monkeypatch, cap
     assert low < right < high or right in (0, 1)
     assert card["plan"]["spec"]["name"] == spec.name == "tiny"
     assert f"{right:.2%} on 32 evaluation images" in capsys.readouterr().out
+
+
+# ---- the checkpoint that is shipped ------------------------------------------------------------------------------
+
+SHIPPED = Path(__file__).parents[2] / "data" / "checkpoints" / "shapes-vit.npz"
+
+
+def test_the_shipped_checkpoint_is_small_and_its_card_says_how_good_it_is():
+    with np.load(SHIPPED) as file:
+        assert {array.dtype for array in file.values()} == {np.dtype(np.float16)}
+    spec, _ = wb.load_checkpoint(SHIPPED)
+    assert (spec.patch, spec.head_size) == (8, 64)
+    assert spec.depth >= 6
+    assert SHIPPED.stat().st_size <= 8e6
+    evaluation = json.loads(SHIPPED.with_suffix(".json").read_text())["evaluation"]
+    assert evaluation["images"] == 10_000
+    assert 0.90 <= evaluation["top1"] <= 0.97
+
+
+@pytest.mark.slow
+def test_the_shipped_checkpoint_is_as_good_as_its_card_says():
+    hits, images = training.evaluate(SHIPPED, images=1_500)
+    low, high = wilson(hits, images, confidence=0.999)
+    assert low < json.loads(SHIPPED.with_suffix(".json").read_text())["evaluation"]["top1"] < high
