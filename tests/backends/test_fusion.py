@@ -173,10 +173,16 @@ def test_a_kept_block_is_predicted_in_the_type_of_the_rest():
     assert list(frame.attention_fused) == [True] * 3
 
 
-def test_a_block_kept_out_of_fp16_is_predicted_apart():
-    frame = predict_fusion(SPEC, Recipe(precision="fp16", keep=("block02",)), "T4")
-    assert list(frame.attention_fused) == [True, True, False]
-    assert frame.reason[2] == "no fused attention exists in FP32"
+@pytest.mark.parametrize("name", ["block02", "block02/scores", "block02/attention", "block02/attention/context"])
+def test_what_is_kept_is_found_under_every_name_that_a_recipe_may_give_it(name):
+    recipe = Recipe(precision="int8", scope="attention", rest="fp32", keep=(name,))
+    frame = predict_fusion(SPEC, recipe, "A10")
+    assert list(frame.attention_type) == ["int8", "int8", None]
+
+
+def test_keeping_a_linear_layer_leaves_attention_quantized():
+    recipe = Recipe(precision="int8", scope="attention", keep=("block02/proj", "block0"))
+    assert list(predict_fusion(SPEC, recipe, "A10").attention_type) == ["int8"] * 3
 
 
 def test_h14_is_predicted_apart_in_int8_attention_because_of_its_heads_of_80_channels():

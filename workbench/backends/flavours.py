@@ -147,11 +147,7 @@ class Flavour:
 
 
 def types_of(recipe: Recipe) -> frozenset[str]:
-    """The types in which a variant of this recipe holds matrix products, the layers kept high included.
-
-    Layers kept high have the type beside int8 and fp8; in an fp16 or bf16 variant they are float32.
-    """
+    """The types in which a variant of this recipe holds matrix products, those that it keeps high included."""
     if recipe.precision in ("int8", "fp8"):
         return frozenset({recipe.precision, recipe.resolved_rest})
-    kept = {"fp32"} if recipe.keep else set()
-    return frozenset({recipe.precision, *kept})
+    return frozenset({recipe.precision})

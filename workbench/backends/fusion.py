@@ -17,8 +17,8 @@ from .cards import FIRST_WITH, capability, sm_name
 from .layers import Layer, read_layers
 
 COLUMNS = ("block", "attention_fused", "attention_type")
-#: The tensors of an attention that can carry Q/DQ: the inputs of the first product and of the second, its result.
-SITES = frozenset({"query", "key", "value", "softmax", "context"})
+#: The tensors of an attention that can carry Q/DQ, and the product that reads or, for ``context``, writes each.
+SITES = {"query": "scores", "key": "scores", "value": "context", "softmax": "context", "context": "context"}
 LINEAR = ("qkv", "proj", "fc1", "fc2")
 
 
@@ -161,11 +161,18 @@ def _predicted_row(block: str, spec: ModelSpec, recipe: Recipe, sm: int) -> dict
 
 def attention_types(recipe: Recipe, block: str) -> tuple[str, str | None, frozenset[str]]:
     """What a recipe does to a block's attention: the type around it, the type of its Q/DQ, and where they are."""
-    kept = block in recipe.keep or f"{block}/scores" in recipe.keep
     if recipe.precision not in ("int8", "fp8"):
-        return ("fp32" if kept else recipe.precision), None, frozenset()
-    quantized = recipe.scope != "linear" and not kept
-    return recipe.resolved_rest, recipe.precision if quantized else None, SITES if quantized else frozenset()
+        return recipe.precision, None, frozenset()
+    if recipe.scope == "linear":
+        return recipe.resolved_rest, None, frozenset()
+    sites = frozenset(site for site, product in SITES.items() if not _is_kept(recipe, block, product))
+    return recipe.resolved_rest, recipe.precision if sites else None, sites
+
+
+def _is_kept(recipe: Recipe, block: str, product: str) -> bool:
+    """Whether ``keep`` names a product by its block, its site, its node, or a part of the node's path."""
+    node = f"{block}/attention/{product}"
+    return any(name in (block, f"{block}/scores") or f"{node}/".startswith(f"{name}/") for name in recipe.keep)
 
 
 def predict_attention(

@@ -101,8 +101,8 @@ def read_layers(inspector: Path | None, log: Path | None) -> list[Layer]:
 
 def from_log(text: str) -> list[Layer]:
     """The layers that TensorRT for RTX lists at the end of a build; the last list where there are several."""
-    _, _, listing = text.rpartition("Layers:\nName: ")
-    lines = f"Name: {listing}".splitlines() if listing else []
+    _, found, listing = text.rpartition("Layers:\nName: ")
+    lines = f"Name: {listing}".splitlines() if found else []
     layers = []
     for line in lines:
         if not line.startswith("Name: "):

@@ -1,0 +1,95 @@
+"""Layer lists of every version, read into one form; the samples in tests/data/inspector say where they are from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workbench.backends.fusion import rows_of
+from workbench.backends.layers import Layer, from_inspector, from_log, read_layers, timed_rows
+
+SAMPLES = Path(__file__).parents[1] / "data" / "inspector"
+
+
+def sample(version: str) -> list[Layer]:
+    return from_inspector(json.loads((SAMPLES / f"{version}.json").read_text()))
+
+
+@pytest.mark.parametrize("version", ["10", "11"])
+def test_the_inspectors_of_10_and_11_tell_the_same(version):
+    layers = sample(version)
+    assert [layer.is_attention for layer in layers] == [False, False, False, True, False, False]
+    assert [layer.is_reformat for layer in layers] == [True, False, False, False, False, True]
+    assert layers[0].inputs == ("fp32",)
+    assert layers[3].inputs == ("fp16",) * 3
+    (row,) = rows_of(layers)
+    assert (row["block"], row["attention_fused"], row["attention_type"]) == ("block00", True, "fp16")
+    assert row["linear_types"] == "fp16"
+    assert row["reformats"] == 1
+
+
+@pytest.mark.parametrize("version", ["8.6", "8.6-names"])
+def test_what_myelin_swallowed_on_86_is_unknown_and_said_to_be(version):
+    (row,) = rows_of(sample(version))
+    assert row["attention_fused"] is None
+    assert row["attention_type"] is None
+    assert "Myelin" in row["note"]
+
+
+LINE = (
+    "Name: {name}, LayerType: kgen, Inputs: [ {{ Name: a, Dimensions: [-1,65], Strides: [65,1], StrideOrder: [1,0],"
+    " Datatype: Half, Format: (Linear) Row major linear format }}], Constants: [ {{ Name: c, Dimensions: [1],"
+    " Datatype: Float, Format: (Linear) Row major linear format }}], Outputs: [ {{ Name: b, Dimensions: [-1,65],"
+    " Datatype: Int8, Format: (Linear) Row major linear format }}], TacticName: _gemm_mha_v2_0x1, StreamId: 0,"
+    " Metadata: [ONNX Layer: block00/attention/softmax][ONNX Layer: block01/norm1]"
+)
+
+
+def log_of(*names: str) -> str:
+    return "\n".join(["[VERBOSE] Layers:", *(LINE.format(name=name) for name in names), "", "I/O Tensors:"])
+
+
+def test_a_line_of_the_log_gives_types_of_activations_apart_from_constants():
+    (layer,) = from_log(log_of("__myl_ReshTran_myl0_3"))
+    assert (layer.inputs, layer.constants, layer.outputs) == (("fp16",), ("fp32",), ("int8",))
+    assert layer.nodes == ("block00/attention/softmax", "block01/norm1")
+    assert layer.operations == ("Resh", "Tran")
+
+
+def test_a_tactic_of_attention_in_a_layer_of_another_name_is_no_proof():
+    assert not from_log(log_of("__myl_ReshTran_myl0_3"))[0].is_attention
+    assert from_log(log_of("_gemm_mha_v2_myl0_3"))[0].is_attention
+
+
+def test_of_several_lists_the_last_counts():
+    layers = from_log(log_of("first_myl0_0", "second_myl0_1") + "\n" + log_of("third_myl0_0"))
+    assert [layer.name for layer in layers] == ["third_myl0_0"]
+
+
+def test_a_log_without_a_list_has_no_layers(tmp_path):
+    (tmp_path / "build.log").write_text("[INFO] nothing here\nName: of something else")
+    assert read_layers(tmp_path / "none.json", tmp_path / "build.log") == []
+    assert read_layers(None, None) == []
+
+
+def test_seconds_are_joined_to_block_and_role():
+    rows = timed_rows([("_gemm_mha_v2_myl0_3", 2e-3), ("__myl_FcAdd_myl0_4", 1e-3), ("new", 5e-4)], sample("10"))
+    assert [(row["block"], row["role"], row["seconds"]) for row in rows] == [
+        ("block00", "scores softmax", 2e-3),
+        ("block00", "proj", 1e-3),
+        (None, "unnamed", 5e-4),
+    ]
+
+
+def test_a_region_over_several_blocks_has_a_span_and_no_block():
+    nodes = tuple(f"block{i:02d}/mlp/fc1" for i in range(12))
+    region = Layer("{ForeignNode[a...b]}", "Myelin", nodes, ("fp16",), ("fp16",))
+    (row,) = timed_rows([(region.name, 1e-3)], [region])
+    assert (row["block"], row["role"]) == (None, "block00 to block11")
+
+
+def test_old_names_that_join_nodes_by_plus_are_taken_apart():
+    (row,) = timed_rows([("block02/mlp/fc1 + block02/mlp/gelu", 1e-3)], [])
+    assert (row["block"], row["role"]) == ("block02", "fc1 gelu")
