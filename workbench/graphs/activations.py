@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from . import edit
 from .edit import array
+from .pen import Pen
 from .tracking import is_linear
 
 ELEMENTWISE = ("Mul", "Div", "Add", "Sub", "Pow", "Erf", "Tanh", "Sigmoid", "Identity", "Neg", "Sqrt", "Exp")
@@ -99,15 +100,7 @@ def _evaluate(source: ir.Value, result: ir.Value, region: list[ir.Node]) -> np.n
 
 
 def _draw(model: ir.Model, x: ir.Value, result: ir.Value, kind: str, name: str) -> None:
-    last, dtype = result.producer(), x.dtype
-
-    def op(operator: str, role: str, *inputs, **attributes) -> ir.Value:
-        operands = [_number(model, f"{name}/{role}/value", v, dtype) for v in inputs]
-        new = edit.node(operator, f"{name}/{role}", *operands, like=result, dtype=dtype, **attributes)
-        new.metadata_props.update(last.metadata_props)
-        model.graph.insert_before(last, new)
-        return new.outputs[0]
-
+    op = Pen(model, result.producer(), name).op
     if edit.opset(model) >= 20:
         drawn = op("Gelu", "gelu", x, approximate=kind)
     elif kind == "none":
@@ -115,13 +108,6 @@ def _draw(model: ir.Model, x: ir.Value, result: ir.Value, kind: str, name: str) 
         drawn = op("Mul", "half", op("Mul", "gate", x, curve), 0.5)
     else:
         cubic = op("Mul", "cubic", op("Mul", "square", x, x), 2 * ROOT * 0.044715)
-        drawn = op(
-            "Mul", "gate", x, op("Sigmoid", "sigmoid", op("Mul", "inner", x, op("Add", "linear", cubic, 2 * ROOT)))
-        )
+        inner = op("Mul", "inner", x, op("Add", "linear", cubic, 2 * ROOT))
+        drawn = op("Mul", "gate", x, op("Sigmoid", "sigmoid", inner))
     edit.take_place(drawn, result)
-
-
-def _number(model: ir.Model, name: str, operand, dtype: ir.DataType) -> ir.Value:
-    if not isinstance(operand, float):
-        return operand
-    return edit.constant(model, name, np.asarray(operand, dtype.numpy()))

@@ -1,10 +1,11 @@
 """Self-attention as an expert draws it: one product for q, k and v, one split, two products around a softmax.
 
     n -> MatMul, Add -> Reshape (B, S, 3H, h) -> Transpose (B, 3H, S, h) -> Split in q, k, v -> Transpose of k
-      -> MatMul, Mul, Softmax, MatMul -> Transpose, Reshape (B, S, D) -> MatMul, Add
+      -> Mul of q, MatMul, Softmax, MatMul -> Transpose, Reshape (B, S, D) -> MatMul, Add
 
 Splitting after one transposition, rather than before three, leaves TensorRT one kernel between the product and the
-fused attention where it needs three otherwise, and lets it fuse the bias into the product.
+fused attention where it needs three otherwise, and lets it fuse the bias into the product. Scaling q rather than
+the scores keeps the scores √h times smaller, which FP16 needs, and multiplies the smaller tensor.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import onnx_ir.passes.common as passes
 
 from . import edit
 from .edit import array
+from .pen import Pen
 from .tracking import MOVES, STRIDE, TRIAL_BATCH, NotMoved, Tracker, is_linear, row_numbers
 
 
@@ -302,7 +304,7 @@ def redraw(model: ir.Model) -> int:
 def _draw(model: ir.Model, core: Core, inner: Projections, outer: Merge, name: str) -> None:
     """The nodes of this module's head, in place of what was there."""
     heads, size = inner.heads, inner.head_size
-    pen = _Pen(model, core.softmax, name)
+    pen = Pen(model, core.softmax, name)
     pen.origin = inner.product
     qkv = pen.dense("qkv", inner.source, inner.weight, inner.bias)
     pen.origin = core.q.producer()
@@ -311,8 +313,7 @@ def _draw(model: ir.Model, core: Core, inner: Projections, outer: Merge, name: s
     q, k, v = pen.node("Split", "split", y, pen.ints("split/sizes", [heads] * 3), outputs=3, axis=1).outputs
     k = pen.op("Transpose", "k_transposed", k, perm=[0, 1, 3, 2])
     pen.origin = core.scores
-    scores = pen.op("MatMul", "scores", q, k)
-    scores = pen.op("Mul", "scale", scores, pen.constant("scale/value", np.asarray(inner.scale, pen.dtype)))
+    scores = pen.op("MatMul", "scores", pen.op("Mul", "scale", q, inner.scale), k)
     pen.origin = core.softmax
     probabilities = pen.op("Softmax", "softmax", scores, axis=-1)
     pen.origin = core.context.producer()
@@ -321,34 +322,3 @@ def _draw(model: ir.Model, core: Core, inner: Projections, outer: Merge, name: s
     y = pen.op("Reshape", "merge", y, pen.ints("merge/shape", [0, 0, heads * size]))
     pen.origin = outer.product
     edit.take_place(pen.dense("proj", y, outer.weight, outer.bias), outer.result)
-
-
-class _Pen:
-    """Adds nodes in front of one node; they carry the line of code that stands on ``origin``."""
-
-    def __init__(self, model: ir.Model, before: ir.Node, name: str):
-        self.model, self.before, self.name, self.origin = model, before, name, before
-        self.dtype = before.outputs[0].dtype.numpy()
-
-    def node(self, kind, role, *inputs, outputs=1, **attributes) -> ir.Node:
-        new = edit.node(kind, f"{self.name}/{role}", *inputs, outputs=outputs, dtype=None, **attributes)
-        new.metadata_props.update(self.origin.metadata_props)
-        self.model.graph.insert_before(self.before, new)
-        return new
-
-    def op(self, kind, role, *inputs, **attributes) -> ir.Value:
-        return self.node(kind, role, *inputs, **attributes).outputs[0]
-
-    def constant(self, role, elements) -> ir.Value:
-        return edit.constant(self.model, f"{self.name}/{role}", elements)
-
-    def ints(self, role, numbers) -> ir.Value:
-        return self.constant(role, np.array(numbers, np.int64))
-
-    def dense(self, role, x, weight, bias) -> ir.Value:
-        weight, bias = (
-            self.constant(f"{role}/{kind}", value) if isinstance(value, np.ndarray) else value
-            for kind, value in (("weight", weight), ("bias", bias))
-        )
-        product = self.op("MatMul", role, x, weight)
-        return product if bias is None else self.op("Add", f"{role}/bias", product, bias)

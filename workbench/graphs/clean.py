@@ -29,7 +29,7 @@ CODE = (
         f"workbench.graphs.{module}"
         for module in ("clean", "rules", "tracking", "activations", "attention", "embedding")
     ),
-    *(f"workbench.graphs.{module}" for module in ("roles", "names", "edit")),
+    *(f"workbench.graphs.{module}" for module in ("roles", "names", "edit", "pen")),
 )
 TOOLS = ("onnx", "onnx-ir", "onnxscript", "onnxslim")
 

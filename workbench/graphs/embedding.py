@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from . import edit
 from .edit import array
+from .pen import Pen
 
 
 def redraw(model: ir.Model) -> None:
@@ -42,23 +43,8 @@ def _pad(model: ir.Model, concat: ir.Node, tokens: np.ndarray, addition: ir.Node
         return
     filled = position.copy()
     filled[:, :count] += tokens
-    name = "embedding.tokens"
-    padded = edit.node(
-        "Pad",
-        name,
-        patches,
-        edit.constant(model, f"{name}/pads", np.array([0, count, 0, 0, 0, 0], np.int64)),
-        like=concat.outputs[0],
-        dtype=concat.outputs[0].dtype,
-    )
-    added = edit.node(
-        "Add",
-        f"{name}/position",
-        padded.outputs[0],
-        edit.constant(model, f"{name}/position/value", filled),
-        dtype=concat.outputs[0].dtype,
-    )
-    for new, old in ((padded, concat), (added, addition)):
-        new.metadata_props.update(old.metadata_props)
-        model.graph.insert_before(addition, new)
-    edit.take_place(added.outputs[0], addition.outputs[0])
+    pen = Pen(model, addition, f"{addition.name or 'embedding'}/tokens")
+    pen.origin = concat
+    padded = pen.op("Pad", "pad", patches, pen.ints("pads", [0, count, 0, 0, 0, 0]))
+    pen.origin = addition
+    edit.take_place(pen.op("Add", "position", padded, pen.constant("position", filled)), addition.outputs[0])

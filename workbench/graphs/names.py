@@ -38,7 +38,6 @@ PARTS = {
 }
 #: The tensor that leaves a place is named after it, but for these: the names of the JAX model's intermediates.
 LEAVING = {
-    "attention/scale": "attention/scores",
     "attention/context": "attention/context/heads",
     "attention/merge": "attention/context",
     "residual2": OUTPUT,
@@ -130,11 +129,15 @@ def _name_outputs(node: ir.Node, place: str, places: dict[ir.Node, str], taken: 
         value.name = _unique(named if named not in taken else f"{own}:out", taken)
 
 
+def _leads_to(node: ir.Node, inside: str, places: dict[ir.Node, str]) -> bool:
+    return any(places.get(use.node, "").endswith(inside) for use in node.outputs[0].uses())
+
+
 def _leaving(node: ir.Node, inside: str, places: dict[ir.Node, str]) -> str:
-    if inside == "attention/scores" and any(
-        places.get(use.node, "").endswith("/scale") for use in node.outputs[0].uses()
-    ):
+    if inside == "attention/scores" and _leads_to(node, "attention/scale", places):
         return "attention/scores/product"
+    if inside == "attention/scale" and _leads_to(node, "attention/softmax", places):
+        return "attention/scores"
     if inside == "attention/split" and _is_last_two(node):
         return "attention/split/k_transposed"
     return LEAVING.get(inside, inside)
