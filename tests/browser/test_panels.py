@@ -2,17 +2,23 @@
 
 import pytest
 
+from tests.browser.harness import ROOT
+
 pytestmark = pytest.mark.browser
 
-GRAPH = """\
-from pathlib import Path
+HERE = f"""\
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import workbench as wb
+from workbench import ui
+from tests.graphs.drawn import draw
+from tests.ui import measured
+"""
+GRAPH = f"""{HERE}
 import time
 import ipywidgets
-import workbench as wb
-from workbench.errors import Cancelled
-from workbench.ui import recipe_panel
-spec = wb.ModelSpec("tiny", 32, 8, 32, 4, 2, 64, 10)
-graph = wb.Graph(Path("tiny.onnx"), "digest", 17, wb.Preprocessing(32), spec)
+from pathlib import Path
+graph = draw(Path("."))
 def work(recipe, progress):
     for image in range(STEPS):
         progress("calibrating", image, STEPS)
@@ -20,7 +26,8 @@ def work(recipe, progress):
     return recipe
 """
 PANEL = """\
-panel = recipe_panel(graph, "ws", wb.Recipe(keep=("block01",)), work=work, show=lambda r: ipywidgets.Label(r.label))
+seed = wb.Recipe(keep=("block01",))
+panel = ui.recipe_panel(graph, "ws", seed, work=work, show=lambda made: ipywidgets.Label(made.label))
 panel
 """
 
@@ -71,3 +78,68 @@ def test_a_click_on_cancel_is_heard_while_the_next_cell_waits_for_the_result(lab
     lab.wait_text(lab.hook("status"), "Cancelled after", 10)
     lab.wait_run(10)
     assert [error.split(":")[0] for error in lab.cell_errors()] == ["Cancelled"]
+
+
+def test_an_engine_is_built_by_a_click_and_its_row_appears(lab, write_notebook):
+    made = "recipe = ui.recipe_panel(graph, 'ws')\nrecipe"
+    built = "engine = ui.engine_panel(recipe, 'ws')\nengine"
+    lab.open(write_notebook("engine", GRAPH, made, built, "print(engine.result().variant.recipe.precision)"))
+    for cell in range(3):
+        lab.run_cell(cell)
+    lab.hook("recipe-panel", "precision").get_by_role("button", name="int8-dynamic", exact=True).click()
+    engine = lab.hook("engine-panel")
+    engine.locator(".wb-run").click()
+    lab.wait_text(engine.locator(".wb-result"), "int8-dynamic")
+    lab.run_cell(3)
+    assert lab.output(3).strip() == "int8-dynamic"
+    card = lab.hook("engine-panel", "card").locator("input")
+    card.fill("T4")
+    card.press("Tab")
+    lab.wait_text(engine.locator(".wb-note"), "ONNX Runtime computes on the CPU here")
+    engine.locator(".wb-run").click()
+    lab.wait_text(engine.locator(".wb-message"), "cannot build")
+    lab.screenshot("engine-panel", "engine-panel")
+    assert lab.cell_errors() == []
+
+
+def test_a_limit_that_is_moved_by_keyboard_moves_the_ring_in_the_chart(lab, write_notebook):
+    lab.open(
+        write_notebook("trade-off", HERE, "panel = ui.trade_off_panel(measured.frame())\npanel", "panel.value")
+    )
+    lab.run_all()
+    assert lab.cell_errors() == []
+    lab.wait_text(lab.hook("choice"), "Take fp16")
+    before = ring(lab)
+    handle = lab.hook("max-drop").get_by_role("slider")
+    handle.focus()
+    lab.page.keyboard.press("End")
+    lab.wait_text(lab.hook("choice"), "Take int8-dynamic")
+    lab.page.wait_for_timeout(500)
+    after = ring(lab)
+    assert after[0] > before[0]  # faster
+    assert after[1] > before[1]  # less accurate; pixels count downwards
+    lab.run_cell(2)
+    assert lab.output(2).strip().endswith("Limits(max_drop=20.0, max_latency_ms=None)")
+    lab.screenshot("trade-off-panel", "panel")
+
+
+def ring(lab):
+    """Where the ring around the chosen engine stands on the page."""
+    box = lab.page.locator(".js-plotly-plot .trace").last.locator(".point").bounding_box()
+    return box["x"], box["y"]
+
+
+def test_netron_draws_two_graphs_side_by_side(lab, write_notebook):
+    small = "wb.ModelSpec('small', image_size=16, patch=4, width=32, depth=1, heads=2, mlp=64, classes=10)"
+    counts = "import onnx\nprint(*(len(onnx.load(g.path).graph.node) for g in (graph, less)))"
+    lab.open(write_notebook("netron", GRAPH, f"less = draw(Path('.'), {small})\nui.view(graph, less)", counts))
+    lab.run_all()
+    assert lab.cell_errors() == []
+    drawn = []
+    for frame in (0, 1):
+        nodes = lab.page.frame_locator(".wb-netron iframe").nth(frame).locator(".node-item-type")
+        nodes.first.wait_for(timeout=60_000)
+        lab.page.wait_for_timeout(1000)
+        drawn.append(nodes.count())
+    assert drawn == [int(count) for count in lab.output(2).split()]
+    lab.screenshot("netron", "netron")

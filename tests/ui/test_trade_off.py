@@ -1,53 +1,36 @@
+import json
 import re
 
 import pandas as pd
+import plotly.io
 import pytest
 
-from workbench.records import Measurement, Recipe
+from tests.ui import measured
+from tests.ui.measured import MEASUREMENTS
 from workbench.studies.choice import choose
-from workbench.studies.table import as_frame, measured_row
 from workbench.ui import Limits, Pair, compare_panel, trade_off_panel
 from workbench.ui.comparison import block_deltas
 
 
-def measurement(precision, batch, milliseconds, right, images=1000):
-    """An engine that gets the first ``right`` of its images right; the reference gets 900."""
-    labels = (1,) * images
-    return Measurement(
-        backend="onnxruntime",
-        model="drawn",
-        recipe=Recipe(precision),
-        batch=batch,
-        variant=precision,
-        latencies_s=tuple((milliseconds + 0.01 * (i % 5)) / 1e3 for i in range(50)),
-        predictions=(1,) * right + (0,) * (images - right),
-        labels=labels,
-        reference_predictions=(1,) * 900 + (0,) * 100,
-        dataset="test",
-    )
-
-
-MEASUREMENTS = [
-    measurement("fp32", 8, 80, 900),
-    measurement("fp16", 8, 50, 898),
-    measurement("int8", 8, 30, 880),
-    measurement("int8-dynamic", 8, 20, 700),
-]
-
-
 @pytest.fixture(scope="module")
 def frame():
-    return as_frame([measured_row(m) for m in MEASUREMENTS])
+    return measured.frame()
+
+
+def drawn(panel):
+    """The figure that the panel shows, as Plotly's JSON."""
+    chart = next(part for part in panel.children if "wb-chart" in part._dom_classes)
+    return plotly.io.from_json(json.dumps(chart.outputs[0]["data"]["application/vnd.plotly.v1+json"]))
 
 
 def ring(panel):
-    figure = next(part for part in panel.children if hasattr(part, "data"))
-    trace = next(trace for trace in figure.data if trace.name == "chosen")
-    return [(round(x), round(y, 1)) for x, y in zip(trace.x, trace.y)]
+    """Where the ring around the chosen engine stands, if there is one."""
+    traces = [trace for trace in drawn(panel).data if trace.name == "chosen"]
+    return [(round(x), round(y, 1)) for trace in traces for x, y in zip(trace.x, trace.y)]
 
 
 def line(panel):
-    figure = next(part for part in panel.children if hasattr(part, "data"))
+    figure = drawn(panel)
     return figure.layout.shapes[0].y0, figure.layout.annotations[0].text
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import html
+import json
+import math
 from collections.abc import Iterable, Sequence
 
 import ipywidgets as widgets
 
 from ..errors import WorkbenchError
 
-_LABEL = {"description_width": "15em"}
+LABEL_WIDTH = "220px"
+_LABEL = {"description_width": LABEL_WIDTH}
 #: JupyterLab's own variables, so that light and dark themes both fit; the second value serves other front ends.
 _MUTED = "var(--jp-ui-font-color2, inherit)"
 _ERROR = "var(--jp-error-color1, #b3261e)"
@@ -30,13 +33,16 @@ def choice(hook: str, label: str, options: Iterable[tuple[str, object]], value):
     return _row(hook, widgets.Dropdown(options=options, value=value, description=label, **_wide()))
 
 
-def buttons(hook: str, label: str, options: Sequence[str], hints: Sequence[str], value: str):
+def buttons(hook: str, options: Sequence[str], hints: Sequence[str], value: str):
     """One button per option, the chosen one pressed; each says more when the pointer rests on it."""
-    style = {**_LABEL, "button_width": "auto"}
-    control = widgets.ToggleButtons(
-        options=list(options), value=value, tooltips=list(hints), description=label, style=style
-    )
-    return _row(hook, control)
+    style = {"button_width": "auto"}
+    return _row(hook, widgets.ToggleButtons(options=list(options), value=value, tooltips=list(hints), style=style))
+
+
+def beside(label: str, control):
+    """A label to the left of a control that would stand it above itself."""
+    words = widgets.HBox([widgets.Label(label)], layout={"width": LABEL_WIDTH, "justify_content": "flex-end"})
+    return widgets.HBox([words, control], layout={"flex_flow": "row wrap", "grid_gap": "0 8px"})
 
 
 def text(hook: str, label: str, value: str, suggestions: Iterable[str] = ()):
@@ -55,13 +61,20 @@ def whole_number(hook: str, label: str, value: int, low: int, high: int):
     return _row(hook, widgets.BoundedIntText(value=value, min=low, max=high, description=label, **_wide()))
 
 
-def slider(hook: str, label: str, value: float, low: float, high: float, step: float, unit: str):
-    """A number to drag; ``unit`` is a format such as ``.1f``."""
-    low, high = min(low, value), max(high, value)
+def slider(hook: str, label: str, value: float, high: float):
+    """A number from 0 to ``high`` to drag or to move by arrow keys, in steps of a power of ten; see ``exact``."""
+    step = 10.0 ** math.floor(math.log10(max(value, high) / 100))
+    most = step * math.ceil(max(value, high) / step - 1e-6)
+    decimals = max(0, -round(math.log10(step)))
     control = widgets.FloatSlider(
-        value=value, min=low, max=high, step=step, readout_format=unit, description=label, **_wide()
+        value=value, min=0, max=most, step=step, readout_format=f".{decimals}f", description=label, **_wide()
     )
     return _row(hook, control)
+
+
+def exact(control, given: float) -> float:
+    """What a slider says; ``given`` itself where it stands on the nearest step, to which browsers move it."""
+    return given if abs(control.value - given) <= control.step / 2 else control.value
 
 
 def tick(hook: str, label: str, value: bool):
@@ -85,6 +98,23 @@ def _wide() -> dict:
 
 def _row(hook: str, control):
     return hooked(control, hook)
+
+
+class Chart(widgets.Output):
+    """A Plotly figure that is drawn anew whenever it changes, from any thread.
+
+    JupyterLab's own renderer draws it, which fits every width of the window. A ``FigureWidget`` does not, brings
+    5 MB into the notebook, and stays blank where a browser needs over two seconds to load it (anywidget 0.11).
+    """
+
+    def draw(self, figure) -> None:
+        """Show this figure instead of the one before."""
+        self.layout.min_height = f"{figure.layout.height or 450}px"  # what stands below does not jump meanwhile
+        data = {
+            "application/vnd.plotly.v1+json": json.loads(figure.to_json()),
+            "text/plain": figure.layout.title.text,
+        }
+        self.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
 
 
 def paragraph(words: str, *, colour: str = "inherit") -> str:

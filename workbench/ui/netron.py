@@ -60,7 +60,7 @@ def view(*models, height: int = 600):
 def _frame(path: Path, url: str, height: int) -> str:
     name = html.escape(path.name)
     return (
-        f'<figure style="flex: 1 1 380px; min-width: 0; margin: 0"><figcaption>{name} '
+        f'<figure style="flex: 1 1 240px; min-width: 0; margin: 0"><figcaption>{name} '
         f'(<a href="{url}" target="_blank" rel="noopener">in a tab of its own</a>)</figcaption>'
         f'<iframe src="{url}" title="The graph of {name}" style="width: 100%; height: {height}px;'
         f' border: 1px solid var(--jp-border-color2, #bbb)"></iframe></figure>'

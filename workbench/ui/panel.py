@@ -203,6 +203,7 @@ class Panel(widgets.VBox):
 
     def _changed(self) -> None:
         self._say("")
+        self._outcome.layout.display = "none" if self._job and self._asked != self._choices() else None
         notes = [
             n if isinstance(n, str) else f"{n.reason}. What to do: {n.remedy}." for n in self._advise(self.value)
         ]
@@ -236,7 +237,7 @@ def _leaves(controls: Iterable[widgets.Widget]) -> Iterator[widgets.Widget]:
     for control in controls:
         if isinstance(control, widgets.Box):
             yield from _leaves(control.children)
-        elif control.has_trait("value") and not isinstance(control, widgets.HTML):
+        elif control.has_trait("value") and not isinstance(control, widgets.HTML | widgets.Label):
             yield control
 
 

@@ -83,9 +83,10 @@ def recipe_panel(
         _hide_what_does_not_matter(chosen, rows)
         return list(refusals(chosen))
 
+    precision = controls.beside("Compute the products in", rows["precision"])
     return Panel(
         "recipe",
-        list(rows.values()),
+        [precision, *list(rows.values())[1:]],
         read,
         work or make,
         verb="Make this variant",
@@ -109,22 +110,18 @@ def _controls(recipe: Recipe, sites: Sequence[str]) -> dict[str, widgets.Widget]
         ("bf16", "bf16"),
     ]
     return {
-        "precision": c.buttons(
-            "precision", "Compute the products in", PRECISIONS, list(PRECISION_HINTS.values()), recipe.precision
-        ),
+        "precision": c.buttons("precision", PRECISIONS, list(PRECISION_HINTS.values()), recipe.precision),
         "scope": c.choice("scope", "Apply this to", _worded(SCOPES, SCOPE_WORDS), recipe.scope),
         "layout": c.choice("layout", "Place the Q/DQ pairs", _worded(LAYOUTS, LAYOUT_WORDS), recipe.layout),
         "rest": c.choice("rest", "Compute everything else in", rests, recipe.rest or AS_THE_LAYOUT),
         "dataset": c.text("dataset", "Find the ranges on images of", calibration.dataset, DATASETS),
-        "variant": c.choice(
-            "variant", "Show the model these images", _worded(SHIFTS, SHIFT_WORDS), calibration.variant
-        ),
+        "variant": c.choice("variant", "Show these images", _worded(SHIFTS, SHIFT_WORDS), calibration.variant),
         "method": c.choice("method", "Set each range by", _worded(METHODS, METHOD_WORDS), calibration.method),
         "samples": c.whole_number("samples", "Number of images", calibration.samples, 1, 100_000),
         "smooth": c.tick(
             "smooth", "Move outliers from activations into weights first (SmoothQuant)", recipe.smooth is not None
         ),
-        "alpha": c.slider("alpha", "with a strength (alpha) of", _alpha(recipe), 0, 1, 0.05, ".2f"),
+        "alpha": c.slider("alpha", "with a strength (alpha) of", _alpha(recipe), 1.0),
         "keep": c.several("keep", "Leave these as they are", sites, recipe.keep),
     }
 
@@ -149,7 +146,7 @@ def _read(seed: Recipe, rows: dict[str, widgets.Widget]) -> Recipe:
         **{name: chosen[name] for name in ("precision", "scope", "layout")},
         rest=chosen["rest"] or None,
         calibration=calibration,
-        smooth=chosen["alpha"] if chosen["smooth"] else None,
+        smooth=controls.exact(rows["alpha"], _alpha(seed)) if chosen["smooth"] else None,
         keep=tuple(sorted(chosen["keep"], key=lambda name: given.get(name, len(given)))),
     )
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import types
-
 import ipywidgets as widgets
 import pandas as pd
-import plotly.graph_objects as go
 
+from .. import plots
 from ..backends.base import Progress
 from ..errors import WorkbenchError
 from ..studies.choice import Choice, candidates, choose
@@ -29,10 +27,11 @@ def trade_off_panel(study, limits: Limits | None = None, *, batch: int | None = 
     frame = study if isinstance(study, pd.DataFrame) else study.frame()
     seed = limits or Limits()
     rows = _controls(seed, _shown(frame, batch))
-    chart, reason = _Chart(frame, batch, seed), controls.hooked(widgets.HTML(), "choice")
+    chart, reason = controls.hooked(controls.Chart(), "chart"), controls.hooked(widgets.HTML(), "choice")
 
     def read() -> Limits:
-        return Limits(rows["drop"].value, rows["latency"].value if rows["limited"].value else None)
+        latency = controls.exact(rows["latency"], seed.max_latency_ms or 0.0)
+        return Limits(controls.exact(rows["drop"], seed.max_drop), latency if rows["limited"].value else None)
 
     def pick(chosen: Limits, progress: Progress | None = None) -> Choice:
         return choose(frame, chosen.max_drop, chosen.max_latency_ms, batch, LATENCY)
@@ -42,10 +41,10 @@ def trade_off_panel(study, limits: Limits | None = None, *, batch: int | None = 
         try:
             choice = pick(chosen)
         except WorkbenchError as error:
-            chart.move(chosen, None)
+            chart.draw(plots.pareto(frame, max_drop=chosen.max_drop, batch=batch))
             reason.value = ""
             return [f"{error.what}: {error.why}. What to do: {error.remedy}."]
-        chart.move(chosen, choice)
+        chart.draw(plots.pareto(frame, choice, chosen.max_drop, batch))
         reason.value = controls.paragraph(choice.reason)
         return []
 
@@ -54,7 +53,7 @@ def trade_off_panel(study, limits: Limits | None = None, *, batch: int | None = 
         list(rows.values()),
         read,
         pick,
-        view=(chart.figure, reason),
+        view=(chart, reason),
         verb="Take this engine",
         advise=advise,
     )
@@ -70,30 +69,11 @@ def _controls(limits: Limits, rows: pd.DataFrame) -> dict[str, widgets.Widget]:
     start = slowest if limits.max_latency_ms is None else limits.max_latency_ms
     most = max(1.0, float(rows.drop_points.max())) if len(rows) else 5.0
     return {
-        "drop": c.slider("max-drop", "Points of top-1 that may be lost", limits.max_drop, 0, most, 0.05, ".2f"),
+        "drop": c.slider("max-drop", "Top-1 may lose (points)", limits.max_drop, most),
         "limited": c.tick(
-            "limit-latency", "Limit how long 99 of 100 calls may take", limits.max_latency_ms is not None
+            "limit-latency",
+            "Limit the latency: how long 99 of 100 calls may take at most",
+            limits.max_latency_ms is not None,
         ),
-        "latency": c.slider("max-latency", "Milliseconds a call", start, 0, slowest, slowest / 200, ".2f"),
+        "latency": c.slider("max-latency", "A call may take (ms, p99)", start, slowest),
     }
-
-
-class _Chart:
-    """The study's chart with a ring and a line that move; nothing else of it is drawn again."""
-
-    def __init__(self, frame: pd.DataFrame, batch: int | None, limits: Limits):
-        from .. import plots
-
-        first = types.SimpleNamespace(row=_shown(frame, batch).iloc[0]) if len(_shown(frame, batch)) else None
-        self.figure = go.FigureWidget(plots.pareto(frame, choice=first, max_drop=limits.max_drop, batch=batch))
-        self._nothing_lost = self.figure.layout.shapes[0].y0 + limits.max_drop
-        self._ring = next(trace for trace in self.figure.data if trace.name == "chosen")
-
-    def move(self, limits: Limits, choice: Choice | None) -> None:
-        """Put the line at the limit and the ring around the choice, or nowhere."""
-        floor = self._nothing_lost - limits.max_drop
-        with self.figure.batch_update():
-            self.figure.layout.shapes[0].update(y0=floor, y1=floor)
-            self.figure.layout.annotations[0].update(y=floor, text=f"FP32 − {limits.max_drop:g} points")
-            self._ring.x = [choice.row["images_per_second"]] if choice else []
-            self._ring.y = [100 * choice.row["top1"]] if choice else []
