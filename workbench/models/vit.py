@@ -20,6 +20,7 @@ from ..backends.base import Tensor, check_feeds
 from ..errors import one_of
 from ..records import ModelSpec
 from ..sites import OUTPUT
+from .cost import activation_bytes
 from .tree import check_parameters, init, join_qkv, parameter_shapes, site_of, split_qkv
 
 __all__ = [
@@ -53,7 +54,7 @@ SIZES = (*PUBLISHED, "tutorial")
 
 #: LayerNorm's epsilon in vit_jax; torch's default is 1e-5, which is off by 3e-4 in the logits.
 EPSILON = 1e-6
-#: ``logits`` computes as many images at once as keep the largest activations under this many bytes.
+#: ``logits`` computes as many images at once as keep the activations under this many bytes.
 ACTIVATION_BUDGET = 1 << 30
 MOST_IMAGES_AT_ONCE = 32
 
@@ -264,8 +265,7 @@ def logits(spec: ModelSpec, params: dict, images) -> np.ndarray:
     images = np.asarray(images)
     check_feeds({"images": images}, input_of(spec))
     check_parameters(spec, params)
-    size = _images_at_once(spec, len(images))
-    parts = []
+    size, parts, params = _images_at_once(spec, len(images)), [], jax.device_put(params)
     with jax.default_matmul_precision("highest"):  # else a GPU multiplies in TF32
         for start in range(0, len(images), size):
             part = images[start : start + size]
@@ -281,7 +281,6 @@ def input_of(spec: ModelSpec) -> dict[str, Tensor]:
 
 def _images_at_once(spec: ModelSpec, images: int) -> int:
     """A power of two, so that few shapes are ever compiled."""
-    tokens = spec.tokens
-    bytes_per_image = 4 * tokens * (2 * spec.heads * tokens + 2 * spec.mlp + 4 * spec.width)
-    most = min(MOST_IMAGES_AT_ONCE, max(1, ACTIVATION_BUDGET // bytes_per_image), images)
+    fit = max(1, ACTIVATION_BUDGET // activation_bytes(spec))
+    most = min(MOST_IMAGES_AT_ONCE, fit, images)
     return 1 << (most.bit_length() - 1)
