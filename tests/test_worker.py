@@ -17,8 +17,9 @@ import pytest
 
 from tests.tiny import Tiny, some_images, variant_of
 from workbench.errors import Cancelled, WorkbenchError
+from workbench.measuring.jobs import Exam, Job, run_job
 from workbench.records import Batches, encode
-from workbench.worker import Blobs, Exam, Job, run_job, safe_name
+from workbench.worker import Blobs, safe_name
 from workbench.workspace import Workspace, file_digest
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +54,7 @@ def test_an_engine_that_cannot_be_opened_is_kept_with_the_reason(tmp_path, tiny,
     def refuse(engine):
         raise WorkbenchError("It cannot be opened", why="there is no GPU", remedy="name a host with one")
 
-    monkeypatch.setattr("workbench.worker.open_engine", refuse)
+    monkeypatch.setattr("workbench.measuring.jobs.open_engine", refuse)
     report = run_job(Job(tiny[1], "onnxruntime", Batches(), measure=(1,)), tmp_path / "workspace")
     assert report.engine.path.exists()
     assert report.obstacle == ("It cannot be opened: there is no GPU", "name a host with one")
@@ -63,7 +64,7 @@ def test_cancelling_while_an_engine_opens_is_no_obstacle(tmp_path, tiny, monkeyp
     def cancel(engine):
         raise Cancelled()
 
-    monkeypatch.setattr("workbench.worker.open_engine", cancel)
+    monkeypatch.setattr("workbench.measuring.jobs.open_engine", cancel)
     with pytest.raises(Cancelled):
         run_job(Job(tiny[1], "onnxruntime", Batches(), measure=(1,)), tmp_path / "workspace")
 

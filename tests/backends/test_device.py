@@ -6,7 +6,7 @@ import pytest
 
 from workbench.backends import device
 from workbench.backends.device import Gpu, driver_cuda, gpus
-from workbench.backends.tensorrt_session import profile_for
+from workbench.backends.tensorrt_loaded import profile_for
 from workbench.errors import WorkbenchError
 
 

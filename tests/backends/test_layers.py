@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from workbench.backends.fusion import rows_of
-from workbench.backends.layers import Layer, from_inspector, from_log, read_layers, timed_rows
+from workbench.backends.layers import Layer, from_inspector, from_log, timed_rows
 
 SAMPLES = Path(__file__).parents[1] / "data" / "inspector"
 
@@ -68,10 +68,9 @@ def test_of_several_lists_the_last_counts():
     assert [layer.name for layer in layers] == ["third_myl0_0"]
 
 
-def test_a_log_without_a_list_has_no_layers(tmp_path):
-    (tmp_path / "build.log").write_text("[INFO] nothing here\nName: of something else")
-    assert read_layers(tmp_path / "none.json", tmp_path / "build.log") == []
-    assert read_layers(None, None) == []
+def test_a_log_without_a_list_has_no_layers():
+    assert from_log("[INFO] nothing here\nName: of something else") == []
+    assert from_log("") == []
 
 
 def test_seconds_are_joined_to_block_and_role():

@@ -22,7 +22,7 @@ import pytest
 from tests.tiny import Tiny, some_images, variant_of
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.records import Engine
-from workbench.studies import remote
+from workbench.studies import remote, reply
 from workbench.studies.hosts import Host, doctor, host_named, hosts, light_half
 from workbench.workspace import Workspace
 
@@ -366,13 +366,13 @@ def test_what_a_library_prints_does_not_disturb_the_results(tmp_path, tiny):
 @pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "engine/../../escaped"])
 def test_an_answer_that_would_be_written_elsewhere_is_refused(tmp_path, name):
     with pytest.raises(WorkbenchError, match="of the name"):
-        remote.received(_tar(tmp_path, name, b"x"), tmp_path / "answer")
+        reply.received(_tar(tmp_path, name, b"x"), tmp_path / "answer")
     assert not (tmp_path / "escaped").exists()
 
 
 def test_an_answer_with_links_is_refused(tmp_path):
     with pytest.raises(WorkbenchError, match="not a list of results"):
-        remote.received(_tar(tmp_path, "link", None), tmp_path / "answer")
+        reply.received(_tar(tmp_path, "link", None), tmp_path / "answer")
 
 
 def _tar(folder: Path, name: str, content: bytes | None) -> Path:

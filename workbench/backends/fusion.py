@@ -14,7 +14,7 @@ from ..errors import WorkbenchError, refuse_unless
 from ..records import Engine, ModelSpec, Recipe
 from ..sites import block_name
 from .cards import FIRST_WITH, capability, sm_name
-from .layers import Layer, read_layers
+from .layers import Layer, layers_of
 
 COLUMNS = ("block", "attention_fused", "attention_type")
 #: The tensors of an attention that can carry Q/DQ, and the product that reads or, for ``context``, writes each.
@@ -53,7 +53,7 @@ def predict_fusion(spec: ModelSpec, recipe: Recipe, card: str):
 
 def fusion_rows(engine: Engine) -> list[dict]:
     """``fusion`` as plain rows."""
-    layers = read_layers(engine.path.parent / "layers.json", engine.log_path)
+    layers = layers_of(engine)
     if not layers:
         raise WorkbenchError(
             f"The layers of {engine.label} are not known",

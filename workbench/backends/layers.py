@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
+from ..records import Engine
 from ..sites import Place, place_of
 
+#: The file beside an engine that holds what an inspector says of it.
+LAYERS = "layers.json"
 #: The names of a type in logs and inspectors -> ours.
 TYPES = {
     "float": "fp32",
@@ -92,9 +94,10 @@ class Layer(NamedTuple):
         return "ForeignNode[" in self.name
 
 
-def read_layers(inspector: Path | None, log: Path | None) -> list[Layer]:
-    """The layers from an inspector's JSON where there is one, else from a build log; none where both are silent."""
-    if inspector is not None and inspector.is_file():
+def layers_of(engine: Engine) -> list[Layer]:
+    """The layers of an engine: from an inspector's JSON beside it, else from its build log; or none."""
+    inspector, log = engine.path.with_name(LAYERS), engine.log_path
+    if inspector.is_file():
         return from_inspector(json.loads(inspector.read_text()))
     return from_log(log.read_text(errors="replace")) if log is not None and log.is_file() else []
 

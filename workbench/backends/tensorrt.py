@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -27,11 +26,12 @@ from pathlib import Path
 from ..errors import Refusal, WorkbenchError, one_of, refuse_unless
 from ..records import Batches, Engine, Variant
 from .base import Backend, Progress, Session, silent
-from .build_log import BuildLog, BuildWatch, parser_error, refused_build
+from .build_log import BuildLog, BuildWatch
 from .cards import FIRST_WITH, capability, sm_name
 from .device import gpus, pycuda_missing
 from .flavours import PORTABLE, Flavour, types_of
 from .machine import environment
+from .tensorrt_build import build_plan
 
 OPTIONS = (
     "workspace_gib",
@@ -44,7 +44,7 @@ OPTIONS = (
     "cuda_graph",
     "specialization",
 )
-ENGINE, LOG, LAYERS = "engine.plan", "build.log", "layers.json"
+ENGINE, LOG = "engine.plan", "build.log"
 #: TensorRT has one logger per process: builds in one process wait for each other, so that each has its own log.
 _ONE_BUILD = threading.Lock()
 
@@ -154,7 +154,8 @@ class TensorRT(Backend):
             begin = time.perf_counter()
             with BuildLog.of(flavour).into(folder / LOG) as log:
                 watch = BuildWatch(progress, options.get("time_limit_s", 3600))
-                plan = self._build(variant, batches, card, options, log, watch, folder)
+                targets = self._targets(variant, card) if flavour.targets else ()
+                plan = build_plan(flavour, variant, batches, targets, options, folder, log, watch)
             seconds = time.perf_counter() - begin
         finally:
             _ONE_BUILD.release()
@@ -188,34 +189,6 @@ class TensorRT(Backend):
         if gpus():
             return (gpus()[0].sm,)
         return tuple(sm for sm in PORTABLE if not _refuses_types(variant, sm))
-
-    def _build(self, variant, batches, card, options, log, watch, folder: Path) -> bytes:
-        flavour, trt = self.flavour, self.flavour.module
-        builder = trt.Builder(log.logger)
-        network = builder.create_network(flavour.network_flags)
-        _parse(trt, network, variant, log)
-        config = builder.create_builder_config()
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        _apply_options(trt, config, options)
-        flavour.allow_types(config, variant.recipe)
-        flavour.share_profiles(config)
-        if flavour.targets is not None:
-            flavour.set_targets(config, self._targets(variant, card))
-        _add_profiles(builder, network, config, variant, batches, options.get("image_sizes", ()))
-        if not flavour.watch(config, watch):
-            log.follow(watch)
-        kept = Path(options.get("timing_cache") or folder.parent / f"timing-{trt.__version__}.cache")
-        cache = _TimingCache(config, kept) if flavour.keeps_timings else None
-        plan = builder.build_serialized_network(network, config)
-        watch.raise_if_stopped()
-        if plan is None:
-            raise refused_build(variant, log.errors)
-        if cache:
-            cache.keep()
-        plan = bytes(plan)
-        if not flavour.is_rtx:  # RTX lists its layers in the log, where no GPU is needed to read them
-            (folder / LAYERS).write_text(_layers_of(trt, plan, log))
-        return plan
 
     def open(self, engine: Engine, streams: int = 1) -> tuple[Session, ...]:
         """Sessions on one deserialized engine: a context, a CUDA stream and buffers each.
@@ -290,70 +263,3 @@ def _checked_options(options: Mapping) -> dict:
 def _wait_for(lock: threading.Lock, progress: Progress) -> None:
     while not lock.acquire(timeout=0.2):
         progress("wait for another build", 0, 1)
-
-
-def _parse(trt, network, variant: Variant, log) -> None:
-    refuse_unless(
-        variant.path.is_file(),
-        f"The variant's file {variant.path} is missing",
-        why="it was moved or deleted after the variant was made",
-        remedy="make the variant again with apply_recipe",
-    )
-    parser = trt.OnnxParser(network, log.logger)
-    if not parser.parse_from_file(str(variant.path)):
-        errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        raise parser_error(variant, errors, log.errors)
-
-
-def _layers_of(trt, plan: bytes, log: BuildLog) -> str:
-    """The engine's layers as its inspector writes them, JSON."""
-    engine = trt.Runtime(log.logger).deserialize_cuda_engine(plan)
-    return engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-
-
-def _apply_options(trt, config, options: Mapping) -> None:
-    if "workspace_gib" in options:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options["workspace_gib"] * (1 << 30)))
-    if "optimization_level" in options:
-        config.builder_optimization_level = options["optimization_level"]
-    if options.get("version_compatible"):
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if options.get("hardware_compatible"):
-        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-
-
-def _add_profiles(builder, network, config, variant: Variant, batches: Batches, image_sizes) -> None:
-    """One optimization profile, or one for each image size where height and width are symbolic."""
-    tensors = [network.get_input(index) for index in range(network.num_inputs)]
-    symbolic_size = any(-1 in tuple(tensor.shape)[1:] for tensor in tensors)
-    refuse_unless(
-        symbolic_size or not image_sizes,
-        "The model takes one image size only",
-        why=f"its input is {tuple(tensors[0].shape)}; image_sizes asks for {tuple(image_sizes)}",
-        remedy="leave image_sizes out, or export the model with symbolic height and width",
-    )
-    if all(-1 not in tuple(tensor.shape) for tensor in tensors):
-        return
-    for size in tuple(image_sizes) or (variant.graph.preprocessing.size,):
-        profile = builder.create_optimization_profile()
-        for tensor in tensors:
-            lengths = [size if length == -1 else length for length in tuple(tensor.shape)[1:]]
-            profile.set_shape(tensor.name, *((n, *lengths) for n in (batches.min, batches.opt, batches.max)))
-        config.add_optimization_profile(profile)
-
-
-class _TimingCache:
-    """Kernel timings that the builder took before on this machine, shared by the builds of one folder."""
-
-    def __init__(self, config, path: Path):
-        self._config, self._path = config, path
-        known = path.read_bytes() if path.exists() else b""
-        # A cache from another GPU or driver is turned down; then this build times everything anew.
-        if not config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False):
-            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
-
-    def keep(self) -> None:
-        """Write what is known now; whole or not at all, because builds in other processes read it."""
-        draft = self._path.with_name(f".{self._path.name}-{os.getpid()}")
-        draft.write_bytes(bytes(self._config.get_timing_cache().serialize()))
-        os.replace(draft, self._path)

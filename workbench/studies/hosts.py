@@ -38,10 +38,11 @@ from ..backends.base import Progress
 from ..backends.onnxruntime import external_files
 from ..doctor import rows
 from ..errors import WorkbenchError, one_of, refuse_unless
+from ..measuring.jobs import Exam, Job, Report, run_job
 from ..records import Batches, Variant, decode, encode
-from ..worker import Exam, Job, Report, run_job
 from ..workspace import Workspace, disk_errors, file_digest, new_run_id
-from .remote import call, received
+from .remote import call
+from .reply import received
 
 #: What of this package a host needs, relative to it: the ground floor, and the packages of the light half.
 LIGHT = ("__init__.py", "records.py", "errors.py", "sites.py", "workspace.py", "worker.py", "doctor.py")

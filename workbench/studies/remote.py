@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import hashlib
 import json
 import os
 import queue
-import re
 import shutil
 import signal
 import subprocess
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..backends.base import Progress
 from ..errors import WorkbenchError
-from ..worker import safe_name
 from ..workspace import file_digest
+from .reply import Reply
 
-#: Bytes that a host may send back, and files in it.
-MAX_BYTES, MAX_FILES = 16 << 30, 1000
+#: Bytes that a host may send back.
+MAX_BYTES = 16 << 30
 #: Seconds that a process gets to end after it was asked to.
 GRACE_S = 3
-#: Lines of the host's output that an error quotes.
-QUOTED = 8
 #: Seconds between two looks at a host that is silent.
 PAUSE_S = 0.1
 
@@ -45,80 +39,6 @@ BOOT = (
     "import workbench.worker as w;"
     "sys.exit(w.main(f.name))"
 )
-#: What a host printed -> what to do about it.
-REMEDIES = (
-    (r"No module named '?numpy", "install NumPy for that Python: python3 -m pip install numpy"),
-    (r"No module named", "install what is missing for that Python"),
-    (r"SyntaxError|unsupported operand|f-string", "the host needs Python 3.10 or later: name one in the command"),
-    (
-        r"Permission denied \(publickey|Host key verification|Could not resolve|Connection (refused|timed out)",
-        "try the same command by hand; ssh must log in without a question",
-    ),
-    (r"No space left", "free some space on the host, or give it another cache folder"),
-    (r"arrived damaged", "try again; if it stays so, something between the two machines changes what is sent"),
-    (r"[Cc]annot connect to the Docker daemon", "start docker there, or let this user use it"),
-    (r"MemoryError|bad_alloc|[Oo]ut of memory", "lower the batch, or free memory on the host"),
-)
-
-
-@dataclass
-class Answer:
-    """What a worker said and sent."""
-
-    archive: Path
-    missing: tuple[str, ...] = ()
-    error: dict | None = None
-    sent: dict | None = None
-    status: int | None = None
-    digest: str = ""
-    bytes: int = 0
-    printed: collections.deque = field(default_factory=lambda: collections.deque(maxlen=QUOTED))
-
-    def checked(self, name: str) -> Path:
-        """The archive, once everything about it is right.
-
-        Raises:
-            WorkbenchError: the worker's own error; or why it sent no results.
-        """
-        if self.error:
-            where = f" (on host {name})"
-            raise WorkbenchError(self.error["what"] + where, why=self.error["why"], remedy=self.error["remedy"])
-        if self.missing:
-            raise WorkbenchError(
-                f"Host {name!r} does not keep what it was sent",
-                why=f"{len(self.missing)} files were sent and are missing all the same",
-                remedy="look at the disk of its cache folder",
-            )
-        if self.status:
-            raise self._crashed(name)
-        if self.sent is None or (self.sent["sha256"], self.sent["bytes"]) != (self.digest, self.bytes):
-            raise self._garbled(name)
-        return self.archive
-
-    def _crashed(self, name: str) -> WorkbenchError:
-        printed = "\n".join(self.printed)
-        how = f"ended with status {self.status}"
-        remedy = next((remedy for pattern, remedy in REMEDIES if re.search(pattern, printed)), None)
-        # a shell, ssh, docker and srun report a killed program as 128 + its signal
-        number = -self.status if self.status < 0 else self.status - 128
-        if number in set(signal.Signals):
-            how = f"was killed by {signal.Signals(number).name}"
-            remedy = remedy or "if nobody killed it, the host ran out of memory, or a driver crashed: see its logs"
-        return WorkbenchError(
-            f"The worker on host {name!r} {how}",
-            why=f"its last words were: {printed}" if printed else "it printed nothing",
-            remedy=remedy or "run the host's command by hand; it must start Python 3.10 or later",
-        )
-
-    def _garbled(self, name: str) -> WorkbenchError:
-        with contextlib.suppress(OSError), open(self.archive, "rb") as file:
-            begin = file.read(60)
-        told = f"; it announced {self.sent['bytes']}" if self.sent else " and no checksum"
-        return WorkbenchError(
-            f"Host {name!r} sent something else than results",
-            why=f"{self.bytes} bytes came{told}; they begin with {begin!r}",
-            remedy="its standard output must be silent: no greeting from a login script, no other program's output",
-        )
 
 
 def call(
@@ -131,7 +51,7 @@ def call(
     name: str,
     progress: Progress,
     limit_bytes: int = MAX_BYTES,
-) -> Answer:
+) -> Reply:
     """Start Python by a command, send it a job, and wait for what it sends.
 
     Args:
@@ -163,7 +83,7 @@ def call(
             why=f"{command[0]}: {error.strerror or error}",
             remedy="check its spelling; the program must be on the PATH",
         ) from error
-    said = Answer(answer)
+    said = Reply(answer)
     events: queue.SimpleQueue = queue.SimpleQueue()
     tasks = [
         threading.Thread(target=task, args=args, daemon=True)
@@ -193,7 +113,7 @@ def _send(process: subprocess.Popen, archive: Path) -> None:
         process.stdin.flush()
 
 
-def _listen(process: subprocess.Popen, said: Answer, events: queue.SimpleQueue) -> None:
+def _listen(process: subprocess.Popen, said: Reply, events: queue.SimpleQueue) -> None:
     with process.stderr:
         while line := process.stderr.readline(1 << 16):
             message = _message(line)
@@ -221,7 +141,7 @@ def _message(line: bytes) -> dict | None:
     return None
 
 
-def _receive(process: subprocess.Popen, said: Answer, events: queue.SimpleQueue, limit: int) -> None:
+def _receive(process: subprocess.Popen, said: Reply, events: queue.SimpleQueue, limit: int) -> None:
     total = hashlib.sha256()
     try:
         with process.stdout, open(said.archive, "wb") as file:
@@ -298,30 +218,3 @@ def _close(pipe) -> None:
 def _wait_briefly(process: subprocess.Popen) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GRACE_S)
-
-
-def received(archive: Path, folder: Path) -> Path:
-    """Unpack a tar whose checksum was right into a new folder: plain files only, none outside it.
-
-    Raises:
-        WorkbenchError: it is no tar, or holds links, devices, too many files, or names that lead elsewhere.
-    """
-    folder.mkdir()
-    try:
-        with tarfile.open(archive) as tar:
-            for count, member in enumerate(tar):
-                if not member.isfile() or count >= MAX_FILES:
-                    raise WorkbenchError(
-                        "What the host sent is not a list of results",
-                        why=f"{member.name!r} is no plain file, or there are more than {MAX_FILES} of them",
-                        remedy="the other end is not the workbench, or somebody changed what travelled",
-                    )
-                target = folder / safe_name(member.name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with tar.extractfile(member) as source, open(target, "xb") as file:
-                    shutil.copyfileobj(source, file, 1 << 20)
-    except tarfile.TarError as error:
-        raise WorkbenchError(
-            "What the host sent cannot be unpacked", why=str(error), remedy="run the job again"
-        ) from error
-    return folder

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ..backends.base import Progress
 from ..errors import Cancelled, WorkbenchError, refuse_unless
-from ..worker import Report
+from ..measuring.jobs import Report
 from .cells import Obstacle
 from .hosts import Host
 from .running import Job, Runner
