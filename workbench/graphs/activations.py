@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -40,16 +41,32 @@ def redraw(model: ir.Model) -> int:
     Returns:
         How many were replaced.
     """
-    count = 0
+    spelled = spelled_out(model)
+    for count, (source, result, kind, _) in enumerate(spelled):
+        _draw(model, source, result, kind, f"gelu.{count}")
+    passes.RemoveUnusedNodesPass()(model)
+    return len(spelled)
+
+
+class Spelling(NamedTuple):
+    """A GELU in other operators: what it is computed of, its result, ``none`` or ``tanh``, and the operators."""
+
+    source: ir.Value
+    result: ir.Value
+    kind: str
+    region: list[ir.Node]
+
+
+def spelled_out(model: ir.Model) -> list[Spelling]:
+    """Every spelled-out GELU in front of a linear layer."""
+    found = {}
     for product in [node for node in model.graph if is_linear(node)]:
         result = product.inputs[0]
         source, region = _region(result)
         kind = _kind(source, result, region)
         if kind is not None:
-            _draw(model, source, result, kind, f"gelu.{count}")
-            count += 1
-    passes.RemoveUnusedNodesPass()(model)
-    return count
+            found[result] = Spelling(source, result, kind, region)
+    return list(found.values())
 
 
 def _region(result: ir.Value) -> tuple[ir.Value | None, list[ir.Node]]:

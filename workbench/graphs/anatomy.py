@@ -11,7 +11,6 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from ..backends.fusion import SITES
 from ..sites import Place, place_of
 from . import edit
 from .edit import array
@@ -124,7 +123,7 @@ class Anatomy:
             tokens=scores[-1] if scores else None,
             high=TYPES.get(above.outputs[0].dtype, "fp32"),
             low=next(filter(None, types.values()), None),
-            sites=SITES & {site for site, kind in types.items() if kind},
+            sites=frozenset(site for site, kind in types.items() if kind),
         )
 
     def _operator(self, node: ir.Node) -> Attention:

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from ..activations import CURVES, spelled_out
 from ..anatomy import Anatomy, upstream
 from ..edit import array
 from .row import Finding, by_place
 
 _LAYERNORM = "https://onnx.ai/onnx/operators/onnx__LayerNormalization.html"
+_FUSIONS = "https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html"
 _GELU = "https://onnx.ai/onnx/operators/onnx__Gelu.html"
 
 
@@ -38,24 +40,25 @@ def _averages(root: ir.Node) -> bool:
 
 
 def gelu_in_pieces(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
-    """GELU as Erf or Tanh with what belongs to it."""
-    exact = [n for n in anatomy.nodes if n.op_type == "Erf"]
-    tanh = [n for n in anatomy.nodes if n.op_type == "Tanh" and _is_gelu(n)]
-    mitigation = "export with opset=20 or above, or import_onnx, which puts it together"
-    for severity, nodes, help_ in (
-        ("note", exact, "ONNX Runtime fuses Erf after a division by √2, and no other form"),
-        ("warning", tanh, "ONNX Runtime does not fuse the tanh form: eight passes over the widest tensor"),
-    ):
-        text = (
-            f"{help_}; Gelu is one operator from opset 20 on ({_GELU}). TensorRT 8.6 needs opset 17: leave it there"
+    """GELU spelled out in a way that ONNX Runtime does not fuse: any but Erf of a quotient by √2."""
+    for spelling in spelled_out(anatomy.model):
+        curve = next((node for node in spelling.region if node.op_type in CURVES), spelling.region[0])
+        if curve.op_type == "Erf" and _divides_by_root(curve.inputs[0].producer()):
+            continue
+        yield from by_place(
+            anatomy,
+            [curve],
+            "GELU in pieces",
+            "warning",
+            "export with opset=20 or above, where Gelu is one operator"
+            + ("" if spelling.kind == "tanh" else "; import_onnx spells it as ONNX Runtime fuses it at any opset"),
+            f"ONNX Runtime passes {len(spelling.region)} times over the block's widest tensor. TensorRT fuses it "
+            f"by itself, and 8.6 reads opset 17 only: leave it there. {_GELU}, {_FUSIONS}",
         )
-        yield from by_place(anatomy, nodes, "GELU in pieces", severity, mitigation, text)
 
 
-def _is_gelu(tanh: ir.Node) -> bool:
-    """tanh(√(2/π) (x + 0.044715 x³)): the factor stands directly above."""
-    factor = tanh.inputs[0].producer()
-    return factor is not None and any(_is_number(value, math.sqrt(2 / math.pi)) for value in factor.inputs)
+def _divides_by_root(node: ir.Node | None) -> bool:
+    return node is not None and node.op_type == "Div" and _is_number(node.inputs[1], math.sqrt(2))
 
 
 def _is_number(value: ir.Value | None, number: float) -> bool:

@@ -96,10 +96,10 @@ def _undone(cast: ir.Node) -> bool:
 
 def weights_beyond_fp16(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
     """Weights that are not finite, and those that FP16 would make infinite."""
-    readers = [(n, _amax(value)) for n in anatomy.nodes for value in n.inputs if _is_weight(value)]
+    readers = [(n, _amax(value), value.dtype) for n in anatomy.nodes for value in n.inputs if _is_weight(value)]
     yield from by_place(
         anatomy,
-        (n for n, amax in readers if not math.isfinite(amax)),
+        (n for n, amax, _ in readers if not math.isfinite(amax)),
         "weight is not finite",
         "error",
         "convert the checkpoint again, or write the graph in bf16 or fp32",
@@ -107,7 +107,7 @@ def weights_beyond_fp16(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
     )
     yield from by_place(
         anatomy,
-        (n for n, amax in readers if FP16_MAX < amax < math.inf),
+        (n for n, amax, kind in readers if kind == ir.DataType.FLOAT and FP16_MAX < amax < math.inf),
         "weight overflows FP16",
         "warning",
         "Recipe(precision='bf16'); with precision='fp16', apply_recipe leaves this layer in FP32",

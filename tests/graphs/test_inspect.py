@@ -1,0 +1,152 @@
+"""Tables of any ONNX model: its nodes with place and type, its blocks, nothing invented."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from tests.graphs.drawn import TINY, draw
+from workbench.errors import WorkbenchError
+from workbench.graphs import anatomy
+from workbench.graphs.inspect import inspect
+from workbench.models.cost import cost
+
+EXPORTS = Path(__file__).parent / "torch_exports"
+VITS = sorted(path.stem for path in EXPORTS.glob("*.onnx") if path.stem not in ("cnn", "mlp"))
+#: 17 tokens, 16 channels, 32 in the MLP: 4·17·16² + 2·17²·16 + 2·17·16·32, counted by hand.
+MACS = {17: 44_064, 18: 47_232, 16: 40_960}
+#: The drawn model takes the mean over tokens.
+DRAWN = dataclasses.replace(TINY, classifier="gap")
+LINEAR = {"qkv", "proj", "fc1", "fc2"}
+
+
+def look(path):
+    return inspect(path, runtimes=())
+
+
+def test_a_drawn_vit_is_described_as_it_was_drawn(tmp_path):
+    made = look(draw(tmp_path))
+    assert list(made.blocks.block) == ["block00", "block01", "block02"]
+    assert set(zip(made.blocks.heads, made.blocks.head_size, made.blocks.tokens)) == {(2, 16, 16)}
+    assert made.nodes.parameters.sum() == cost(DRAWN).parameters
+
+
+def test_macs_and_parameters_are_those_of_the_cost_model_in_every_block_and_role(tmp_path):
+    expected = cost(DRAWN).frame()
+    expected = expected[expected.macs > 0].set_index(["block", "role"])
+    roles = look(draw(tmp_path)).roles
+    roles["block"] = roles["block"].where(roles["block"].notna(), roles["role"])
+    found = roles[roles.macs > 0].set_index(["block", "role"])
+    assert dict(found.macs) == dict(expected.macs)
+    inside = [key for key in expected.index if key[1] in LINEAR]
+    assert dict(found.parameters[inside]) == dict(expected.parameters[inside])
+
+
+def test_every_node_of_the_file_has_a_row_in_its_order(tmp_path):
+    graph = draw(tmp_path)
+    assert list(look(graph).nodes.name) == [node.name for node in onnx.load(graph.path).graph.node]
+
+
+@pytest.mark.parametrize("name", VITS)
+def test_blocks_of_torchs_exports_are_found_by_structure(name):
+    made = look(EXPORTS / f"{name}.onnx")
+    assert list(made.blocks.block) == ["block00", "block01"]
+    assert set(made.blocks.heads) == {2}
+    assert set(made.blocks.head_size) == {8}
+    tokens = 18 if "distilled" in name else 16 if "mean" in name else 17
+    assert set(made.blocks.tokens) == {tokens}
+    for _, rows in made.roles.groupby("block"):
+        assert set(rows.role) >= LINEAR | {"norm1", "scores", "norm2", "gelu", "residual"}
+    batch = 3 if "static" in name else 1
+    if name != "library_legacy":  # its proj reads (tokens · batch, width): an open length counts as one
+        assert set(made.blocks.macs) == {batch * MACS[tokens]}
+
+
+@pytest.mark.parametrize("name", VITS)
+def test_every_node_of_an_export_has_a_role(name):
+    assert look(EXPORTS / f"{name}.onnx").nodes.role.notna().all()
+
+
+@pytest.mark.parametrize("name", ["cnn", "mlp"])
+def test_what_is_no_vit_gets_no_blocks(name):
+    made = look(EXPORTS / f"{name}.onnx")
+    assert made.blocks.empty
+    assert made.nodes.block.isna().all()
+    assert made.roles.empty
+    assert made.nodes.macs.sum() > 0
+    assert "all in FP32" not in set(made.findings.hazard)
+
+
+def test_a_file_that_is_no_onnx_model_is_refused(tmp_path):
+    (tmp_path / "no.onnx").write_text("weights")
+    with pytest.raises(WorkbenchError, match="cannot be read"):
+        look(tmp_path / "no.onnx")
+    with pytest.raises(WorkbenchError, match="There is no file"):
+        look(tmp_path / "missing.onnx")
+
+
+def test_an_empty_graph_is_described(tmp_path):
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "one", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), tmp_path / "one.onnx")
+    made = look(tmp_path / "one.onnx")
+    assert list(made.nodes.type) == ["Identity"]
+    assert made.blocks.empty
+    assert made.findings.empty
+
+
+@pytest.mark.parametrize(
+    ("key", "stamp", "line"),
+    [
+        ("workbench.source", "models/vit.py:119", "models/vit.py:119"),
+        (
+            "pkg.jax2onnx.jax_traceback",
+            "/home/a b/site-packages/jax/core.py:9 (bind)\n/home/somebody/workbench/models/vit.py:42 (__call__)",
+            "models/vit.py:42",
+        ),
+        ("pkg.jax2onnx.callsite", "__call__:107", "__call__:107"),
+        (
+            "pkg.torch.onnx.stack_trace",
+            'File "/x/timm/vit.py", line 7, in forward\n  y\nFile "/x/timm/mlp.py", line 12, in fc\n  z',
+            "timm/mlp.py:12",
+        ),
+    ],
+)
+def test_the_line_of_python_is_read_off_an_exporters_stamp(key, stamp, line, tmp_path):
+    graph = draw(tmp_path)
+    model = onnx.load(graph.path)
+    entry = model.graph.node[5].metadata_props.add()
+    entry.key, entry.value = key, stamp
+    onnx.save(model, graph.path)
+    source = look(graph).nodes.source
+    assert source[5] == line
+    assert source.isna().sum() == len(source) - 1
+
+
+def products(equation, *shapes):
+    """One Einsum over inputs of these shapes."""
+    names = [f"x{i}" for i in range(len(shapes))]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in zip(names, shapes)]
+    node = helper.make_node("Einsum", names, ["y"], equation=equation)
+    sizes = dict(zip("".join(equation.split("->")[0].split(",")), np.concatenate(shapes)))
+    shape = [int(sizes[letter]) for letter in equation.split("->")[1]]
+    graph = helper.make_graph([node], "e", inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes", "expected"),
+    [
+        ("bsd,dm->bsm", ((2, 3, 4), (4, 5)), 2 * 3 * 4 * 5),
+        ("bqhc,bkhc->bhqk", ((1, 7, 2, 8), (1, 7, 2, 8)), 2 * 7 * 7 * 8),
+    ],
+)
+def test_an_einsum_counts_every_letter_once(equation, shapes, expected, tmp_path):
+    onnx.save(products(equation, *shapes), tmp_path / "e.onnx")
+    (node,) = anatomy.read(tmp_path / "e.onnx").nodes
+    assert anatomy.macs(node) == expected
