@@ -56,6 +56,36 @@ def apply_recipe(
     return LOWERINGS[recipe.precision](graph, recipe, Workspace.of(workspace), calibration, progress or silent)
 
 
+def foreseen(graph: Graph, recipe: Recipe) -> Variant:
+    """The variant as ``apply_recipe`` would describe it, without its file: to ask a backend what it would refuse.
+
+    Raises:
+        WorkbenchError: no variant can be made, because layout and rest do not go together.
+    """
+    if recipe.needs_ranges:
+        _check_rest(_on_cpu(recipe), _rest(recipe))
+    return Variant(graph.path, "", graph, recipe, _least_opset(graph, recipe), runtimes_of(recipe))
+
+
+def runtimes_of(recipe: Recipe) -> tuple[str, ...]:
+    """The runtimes that take the file which a recipe makes."""
+    if recipe.precision == "int8-dynamic" or _on_cpu(recipe):
+        return ONNXRUNTIME
+    return TENSORRT if {"bf16", "fp8"} & _types(recipe) else EVERYWHERE
+
+
+def _on_cpu(recipe: Recipe) -> bool:
+    return recipe.precision == "int8" and recipe.layout == "cpu"  # FP8 has one layout
+
+
+def _rest(recipe: Recipe) -> str:
+    return recipe.rest or ("fp32" if _on_cpu(recipe) else "fp16")
+
+
+def _types(recipe: Recipe) -> set[str]:
+    return {recipe.precision, _rest(recipe)} if recipe.needs_ranges else {recipe.precision}
+
+
 def _float32(graph, recipe, workspace, calibration, progress) -> Variant:
     def make(folder: Path, key: str) -> Variant:
         edit.load(graph.path)  # a file that is none is refused here, not by the first runtime
@@ -65,13 +95,10 @@ def _float32(graph, recipe, workspace, calibration, progress) -> Variant:
 
 
 def _half(graph, recipe, workspace, calibration, progress) -> Variant:
-    runtimes = TENSORRT if recipe.precision == "bf16" else EVERYWHERE
-    opset = _least_opset(recipe.precision)
-
     def rewrite(model):
-        return *retype(model, recipe.precision), *_opset_notes(runtimes, edit.opset(model))
+        return *retype(model, recipe.precision), *_opset_notes(recipe, edit.opset(model))
 
-    return _rewritten(graph, recipe, workspace, runtimes, (), rewrite, graph, opset)
+    return _rewritten(graph, recipe, workspace, (), rewrite, graph)
 
 
 def _dynamic(graph, recipe, workspace, calibration, progress) -> Variant:
@@ -80,14 +107,12 @@ def _dynamic(graph, recipe, workspace, calibration, progress) -> Variant:
     def rewrite(model):
         return *quantize_dynamically(model, recipe, largest), _range_note(largest)
 
-    return _rewritten(graph, recipe, workspace, ONNXRUNTIME, largest, rewrite, source)
+    return _rewritten(graph, recipe, workspace, largest, rewrite, source)
 
 
 def _quantized(graph, recipe, workspace, calibration, progress) -> Variant:
-    cpu = recipe.layout == "cpu" and recipe.precision == "int8"  # FP8 has one layout
-    rest = recipe.rest or ("fp32" if cpu else "fp16")
+    cpu, rest, opset = _on_cpu(recipe), _rest(recipe), _least_opset(graph, recipe)
     _check_rest(cpu, rest)
-    opset = max(graph.opset, _least_opset(recipe.precision), _least_opset(rest))
     largest, saturating = largest_weight() if cpu else FULL_RANGE, saturates()
     layout = layout_of(recipe, largest)
     # Below the opset where QuantizeLinear takes 16-bit floats, scales stay float32; see precision.retype.
@@ -95,7 +120,6 @@ def _quantized(graph, recipe, workspace, calibration, progress) -> Variant:
     images = recipe.calibration if calibration is None else calibration
     source = _smoothed(graph, recipe, workspace, calibration, progress)
     ranges = calibrate(source, images, workspace, scope=recipe.scope, progress=progress)
-    runtimes = ONNXRUNTIME if cpu else TENSORRT if rest == "bf16" or recipe.precision == "fp8" else EVERYWHERE
 
     def rewrite(model):
         keep = (*recipe.keep, *layers_beyond(model, rest))  # 8 bits would reach a float through FP16
@@ -103,10 +127,10 @@ def _quantized(graph, recipe, workspace, calibration, progress) -> Variant:
         notes = [*inserted, *retype(model, rest)]
         if cpu:
             return *notes, _range_note(largest)
-        return *notes, *_tensorrt_notes(recipe, rest, saturating), *_opset_notes(runtimes, edit.opset(model))
+        return *notes, *_tensorrt_notes(recipe, rest, saturating), *_opset_notes(recipe, edit.opset(model))
 
     inputs = (ranges.digest, largest, saturating)
-    return _rewritten(graph, recipe, workspace, runtimes, inputs, rewrite, source, opset)
+    return _rewritten(graph, recipe, workspace, inputs, rewrite, source)
 
 
 LOWERINGS = {
@@ -126,24 +150,24 @@ def _smoothed(graph, recipe, workspace, calibration, progress) -> Graph:
     return smoothed(graph, recipe.smooth, images, workspace, progress)
 
 
-def _rewritten(graph, recipe, workspace, runtimes, inputs, rewrite, source, least_opset=0) -> Variant:
+def _rewritten(graph, recipe, workspace, inputs, rewrite, source) -> Variant:
     """The artefact that ``rewrite`` makes of the prepared model of ``source``; it returns notes."""
 
     def make(folder: Path, key: str) -> Variant:
-        model = prepare(source, least_opset)
+        model = prepare(source, _least_opset(graph, recipe))
         check_keep(model, recipe)
         notes = (*unnamed_notes(model), *rewrite(model))
         path = edit.save(model, folder)
-        return Variant(path, key, graph, recipe, edit.opset(model), runtimes, notes)
+        return Variant(path, key, graph, recipe, edit.opset(model), runtimes_of(recipe), notes)
 
     return workspace.artefact(
         "variant", Variant, (graph.digest, source.digest, recipe, inputs), make, code=CODE, tools=TOOLS
     )
 
 
-def _least_opset(precision: str) -> int:
-    """The opset from which the operators of a ViT take a type: QuantizeLinear FP8, Conv BF16."""
-    return {"fp8": 19, "bf16": 22}.get(precision, 0)
+def _least_opset(graph: Graph, recipe: Recipe) -> int:
+    """The graph's opset, or the first whose operators take the recipe's types: QuantizeLinear FP8, Conv BF16."""
+    return max(graph.opset, *({"fp8": 19, "bf16": 22}.get(name, 0) for name in _types(recipe)))
 
 
 def _check_rest(cpu: bool, rest: str) -> None:
@@ -172,6 +196,10 @@ def _tensorrt_notes(recipe: Recipe, rest: str, saturating: bool) -> list[str]:
     return notes
 
 
-def _opset_notes(runtimes: tuple[str, ...], opset: int) -> list[str]:
-    old = opset <= TENSORRT_8_OPSET or "onnxruntime" not in runtimes  # BF16 and FP8 are unknown to 8.6 anyway
-    return [] if old else [f"opset {opset}: TensorRT 8.6 reads {TENSORRT_8_OPSET} and below; export with opset=17"]
+def _opset_notes(recipe: Recipe, opset: int) -> list[str]:
+    unknown_to_8 = {"bf16", "fp8"} & _types(recipe)  # at any opset
+    return (
+        []
+        if opset <= TENSORRT_8_OPSET or unknown_to_8
+        else [f"opset {opset}: TensorRT 8.6 reads {TENSORRT_8_OPSET} and below; export with opset=17"]
+    )
