@@ -118,6 +118,7 @@ def sensitivity(
     labels=None,
     calibration: np.ndarray | None = None,
     progress: Progress | None = None,
+    each: Callable[[SiteLoss], None] = lambda row: None,
 ) -> Sensitivity:
     """Quantize each site alone and see what it does to the logits and to accuracy.
 
@@ -132,6 +133,7 @@ def sensitivity(
         labels: N whole numbers; without them only the logits are compared.
         calibration: images that replace the recipe's own calibration set.
         progress: see ``backends.base.Progress``; stage ``sensitivity``, counted in sites.
+        each: called with every row as it comes, for a map that fills.
 
     Raises:
         WorkbenchError: the recipe has no sites, or images and labels do not fit.
@@ -142,6 +144,7 @@ def sensitivity(
     for index, site in enumerate(sites):
         evaluation.progress("sensitivity", index, len(sites))
         rows.append(evaluation.loss(site, (site,)))
+        each(rows[-1])
     evaluation.progress("sensitivity", len(sites), len(sites))
     return Sensitivity(tuple(rows), evaluation.top1(), len(images), recipe)
 

@@ -15,6 +15,7 @@ _HOMES = {
     "panel": "Panel",
     "recipe": "recipe_panel",
     "scalars": "record",
+    "sensitivity": "sensitivity_map sensitivity_panel",
     "study": "study_panel",
     "trade_off": "trade_off_panel",
 }

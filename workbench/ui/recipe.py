@@ -111,12 +111,12 @@ def _controls(recipe: Recipe, sites: Sequence[str]) -> dict[str, widgets.Widget]
     ]
     return {
         "precision": c.buttons("precision", PRECISIONS, list(PRECISION_HINTS.values()), recipe.precision),
-        "scope": c.choice("scope", "Apply this to", _worded(SCOPES, SCOPE_WORDS), recipe.scope),
-        "layout": c.choice("layout", "Place the Q/DQ pairs", _worded(LAYOUTS, LAYOUT_WORDS), recipe.layout),
+        "scope": c.choice("scope", "Apply this to", worded(SCOPES, SCOPE_WORDS), recipe.scope),
+        "layout": c.choice("layout", "Place the Q/DQ pairs", worded(LAYOUTS, LAYOUT_WORDS), recipe.layout),
         "rest": c.choice("rest", "Compute everything else in", rests, recipe.rest or AS_THE_LAYOUT),
         "dataset": c.text("dataset", "Find the ranges on images of", calibration.dataset, DATASETS),
-        "variant": c.choice("variant", "Show these images", _worded(SHIFTS, SHIFT_WORDS), calibration.variant),
-        "method": c.choice("method", "Set each range by", _worded(METHODS, METHOD_WORDS), calibration.method),
+        "variant": c.choice("variant", "Show these images", worded(SHIFTS, SHIFT_WORDS), calibration.variant),
+        "method": c.choice("method", "Set each range by", worded(METHODS, METHOD_WORDS), calibration.method),
         "samples": c.whole_number("samples", "Number of images", calibration.samples, 1, 100_000),
         "smooth": c.tick(
             "smooth", "Move outliers from activations into weights first (SmoothQuant)", recipe.smooth is not None
@@ -126,7 +126,8 @@ def _controls(recipe: Recipe, sites: Sequence[str]) -> dict[str, widgets.Widget]
     }
 
 
-def _worded(values: Iterable[str], words: dict[str, str]) -> list[tuple[str, str]]:
+def worded(values: Iterable[str], words: dict[str, str]) -> list[tuple[str, str]]:
+    """Pairs of (sentence, value) for ``controls.choice``."""
     return [(words[value], value) for value in values]
 
 

@@ -1,0 +1,93 @@
+"""Start a sensitivity run, and see the map of blocks and roles fill."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+
+import ipywidgets as widgets
+import pandas as pd
+
+from .. import plots
+from ..backends.base import Progress
+from ..graphs.sensitivity import Sensitivity, SiteLoss, sensitivity
+from ..records import METHODS, ROLES, SCOPES, Graph, Recipe
+from ..sites import block_name
+from . import controls
+from .panel import Panel
+from .recipe import METHOD_WORDS, SCOPE_WORDS, worded
+
+#: How many of the most sensitive sites are named under the map.
+NAMED = 5
+
+
+def sensitivity_panel(graph: Graph, recipe: Recipe, workspace, *, images, labels=None, calibration=None) -> Panel:
+    """Quantize one site at a time; ``panel.result()`` is what ``sensitivity`` returns.
+
+    Args:
+        graph: a float32 graph.
+        recipe: int8 or fp8; the panel starts from it.
+        workspace: a ``Workspace`` or a folder's path.
+        images: (N, H, W, 3) float32, normalised, to judge by.
+        labels: N whole numbers; without them only the logits are compared.
+        calibration: images that replace the recipe's own calibration set.
+    """
+    chart = controls.hooked(controls.Chart(), "map")
+    rows = {
+        "scope": controls.choice("scope", "Try", worded(SCOPES, SCOPE_WORDS), recipe.scope),
+        "method": controls.choice(
+            "method", "Set each range by", worded(METHODS, METHOD_WORDS), recipe.calibration.method
+        ),
+        "samples": controls.whole_number("samples", "Calibration images", recipe.calibration.samples, 1, 100_000),
+    }
+
+    def read() -> Recipe:
+        found = {name: row.value for name, row in rows.items()}
+        ranges = dataclasses.replace(recipe.calibration, method=found["method"], samples=found["samples"])
+        return dataclasses.replace(recipe, scope=found["scope"], calibration=ranges)
+
+    def work(chosen: Recipe, progress: Progress) -> Sensitivity:
+        done: list[SiteLoss] = []
+
+        def add(row: SiteLoss) -> None:
+            done.append(row)
+            chart.draw(sensitivity_map(graph, chosen, done))
+
+        given = {"images": images, "labels": labels, "calibration": calibration}
+        return sensitivity(graph, chosen, workspace, **given, progress=progress, each=add)
+
+    return Panel("sensitivity", list(rows.values()), read, work, view=(chart,), verb="Try every site", show=_show)
+
+
+def sensitivity_map(graph: Graph, recipe: Recipe, rows: Iterable[SiteLoss]):
+    """The heat map of what was tried so far; sites still to come are empty.
+
+    Returns:
+        A Plotly figure.
+    """
+    found = {(row.block, row.role): row for row in rows if row.block}
+    places = dict.fromkeys([*_expected(graph, recipe), *found])
+    frame = pd.DataFrame(
+        {
+            "block": block,
+            "role": role,
+            "logit_error": found[block, role].logit_error if (block, role) in found else math.nan,
+        }
+        for block, role in places
+    )
+    images = max((row.images for row in found.values()), default=0)
+    return plots.heat_map(
+        frame, "logit_error", f"Logit error with one site in {recipe.precision}, {images:,} images", "", "lower"
+    )
+
+
+def _expected(graph: Graph, recipe: Recipe) -> list[tuple[str, str]]:
+    depth = graph.spec.depth if graph.spec else 0
+    roles = [role for role in ROLES if role != "scores" or recipe.scope != "linear"]
+    return [(block_name(index), role) for index in range(depth) for role in roles]
+
+
+def _show(result: Sensitivity) -> widgets.Widget:
+    worst = ", ".join(result.order[:NAMED])
+    return widgets.HTML(controls.paragraph(f"The most sensitive first: {worst} ({result.images:,} images)."))
