@@ -77,3 +77,24 @@ def test_a_wrong_name_to_keep_appears_with_its_remedy(graph, tmp_path, shown):
         panel.result()
     assert "block17" in shown(panel)
     assert "What to do" in shown(panel)
+
+
+def test_a_backend_that_will_not_take_the_choice_says_why_while_one_chooses(graph, tmp_path, control, shown):
+    panel = recipe_panel(graph, tmp_path)
+    assert "will not take it" not in shown(panel)
+    control(panel, "precision").value = "int8-dynamic"
+    assert "tensorrt and tensorrt-rtx will not take it: the variant was written for onnxruntime" in shown(panel)
+    control(panel, "precision").value = "int8"
+    assert "will not take it" not in shown(panel)
+    control(panel, "layout").value = "cpu"
+    control(panel, "rest").value = "bf16"
+    assert "The cpu layout cannot have a BF16 rest" in shown(panel)
+
+
+def test_attention_that_a_card_will_not_fuse_is_told_with_the_reason(graph, tmp_path, control, shown):
+    panel = recipe_panel(graph, tmp_path, Recipe("fp16"), card="SM86")
+    assert "not be fused" not in shown(panel)
+    control(panel, "precision").value = "fp32"
+    assert "On SM86 the attention of block00, block01, block02 will not be fused: no fused attention" in shown(
+        panel
+    )

@@ -59,7 +59,7 @@ def engine_panel(
 
     def advise(chosen: Build) -> list[Refusal]:
         runtime = backend(chosen.backend)
-        known = variant if isinstance(variant, Variant) else variant.made
+        known = variant if isinstance(variant, Variant) else variant.preview()
         refusals = [runtime.missing(), known and runtime.refuses(known, chosen.card)]
         return [refusal for refusal in refusals if refusal]
 

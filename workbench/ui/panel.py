@@ -35,6 +35,7 @@ class Panel(widgets.VBox):
         view: widgets below the controls that ``advise`` keeps up to date, such as a figure.
         verb: what the button says.
         advise: called with the record whenever a choice changes; what it returns is shown under the controls.
+        foresee: what can be told of the result of a record before the work is done.
         show: turns a result into the widget that the panel shows.
     """
 
@@ -49,9 +50,11 @@ class Panel(widgets.VBox):
         view: Sequence[widgets.Widget] = (),
         verb: str = "Run",
         advise: Callable[[Any], Iterable[str | Refusal]] = lambda record: (),
+        foresee: Callable[[Any], Any] = lambda record: None,
         show: Callable[[Any], widgets.Widget | None] = lambda result: None,
     ):
-        self._name, self._read, self._work, self._advise, self._show = name, read, work, advise, show
+        self._name, self._read, self._work = name, read, work
+        self._advise, self._foresee, self._show = advise, foresee, show
         self._lock = threading.RLock()
         self._after, self._followers = after, []
         self._job: Job | None = None
@@ -113,12 +116,15 @@ class Panel(widgets.VBox):
                 self._job.cancel()
                 self._draw(self._job.status())
 
-    @property
-    def made(self):
-        """What the last run made, if it ended well and the choices are still those; else None. Does not wait."""
+    def preview(self):
+        """What the work made, if it was done for the present choices; else what is known of it beforehand, or None.
+
+        Raises:
+            WorkbenchError: the choices do not go together.
+        """
         with self._lock:
-            ended = self._job is not None and self._job.wait(0) and self._job.error is None
-            return self._job.outcome() if ended and self._asked == self._choices() else None
+            done = self._job is not None and self._job.wait(0) and self._job.error is None
+            return self._job.outcome() if done and self._asked == self._choices() else self._foresee(self.value)
 
     def make(self, progress: Progress):
         """Do the work for the present choices here and now, for a panel that comes after this one."""

@@ -8,8 +8,10 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from ..backends import REGISTRY, backend
 from ..backends.base import Progress
-from ..errors import Refusal
+from ..backends.fusion import predicted_rows
+from ..graphs.recipes import apply_recipe, foreseen
 from ..records import LAYOUTS, METHODS, PRECISIONS, ROLES, SCOPES, SHIFTS, Calibration, Graph, Recipe, Variant
 from ..sites import block_name
 from . import controls
@@ -54,7 +56,7 @@ def recipe_panel(
     calibration=None,
     work: Callable[[Recipe, Progress], Any] | None = None,
     show: Callable[[Any], widgets.Widget | None] | None = None,
-    refusals: Callable[[Recipe], Iterable[Refusal | str]] = lambda recipe: (),
+    card: str | None = None,
 ) -> Panel:
     """Choose what to do to a graph; ``panel.result()`` is the variant.
 
@@ -65,12 +67,10 @@ def recipe_panel(
         calibration: images to calibrate on instead of the recipe's data set, as ``apply_recipe`` takes them.
         work: done with the chosen recipe instead of ``apply_recipe``.
         show: what the panel shows of the result, instead of the facts of a variant.
-        refusals: what stands in the way of a recipe; shown while one chooses.
+        card: the GPU for which it is told, while one chooses, whether attention will be fused.
     """
 
     def make(chosen: Recipe, progress: Progress) -> Variant:
-        from ..graphs.recipes import apply_recipe
-
         return apply_recipe(graph, chosen, workspace, calibration=calibration, progress=progress)
 
     seed = recipe or Recipe()
@@ -79,9 +79,9 @@ def recipe_panel(
     def read() -> Recipe:
         return _read(seed, rows)
 
-    def advise(chosen: Recipe) -> list[Refusal | str]:
+    def advise(chosen: Recipe) -> list[str]:
         _hide_what_does_not_matter(chosen, rows)
-        return list(refusals(chosen))
+        return [*_refusals(graph, chosen), *_unfused(graph, chosen, card)]
 
     precision = controls.beside("Compute the products in", rows["precision"])
     return Panel(
@@ -91,6 +91,7 @@ def recipe_panel(
         work or make,
         verb="Make this variant",
         advise=advise,
+        foresee=lambda chosen: foreseen(graph, chosen),
         show=show or _show,
     )
 
@@ -154,13 +155,40 @@ def _read(seed: Recipe, rows: dict[str, widgets.Widget]) -> Recipe:
 
 def _hide_what_does_not_matter(recipe: Recipe, rows: dict[str, widgets.Widget]) -> None:
     """A choice without consequence for this precision is not offered."""
-    low = recipe.precision != "fp32"
-    matters = dict.fromkeys(
-        ("dataset", "variant", "method", "samples", "layout", "rest", "smooth"), recipe.needs_ranges
-    )
-    matters |= {"scope": low, "keep": low, "alpha": recipe.needs_ranges and rows["smooth"].value}
+    eight = recipe.precision in ("int8", "fp8", "int8-dynamic")
+    seen = recipe.needs_ranges or (eight and recipe.smooth is not None)  # whether the model sees calibration images
+    matters = dict.fromkeys(("dataset", "variant", "samples"), seen)
+    matters |= dict.fromkeys(("scope", "method", "layout", "rest"), recipe.needs_ranges)
+    matters |= {"keep": eight, "smooth": eight, "alpha": eight and recipe.smooth is not None}
     for name, needed in matters.items():
         rows[name].layout.display = None if needed else "none"
+
+
+def _refusals(graph: Graph, recipe: Recipe) -> list[str]:
+    """Which backends will not take the variant, those with the same reason together."""
+    variant, names = foreseen(graph, recipe), {}
+    for name in REGISTRY:
+        if refusal := backend(name).refuses(variant):
+            names.setdefault(refusal, []).append(name)
+    return [
+        f"{' and '.join(them)} will not take it: {refusal.reason}. What to do: {refusal.remedy}."
+        for refusal, them in names.items()
+    ]
+
+
+def _unfused(graph: Graph, recipe: Recipe, card: str | None) -> list[str]:
+    """Why attention will not become one kernel on a card, and in which blocks."""
+    if card is None or graph.spec is None or recipe.precision == "int8-dynamic":
+        return []
+    blocks = {}
+    for row in predicted_rows(graph.spec, recipe, card):
+        if not row["attention_fused"]:
+            blocks.setdefault(row["reason"], []).append(row["block"])
+    return [f"On {card} the attention of {_some(names)} will not be fused: {why}." for why, names in blocks.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) < 4 else f"{names[0]} to {names[-1]} ({len(names)} blocks)"
 
 
 def _show(variant: Variant) -> widgets.Widget:
