@@ -1,6 +1,6 @@
 """Everything that needs a GPU, in one command: ViT-B/32 made by this project, on TensorRT.
 
-Here, where the whole workbench is installed (about three minutes, a file of some 20 MB)::
+Here, where the whole workbench is installed (some minutes, a file of about 20 MB)::
 
     python benchmarks/gpu_host.py prepare gpu-host.zip
 
@@ -13,8 +13,9 @@ backend's contract, the sharing of weights and that nothing leaks over 30 openin
 Runtime's FP32 ones; and writes ``results/gpu_host.json`` and a table. With ``--python OTHER`` each engine is built
 and measured by a host (``studies.hosts``) on that interpreter, to which the light half travels.
 
-The weights are one short random tile, repeated, so that the files compress to almost nothing; the tile is shorter
-than deflate's window, and its length is prime, so that no two rows of a weight are alike.
+The weights are one short random tile, repeated, so that the files compress to almost nothing: its repeats lie
+within deflate's window of 32 KiB even where q, k and v stand side by side, and its length is prime, so that rows
+differ.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from workbench.datasets.preprocessing import normalise
 from workbench.measuring.jobs import Exam, Job, run_job
 from workbench.records import Batches, Engine, Measurement, Recipe, Variant, decode, encode
 
-TILE = 8191
+TILE = 1021
 MODEL, OPSET = "B/32", 17
 IMAGES = 96
 BATCHES, MEASURE, STREAMS = Batches(1, 32, 64), (1, 32, 64), (1, 2, 4, 8)
@@ -47,11 +48,12 @@ RECIPES = {
     "fp32": Recipe("fp32"),
     "fp16": Recipe("fp16"),
     "int8": Recipe("int8"),
+    "int8-rest-fp32": Recipe("int8", rest="fp32"),
     "int8-attention": Recipe("int8", scope="attention"),
 }
 #: Error of a logit against FP32 on ONNX Runtime, as a share of the largest: TF32 and FP16 have 10 bits of mantissa,
 #: INT8 has 7 and many layers.
-TOLERANCE = {"fp32": 0.02, "fp16": 0.02, "int8": 0.5, "int8-attention": 0.7}
+TOLERANCE = {"fp32": 0.02, "fp16": 0.02, "int8": 0.5, "int8-rest-fp32": 0.5, "int8-attention": 0.7}
 
 
 # ---- here --------------------------------------------------------------------------------------------------------

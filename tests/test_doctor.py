@@ -17,10 +17,11 @@ T4 = Gpu("Tesla T4", 75, 15360 << 20, "470.57.02")
 def machine(monkeypatch):
     """Tells the doctor which GPU, driver and packages there are."""
 
-    def tell(*, gpu=None, cuda=None, **versions):
+    def tell(*, gpu=None, cuda=None, pycuda_for=None, **versions):
         found = (gpu,) if gpu else ()
         monkeypatch.setattr(doctor, "gpus", lambda: found)
         monkeypatch.setattr(doctor, "driver_cuda", lambda: cuda)
+        monkeypatch.setattr(doctor, "pycuda_cuda", lambda: pycuda_for)
         monkeypatch.setattr(doctor, "_version", lambda name: versions.get(name.replace("-", "_")))
         return {row["item"]: row for row in doctor.rows()}
 
@@ -55,11 +56,25 @@ def test_a_gpu_without_pycuda_builds_and_does_not_run(machine):
 
 
 def test_a_driver_that_is_too_old_for_tensorrt_is_a_clash(machine):
-    row = machine(gpu=T4, cuda=(11, 4), tensorrt="11.0.0", pycuda="2026.1")["driver and TensorRT"]
+    row = machine(gpu=T4, cuda=(11, 4), tensorrt="11.0.0", pycuda="2026.1")["driver and tensorrt"]
     assert row["status"] == doctor.CLASH
     assert "CUDA 12" in row["found"]
     assert "525" in row["remedy"]
-    assert "driver and TensorRT" not in machine(gpu=T4, cuda=(12, 4), tensorrt="11.0.0", pycuda="2026.1")
+    assert "driver and tensorrt" not in machine(gpu=T4, cuda=(12, 4), tensorrt="11.0.0", pycuda="2026.1")
+
+
+def test_a_wheel_names_the_cuda_that_it_needs(machine):
+    installed = {"gpu": T4, "cuda": (12, 4), "tensorrt": "10.14.0", "pycuda": "2026.1"}
+    assert "driver and tensorrt" not in machine(**installed, tensorrt_cu12="10.14.0")
+    row = machine(**installed, tensorrt_cu13="10.14.0")["driver and tensorrt"]
+    assert "needs CUDA 13, and driver 470.57.02 ends at CUDA 12.4" in row["found"]
+    assert "580" in row["remedy"]
+
+
+def test_a_pycuda_that_was_built_for_a_newer_cuda_is_a_clash(machine):
+    found = machine(gpu=T4, cuda=(12, 4), pycuda="2026.1", pycuda_for=(13, 0))
+    assert found["driver and pycuda"]["status"] == doctor.CLASH
+    assert found["CUDA runtime"]["found"].startswith("13.0")
 
 
 def test_an_h200_and_tensorrt_rtx_do_not_go_together(machine):

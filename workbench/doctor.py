@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .backends import REGISTRY, backend
-from .backends.device import Gpu, driver_cuda, gpus
+from .backends.device import Gpu, driver_cuda, gpus, pycuda_cuda
 from .backends.machine import environment
 
 OK, MISSING, CLASH = "ok", "missing", "clash"
@@ -94,7 +94,9 @@ def _gpu_rows(found: tuple[Gpu, ...]) -> Iterator[dict]:
     for index, gpu in enumerate(found):
         yield _row(f"GPU {index}", f"{gpu.name}, SM{gpu.sm}, {_gib(gpu.memory_bytes)}")
     cuda = driver_cuda()
-    yield _row("CUDA driver", found[0].driver + (f", CUDA {cuda[0]}.{cuda[1]} and below" if cuda else ""))
+    yield _row("CUDA driver", found[0].driver + (f", CUDA {_dotted(cuda)} and below" if cuda else ""))
+    if runtime := pycuda_cuda():
+        yield _row("CUDA runtime", f"{_dotted(runtime)}, the one that pycuda was built for")
 
 
 def _backends() -> Iterator[dict]:
@@ -125,8 +127,16 @@ def _combinations(found: tuple[Gpu, ...]) -> Iterator[dict]:
         yield _row("engines and pycuda", "engines can be built and not run", CLASH, PACKAGES["pycuda"][1])
     if found and rtx:
         yield from _rtx_and_gpu(found[0])
-    if tensorrt:
-        yield from _tensorrt_and_cuda(tensorrt, found)
+    if tensorrt and _numbers(tensorrt)[0] == 8:
+        yield _row(
+            "TensorRT and opset",
+            f"TensorRT {tensorrt} reads opset 17 and below, and knows neither BF16 nor FP8",
+            OK,
+            "export with opset=17 for it",
+        )
+    if found and (cuda := driver_cuda()):
+        for what, major in _built_for(tensorrt):
+            yield from _driver_against(what, major, cuda, found[0].driver)
 
 
 def _jax_pair() -> Iterator[dict]:
@@ -150,26 +160,33 @@ def _rtx_and_gpu(gpu: Gpu) -> Iterator[dict]:
     )
 
 
-def _tensorrt_and_cuda(version: str, found: tuple[Gpu, ...]) -> Iterator[dict]:
-    major, cuda = _numbers(version)[0], driver_cuda()
-    if major == 8:
-        yield _row(
-            "TensorRT and opset",
-            f"TensorRT {version} reads opset 17 and below, and knows neither BF16 nor FP8",
-            OK,
-            "export with opset=17 for it",
-        )
-    if not (found and cuda and major in CUDA_FOR_TENSORRT):
+def _built_for(tensorrt: str | None) -> Iterator[tuple[str, int]]:
+    """What is installed that needs a certain CUDA, and its major version."""
+    if runtime := pycuda_cuda():
+        yield "pycuda", runtime[0]
+    for name, version in (("tensorrt", tensorrt), ("tensorrt-rtx", _version("tensorrt-rtx"))):
+        if not version:
+            continue
+        packaged = [major for major in DRIVER_FOR_CUDA if _version(f"{name}-cu{major}")]
+        known = CUDA_FOR_TENSORRT.get(_numbers(version)[0]) if name == "tensorrt" else None
+        if major := (packaged[-1] if packaged else known):
+            yield f"{name} {version}", major
+
+
+def _driver_against(what: str, major: int, cuda: tuple[int, int], driver: str) -> Iterator[dict]:
+    """A driver runs what was built for its own major version of CUDA and for older ones."""
+    if cuda[0] >= major:
         return
-    oldest = CUDA_FOR_TENSORRT[major]
-    if cuda[0] < oldest:
-        known = f"{cuda[0]}.{cuda[1]}"
-        yield _row(
-            "driver and TensorRT",
-            f"TensorRT {version} needs CUDA {oldest}, and driver {found[0].driver} ends at CUDA {known}",
-            CLASH,
-            f"install driver {DRIVER_FOR_CUDA[oldest]} or later, or an older TensorRT",
-        )
+    yield _row(
+        f"driver and {what.partition(' ')[0]}",
+        f"{what} needs CUDA {major}, and driver {driver} ends at CUDA {_dotted(cuda)}",
+        CLASH,
+        f"install driver {DRIVER_FOR_CUDA[major]} or later, or a build for CUDA {cuda[0]}",
+    )
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def _numbers(version: str) -> tuple[int, ...]:

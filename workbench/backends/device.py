@@ -74,6 +74,16 @@ def pycuda_missing() -> Refusal | None:
     return None
 
 
+def pycuda_cuda() -> tuple[int, int] | None:
+    """The CUDA that pycuda was built for, or None where it cannot be imported."""
+    try:
+        import pycuda.driver as cuda
+    except ImportError:
+        return None
+    major, minor, *_ = cuda.get_version()
+    return major, minor
+
+
 @functools.lru_cache(maxsize=1)
 def device() -> Device:
     """The first GPU that this process sees."""
