@@ -18,8 +18,12 @@ PART_OF = {
     **dict.fromkeys(("fc1", "gelu", "fc2"), "mlp"),
 }
 PARTS = ("attention", "mlp", "rest")
-#: What no node's name accounts for.
-UNNAMED = "unnamed"
+#: Operators of ONNX Runtime that carry no node's name, and the role in which a ViT has them.
+BY_OPERATOR = {
+    **dict.fromkeys(("Gelu", "FastGelu", "BiasGelu", "QuickGelu"), "gelu"),
+    **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), "norm"),
+    **dict.fromkeys(("FusedMatMul", "Softmax", "MultiHeadAttention", "Attention"), "scores"),
+}
 #: Parts whose sum misses the whole by more than this share are not the whole story.
 AGREES = 0.05
 
@@ -28,7 +32,7 @@ AGREES = 0.05
 class Split:
     """Seconds of one call by part, beside the whole call that was timed on its own.
 
-    ``seconds`` has the keys of ``PARTS``, and ``unnamed`` for layers whose name says no place.
+    ``seconds`` has the keys of ``PARTS``.
     """
 
     seconds: Mapping[str, float]
@@ -50,22 +54,31 @@ class Split:
         return [{"part": part, "ms": 1e3 * s, "share": s / self.whole_s} for part, s in every.items()]
 
 
-def part_of(name: str) -> str:
-    """``attention``, ``mlp``, ``rest`` or ``unnamed``, by the name of a layer or of an ONNX node."""
-    place = place_of(name)
-    return UNNAMED if place is None else PART_OF.get(place.role, "rest")
+def part_of(role: str) -> str:
+    """``attention``, ``mlp`` or ``rest`` for the role of a node; a layer of several roles counts for the first."""
+    return PART_OF.get(role.split(" ")[0], "rest")
 
 
 def split_layers(layers: Iterable[Mapping], whole_s: float) -> Split:
     """Sum up rows of ``Session.layers``.
 
-    A layer that was fused from nodes of several parts counts for the part of the node that it is named after.
+    A row says its ``role``, or its ``name`` is that of a node. One that a runtime named itself counts by its
+    operator where that is telling, else where the layer before it stands: rows come in the order of execution.
     """
-    seconds = dict.fromkeys(PARTS, 0.0)
+    seconds, before = dict.fromkeys(PARTS, 0.0), "other"
     for layer in layers:
-        part = part_of(layer["name"])
-        seconds[part] = seconds.get(part, 0.0) + layer["seconds"]
+        before = role_of(layer, before)
+        seconds[part_of(before)] += layer["seconds"]
     return Split(seconds, whole_s)
+
+
+def role_of(layer: Mapping, before: str) -> str:
+    """The role of a row of ``Session.layers``; ``before`` is that of the row before it."""
+    role = layer.get("role")
+    if role and role != "unnamed":
+        return role
+    place = place_of(layer["name"])
+    return place.role if place else BY_OPERATOR.get(layer.get("type", ""), before)
 
 
 def split(session: Session, feeds: Feeds, repeats: int = 10) -> Split:
