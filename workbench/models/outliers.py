@@ -1,0 +1,65 @@
+"""The same function with the numbers that make quantization hard: outliers for lessons and tests.
+
+Large published ViTs have a few LayerNorm channels and a residual stream far larger than the rest (FQ-ViT,
+arXiv:2111.13824, figure 2); a small model trained for minutes has not. Both can be put into any checkpoint without
+changing what it computes. A model treated so is to be labelled as such wherever its numbers are shown.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from flax import traverse_util
+
+from ..records import ModelSpec
+
+_ATTENTION = "MultiHeadDotProductAttention_0"
+#: LayerNorm -> the kernels that read it.
+_READERS = {
+    "LayerNorm_0": tuple(f"{_ATTENTION}/{name}/kernel" for name in ("query", "key", "value")),
+    "LayerNorm_1": ("MlpBlock_0/Dense_0/kernel",),
+}
+
+
+def with_norm_outliers(
+    spec: ModelSpec, params: dict, *, factor: float = 50.0, channels: int = 2, seed: int = 0
+) -> dict:
+    """Make a few channels of each block's LayerNorms larger, and the weights that read them smaller by as much.
+
+    INT8 spends its 256 steps on those channels and has few left for the others, wherever a LayerNorm's output is
+    quantized; SmoothQuant undoes it.
+
+    Args:
+        spec: the model's shape.
+        params: its parameters, vit_jax's tree; left as they are.
+        factor: how much larger.
+        channels: how many channels of each LayerNorm.
+        seed: which channels.
+    """
+    flat, rng = traverse_util.flatten_dict(params, sep="/"), np.random.default_rng(seed)
+    for index in range(spec.depth):
+        for norm, readers in _READERS.items():
+            scale = np.ones(spec.width, np.float32)
+            scale[rng.choice(spec.width, channels, replace=False)] = factor
+            block = f"Transformer/encoderblock_{index}"
+            for name in (f"{norm}/scale", f"{norm}/bias"):
+                flat[f"{block}/{name}"] = np.asarray(flat[f"{block}/{name}"]) * scale
+            for name in readers:
+                kernel = np.asarray(flat[f"{block}/{name}"])
+                flat[f"{block}/{name}"] = kernel / scale.reshape(-1, *[1] * (kernel.ndim - 1))
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def with_residual_outliers(params: dict, *, shift: float = 50.0) -> dict:
+    """Add a constant to every channel of the residual stream; every LayerNorm takes it out again with the mean.
+
+    Linear layers see nothing of it, so INT8 in ``scope="linear"`` loses nothing; ``scope="everything"`` rounds the
+    stream itself, constant and all.
+
+    Args:
+        params: vit_jax's tree; left as it is.
+        shift: the constant; the stream of a small ViT is about 1.
+    """
+    flat = traverse_util.flatten_dict(params, sep="/")
+    path = "Transformer/posembed_input/pos_embedding"
+    flat[path] = np.asarray(flat[path]) + np.float32(shift)
+    return traverse_util.unflatten_dict(flat, sep="/")
