@@ -19,6 +19,8 @@ _HOMES = {
     "models.vit": "model_spec logits",
     "models.checkpoint": "load_checkpoint save_checkpoint",
     "models.cost": "cost",
+    "models.expected": "expected",
+    "models.profiling": "profile_attention",
     "graphs.export": "export_onnx",
     "graphs.imported": "import_onnx",
     "graphs.inspect": "inspect",
@@ -32,9 +34,11 @@ _HOMES = {
     "backends.fusion": "fusion predict_fusion",
     "measuring": "measure",
     "measuring.compare": "compare",
+    "measuring.roofline": "measure_roof",
     "studies.study": "Study",
     "studies.hosts": "Host",
     "studies.report": "write_report",
+    "studies.explain": "explain",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 __all__ = sorted(_HOME)
