@@ -1,0 +1,101 @@
+"""ViT-S/16 on two CPU threads: our graph, the graph that torch.onnx makes of the same model, and jax.jit.
+
+All have the same random weights and take the same batch of 8. Calls alternate in one run, so that a busy machine
+slows all of them alike; speeds are compared by the median of the ratios within each round. Floors: 0.97 of torch's
+graph on ONNX Runtime, 1.15 of jax.jit.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+if hasattr(os, "sched_setaffinity"):  # XLA takes every core it may run on
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+
+import jax
+import numpy as np
+import onnxruntime
+
+from workbench.graphs.export import export_onnx
+from workbench.models import vit
+from workbench.models.tree import init, join_qkv
+
+MODEL, BATCH, THREADS, ROUNDS = "S/16", 8, 2, 40
+FLOORS = {"torch.onnx on ONNX Runtime": 0.97, "jax.jit": 1.15}
+OURS = "our graph on ONNX Runtime"
+
+
+def onnxruntime_call(path: Path, images: np.ndarray):
+    """A function that computes the logits once, with ONNX Runtime's defaults but for the threads."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    feeds = {session.get_inputs()[0].name: images}
+    return lambda: session.run(None, feeds)[0]
+
+
+def torch_graph(spec, params, path: Path, images: np.ndarray) -> Path:
+    """The same model, exported from plain PyTorch with torch.onnx's defaults and an open batch."""
+    import torch
+
+    from workbench.models.torch_vit import torch_module
+
+    batch = ({0: torch.export.Dim("batch", min=1, max=1024)},)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch_module(spec, params).eval()
+        torch.onnx.export(module, (torch.from_numpy(images),), path, dynamic_shapes=batch, verbose=False)
+    return path
+
+
+def alternate(calls: dict) -> dict[str, list[float]]:
+    """Seconds of every call, the first round left out."""
+    seconds = {name: [] for name in calls}
+    for _ in range(ROUNDS + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: values[1:] for name, values in seconds.items()}
+
+
+def main() -> int:
+    spec = vit.model_spec(MODEL)
+    params = init(spec)
+    images = np.random.default_rng(0).standard_normal((BATCH, spec.image_size, spec.image_size, 3), np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        graph = export_onnx(spec, params, folder, images=images)
+        compiled, joined = jax.jit(vit.forward, static_argnums=0), jax.device_put(join_qkv(params))
+        calls = {
+            OURS: onnxruntime_call(graph.path, images),
+            "jax.jit": lambda: np.asarray(compiled(spec, joined, images)),
+        }
+        try:
+            other = torch_graph(spec, params, Path(folder) / "torch.onnx", images)
+            calls["torch.onnx on ONNX Runtime"] = onnxruntime_call(other, images)
+        except ImportError as error:
+            print(f"No comparison with torch.onnx: {error}. Install torch and onnxscript to have it.")
+        logits = {name: call() for name, call in calls.items()}
+        seconds = alternate(calls)
+    print(f"{spec.name}, batch {BATCH}, {THREADS} threads, {ROUNDS} rounds, alternating")
+    failed = 0
+    for name, values in seconds.items():
+        low, _, high = statistics.quantiles(values, n=4)
+        error = np.abs(logits[name] - logits[OURS]).max()
+        line = f"{name:28} {1e3 * statistics.median(values):7.1f} ms ({1e3 * low:.1f} to {1e3 * high:.1f})"
+        if name != OURS:
+            speed = statistics.median(theirs / ours for theirs, ours in zip(values, seconds[OURS]))
+            failed += speed < FLOORS[name]
+            line += f"; ours runs at {speed:.3f} of its speed (floor {FLOORS[name]}), logits within {error:.1e}"
+        print(line)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
