@@ -63,7 +63,7 @@ def test_weights_have_one_symmetric_scale_for_each_output_channel(drawn, picture
         name = f"block01/{place}"
         kernel, scale = kernels[f"{name}/kernel"], file.weights[f"{name}/weight/scale"]
         np.testing.assert_allclose(scale, np.abs(kernel).max(axis=0) / 127, rtol=1e-6)
-        integers = file.weights[f"{name}/weight"]
+        integers = file.weights[f"{name}/weight/quantized"]
         assert integers.dtype == np.int8
         assert np.abs(integers.astype(int)).max() == 127
         assert np.abs(integers * scale - kernel).max() <= 0.5001 * scale.max()
@@ -153,7 +153,7 @@ def test_fp8_scales_are_the_largest_magnitude_over_448(drawn, pictures, shelf, k
     kernel = kernels["block01/mlp/fc1/kernel"]
     scale = file.weights["block01/mlp/fc1/weight/scale"]
     np.testing.assert_allclose(scale, np.abs(kernel).max(axis=0) / 448, rtol=1e-6)
-    stored = file.weights["block01/mlp/fc1/weight"].astype(np.float32) * scale
+    stored = file.weights["block01/mlp/fc1/weight/quantized"].astype(np.float32) * scale
     assert np.abs(stored - kernel).max() <= np.abs(kernel).max() / 16  # three bits of mantissa
 
 
@@ -202,7 +202,7 @@ def test_reduced_weights_never_saturate_pmaddubsw_and_full_ones_can(
     variant = wb.apply_recipe(drawn, wb.Recipe(precision, layout=layout), tmp_path, calibration=pictures)
     saturated = False
     for name, weight in File(variant.path).weights.items():
-        if name.startswith("block") and name.endswith("/weight"):
+        if name.startswith("block") and name.endswith(("/weight/quantized", "/weight/integers")):
             assert np.abs(weight.astype(int)).max() == largest
             activations = np.where(weight.T > 0, 255, 0).astype(np.uint8)  # the worst for each channel
             exact = (activations.astype(np.int64) * weight.T).sum(axis=1)
