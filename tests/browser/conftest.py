@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 
+import nbformat
 import pytest
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 from tests.browser.harness import (
     CHROMIUM_ARGUMENTS,
@@ -37,10 +39,10 @@ def browser():
 
 @pytest.fixture(scope="session")
 def lab_server(tmp_path_factory):
-    """A JupyterLab whose root holds a copy of ``notebooks/`` beside the project's ``data/``."""
+    """A JupyterLab whose root looks like the project's: ``notebooks/`` for copies, and ``data/``."""
     folder = tmp_path_factory.mktemp("jupyter")
     root = folder / "root"
-    shutil.copytree(ROOT / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    (root / "notebooks").mkdir(parents=True)
     (root / "data").symlink_to(ROOT / "data")
     server = LabServer(folder, root)
     yield server
@@ -70,3 +72,15 @@ def write_notebook(lab_server):
         return path.name
 
     return write
+
+
+@pytest.fixture
+def project_notebook(lab_server):
+    """A fresh copy of one of ``notebooks/`` with other parameters; returns the path that ``lab.open`` takes."""
+
+    def copy(name: str, **parameters) -> str:
+        node = parameterize_notebook(load_notebook_node(str(ROOT / "notebooks" / f"{name}.ipynb")), parameters)
+        nbformat.write(node, lab_server.root / "notebooks" / f"{name}.ipynb")
+        return f"notebooks/{name}.ipynb"
+
+    return copy

@@ -18,6 +18,8 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from workbench.records import SCALARS_MIMETYPE
+
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "runs" / "screenshots"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -191,6 +193,11 @@ class LabPage:
         outputs = [output for cell in self.cells() for output in cell.get("outputs", ())]
         raised = [f"{o['ename']}: {o['evalue']}" for o in outputs if o["output_type"] == "error"]
         return raised + ["".join(o["text"]) for o in outputs if o.get("name") == "stderr"]
+
+    def scalars(self) -> dict:
+        """What the notebook recorded with ``ui.record``."""
+        outputs = [output for cell in self.cells() for output in cell.get("outputs", ())]
+        return {k: v for output in outputs for k, v in output.get("data", {}).get(SCALARS_MIMETYPE, {}).items()}
 
     def wait_run(self, seconds: float) -> None:
         """Wait until no cell waits for the kernel."""
