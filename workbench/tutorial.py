@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -120,16 +121,14 @@ def _refuse_unknown(parameters: Mapping, known: Mapping[Path, tuple[str, ...]]) 
             )
 
 
-def run_tutorial(
-    out="runs/tutorial", workspace="workspace", parameters: Mapping | None = None, notebooks="notebooks"
-) -> str:
-    """Run the main job and say what came of it.
+def run_tutorial(out, workspace, parameters: Mapping | None = None, notebooks="notebooks") -> str:
+    """Run the main job, write its report, and say what came of it.
 
-    The last notebook runs the study, writes the report to its parameter ``report``, and records ``study`` (the
-    study's name), ``max_drop`` and ``max_latency_ms``.
+    The last notebook runs a study; its parameters ``name``, ``max_drop`` and ``max_latency_ms`` (0 is no limit) say
+    which one it is and what is chosen from it.
 
     Args:
-        out: the folder of executed copies and the report.
+        out: the folder of executed copies and ``report.html``.
         workspace: where artefacts and measurements are kept between runs.
         parameters: values for the notebooks' parameters.
         notebooks: the folder of the notebooks.
@@ -140,15 +139,18 @@ def run_tutorial(
     Raises:
         WorkbenchError: a parameter that no notebook knows, or a cell failed.
     """
+    from .studies.report import write_report
     from .studies.results import study_results
     from .studies.table import summary
 
     out, workspace = Path(out).absolute(), Path(workspace).absolute()
-    places = {"workspace": str(workspace), "report": str(out / "report.html")}
     paths = [Path(notebooks) / f"{name}.ipynb" for name in MAIN_JOB]
-    recorded = run_notebooks(paths, out, {**(parameters or {}), **places})[MAIN_JOB[-1]]
-    results = study_results(workspace, recorded["study"])
-    choice = results.choose(recorded["max_drop"], recorded["max_latency_ms"])
+    given = {**(parameters or {}), "workspace": str(workspace)}
+    run_notebooks(paths, out, given)
+    asked = parameter_values(paths[-1]) | given
+    results = study_results(workspace, asked["name"])
+    choice = results.choose(asked["max_drop"], asked["max_latency_ms"] or None)
+    report = write_report(out / "report.html", results, choice)
     return "\n".join(
         (
             "",
@@ -156,7 +158,14 @@ def run_tutorial(
             "",
             textwrap.fill(choice.reason, 116),
             "",
-            f"Report:    {out / 'report.html'}",
+            f"Report:    {report}",
             f"Notebooks: {out}, executed; open the originals with `make lab`",
         )
     )
+
+
+def parameter_values(path) -> dict:
+    """What a notebook's ``parameters`` cell sets, by name."""
+    import papermill
+
+    return {name: ast.literal_eval(one["default"]) for name, one in papermill.inspect_notebook(path).items()}
