@@ -90,6 +90,8 @@ PARTIAL = {
     "query key value softmax": None,
     "query key softmax context": None,
     "value softmax": None,
+    "query key value softmax context scores": None,
+    "scores": "fp16",
     "softmax": None,
     "context": "fp16",
     "key": "fp16",
@@ -178,6 +180,11 @@ def test_what_is_kept_is_found_under_every_name_that_a_recipe_may_give_it(name):
     recipe = Recipe(precision="int8", scope="attention", rest="fp32", keep=(name,))
     frame = predict_fusion(SPEC, recipe, "A10")
     assert list(frame.attention_type) == ["int8", "int8", None]
+
+
+def test_the_softmax_of_everything_is_predicted_apart_until_it_is_kept():
+    recipe = Recipe(precision="int8", scope="everything", keep=("block01/softmax", "block02/scores"))
+    assert list(predict_fusion(SPEC, recipe, "A10").attention_type) == [None, "int8", "fp16"]
 
 
 def test_keeping_a_linear_layer_leaves_attention_quantized():

@@ -97,7 +97,7 @@ class _Drawing:
         key = self.node("Transpose", [key], f"{at}/split/turn", perm=[0, 1, 3, 2])
         factor = self.constant(f"{at}/scale/factor", block.head_size**-0.5)
         query = self.node("Mul", [query, factor], f"{at}/scale")
-        scores = self.node("MatMul", [site(query, "query"), site(key, "key")], f"{at}/scores")
+        scores = site(self.node("MatMul", [site(query, "query"), site(key, "key")], f"{at}/scores"), "scores")
         shares = site(self.node("Softmax", [scores], f"{at}/softmax", axis=-1), "softmax")
         mixed = site(self.node("MatMul", [shares, site(value, "value")], f"{at}/context"), "context")
         mixed = self.node("Transpose", [mixed], f"{at}/merge/transpose", perm=[0, 2, 1, 3])

@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 from ..errors import WorkbenchError, refuse_unless
 from ..records import Engine, ModelSpec, Recipe
-from ..sites import block_name
+from ..sites import block_name, place_of
 from .cards import FIRST_WITH, capability, sm_name
 from .layers import Layer, layers_of
 
 COLUMNS = ("block", "attention_fused", "attention_type")
-#: The tensors of an attention that can carry Q/DQ, and the product that reads or, for ``context``, writes each.
+#: The tensors of an attention that can carry Q/DQ, and the node that reads or, for ``context``, writes each.
 SITES = {"query": "scores", "key": "scores", "value": "context", "softmax": "context", "context": "context"}
+#: What the scope ``everything`` quantizes as well: the softmax's input.
+EVERYWHERE = {**SITES, "scores": "softmax"}
 LINEAR = ("qkv", "proj", "fc1", "fc2")
 
 
@@ -165,14 +167,15 @@ def attention_types(recipe: Recipe, block: str) -> tuple[str, str | None, frozen
         return recipe.precision, None, frozenset()
     if recipe.scope == "linear":
         return recipe.resolved_rest, None, frozenset()
-    sites = frozenset(site for site, product in SITES.items() if not _is_kept(recipe, block, product))
+    reached = EVERYWHERE if recipe.scope == "everything" else SITES
+    sites = frozenset(site for site, node in reached.items() if not _is_kept(recipe, f"{block}/attention/{node}"))
     return recipe.resolved_rest, recipe.precision if sites else None, sites
 
 
-def _is_kept(recipe: Recipe, block: str, product: str) -> bool:
-    """Whether ``keep`` names a product by its block, its site, its node, or a part of the node's path."""
-    node = f"{block}/attention/{product}"
-    return any(name in (block, f"{block}/scores") or f"{node}/".startswith(f"{name}/") for name in recipe.keep)
+def _is_kept(recipe: Recipe, node: str) -> bool:
+    """Whether ``keep`` names a node by its site, itself, or a part of its path, the block included."""
+    site = "/".join(place_of(node))
+    return any(name == site or f"{node}/".startswith(f"{name}/") for name in recipe.keep)
 
 
 def predict_attention(
@@ -183,7 +186,7 @@ def predict_attention(
     Args:
         high: the type around it: ``fp32``, ``fp16`` or ``bf16``.
         low: the type of its Q/DQ, ``int8`` or ``fp8``, or None where there are none.
-        sites: the tensors that carry Q/DQ, out of ``SITES``.
+        sites: the tensors that carry Q/DQ, out of ``EVERYWHERE``.
         head_size: channels per head.
         tokens: length of the sequence.
         sm: compute capability, 86 for 8.6.
@@ -192,6 +195,8 @@ def predict_attention(
     first, second = sites >= {"query", "key"}, sites >= {"value", "softmax"}
     if low is None or not (first or second or "softmax" in sites):
         return _predict(high, HIGH_RULES, head_size, tokens, sm)
+    if "scores" in sites:
+        return Prediction(False, None, f"{low} Q/DQ between the first product and the softmax")
     if not (first and second):
         return Prediction(False, None, f"one product in {low}, the other in {high}: quantize both or none")
     if low == "int8" and "context" not in sites:
