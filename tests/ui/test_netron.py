@@ -7,7 +7,9 @@ import urllib.request
 import pytest
 
 from tests.graphs.drawn import draw
+from workbench import apply_recipe
 from workbench.errors import WorkbenchError
+from workbench.records import Recipe
 from workbench.ui import view
 from workbench.ui.netron import address
 
@@ -73,6 +75,12 @@ def test_a_view_has_a_titled_frame_for_each_model(models):
     assert shown.count("<iframe") == 2
     assert all(f'src="{address(model)}"' in shown for model in models)
     assert 'title="The graph of' in shown
+
+
+def test_a_variant_is_called_by_its_recipe_a_graph_by_its_name_and_a_file_by_its_own(tmp_path, models):
+    graph = draw(tmp_path)
+    shown = view(graph, apply_recipe(graph, Recipe(), tmp_path), models[0]).data
+    assert re.findall(r"<figcaption>(.*?) \(", shown) == ["drawn", "drawn, fp32", models[0].name]
 
 
 def test_what_is_no_file_is_refused(tmp_path):

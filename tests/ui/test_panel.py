@@ -49,6 +49,22 @@ def test_a_choice_changed_while_a_click_runs_is_what_result_answers_for(panel, w
     assert work.runs == [4, 6]
 
 
+def test_what_was_made_for_other_choices_is_no_longer_shown(number, shown):
+    def show(value):
+        return widgets.Label(str(value))
+
+    panel = Panel("show", [number], lambda: number.value, lambda value, progress: value, show=show)
+    panel.result()
+    assert "Done in" in shown(panel)
+    number.value = 5
+    assert "Done in" not in shown(panel)
+    assert "Changed since the last run" in shown(panel)
+    assert panel._outcome.layout.display == "none"
+    number.value = 4
+    assert "Done in" in shown(panel)
+    assert panel._outcome.layout.display is None
+
+
 def test_the_work_runs_in_another_thread(work, number):
     seen = []
     panel = Panel("thread", [number], lambda: 1, lambda value, progress: seen.append(threading.current_thread()))

@@ -11,7 +11,7 @@ import ipywidgets as widgets
 
 from ..errors import WorkbenchError
 
-LABEL_WIDTH = "220px"
+LABEL_WIDTH = "190px"
 _LABEL = {"description_width": LABEL_WIDTH}
 #: JupyterLab's own variables, so that light and dark themes both fit; the second value serves other front ends.
 _MUTED = "var(--jp-ui-font-color2, inherit)"

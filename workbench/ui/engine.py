@@ -106,7 +106,7 @@ def _controls(build: Build) -> dict[str, widgets.Widget]:
     c, batches = controls, build.batches
     return {
         "backend": c.choice("backend", "Build with", [(_named(name), name) for name in REGISTRY], build.backend),
-        "card": c.text("card", "for the GPU (empty: the one here)", build.card or "", CARDS),
+        "card": c.text("card", "GPU (empty: the one here)", build.card or "", CARDS),
         "min": c.whole_number("batch-min", "Smallest batch it must take", batches.min, 1, 4096),
         "opt": c.whole_number("batch-opt", "Batch it is tuned for", batches.opt, 1, 4096),
         "max": c.whole_number("batch-max", "Largest batch it must take", batches.max, 1, 4096),

@@ -25,6 +25,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from ..errors import refuse_unless
+from ..records import Graph, Variant
 
 #: Scripts and data may come from the page's own origin only; styles are written inline by Netron.
 POLICY = (
@@ -52,13 +53,19 @@ def view(*models, height: int = 600):
     from IPython.display import HTML
 
     refuse_unless(bool(models), "There is nothing to show", why="no model is given", remedy="view(graph)")
-    paths = [Path(getattr(model, "path", model)) for model in models]
-    frames = "".join(_frame(path, address(path), height) for path in paths)
+    frames = "".join(_frame(_title(model), address(getattr(model, "path", model)), height) for model in models)
     return HTML(f'<div class="wb-netron" style="display: flex; flex-wrap: wrap; gap: 8px">{frames}</div>')
 
 
-def _frame(path: Path, url: str, height: int) -> str:
-    name = html.escape(path.name)
+def _title(model) -> str:
+    """What to call a model: a variant by its recipe, a graph by its name, a file by its own."""
+    if isinstance(model, Variant):
+        return f"{_title(model.graph)}, {model.recipe.label}"
+    return model.spec.name if isinstance(model, Graph) and model.spec else Path(getattr(model, "path", model)).name
+
+
+def _frame(title: str, url: str, height: int) -> str:
+    name = html.escape(title)
     return (
         f'<figure style="flex: 1 1 240px; min-width: 0; margin: 0"><figcaption>{name} '
         f'(<a href="{url}" target="_blank" rel="noopener">in a tab of its own</a>)</figcaption>'

@@ -34,7 +34,8 @@ class Panel(widgets.VBox):
         after: the panel whose work this one's begins with; its choices count as this one's.
         view: widgets below the controls that ``advise`` keeps up to date, such as a figure.
         verb: what the button says.
-        advise: called with the record whenever a choice changes; what it returns is shown under the controls.
+        advise: called with the record whenever a choice changes; the remarks and refusals that it returns are shown
+            under the controls.
         foresee: what can be told of the result of a record before the work is done.
         show: turns a result into the widget that the panel shows.
     """
@@ -209,13 +210,21 @@ class Panel(widgets.VBox):
 
     def _changed(self) -> None:
         self._say("")
-        self._outcome.layout.display = "none" if self._job and self._asked != self._choices() else None
-        notes = [
-            n if isinstance(n, str) else f"{n.reason}. What to do: {n.remedy}." for n in self._advise(self.value)
-        ]
-        self._note.value = "".join(map(warning, notes))
+        self._mark_outdated()
+        self._note.value = "".join(map(_note, self._advise(self.value)))
         for follower in self._followers:
             follower._guard(follower._changed)
+
+    def _mark_outdated(self) -> None:
+        """Take back what was shown of a run that ended, if the choices are no longer those it was made with."""
+        if self._job is None or not self._job.wait(0):
+            return
+        outdated = self._asked != self._choices()
+        self._outcome.layout.display = "none" if outdated else None
+        if outdated:
+            self._bar.value, self._line.value, self._log.value = 0.0, muted("Changed since the last run."), ""
+        else:
+            self._draw(self._job.status())
 
     def _say(self, markup: str) -> None:
         self._message.value = markup
@@ -247,6 +256,10 @@ def _leaves(controls: Iterable[widgets.Widget]) -> Iterator[widgets.Widget]:
             yield control
 
 
+def _note(note: str | Refusal) -> str:
+    return muted(note) if isinstance(note, str) else warning(f"{note.reason}. What to do: {note.remedy}.")
+
+
 def describe(status: Status) -> str:
     """One line about a run: stage, count, seconds elapsed and seconds left."""
     took = _seconds(status.elapsed_s)
@@ -269,4 +282,5 @@ def _busy(status: Status) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -120,7 +120,7 @@ def _ticked(ticks: dict, given: tuple) -> tuple:
 def _mark(study: Study, recipe: Recipe, batch: int, chosen: Grid, known: dict) -> str:
     done = [known[key] for name in study.backends if (key := (name, recipe, batch)) in known]
     if len(done) == len(study.backends):
-        state, words = MEASURED, ", ".join(f"{m.p50_ms:.3g} ms" for m in done)
+        state, words = MEASURED, ", ".join(f"{m.p50_ms:,.1f} ms" for m in done)
     else:
         state = TO_DO if recipe in chosen.recipes and batch in chosen.batches else LEFT_OUT
         words = f"{len(done)} of {len(study.backends)} measured" if done else state

@@ -7,7 +7,7 @@ import pandas as pd
 
 from .. import plots
 from ..backends.base import Progress
-from ..errors import WorkbenchError
+from ..errors import Refusal, WorkbenchError
 from ..studies.choice import Choice, candidates, choose
 from . import controls
 from .choices import Limits
@@ -36,14 +36,14 @@ def trade_off_panel(study, limits: Limits | None = None, *, batch: int | None = 
     def pick(chosen: Limits, progress: Progress | None = None) -> Choice:
         return choose(frame, chosen.max_drop, chosen.max_latency_ms, batch, LATENCY)
 
-    def advise(chosen: Limits) -> list[str]:
+    def advise(chosen: Limits) -> list[Refusal]:
         rows["latency"].disabled = chosen.max_latency_ms is None
         try:
             choice = pick(chosen)
         except WorkbenchError as error:
             chart.draw(plots.pareto(frame, max_drop=chosen.max_drop, batch=batch))
             reason.value = ""
-            return [f"{error.what}: {error.why}. What to do: {error.remedy}."]
+            return [Refusal(f"{error.what}: {error.why}", error.remedy)]
         chart.draw(plots.pareto(frame, choice, chosen.max_drop, batch))
         reason.value = controls.paragraph(choice.reason)
         return []
