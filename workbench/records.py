@@ -235,7 +235,8 @@ class Graph:
     """An ONNX file of a ViT, cleaned up, with nodes named by block and role.
 
     ``spec`` is None for an imported model whose shape could not be read off it. ``batch`` is an int for a
-    static batch and None for a symbolic one. ``digest`` covers everything that made the file.
+    static batch and None for a symbolic one. ``digest`` covers everything that made the file; ``traced`` counts the
+    operators that the exporter wrote, before the clean-up.
     """
 
     path: Path
@@ -248,6 +249,7 @@ class Graph:
     input_name: str = "images"
     output_name: str = "logits"
     parity: Parity | None = None
+    traced: Mapping[str, int] = field(default_factory=dict, hash=False)
     notes: tuple[str, ...] = ()
 
     @property

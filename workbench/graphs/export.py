@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def export_onnx(
     def make(folder: Path, key: str) -> Graph:
         progress("trace", 0, 1)
         model = trace(spec, params, opset, batch)
+        traced = Counter(node.op_type for node in model.graph)
         progress("clean", 0, 1)
         model, _ = clean.clean(model)
         path = edit.save(model, folder)
@@ -92,6 +94,7 @@ def export_onnx(
             batch=None if batch == DYNAMIC else batch,
             classes=spec.classes,
             parity=comparison.parity,
+            traced=traced,
             notes=comparison.notes,
         )
 

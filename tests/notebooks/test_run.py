@@ -1,0 +1,77 @@
+"""Every notebook under papermill with quick parameters, and what it must find."""
+
+import pytest
+
+from workbench.errors import WorkbenchError
+from workbench.tutorial import run_notebook
+
+from workbench.tutorial import NOTEBOOKS
+
+pytestmark = pytest.mark.notebooks
+
+
+@pytest.fixture
+def run(workspace, tmp_path):
+    def run(name, **parameters):
+        return run_notebook(ROOT / f"{name}.ipynb", tmp_path / "out.ipynb", parameters | {"workspace": str(workspace)})
+
+    return run
+
+
+def test_00_names_most_of_the_images_it_shows(run):
+    found = run("00_start_here", images=16)
+    assert found["tokens"] == 145
+    assert found["right"] >= 12
+
+
+def test_02_repeats_jax_with_few_nodes(run):
+    found = run("02_export_to_onnx", images=16)
+    assert found["max_abs_error"] < 1e-4
+    assert found["agreement"] == 1
+    assert found["nodes_a_block"] <= 28
+    assert found["drawn"] < found["traced"]
+
+
+def test_02_spells_gelu_out_at_opset_17(run):
+    found = run("02_export_to_onnx", images=8, opset=17, batch=4)
+    assert found["opset"] == 17
+    assert found["max_abs_error"] < 1e-4
+    assert 23 <= found["nodes_a_block"] <= 36
+
+
+def test_03_finds_every_block_and_no_hazard_in_a_clean_graph(run):
+    found = run("03_inspect_graph", images=2)
+    assert found["blocks"] == 6
+    assert found["nodes_quantized"] > found["nodes"]
+
+
+def test_04_finds_the_recipe_that_holds_and_the_set_that_does_not(run):
+    found = run("04_choose_precision", images=48, samples=16)
+    assert found["agreement"] >= 0.9
+    assert found["worst_site"].startswith("block") or "/" in found["worst_site"]
+
+
+def test_05_builds_here_and_for_a_card_that_is_not_here(run):
+    found = run("05_build_engines")
+    assert found["backend"] == "onnxruntime"
+    assert found["fused_share"] == found["prediction_agrees"] == 1
+
+
+def test_06_keeps_the_answers_and_says_how_sure_the_speed_is(run):
+    found = run("06_benchmark", images=64, seconds=0.6, streams=[1, 2])
+    assert found["agreement"] >= 0.95
+    assert found["speed"] in ("faster", "slower", "cannot tell")
+    assert found["calls"] >= 5
+
+
+def test_07_chooses_within_the_limit(run):
+    found = run("07_trade_offs", images=160, seconds=0.3, batches=[4], name="quick")
+    assert found["cells"] == 3
+    assert found["drop_points"] <= 0.5
+    assert found["verdict"] in ("holds", "cannot tell")
+    assert found["speedup"] > 0
+
+
+def test_an_unknown_parameter_is_an_error(run):
+    with pytest.raises(WorkbenchError, match="image_count"):
+        run("00_start_here", image_count=3)
