@@ -15,6 +15,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..backends import backend
+from ..backends.cards import capability
+from ..backends.device import gpus
 from ..backends.layers import Layer
 from ..errors import refuse_unless
 from ..measuring.parts import BY_OPERATOR
@@ -111,10 +113,11 @@ def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str 
 
 
 def _runs(engine: Engine) -> bool:
-    """Whether this machine can execute an engine: TensorRT's need a GPU."""
-    from ..backends.device import gpus
-
-    return engine.backend == "onnxruntime" or bool(gpus())
+    """Whether this machine can execute an engine: TensorRT's need the GPU that they were built for."""
+    if engine.backend == "onnxruntime":
+        return True
+    here = gpus()
+    return bool(here) and (engine.card is None or capability(engine.card) == here[0].sm)
 
 
 def compare_layers(
