@@ -1,7 +1,7 @@
 """Calibrating ViT-S/16 to INT8 beside other tools: seconds, peak memory, and the error of the logits.
 
 All see the same graph, the same 128 images and the same linear layers, with Q/DQ as TensorRT wants them and float32
-beside; the error is that of rounding (ONNX Runtime's optimizations off) against the FP32 graph on other images. Each
+beside; the error is that of rounding (ONNX Runtime's optimizations off) against the FP32 graph on others. Each
 tool runs in a process of its own, whose peak counts everything from the interpreter up.
 
     python benchmarks/quantization_peers.py [--images 128] [--modelopt /path/to/its/python]

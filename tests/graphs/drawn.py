@@ -3,7 +3,7 @@
 They do not pass through the exporter, so what a test of a rewrite finds wrong lies in the rewrite.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +160,37 @@ def _save(folder, spec, opset, batch, drawing) -> Graph:
         batch=batch,
         classes=spec.classes,
     )
+
+
+def jax_parameters(graph: Graph) -> tuple[ModelSpec, dict]:
+    """The same model for JAX: vit_jax's tree of a drawn graph's weights; it pools by the mean."""
+    w = {t.name: numpy_helper.to_array(t) for t in onnx.load(graph.path).graph.initializer}
+    spec = replace(graph.spec, classifier="gap")
+    heads = (spec.width, spec.heads, spec.head_size)
+
+    def dense(name):
+        return {"kernel": w[f"{name}/kernel"], "bias": w[f"{name}/bias_value"]}
+
+    def norm(name):
+        return {"scale": w[f"{name}/scale"], "bias": w[f"{name}/shift"]}
+
+    def block(name):
+        qkv, proj = dense(f"{name}/attention/qkv"), dense(f"{name}/attention/proj")
+        kernels, biases = np.split(qkv["kernel"], 3, axis=1), np.split(qkv["bias"], 3)
+        attention = {
+            part: {"kernel": kernel.reshape(heads), "bias": bias.reshape(heads[1:])}
+            for part, kernel, bias in zip(("query", "key", "value"), kernels, biases)
+        }
+        attention["out"] = {"kernel": proj["kernel"].reshape(*heads[1:], spec.width), "bias": proj["bias"]}
+        return {
+            "LayerNorm_0": norm(f"{name}/norm1"),
+            "MultiHeadDotProductAttention_0": attention,
+            "LayerNorm_1": norm(f"{name}/norm2"),
+            "MlpBlock_0": {"Dense_0": dense(f"{name}/mlp/fc1"), "Dense_1": dense(f"{name}/mlp/fc2")},
+        }
+
+    transformer = {f"encoderblock_{i}": block(f"block{i:02d}") for i in range(spec.depth)}
+    transformer["posembed_input"] = {"pos_embedding": w["embedding/position/value"]}
+    transformer["encoder_norm"] = norm("norm")
+    embedding = {"kernel": w["embedding/kernel"].transpose(2, 3, 1, 0), "bias": w["embedding/bias"]}
+    return spec, {"embedding": embedding, "Transformer": transformer, "head": dense("head")}

@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 
 import workbench as wb
-from tests.graphs.drawn import TINY, draw
+from tests.graphs.drawn import TINY, draw, jax_parameters
 from workbench.errors import WorkbenchError
 
 DEEP = dataclasses.replace(TINY, depth=6)
@@ -76,6 +76,20 @@ def test_nan_is_where_the_error_jumps(deep, pictures, tmp_path):
         weights["block04/mlp/fc1/bias_value"][0] = np.nan
 
     assert wb.diff(draw(tmp_path, spec=DEEP, edit=spoil), deep, pictures).jump == "block04/output"
+
+
+def test_a_graph_is_compared_with_jax_block_by_block(deep, pictures, tmp_path):
+    model = jax_parameters(deep)
+    difference = wb.diff(deep, model, pictures)
+    assert [row.output for row in difference.rows][1:-1] == [f"block{i:02d}/output" for i in range(6)]
+    assert all(row.error < 1e-5 for row in difference.rows)
+    assert difference.jump is None
+
+    def spoil(weights):
+        weights["block02/norm2/scale"] *= np.float32(1.05)
+
+    other = wb.diff(draw(tmp_path, spec=DEEP, edit=spoil), model, pictures)
+    assert other.jump == "block02/output"
 
 
 def test_what_is_no_model_and_models_without_common_names_are_refused(deep, drawn, pictures, tmp_path):

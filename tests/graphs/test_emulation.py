@@ -5,8 +5,9 @@ import onnxruntime
 import pytest
 
 import workbench as wb
-from tests.graphs.drawn import TINY
+from tests.graphs.drawn import TINY, jax_parameters
 from workbench.graphs.emulation import EMULATED, emulated
+from workbench.models.reference import open_jax
 
 TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 OUTPUTS = ["embedding/output", *(f"block{i:02d}/output" for i in range(TINY.depth))]
@@ -68,6 +69,20 @@ def test_bf16_loses_eight_times_what_fp16_loses(drawn, pictures, shelf):
         return np.linalg.norm(ours - reference) / np.linalg.norm(reference)
 
     assert 3 < error("bf16") / error("fp16") < 20  # 7 bits of mantissa against 10
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp16", "float16"), ("bf16", "bfloat16")])
+def test_it_loses_what_jax_loses_in_that_type(drawn, pictures, shelf, precision, dtype):
+    spec, params = jax_parameters(drawn)
+    exact = wb.logits(spec, params, pictures)
+    with open_jax(spec, params, dtype=dtype) as session:
+        theirs = session.run({"images": pictures})["logits"]
+    ours = tensors(emulated(wb.apply_recipe(drawn, wb.Recipe(precision), shelf), shelf).path, pictures, ["logits"])[
+        0
+    ]
+    norms = [np.linalg.norm(error) for error in (ours - exact, theirs - exact, ours - theirs)]
+    assert 0.5 < norms[0] / norms[1] < 2
+    assert norms[2] < 2 * norms[1]  # two roundings of the same numbers
 
 
 def test_it_is_found_again_by_digest(drawn, shelf):

@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 
 import workbench as wb
-from tests.graphs.drawn import TINY, draw
+from tests.graphs.drawn import TINY, draw, jax_parameters
 from workbench.datasets import ImageSet
 from workbench.errors import WorkbenchError
 from workbench.graphs.selftest import check_evaluator
@@ -33,8 +33,8 @@ def image_set(named):
 
 def test_sides_that_belong_together_pass(named, image_set, pictures, shelf):
     variant = wb.apply_recipe(named, wb.Recipe("int8"), shelf, calibration=pictures)
-    result = check_evaluator(image_set, graph=named, variant=variant)
-    assert len(result.frame()) == 5
+    result = check_evaluator(image_set, graph=named, model=jax_parameters(named), variant=variant)
+    assert len(result.frame()) == 6
     assert "90.0% of 120" in result.checks[-1].found
 
 
@@ -70,6 +70,14 @@ def test_classes_in_another_order_are_named(named, image_set):
 def test_arrays_that_are_normalised_otherwise_are_refused(named, image_set, wrong):
     with pytest.raises(WorkbenchError, match="not normalised as the graph wants"):
         check_evaluator(wrong(image_set.x), image_set.labels, graph=named)
+
+
+def test_a_graph_of_other_parameters_is_refused_with_the_block(named, image_set):
+    spec, params = jax_parameters(named)
+    layer = params["Transformer"]["encoderblock_1"]["MlpBlock_0"]["Dense_1"]
+    layer["bias"] = layer["bias"] + np.float32(0.5)
+    with pytest.raises(WorkbenchError, match="JAX and the FP32 graph part at block01/output"):
+        check_evaluator(image_set, graph=named, model=(spec, params))
 
 
 def test_shifted_labels_are_refused_with_the_class_that_moved(named, image_set):

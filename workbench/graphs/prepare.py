@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx_ir as ir
+import onnx_ir.passes.common as passes
 
 from ..errors import refuse_unless
 from ..records import Graph
@@ -18,6 +19,7 @@ def prepare(graph: Graph, least_opset: int = 0) -> ir.Model:
         WorkbenchError: the file is no ONNX model, is quantized already or computes in 16 bits already.
     """
     model = load(graph.path, least_opset)
+    passes.NameFixPass()(model)  # files from elsewhere may have nodes without names, or with the same
     check_float32(model)
     scale_queries(model)
     return model

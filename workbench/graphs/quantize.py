@@ -70,7 +70,7 @@ def quantize(
     wanted = [p for p in points(model, recipe.scope) if chosen(p.node)]
     products = [p for p in _weighted(model, recipe.scope) if chosen(p)]
     pairs: dict[str, ir.Value] = {}
-    notes = []
+    softmax = []
     for point in wanted:
         if point.index is None and not layout.outputs:
             continue
@@ -78,14 +78,22 @@ def quantize(
         if value.name not in pairs:
             threshold = clipping_point(ranges, value.name, recipe, layout)
             if point.probabilities:
-                notes.append(f"{point.site}: the softmax scale is {threshold:.3g} / {layout.largest:g}")
+                softmax.append(threshold)
             grid = activation_grid(ranges.by_tensor[value.name], threshold, layout, stored)
             pairs[value.name] = _pair(model, point, grid)
         for consumer, index in _uses(point):
             consumer.replace_input_with(index, pairs[value.name])
     for product in products:
         _quantize_weight(model, product, layout, stored)
-    return tuple(notes)
+    return _softmax_notes(softmax, layout)
+
+
+def _softmax_notes(thresholds_used: list[float], layout: Layout) -> tuple[str, ...]:
+    if not thresholds_used:
+        return ()
+    low, high = min(thresholds_used), max(thresholds_used)
+    steps = 255 if layout.unsigned else layout.largest
+    return (f"the softmax scales of {len(thresholds_used)} blocks are {low:.3g} to {high:.3g} over {steps:g}",)
 
 
 def _weighted(model: ir.Model, scope: str) -> list[ir.Node]:
