@@ -1,8 +1,10 @@
+import sys
+
 import pytest
 
 from tests.graphs.drawn import draw
-from workbench import apply_recipe
-from workbench.errors import WorkbenchError
+from workbench import apply_recipe, build_engine
+from workbench.errors import Cancelled, WorkbenchError
 from workbench.records import Batches, Engine, Recipe
 from workbench.ui import Build, engine_panel, engine_table, recipe_panel
 
@@ -69,3 +71,31 @@ def test_a_change_in_the_recipe_panel_is_advised_on_in_the_engine_panel(tmp_path
     assert "the variant was written for onnxruntime" in shown(panel)
     control(recipe, "precision").value = "fp32"
     assert "the variant was written for onnxruntime" not in shown(panel)
+
+
+@pytest.mark.slow
+def test_a_host_of_the_workspace_can_be_chosen_and_builds_in_its_own_process(variant, tmp_path, control):
+    command = ", ".join(f'"{word}"' for word in (sys.executable,))
+    (tmp_path / "ws" / "hosts.toml").write_text(f'[other-python]\nbackend = "onnxruntime"\ncommand = [{command}]\n')
+    panel = engine_panel(variant, tmp_path / "ws", Build("other-python", batches=Batches(1, 2, 4)))
+    assert control(panel, "card").disabled
+    assert panel.value == Build("other-python", batches=Batches(1, 2, 4))
+    engine = panel.result()
+    assert (engine.backend, engine.batches) == ("onnxruntime", Batches(1, 2, 4))
+    assert engine.run_id in panel._outcome.children[0].value
+
+
+def test_a_build_that_is_cancelled_half_way_leaves_no_folder_and_no_entry(variant, tmp_path):
+    def work(build, progress):
+        def cancel_half_way(stage, done, total):
+            if done:
+                panel.cancel()
+            progress(stage, done, total)
+
+        return build_engine(variant, build.backend, tmp_path / "ws", progress=cancel_half_way)
+
+    panel = engine_panel(variant, tmp_path / "ws", work=work)
+    with pytest.raises(Cancelled):
+        panel.result()
+    assert list((tmp_path / "ws" / "engines").iterdir()) == []
+    assert engine_table(tmp_path / "ws").empty

@@ -75,7 +75,8 @@ def test_the_estimate_counts_answers_timing_and_files(study, monkeypatch):
     monkeypatch.setattr("workbench.ui.estimate._macs_per_second", lambda: 1e9)
     monkeypatch.setattr("workbench.ui.estimate.EFFICIENCY", 0.5)
     study.graph.__dict__["spec"] = ModelSpec("drawn", 16, 4, 32, 3, 2, 64, 10, classifier="gap")
-    cells = [("onnxruntime", FP32, 1), ("onnxruntime", FP32, 4), ("onnxruntime", INT8, 1)]
+    host = study.hosts[0]
+    cells = [(host, FP32, 1), (host, FP32, 4), (host, INT8, 1)]
     found = estimate(study, cells, [])
     # By hand: 16 tokens; a block has 4 x 32² + 2 x 32 x 64 multiply-accumulates a token in its linear layers and
     # 2 x 16 x 32 in attention; patches 16 x 48 x 32; head 32 x 10.

@@ -13,8 +13,8 @@ class Build:
     """Where an engine is to be built, and how it will be called.
 
     Attributes:
-        backend: ``onnxruntime``, ``tensorrt`` or ``tensorrt-rtx``.
-        card: the GPU to build for (``T4``, ``SM86``); None is the one at hand.
+        backend: ``onnxruntime``, ``tensorrt``, ``tensorrt-rtx``, or the name of a host in ``hosts.toml``.
+        card: the GPU to build for (``T4``, ``SM86``); None is the one at hand. A host has its own.
         batches: the batch sizes the engine must take.
         streams: calls in flight at once when it is timed.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets as widgets
@@ -13,6 +13,7 @@ from ..backends import REGISTRY, backend, build_engine
 from ..backends.base import Progress
 from ..errors import Refusal
 from ..records import Batches, Engine, Variant
+from ..studies.hosts import Host, hosts
 from ..workspace import Workspace
 from . import controls
 from .choices import Build
@@ -29,7 +30,9 @@ def engine_panel(
     options: dict | None = None,
     work: Callable[[Build, Progress], Any] | None = None,
 ) -> Panel:
-    """Choose a backend, a card, batches and streams; ``panel.result()`` is the engine.
+    """Choose a backend or a host, a card, batches and streams; ``panel.result()`` is the engine.
+
+    The hosts are those of the workspace's ``hosts.toml``, see ``studies.hosts``.
 
     Args:
         variant: what ``apply_recipe`` made, or the recipe panel that makes it: then the button first makes the
@@ -40,28 +43,25 @@ def engine_panel(
         work: done with the chosen ``Build`` instead of ``build_engine``.
     """
 
+    known = hosts(workspace)
+
     def make(chosen: Build, progress: Progress) -> Engine:
-        return build_engine(
-            _variant(variant, progress),
-            chosen.backend,
-            workspace,
-            batches=chosen.batches,
-            card=chosen.card,
-            options=options,
-            progress=progress,
-        )
+        source, batches = _variant(variant, progress), chosen.batches
+        if host := known.get(chosen.backend):
+            return host.run(source, workspace, batches=batches, options=options, progress=progress).engine
+        given = {"batches": batches, "card": chosen.card, "options": options}
+        return build_engine(source, chosen.backend, workspace, **given, progress=progress)
 
     seed = build or Build()
-    rows = _controls(seed)
+    rows = _controls(seed, known)
 
     def read() -> Build:
         return _read(seed, rows)
 
     def advise(chosen: Build) -> list[Refusal]:
-        runtime = backend(chosen.backend)
-        known = variant if isinstance(variant, Variant) else variant.preview()
-        refusals = [runtime.missing(), known and runtime.refuses(known, chosen.card)]
-        return [refusal for refusal in refusals if refusal]
+        rows["card"].disabled = chosen.backend in known
+        made = variant if isinstance(variant, Variant) else variant.preview()
+        return [refusal for refusal in _refusals(chosen, known.get(chosen.backend), made) if refusal]
 
     def show(engine: Engine) -> widgets.Widget:
         return widgets.HTML(engine_table(workspace).to_html(index=False, border=0))
@@ -80,6 +80,13 @@ def engine_panel(
 
 def _variant(source: Variant | Panel, progress: Progress) -> Variant:
     return source if isinstance(source, Variant) else source.make(progress)
+
+
+def _refusals(build: Build, host: Host | None, variant: Variant | None) -> list[Refusal | None]:
+    """What this machine lacks, where it is to build, and what the backend refuses."""
+    runtime = backend(host.backend if host else build.backend)
+    lacks = runtime.missing() if host is None or host.command is None else None
+    return [lacks, variant and runtime.refuses(variant, host.card if host else build.card)]
 
 
 def engine_table(workspace) -> pd.DataFrame:
@@ -102,10 +109,12 @@ def _size(engine: Engine) -> int:
     return engine.path.stat().st_size if engine.path.is_file() else 0
 
 
-def _controls(build: Build) -> dict[str, widgets.Widget]:
+def _controls(build: Build, known: Mapping[str, Host]) -> dict[str, widgets.Widget]:
     c, batches = controls, build.batches
+    places = [(_named(name), name) for name in REGISTRY]
+    places += [(f"{name}: {host.backend} on {host.card or 'its own GPU'}", name) for name, host in known.items()]
     return {
-        "backend": c.choice("backend", "Build with", [(_named(name), name) for name in REGISTRY], build.backend),
+        "backend": c.choice("backend", "Build with", places, build.backend),
         "card": c.text("card", "GPU (empty: the one here)", build.card or "", CARDS),
         "min": c.whole_number("batch-min", "Smallest batch it must take", batches.min, 1, 4096),
         "opt": c.whole_number("batch-opt", "Batch it is tuned for", batches.opt, 1, 4096),

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..models.cost import cost
 from ..records import Measurement, ModelSpec, Recipe
+from ..studies.hosts import Host
 from ..studies.study import Study
 
 #: Bytes of a weight in a file, by precision.
@@ -33,18 +34,18 @@ class Estimate:
         return f"About {minutes} and {self.disk_bytes / 2**20:.0f} MiB of disk ({self.basis})"
 
 
-def estimate(study: Study, cells: Iterable[tuple[str, Recipe, int]], known: Iterable[Measurement]) -> Estimate:
+def estimate(study: Study, cells: Iterable[tuple[Host, Recipe, int]], known: Iterable[Measurement]) -> Estimate:
     """Time and disk of cells that are still to be measured.
 
     An engine answers all images once, and is timed for ``study.seconds`` (and as long warmed up) at each batch.
 
     Args:
         study: whose images, seconds and graph count.
-        cells: (backend, recipe, batch) of each.
+        cells: host, recipe and batch of each.
         known: measurements of this model on this machine; their fastest tells how fast images are answered.
     """
     cells = list(cells)
-    engines = {(backend, recipe) for backend, recipe, _ in cells}
+    engines = {(host, recipe) for host, recipe, _ in cells}
     speed, basis = _images_per_second(study.graph.spec, known)
     answers = len(engines) * len(study.images) / speed
     timing = 2 * study.seconds * len(cells)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ipywidgets as widgets
@@ -11,6 +12,7 @@ import numpy as np
 from ..backends.base import Progress
 from ..records import Measurement, Recipe
 from ..studies.cells import MEASUREMENT
+from ..studies.hosts import Host
 from ..studies.study import Study
 from . import controls
 from .choices import Grid
@@ -56,15 +58,10 @@ def study_panel(
         known = measured(study)
         for (recipe, n), mark in marks.items():
             mark.value = _mark(study, recipe, n, chosen, known)
-        open_cells = [
-            (name, recipe, n)
-            for name in study.backends
-            for recipe in chosen.recipes
-            for n in chosen.batches
-            if (name, recipe, n) not in known
-        ]
+        cells = itertools.product(study.hosts, chosen.recipes, chosen.batches)
+        open_cells = [cell for cell in cells if found(known, *cell) is None]
         cost.value = controls.muted(
-            f"{estimate(study, open_cells, known.values())} for {len(open_cells)} cells."
+            f"{estimate(study, open_cells, known)} for {len(open_cells)} cells."
             if open_cells
             else "Everything chosen is measured already; a run only reads it."
         )
@@ -100,15 +97,19 @@ def narrowed(study: Study, grid: Grid) -> Study:
     )
 
 
-def measured(study: Study) -> dict[tuple[str, Recipe, int], Measurement]:
-    """What the ledger holds of this model on these images: (backend, recipe, batch) -> the newest measurement."""
+def measured(study: Study) -> list[Measurement]:
+    """What the workspace's ledger holds of this model on these images, the newest first."""
     labels = tuple(np.asarray(study.labels).tolist())
     model = study.graph.spec.name if study.graph.spec else study.graph.path.stem
-    return {
-        (m.backend, m.recipe, m.batch): m
-        for m in study.workspace.observations(MEASUREMENT, Measurement)
-        if m.model == model and m.labels == labels and m.execution != "built"
-    }
+    rows = study.workspace.observations(MEASUREMENT, Measurement)
+    return [m for m in reversed(rows) if m.model == model and m.labels == labels and m.execution != "built"]
+
+
+def found(known: Iterable[Measurement], host: Host, recipe: Recipe, batch: int) -> Measurement | None:
+    """The first measurement of a cell; a host without a card of its own takes any."""
+    place = host.backend, recipe, batch
+    same = (m for m in known if (m.backend, m.recipe, m.batch) == place and host.card in (None, m.card))
+    return next(same, None)
 
 
 def _ticked(ticks: dict, given: tuple) -> tuple:
@@ -117,13 +118,13 @@ def _ticked(ticks: dict, given: tuple) -> tuple:
     return tuple(sorted((v for v, tick in ticks.items() if tick.value), key=lambda v: order.get(v, len(order))))
 
 
-def _mark(study: Study, recipe: Recipe, batch: int, chosen: Grid, known: dict) -> str:
-    done = [known[key] for name in study.backends if (key := (name, recipe, batch)) in known]
-    if len(done) == len(study.backends):
+def _mark(study: Study, recipe: Recipe, batch: int, chosen: Grid, known: list[Measurement]) -> str:
+    done = [m for host in study.hosts if (m := found(known, host, recipe, batch))]
+    if len(done) == len(study.hosts):
         state, words = MEASURED, ", ".join(f"{m.p50_ms:,.1f} ms" for m in done)
     else:
         state = TO_DO if recipe in chosen.recipes and batch in chosen.batches else LEFT_OUT
-        words = f"{len(done)} of {len(study.backends)} measured" if done else state
+        words = f"{len(done)} of {len(study.hosts)} measured" if done else state
     return f'<div class="wb-cell-{state.replace(" ", "-")}" style="padding: 0 8px; {_CELL[state]}">{words}</div>'
 
 
