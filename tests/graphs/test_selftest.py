@@ -75,7 +75,7 @@ def test_arrays_that_are_normalised_otherwise_are_refused(named, image_set, wron
 def test_a_graph_of_other_parameters_is_refused_with_the_block(named, image_set):
     spec, params = jax_parameters(named)
     layer = params["Transformer"]["encoderblock_1"]["MlpBlock_0"]["Dense_1"]
-    layer["bias"] = layer["bias"] + np.float32(0.5)
+    layer["kernel"] = layer["kernel"] * np.float32(1.1)
     with pytest.raises(WorkbenchError, match="JAX and the FP32 graph part at block01/output"):
         check_evaluator(image_set, graph=named, model=(spec, params))
 
