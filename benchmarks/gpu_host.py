@@ -103,7 +103,7 @@ def repeating_parameters(spec) -> dict:
 # ---- on the GPU host ---------------------------------------------------------------------------------------------
 
 
-def run(archive: Path, out: Path, names: list[str], python: str | None) -> int:
+def run(archive: Path, out: Path, names: list[str], backend: str, python: str | None) -> int:
     from workbench.doctor import rows, table
 
     print(table(rows()), flush=True)
@@ -115,7 +115,7 @@ def run(archive: Path, out: Path, names: list[str], python: str | None) -> int:
         results = {"machine": rows(), "engines": {}, "checks": {}}
         for recipe in names:
             try:
-                _one(recipe, folder, out, python, results)
+                _one(recipe, folder, out, backend, python, results)
             except Exception as error:
                 traceback.print_exc()
                 results["engines"][recipe] = {"error": str(error)}
@@ -123,20 +123,20 @@ def run(archive: Path, out: Path, names: list[str], python: str | None) -> int:
     text = summary(results)
     (out / "gpu_host.md").write_text(text)
     print(text)
-    failed = [n for n, e in results["engines"].items() if "error" in e or "error" in results["checks"][n]]
+    failed = [n for n, e in results["engines"].items() if "error" in e or "error" in results["checks"].get(n, {})]
     return 1 if failed else 0
 
 
-def _one(recipe: str, folder: Path, out: Path, python: str | None, results: dict) -> None:
+def _one(recipe: str, folder: Path, out: Path, backend: str, python: str | None, results: dict) -> None:
     variant = decode(Variant, json.loads((folder / f"{recipe}.json").read_text()), lambda path: folder / path)
     with np.load(folder / "exam.npz") as arrays:
         images, logits = normalise(arrays["pixels"], variant.graph.preprocessing), arrays["logits"]
     exam, begin = Exam(images, None, logits.argmax(axis=1)), time.perf_counter()
     print(f"== {recipe}", flush=True)
     if python:
-        report = _on_host(python, variant, exam, folder)
+        report = _on_host(python, backend, variant, exam, folder)
     else:
-        job = Job(variant, "tensorrt", BATCHES, MEASURE, STREAMS, layers=True, dataset="shapes")
+        job = Job(variant, backend, BATCHES, MEASURE, STREAMS, layers=True, dataset="shapes")
         report = run_job(job, folder / "workspace", exam)
     if report.obstacle:
         raise RuntimeError("; ".join(report.obstacle))
@@ -165,10 +165,10 @@ def _one(recipe: str, folder: Path, out: Path, python: str | None, results: dict
     print(json.dumps(results["checks"][recipe], indent=1), flush=True)
 
 
-def _on_host(python: str, variant: Variant, exam: Exam, folder: Path):
+def _on_host(python: str, backend: str, variant: Variant, exam: Exam, folder: Path):
     from workbench.studies.hosts import Host
 
-    host = Host("gpu", "tensorrt", (python,), cache=str(folder / "cache"))
+    host = Host("gpu", backend, (python,), cache=str(folder / "cache"))
     return host.run(
         variant,
         folder / "workspace",
@@ -256,6 +256,7 @@ def main() -> int:
     runs.add_argument("archive", type=Path)
     runs.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "results")))
     runs.add_argument("--only", nargs="+", choices=RECIPES, default=list(RECIPES))
+    runs.add_argument("--backend", default="tensorrt", choices=("tensorrt", "tensorrt-rtx"))
     runs.add_argument("--python", help="build and measure on a host that is this interpreter")
     one = verbs.add_parser("check")
     one.add_argument("recipe")
@@ -266,7 +267,7 @@ def main() -> int:
         prepare(asked.archive)
         return 0
     if asked.verb == "run":
-        return run(asked.archive, asked.out, asked.only, asked.python)
+        return run(asked.archive, asked.out, asked.only, asked.backend, asked.python)
     return check(asked.recipe, asked.record, asked.folder)
 
 
