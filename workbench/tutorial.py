@@ -60,6 +60,7 @@ def run_notebook(path, out, parameters: Mapping | None = None, title: str | None
             dict(parameters or {}),
             progress_bar={"desc": title, "bar_format": BAR} if title else False,
             cwd=path.absolute().parent,
+            extra_arguments=QUIET,
         )
     except papermill.PapermillExecutionError as error:
         raise WorkbenchError(
@@ -70,6 +71,8 @@ def run_notebook(path, out, parameters: Mapping | None = None, title: str | None
     return recorded_scalars(executed)
 
 
+#: Kernels say that their loopback ports are not encrypted, and that they were asked to end: not on this screen.
+QUIET = ["--IPKernelApp.log_level=50"]
 BAR = "{desc:<28}{bar:30}{n_fmt:>4}/{total_fmt} cells {elapsed}"
 
 
