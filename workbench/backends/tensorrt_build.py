@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..errors import refuse_unless
+from ..errors import WorkbenchError, refuse_unless
 from ..records import Batches, Variant
 from .build_log import BuildLog, BuildWatch, parser_error, refused_build
 from .flavours import Flavour
@@ -40,7 +40,7 @@ def build_plan(
         Cancelled: ``watch`` stopped the build.
     """
     trt = flavour.module
-    builder = trt.Builder(log.logger)
+    builder = _builder(flavour, log)
     network = builder.create_network(flavour.network_flags)
     parser = _parse(trt, network, variant, log)
     config = builder.create_builder_config()
@@ -66,6 +66,17 @@ def build_plan(
     if not flavour.is_rtx:  # RTX lists its layers in the log, where no GPU is needed to read them
         (folder / LAYERS).write_text(_layers_of(trt, plan, log))
     return plan
+
+
+def _builder(flavour: Flavour, log: BuildLog):
+    try:
+        return flavour.module.Builder(log.logger)
+    except TypeError as error:  # its factory returned nothing
+        raise WorkbenchError(
+            f"{flavour.title} does not start here",
+            why=" ".join(" ".join(log.errors).split())[:400] or str(error),
+            remedy="`workbench doctor` says whether driver, CUDA, GPU and TensorRT go together",
+        ) from error
 
 
 def _parse(trt, network, variant: Variant, log: BuildLog):
