@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -8,6 +9,7 @@ import pytest
 import workbench as wb
 from tests.graphs.drawn import TINY, draw
 from workbench.errors import WorkbenchError
+from workbench.graphs.emulation import emulated
 from workbench.sites import place_of
 
 EVERYWHERE, GPUS, CPU = ("onnxruntime", "tensorrt", "tensorrt-rtx"), ("tensorrt", "tensorrt-rtx"), ("onnxruntime",)
@@ -144,6 +146,28 @@ def test_products_whose_place_is_unknown_are_quantized_and_noted(drawn, pictures
     assert any("1 products" in note and "/encoder/mystery" in note for note in variant.notes)
     kinds = [node.op_type for node in onnx.load(variant.path).graph.node]
     assert kinds.count("MatMulInteger") == 4 * TINY.depth
+
+
+@pytest.mark.parametrize("name", ["separate_dynamo", "fused_legacy", "attention_op"])
+def test_a_vit_that_torch_exported_takes_every_precision(name, tmp_path):
+    graph = wb.import_onnx(Path(__file__).parent / "torch_exports" / f"{name}.onnx", tmp_path)
+    images = np.random.default_rng(0).uniform(-1, 1, (6, *graph.image_shape)).astype(np.float32)
+    reference = onnxruntime.InferenceSession(graph.path).run(None, {graph.input_name: images})[0]
+    for recipe in (wb.Recipe("fp16"), wb.Recipe("int8", scope="attention"), wb.Recipe("int8-dynamic")):
+        variant = emulated(wb.apply_recipe(graph, recipe, tmp_path, calibration=images), tmp_path)
+        ours = onnxruntime.InferenceSession(variant.path).run(None, {graph.input_name: images})[0]
+        assert np.linalg.norm(ours - reference) < 0.08 * np.linalg.norm(reference)
+        products = [n.name for n in onnx.load(variant.path).graph.node if n.op_type.startswith("MatMul")]
+        assert {place_of(name).role for name in products} >= {"qkv", "scores", "proj", "fc1", "fc2"}
+
+
+def test_a_model_without_attention_has_nothing_to_quantize_there(tmp_path):
+    graph = wb.import_onnx(Path(__file__).parent / "torch_exports" / "cnn.onnx", tmp_path)
+    images = np.random.default_rng(0).uniform(-1, 1, (6, *graph.image_shape)).astype(np.float32)
+    variant = wb.apply_recipe(graph, wb.Recipe("int8", scope="attention"), tmp_path, calibration=images)
+    assert any("no known block" in note for note in variant.notes)
+    kinds = [node.op_type for node in onnx.load(variant.path).graph.node]
+    assert kinds.count("QuantizeLinear") == 1  # the head
 
 
 def test_weights_beyond_two_gigabytes_go_beside_the_file(drawn, tmp_path, pictures, monkeypatch):

@@ -143,7 +143,7 @@ def _part(graph: Graph, part: str, images: np.ndarray, workspace: Workspace, pro
     def make(folder: Path, key: str) -> Ranges:
         observed, session = _open(graph, part)
         histograms = {tensor.name: Histogram() for tensor in observed}
-        for values in batches(graph, session, images, progress, "calibrate"):
+        for values in batches(graph, session, images, progress, "calibrate") if session else ():
             for name, histogram in histograms.items():
                 _add(histogram, values[name], name)
         rows = tuple(_row(tensor, histograms[tensor.name]) for tensor in observed)
@@ -155,10 +155,11 @@ def _part(graph: Graph, part: str, images: np.ndarray, workspace: Workspace, pro
 
 
 def _open(graph: Graph, part: str):
-    """What is to be observed, and a session that computes it; the model itself is freed again."""
+    """What is to be observed, and a session that computes it, or None; the model itself is freed again."""
     model = prepare(graph)
     observed = _observed(model, part)
-    return observed, open_model(model, [t.name for t in observed if t.name != graph.input_name])
+    computed = [tensor.name for tensor in observed if tensor.name != graph.input_name]
+    return observed, open_model(model, computed) if computed else None
 
 
 class _Observed(NamedTuple):

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
+from ..errors import refuse_unless
 from ..records import Recipe
 from . import thresholds
 from .calibrate import Ranges, TensorRange
@@ -67,7 +68,14 @@ def quantize(
     Returns:
         Notes for the variant.
     """
-    wanted = [p for p in points(model, recipe.scope) if chosen(p.node)]
+    there = points(model, recipe.scope)
+    refuse_unless(
+        bool(there),
+        f"There is nothing to quantize in the scope {recipe.scope}",
+        why="the graph has no matrix product with constant weights",
+        remedy="choose fp16, or scope='everything'",
+    )
+    wanted = [p for p in there if chosen(p.node)]
     products = [p for p in _weighted(model, recipe.scope) if chosen(p)]
     pairs: dict[str, ir.Value] = {}
     softmax = []
