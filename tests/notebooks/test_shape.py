@@ -1,4 +1,4 @@
-"""The shape of every notebook: prose beside code, nothing defined in a cell, one cell of parameters, a recorded end."""
+"""The shape of every notebook: prose beside code, nothing defined in a cell, parameters, a recorded end."""
 
 import ast
 import tokenize
