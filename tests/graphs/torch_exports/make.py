@@ -121,7 +121,7 @@ def mlp():
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 4), nn.GELU(), nn.Linear(4, CLASSES))
 
 
-#: File -> (model, how it is exported). ``dynamo=False`` is torch's older exporter; below opset 17 it spells LayerNorm.
+#: File -> (model, how it is exported). ``dynamo=False`` is torch's older exporter; below 17 it spells LayerNorm.
 MODELS = {
     "fused_dynamo": (lambda: ViT(gelu="tanh"), dict(dynamo=True, opset_version=20)),
     "fused_dynamo_static": (lambda: ViT(scale=True), dict(dynamo=True, opset_version=18, static=True)),

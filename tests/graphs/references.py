@@ -1,0 +1,54 @@
+"""The reference checkpoints, traced once for every test that starts from jax2onnx's graph."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from workbench.graphs.export import trace
+from workbench.models.checkpoint import load_checkpoint
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+CHECKPOINTS = ("token", "gap", "prelogits")
+
+
+@functools.cache
+def checkpoint(kind: str):
+    """(spec, params) of ``vit_tiny_<kind>.npz``."""
+    return load_checkpoint(REFERENCE / f"vit_tiny_{kind}.npz")
+
+
+def answers(kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images and the logits that vit_jax's authors' code gives for them."""
+    with np.load(REFERENCE / f"vit_tiny_{kind}_ref.npz") as file:
+        return file["input"], file["logits"]
+
+
+@functools.cache
+def _traced(kind: str, opset: int, batch) -> bytes:
+    return ir.to_proto(_typed(trace(*checkpoint(kind), opset, batch))).SerializeToString()
+
+
+def traced(kind: str = "token", opset: int = 20, batch: int | str = "dynamic") -> ir.Model:
+    """A fresh copy of the graph as jax2onnx writes it."""
+    return ir.from_proto(ir.serde.onnx.ModelProto.FromString(_traced(kind, opset, batch)))
+
+
+def _typed(model: ir.Model) -> ir.Model:
+    """A shape without a type cannot be written, and onnx-ir warns of it."""
+    for node in model.graph:
+        for value in node.outputs:
+            value.shape = value.shape if value.dtype is not None else None
+    return model
+
+
+def run(model: ir.Model | Path, images: np.ndarray) -> np.ndarray:
+    """The one output, with ONNX Runtime's own optimizations off."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    source = model if isinstance(model, Path) else ir.to_proto(model).SerializeToString()
+    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: images})[0]
