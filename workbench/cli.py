@@ -116,6 +116,24 @@ def _fetch(fetch, asked) -> None:
     print(path)
 
 
+def _inspect(asked) -> None:
+    from .graphs.inspect import inspect
+    from .studies.telling import tell_inspection
+
+    print(tell_inspection(inspect(asked.model, asked.card), asked.json))
+
+
+def _profile(asked) -> None:
+    from .studies.telling import tell_profile
+
+    screen = Screen()
+    try:
+        told = tell_profile(asked, screen)
+    finally:
+        screen.close()
+    print(told)
+
+
 def _study(asked) -> None:
     from .studies.files import StudyFile
 
@@ -208,6 +226,28 @@ COMMANDS = {
         "download a published image set",
         _fetch_images,
         ((("name",), {"help": "cifar10"}), _out(None, "the folder; the user's cache when left out")),
+    ),
+    "inspect": Command(
+        "describe any ONNX model: its blocks, and what a compiler will trip over with what to do about it",
+        _inspect,
+        (
+            (("model",), {"metavar": "MODEL.onnx"}),
+            (("--card",), {"metavar": "NAME", "help": "the GPU to judge by, such as T4; default: the newest"}),
+            (("--json",), {"action": "store_true", "help": "for programs, every node included"}),
+        ),
+    ),
+    "profile": Command(
+        "where the time goes: an ONNX model's layers by role, or a ViT's attention and MLP over resolution",
+        _profile,
+        (
+            (("model",), {"metavar": "MODEL", "help": "an .onnx file, a checkpoint, or a size such as S/16"}),
+            (("--sizes",), {"nargs": "+", "type": int, "metavar": "PIXELS", "help": "resolutions, four or more"}),
+            (("--backend",), {"metavar": "NAME", "help": "default: onnxruntime for an .onnx file, else jax"}),
+            (("--batch",), {"type": int, "default": 1, "metavar": "N", "help": "images a call; default: 1"}),
+            (("--depth",), {"type": int, "metavar": "BLOCKS", "help": "time a model of fewer blocks"}),
+            (("--json",), {"action": "store_true", "help": "for programs"}),
+            _WORKSPACE,
+        ),
     ),
     "study": Command(
         "measure the grid of a TOML file (see data/study.toml), choose, and write the report",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
 from ..backends.base import Session
 from ..errors import WorkbenchError
-from ..sites import place_of
+from ..sites import Place, place_of
 from .latency import Feeds
 
 #: Role -> the part of a ViT that it belongs to; every other role is ``rest``. qkv and proj are attention's, as in
@@ -60,25 +61,41 @@ def part_of(role: str) -> str:
 
 
 def split_layers(layers: Iterable[Mapping], whole_s: float) -> Split:
-    """Sum up rows of ``Session.layers``.
-
-    A row says its ``role``, or its ``name`` is that of a node. One that a runtime named itself counts by its
-    operator where that is telling, else where the layer before it stands: rows come in the order of execution.
-    """
-    seconds, before = dict.fromkeys(PARTS, 0.0), "other"
-    for layer in layers:
-        before = role_of(layer, before)
-        seconds[part_of(before)] += layer["seconds"]
+    """Sum up rows of ``Session.layers`` beside the seconds of a whole call."""
+    seconds = dict.fromkeys(PARTS, 0.0)
+    for layer in locate(layers):
+        seconds[part_of(layer["role"])] += layer["seconds"]
     return Split(seconds, whole_s)
 
 
-def role_of(layer: Mapping, before: str) -> str:
-    """The role of a row of ``Session.layers``; ``before`` is that of the row before it."""
-    role = layer.get("role")
-    if role and role != "unnamed":
-        return role
-    place = place_of(layer["name"])
-    return place.role if place else BY_OPERATOR.get(layer.get("type", ""), before)
+def locate(layers: Iterable[Mapping], places: Mapping[str, Place] | None = None) -> list[dict]:
+    """Rows of ``Session.layers`` with their ``block`` (None outside the blocks) and ``role``.
+
+    A row says them itself, or its name is that of a node. One that a runtime named itself stands where its operator
+    has its role, else where the layer before it does: rows come in the order of execution.
+
+    Args:
+        layers: the rows.
+        places: where nodes stand that are not named by ``workbench.sites``; from ``graphs.anatomy``.
+    """
+    before, rows = Place(None, "other"), []
+    for layer in layers:
+        before = _place(layer, places or {}) or Place(
+            before.block, BY_OPERATOR.get(layer.get("type", ""), before.role)
+        )
+        rows.append({**layer, "block": before.block, "role": before.role})
+    return rows
+
+
+#: ONNX Runtime names what it made by fusion after one of its parts: ``fc1/MatMulAddFusion``, ``patches:out_nchwc``.
+_FUSED = re.compile(r"(?:/\w*Fusion/?|_\w*Fusion|:\w+|_nchwc)$")
+
+
+def _place(layer: Mapping, places: Mapping[str, Place]) -> Place | None:
+    if layer.get("role", "unnamed") != "unnamed":
+        return Place(layer.get("block"), layer["role"])
+    name = layer["name"]
+    return places.get(name) or places.get(_FUSED.sub("", name)) or place_of(name)
 
 
 def split(session: Session, feeds: Feeds, repeats: int = 10) -> Split:
