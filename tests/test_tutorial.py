@@ -74,3 +74,24 @@ def test_numpy_scalars_are_recorded_as_plain_numbers_and_nan_as_null(monkeypatch
 def test_a_table_cannot_be_recorded():
     with pytest.raises(WorkbenchError, match="frame cannot be recorded"):
         record(frame=[1, 2])
+
+
+def test_the_tutorial_reports_the_study_that_its_last_notebook_ran(tmp_path, monkeypatch):
+    from tests.studies.kill import study
+    from workbench import tutorial
+
+    write_notebook(
+        tmp_path / "07.ipynb", parameters="name = 'study'\nmax_drop = 50\nmax_latency_ms = 0\nworkspace = ''"
+    )
+    monkeypatch.setattr(tutorial, "MAIN_JOB", ("07",))
+
+    def run(paths, out, parameters):
+        assert parameters == {"max_drop": 60, "workspace": str(tmp_path / "workspace")}
+        study(tmp_path).run()
+
+    monkeypatch.setattr(tutorial, "run_notebooks", run)
+    told = tutorial.run_tutorial(tmp_path / "runs", tmp_path / "workspace", {"max_drop": 60}, tmp_path)
+    assert "int8-dynamic" in told
+    assert "at most 60 points lost" in " ".join(told.split())
+    assert str(tmp_path / "runs" / "report.html") in told
+    assert (tmp_path / "runs" / "report.html").exists()

@@ -172,3 +172,29 @@ def test_a_study_that_ran_is_found_by_its_name_alone(study):
 def test_a_grid_that_makes_no_sense_is_refused_at_once(study, arguments, message):
     with pytest.raises(WorkbenchError, match=message):
         study(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x, y: (x.astype(np.float64), y), "must be a float32 array"),
+        (lambda x, y: (x[:, :4], y), "do not fit"),
+        (lambda x, y: (x[:0], y[:0]), "There are no images"),
+        (lambda x, y: (np.where(x > 2, np.nan, x).astype(np.float32), y), "NaN"),
+        (lambda x, y: (x, y[:-1]), "labels do not fit the images"),
+        (lambda x, y: (x, y + 4), "beyond the model's classes"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused_before_any_work(study, images, labels, spoil, message, tmp_path):
+    x, y = spoil(images, labels)
+    with pytest.raises(WorkbenchError, match=message):
+        study(images=x, labels=y)
+    assert not (tmp_path / "workspace" / "ledger.sqlite3").exists()
+
+
+def test_every_call_that_was_timed_can_be_looked_at(study):
+    ran = study("fp32").run()
+    calls = ran.results().latencies()
+    row = ran.frame().iloc[0]
+    assert calls[calls.batch == 1].latency_ms.median() == pytest.approx(row.p50_ms)
+    assert set(calls.columns) == {"label", "precision", "backend", "batch", "latency_ms"}

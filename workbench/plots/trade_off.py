@@ -7,6 +7,7 @@ import math
 import pandas as pd
 import plotly.graph_objects as go
 
+from ..studies import choice as choosing
 from .theme import COLOURS, ink, label_places, marker, need_columns, new_figure, padded, page, short
 
 _COLUMNS = ("label", "precision", "where", "batch", "execution", "images_per_second", "top1")
@@ -21,11 +22,8 @@ def pareto(frame: pd.DataFrame, choice=None, max_drop: float | None = None, batc
         max_drop: points of top-1 that may be lost against FP32, drawn as a line.
         batch: show this batch size only.
     """
-    from ..studies.choice import candidates
-    from ..studies.choice import pareto as front_of
-
     need_columns(frame, *_COLUMNS)
-    rows = candidates(frame)
+    rows = choosing.candidates(frame)
     rows = rows if batch is None else rows[rows.batch == batch]
     need_columns(rows, *_COLUMNS)
     figure = new_figure(
@@ -33,7 +31,7 @@ def pareto(frame: pd.DataFrame, choice=None, max_drop: float | None = None, batc
         "throughput (images/s, higher is better)",
         "top-1 accuracy (%)",
     )
-    _add_front(figure, front_of(rows))
+    _add_front(figure, choosing.pareto(rows))
     _add_points(figure, rows)
     if max_drop is not None:
         _add_limit(figure, rows, max_drop)
