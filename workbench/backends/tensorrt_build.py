@@ -114,6 +114,12 @@ def _apply_options(trt, config, options: Mapping) -> None:
 def _add_profiles(builder, network, config, variant: Variant, batches: Batches, image_sizes) -> None:
     """One optimization profile, or one for each image size where height and width are symbolic."""
     tensors = [network.get_input(index) for index in range(network.num_inputs)]
+    refuse_unless(
+        bool(tensors),
+        "There is nothing to build",
+        why="the ONNX file holds a network without inputs",
+        remedy="give a file that export_onnx, import_onnx or apply_recipe made",
+    )
     symbolic_size = any(-1 in tuple(tensor.shape)[1:] for tensor in tensors)
     refuse_unless(
         symbolic_size or not image_sizes,
