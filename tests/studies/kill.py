@@ -1,4 +1,4 @@
-"""A study to be killed: ``python -m tests.studies.kill FOLDER [CALL]`` kills itself at that call of its progress."""
+"""A study to be killed: ``python -m tests.studies.kill FOLDER [CALL]`` kills itself at that call of progress."""
 
 import os
 import signal
