@@ -29,9 +29,11 @@ REMEDIES = (
         "the file mixes types in one operator: make the variant with apply_recipe from an fp32 graph",
     ),
     (
-        r"LayerNormalization|Gelu|Attention",
-        "export with opset=17, where normalization, GELU and attention are spelled out in plain operators",
+        r"LayerNormalization",
+        "TensorRT reads it from 8.6 on; for an older one export with the normalization decomposed "
+        "(jax2onnx: normalization_mode='auto')",
     ),
+    (r"Gelu|Attention", "export with opset=17, where GELU and attention are spelled out in plain operators"),
     (r"[Oo]ut.?[Oo]f.?[Mm]emory", "lower batches.max or the option workspace_gib, or free the GPU's memory"),
     (r"Failed to parse the ONNX model|DESERIALIZE", "the file is damaged or no ONNX model: make the variant again"),
     (

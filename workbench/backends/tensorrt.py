@@ -8,7 +8,7 @@ Options of ``build_engine(..., "tensorrt" | "tensorrt-rtx", options={...})``:
         whose engines always are).
     image_sizes: for models exported with symbolic height and width, the sizes to tune for, one profile each.
     time_limit_s: seconds after which a build is given up, 3600 when left out.
-    timing_cache: a file in which kernel timings are kept between builds (not RTX, which takes none); beside the
+    timings: a folder in which kernel timings are kept between builds (not RTX, which takes none); beside the
         engines of the workspace when left out.
     cuda_graph: False to launch kernel by kernel; by default a call is captured as a CUDA graph and replayed.
     specialization: ``lazy`` (default), ``eager`` or ``none``: when RTX compiles kernels for the exact shapes.
@@ -40,7 +40,7 @@ OPTIONS = (
     "hardware_compatible",
     "image_sizes",
     "time_limit_s",
-    "timing_cache",
+    "timings",
     "cuda_graph",
     "specialization",
 )

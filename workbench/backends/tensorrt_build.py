@@ -53,7 +53,7 @@ def build_plan(
     _add_profiles(builder, network, config, variant, batches, options.get("image_sizes", ()))
     if not flavour.watch(config, watch):
         log.follow(watch)
-    kept = Path(options.get("timing_cache") or folder.parent / f"timing-{trt.__version__}.cache")
+    kept = Path(options.get("timings", folder.parent)) / f"timings-{trt.__version__}.cache"
     cache = _TimingCache(config, kept) if flavour.keeps_timings else None
     plan = builder.build_serialized_network(network, config)
     del parser
@@ -149,6 +149,7 @@ class _TimingCache:
 
     def keep(self) -> None:
         """Write what is known now; whole or not at all, because builds in other processes read it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         draft = self._path.with_name(f".{self._path.name}-{os.getpid()}")
         draft.write_bytes(bytes(self._config.get_timing_cache().serialize()))
         os.replace(draft, self._path)
