@@ -14,7 +14,9 @@ from tests.graphs.drawn import TINY, draw
 from workbench.errors import WorkbenchError
 from workbench.graphs import anatomy
 from workbench.graphs.inspect import inspect
+from workbench.graphs.recipes import apply_recipe
 from workbench.models.cost import cost
+from workbench.records import Recipe
 
 EXPORTS = Path(__file__).parent / "torch_exports"
 VITS = sorted(path.stem for path in EXPORTS.glob("*.onnx") if path.stem not in ("cnn", "mlp"))
@@ -70,6 +72,15 @@ def test_blocks_of_torchs_exports_are_found_by_structure(name):
 @pytest.mark.parametrize("name", VITS)
 def test_every_node_of_an_export_has_a_role(name):
     assert look(EXPORTS / f"{name}.onnx").nodes.role.notna().all()
+
+
+def test_a_role_computes_in_the_type_of_its_product(tmp_path):
+    images = np.random.default_rng(0).standard_normal((4, 16, 16, 3)).astype(np.float32)
+    recipe = Recipe("int8", keep=("block01",))
+    roles = look(apply_recipe(draw(tmp_path), recipe, tmp_path, images)).roles.set_index(["block", "role"]).computes
+    assert roles["block00", "fc1"] == "int8"
+    assert roles["block01", "fc1"] == "fp16"
+    assert roles["block00", "scores"] == roles["block00", "softmax"] == "fp16"
 
 
 @pytest.mark.parametrize("name", ["cnn", "mlp"])

@@ -175,3 +175,28 @@ def test_ranges_draw_the_histogram_and_both_ends_of_every_method():
     assert list(figure.data[0].y) == [3, 5]
     assert sorted(shape.x0 for shape in figure.layout.shapes) == [-1.0, -0.7, 0.7, 1.0]
     assert any("entropy ±0.7" in a.text for a in figure.layout.annotations)
+
+
+def test_the_band_of_a_fitted_line_is_drawn_behind_it_and_ends_at_zero():
+    rows = [(64, "mlp", "fitted", 1.0, -0.5, 2.0), (96, "mlp", "fitted", 2.0, 1.5, 2.5)]
+    frame = pd.DataFrame(rows, columns=["image_size", "part", "kind", "ms", "low", "high"])
+    band, line = plots.attention_cost(frame).data
+    assert list(band.x) == [64, 96, 96, 64]
+    assert list(band.y) == [2.0, 2.5, 1.5, 0.0]
+    assert list(line.y) == [1.0, 2.0]
+
+
+def test_views_share_one_map_and_a_button_shows_one_of_them():
+    time = pd.DataFrame({"block": ["block00", "block01"], "role": ["qkv", "fc1"], "ms": [1.0, 2.0]})
+    types = pd.DataFrame({"block": ["block01"], "role": ["qkv"], "computes": ["int8"]})
+    views = {"time": plots.View(time, "ms", "ms", "lower"), "precision": plots.View(types, "computes")}
+    figure = plots.block_views(views)
+    assert [trace.visible for trace in figure.data] == [True, False]
+    assert all(list(trace.x) == ["qkv", "fc1"] and list(trace.y) == ["block00", "block01"] for trace in figure.data)
+    assert figure.data[1].text[1][0] == "int8"
+    shown = [button.args[0]["visible"] for button in figure.layout.updatemenus[0].buttons]
+    assert shown == [[True, False], [False, True]]
+    codes = figure.data[1].z
+    share = (codes[1][0] + 0.5) / len([*COLOURS, "other"])
+    colours = [colour for edge, colour in figure.data[1].colorscale if edge <= share]
+    assert colours[-1] == COLOURS["int8"]

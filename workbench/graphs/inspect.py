@@ -47,11 +47,18 @@ class Inspection:
 
     @cached_property
     def roles(self) -> pd.DataFrame:
-        """The nodes summed up by block and role, in order of appearance: ``nodes``, ``parameters``, ``macs``."""
-        groups = self.nodes.dropna(subset="role").groupby(["block", "role"], sort=False, dropna=False)
-        return groups.agg(
-            nodes=("name", "size"), parameters=("parameters", "sum"), macs=("macs", "sum")
-        ).reset_index()
+        """The nodes summed up by block and role, in order of appearance.
+
+        Columns: ``block``, ``role``, ``nodes``, ``parameters``, ``macs`` and ``computes``, the type of its
+        products, or of its first node where it has none.
+        """
+        placed = self.nodes.dropna(subset="role")
+        placed = placed.assign(product=placed.type.isin(anatomy.PRODUCTS))
+        groups = placed.groupby(["block", "role"], sort=False, dropna=False)
+        summed = groups.agg(nodes=("name", "size"), parameters=("parameters", "sum"), macs=("macs", "sum"))
+        typed = placed.dropna(subset="computes").sort_values("product", ascending=False, kind="stable")
+        first = typed.groupby(["block", "role"], sort=False, dropna=False).computes.first()
+        return summed.join(first).reset_index()
 
 
 def inspect(model, card: str | None = None, runtimes: Sequence[str] | None = None) -> Inspection:

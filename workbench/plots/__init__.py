@@ -14,6 +14,7 @@ _HOMES = {
     "speed": "latency_distribution throughput_over_batch throughput_over_streams",
     "cost": "attention_cost roofline waterfall",
     "maps": "heat_map ranges",
+    "views": "View block_views",
     "pictures": "contact_sheet",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}

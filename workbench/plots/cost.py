@@ -26,7 +26,8 @@ def attention_cost(
 
     Args:
         frame: ``image_size`` (pixels), ``part`` (a key of ``PARTS``) and the column ``value``; ``kind`` is
-            ``measured`` (points), ``fitted`` or ``predicted`` (lines); ``low`` and ``high`` where there is any.
+            ``measured`` (points), ``fitted`` or ``predicted`` (lines); ``low`` and ``high`` where there is any: the
+            spread of a point, the confidence band of a line.
         value: the name of the column to draw, which is its unit too: ``ms``, ``GMAC``, ``MiB``.
         crossover: the image size at which attention overtakes the MLP.
         title: of the figure.
@@ -47,7 +48,10 @@ def attention_cost(
 
 
 def _add_cost(figure, rows, value: str, name: str, colour: str, dash: str, points: bool) -> None:
-    spread = points and "low" in rows and rows.low.notna().any()
+    known = "low" in rows and rows.low.notna().any()
+    spread = points and known
+    if known and not points:
+        _add_band(figure, rows, colour)
     error = {"type": "data", "symmetric": False, "width": 3, "thickness": 1}
     error |= {"array": rows.high - rows[value], "arrayminus": rows[value] - rows.low} if spread else {}
     figure.add_scatter(
@@ -59,6 +63,20 @@ def _add_cost(figure, rows, value: str, name: str, colour: str, dash: str, point
         line={"color": colour, "width": 2.5, "dash": dash},
         name=name,
         hovertemplate=f"{name}<br>%{{x}} px: %{{y:.4g}} {value}<extra></extra>",
+    )
+
+
+def _add_band(figure: go.Figure, rows: pd.DataFrame, colour: str) -> None:
+    """A band of the line's own colour behind it; times below zero are not drawn."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    figure.add_scatter(
+        x=[*rows.image_size, *rows.image_size[::-1]],
+        y=[*rows.high, *rows.low.clip(lower=0)[::-1]],
+        fill="toself",
+        fillcolor=f"rgba({red}, {green}, {blue}, 0.15)",
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
     )
 
 
