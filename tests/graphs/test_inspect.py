@@ -80,6 +80,7 @@ def test_a_role_computes_in_the_type_of_its_product(tmp_path):
     roles = look(apply_recipe(draw(tmp_path), recipe, tmp_path, images)).roles.set_index(["block", "role"]).computes
     assert roles["block00", "fc1"] == "int8"
     assert roles["block01", "fc1"] == "fp16"
+    assert roles["block00", "norm1"] == "fp32"  # between two casts
     assert roles["block00", "scores"] == roles["block00", "softmax"] == "fp16"
 
 

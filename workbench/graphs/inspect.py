@@ -50,13 +50,15 @@ class Inspection:
         """The nodes summed up by block and role, in order of appearance.
 
         Columns: ``block``, ``role``, ``nodes``, ``parameters``, ``macs`` and ``computes``, the type of its
-        products, or of its first node where it has none.
+        products, or of its first other node that computes anything.
         """
         placed = self.nodes.dropna(subset="role")
-        placed = placed.assign(product=placed.type.isin(anatomy.PRODUCTS))
         groups = placed.groupby(["block", "role"], sort=False, dropna=False)
         summed = groups.agg(nodes=("name", "size"), parameters=("parameters", "sum"), macs=("macs", "sum"))
-        typed = placed.dropna(subset="computes").sort_values("product", ascending=False, kind="stable")
+        # of a LayerNorm between casts, the LayerNorm says what is computed
+        weight = 2 * placed.type.isin(anatomy.PRODUCTS) - placed.type.isin(anatomy.CARRIERS)
+        typed = placed.assign(weight=weight).dropna(subset="computes")
+        typed = typed.sort_values("weight", ascending=False, kind="stable")
         first = typed.groupby(["block", "role"], sort=False, dropna=False).computes.first()
         return summed.join(first).reset_index()
 

@@ -22,7 +22,7 @@ PARTS = ("attention", "mlp", "rest")
 #: Operators of ONNX Runtime that carry no node's name, and the role in which a ViT has them.
 BY_OPERATOR = {
     **dict.fromkeys(("Gelu", "FastGelu", "BiasGelu", "QuickGelu"), "gelu"),
-    **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), "norm"),
+    "SkipLayerNormalization": "residual",  # and the norm behind it
     **dict.fromkeys(("FusedMatMul", "Softmax", "MultiHeadAttention", "Attention"), "scores"),
 }
 #: Parts whose sum misses the whole by more than this share are not the whole story.

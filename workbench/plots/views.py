@@ -36,7 +36,7 @@ def block_views(views: Mapping[str, View], title: str = "Blocks and roles") -> g
         need_columns(view.frame, "block", "role", view.value)
     blocks = list(dict.fromkeys(block for view in views.values() for block in view.frame.block))
     roles = list(dict.fromkeys(role for view in views.values() for role in view.frame.role))
-    figure = new_figure(title, "", "", height=190 + 34 * len(blocks))
+    figure = new_figure(title, "", "", height=210 + 34 * len(blocks))
     for number, (label, view) in enumerate(views.items()):
         table = view.frame.pivot(index="block", columns="role", values=view.value).reindex(blocks, columns=roles)
         named = pd.api.types.is_numeric_dtype(view.frame[view.value])
@@ -47,7 +47,8 @@ def block_views(views: Mapping[str, View], title: str = "Blocks and roles") -> g
         for label in views
     ]
     menu = {"type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "xanchor": "left"}
-    figure.update_layout(updatemenus=[{**menu, "y": 1, "yanchor": "bottom", "pad": {"b": 34}}], margin={"t": 130})
+    figure.update_layout(updatemenus=[{**menu, "y": 1, "yanchor": "bottom", "pad": {"b": 34}}], margin={"t": 150})
+    figure.update_layout(title={"yref": "container", "y": 0.97, "yanchor": "top"})
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
     figure.update_xaxes(showgrid=False, side="top", ticks="")
     return figure
