@@ -95,13 +95,17 @@ def _node_name(node: ir.Node, place: str) -> str:
     _, inside = _split(place)
     if node.op_type in MAIN.get(inside, PRODUCTS):
         return place
-    if inside not in MAIN and node.op_type == "Add":
+    if inside not in MAIN and _adds_constant(node):
         return f"{place}/bias"
     if inside == "attention/split" and _is_last_two(node):
         return f"{place}/k_transposed"
     if node.op_type == "Transpose" and node.inputs[0].is_graph_input():
         return f"{place}/layout"
     return f"{place}/{PARTS.get((inside, node.op_type), node.op_type.lower())}"
+
+
+def _adds_constant(node: ir.Node) -> bool:
+    return node.op_type == "Add" and any(value.is_initializer() for value in node.inputs)
 
 
 def _is_last_two(node: ir.Node) -> bool:
@@ -113,7 +117,7 @@ def _is_last_two(node: ir.Node) -> bool:
 
 def _unique(name: str, taken: Counter) -> str:
     taken[name] += 1
-    return name if taken[name] == 1 else f"{name}_{taken[name]}"
+    return name if taken[name] == 1 else f"{name}/{taken[name]}"
 
 
 def _name_outputs(node: ir.Node, place: str, places: dict[ir.Node, str], taken: Counter) -> None:
@@ -153,5 +157,5 @@ def _name_constants(places: dict[ir.Node, str], taken: Counter) -> None:
             named.add(value)
             roles_of = OPERANDS.get(node.op_type, ())
             role = roles_of[index] if index < len(roles_of) else "value"
-            is_bias = node.op_type == "Add" and node.name.endswith("/bias")
+            is_bias = node.op_type == "Add" and "/bias" in node.name
             value.name = _unique(node.name if is_bias else f"{node.name}/{role}", taken)
