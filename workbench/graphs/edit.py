@@ -65,6 +65,8 @@ def save(model: ir.Model, folder: Path) -> Path:
     passes.RemoveUnusedOpsetsPass()(model)
     path = folder / "model.onnx"
     large = weight_bytes(model) > LARGEST_FILE
+    if not large:
+        ir.external_data.load_to_model(model)  # else the file would point to where the weights came from
     ir.save(model, path, external_data="model.onnx.data" if large else None)
     return path
 
