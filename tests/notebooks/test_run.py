@@ -13,9 +13,9 @@ pytestmark = pytest.mark.notebooks
 
 @pytest.fixture
 def run(workspace, tmp_path):
-    def run(name, **parameters):
+    def run(notebook, /, **parameters):
         return run_notebook(
-            ROOT / f"{name}.ipynb", tmp_path / "out.ipynb", parameters | {"workspace": str(workspace)}
+            ROOT / f"{notebook}.ipynb", tmp_path / "out.ipynb", parameters | {"workspace": str(workspace)}
         )
 
     return run
