@@ -20,3 +20,8 @@ def test_every_image_is_shown_unchanged_under_its_caption():
 def test_a_sheet_without_a_caption_for_each_image_is_refused():
     with pytest.raises(WorkbenchError, match="2 images and 1 captions"):
         plots.contact_sheet(np.zeros((2, 8, 8, 3), np.uint8), ["one"])
+
+
+def test_a_sheet_may_have_very_many_rows():
+    sheet = contact_sheet(np.zeros((120, 4, 4, 3), np.uint8), ["one"] * 120, columns=2)
+    assert len(sheet.data) == 120

@@ -14,8 +14,9 @@ from plotly.subplots import make_subplots
 from ..errors import refuse_unless
 from .theme import template_name
 
-#: Pixels on the page that one image and its caption take.
+#: Pixels on the page that one image and its caption take, and the height of the caption.
 CELL = (150, 172)
+CAPTION = 22
 
 
 def contact_sheet(pixels: np.ndarray, captions: Sequence[str], columns: int = 6, title: str = "") -> go.Figure:
@@ -37,8 +38,9 @@ def contact_sheet(pixels: np.ndarray, captions: Sequence[str], columns: int = 6,
         remedy="give one image or more, and a caption for each",
     )
     rows = math.ceil(len(pixels) / columns)
+    between = CAPTION / (CELL[1] * rows)  # Plotly wants a share of the height
     figure = make_subplots(
-        rows, columns, subplot_titles=list(captions), horizontal_spacing=0.01, vertical_spacing=0.04
+        rows, columns, subplot_titles=list(captions), horizontal_spacing=0.01, vertical_spacing=between
     )
     for number, image in enumerate(pixels):
         row, column = divmod(number, columns)
