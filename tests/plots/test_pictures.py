@@ -23,5 +23,5 @@ def test_a_sheet_without_a_caption_for_each_image_is_refused():
 
 
 def test_a_sheet_may_have_very_many_rows():
-    sheet = contact_sheet(np.zeros((120, 4, 4, 3), np.uint8), ["one"] * 120, columns=2)
+    sheet = plots.contact_sheet(np.zeros((120, 4, 4, 3), np.uint8), ["one"] * 120, columns=2)
     assert len(sheet.data) == 120
