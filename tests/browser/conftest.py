@@ -53,6 +53,7 @@ def lab_server(tmp_path_factory):
 def lab(browser, lab_server):
     """A fresh page on the server. At the end nothing may have left the machine, and nobody may have complained."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
+    context.set_default_timeout(120_000)  # a machine under load; what is slow on purpose says so itself
     witness, logged = Witness(context), lab_server.log.stat().st_size
     yield LabPage(context.new_page(), lab_server)
     context.close()

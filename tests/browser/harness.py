@@ -80,7 +80,7 @@ class LabServer:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(values))
 
-    def _wait_until_up(self, seconds: float = 60) -> str:
+    def _wait_until_up(self, seconds: float = 240) -> str:
         limit = time.monotonic() + seconds
         while time.monotonic() < limit and self._process.poll() is None:
             for file in self._runtime.glob("jpserver-*.json"):
@@ -157,11 +157,11 @@ class LabPage:
     def open(self, path: str) -> LabPage:
         """Open a notebook below the server's root and wait for its kernel."""
         self.page.goto(f"{self.server.url}lab/tree/{path}?reset&token={self.server.token}")
-        self.page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+        self.page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=120_000)
         self.wait_idle()
         return self
 
-    def wait_idle(self, seconds: float = 60) -> None:
+    def wait_idle(self, seconds: float = 120) -> None:
         """Wait until the status bar says that the kernel is idle."""
         bar = self.page.locator("#jp-main-statusbar", has_text="| Idle")
         bar.wait_for(timeout=1000 * seconds)
@@ -211,7 +211,7 @@ class LabPage:
         """The element with the CSS class ``wb-<name>``, inside those named before it."""
         return self.page.locator(" ".join(f".wb-{name}" for name in names))
 
-    def wait_text(self, locator, text: str, seconds: float = 30) -> None:
+    def wait_text(self, locator, text: str, seconds: float = 120) -> None:
         """Wait until an element's text contains ``text``."""
         locator.filter(has_text=text).first.wait_for(timeout=1000 * seconds)
 

@@ -14,7 +14,7 @@ def test_03_draws_the_graph_before_and_after_quantization(lab, project_notebook)
     counts = []
     for frame in (0, 1):
         nodes = lab.page.frame_locator(".wb-netron iframe").nth(frame).locator(".node-item-type")
-        nodes.first.wait_for(timeout=60_000)
+        nodes.first.wait_for(timeout=120_000)
         lab.page.wait_for_timeout(2000)
         counts.append(nodes.count())
     recorded = lab.scalars()

@@ -13,7 +13,8 @@ RECIPE = Recipe("int8", layout="cpu", calibration=Calibration(method="minmax", s
 
 
 @pytest.fixture
-def panel(tmp_path):
+def panel(tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.ui.sensitivity.DRAW_EVERY_S", 0)
     rng = np.random.default_rng(0)
     images = rng.standard_normal((8, 16, 16, 3)).astype(np.float32)
     return sensitivity_panel(draw(tmp_path, SMALL), RECIPE, tmp_path / "ws", images=images, calibration=images)

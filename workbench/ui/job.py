@@ -60,6 +60,7 @@ class Job:
         self._origin = (self._begun, 0)  # when the present count began, and where
         self._took: float | None = None
         self._stage, self._done, self._total = "", 0, 0
+        self._stages: set[str] = set()
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._value, self._error = None, None
         self._thread = threading.Thread(target=self._run, name="workbench-job", daemon=True)
@@ -115,8 +116,9 @@ class Job:
             raise Cancelled
         with self._lock:
             now = time.monotonic()
-            if stage != self._stage:
-                self._stage = stage
+            self._stage = stage
+            if stage not in self._stages:  # work that goes to and fro between stages does not fill the log
+                self._stages.add(stage)
                 self._log.append(f"{now - self._begun:6.1f} s  {stage}")
             if total != self._total or done < self._done:
                 self._origin = (now, done)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Iterable
 
 import ipywidgets as widgets
@@ -20,6 +21,8 @@ from .recipe import METHOD_WORDS, SCOPE_WORDS, worded
 
 #: How many of the most sensitive sites are named under the map.
 NAMED = 5
+#: A browser needs some time for each map; sites that were tried before come faster than it can draw.
+DRAW_EVERY_S = 1.0
 
 
 def sensitivity_panel(graph: Graph, recipe: Recipe, workspace, *, images, labels=None, calibration=None) -> Panel:
@@ -49,13 +52,27 @@ def sensitivity_panel(graph: Graph, recipe: Recipe, workspace, *, images, labels
 
     def work(chosen: Recipe, progress: Progress) -> Sensitivity:
         done: list[SiteLoss] = []
+        next_draw = 0.0
 
         def add(row: SiteLoss) -> None:
+            nonlocal next_draw
             done.append(row)
-            chart.draw(sensitivity_map(graph, chosen, done))
+            if time.monotonic() >= next_draw:
+                chart.draw(sensitivity_map(graph, chosen, done))
+                next_draw = time.monotonic() + DRAW_EVERY_S
+
+        count: tuple[int, int] | None = None
+
+        def overall(stage: str, done: int, total: int) -> None:
+            """Sites, once they are counted, and not the images that each of them classifies."""
+            nonlocal count
+            count = (done, total) if stage == "sensitivity" else count
+            progress(*(("sites", *count) if count else (stage, done, total)))
 
         given = {"images": images, "labels": labels, "calibration": calibration}
-        return sensitivity(graph, chosen, workspace, **given, progress=progress, each=add)
+        found = sensitivity(graph, chosen, workspace, **given, progress=overall, each=add)
+        chart.draw(sensitivity_map(graph, chosen, found.rows))
+        return found
 
     return Panel("sensitivity", list(rows.values()), read, work, view=(chart,), verb="Try every site", show=_show)
 
