@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from workbench.errors import WorkbenchError
-from workbench.models import profiling
+from workbench.models import meter as meter_of_jax
+from workbench.models import roof
 from workbench.models.cost import attention_overtakes_mlp, cost
 from workbench.models.fit import fit
-from workbench.models.profiling import JaxMeter, profile_attention, tokens_at
+from workbench.models.meter import JaxMeter
+from workbench.models.profiling import profile_attention, tokens_at
 from workbench.models.vit import model_spec
 from workbench.records import ModelSpec
 
@@ -82,6 +84,20 @@ def test_times_that_scatter_too_much_or_have_no_quadratic_term_tell_no_crossover
     assert "cannot tell" in wild.verdict()
 
 
+def test_a_fixed_cost_of_every_call_is_no_attention():
+    def slow_to_start(spec):
+        return {part: [s + 5e-5 for s in seconds] for part, seconds in meter(spec).items()}
+
+    made = profile_attention(SPEC, SIZES, meter=slow_to_start)
+    assert made.crossover()[1].tokens == pytest.approx(attention_overtakes_mlp(SPEC).tokens, rel=1e-6)
+    assert made.curves["mlp"].coefficients[0] == pytest.approx(5e-5)
+
+
+def test_a_model_whose_mlp_is_narrow_has_attention_ahead_from_the_first_token():
+    narrow = dataclasses.replace(SPEC, mlp=SPEC.width)
+    assert profile_attention(narrow, SIZES, meter=meter).crossover()[1].tokens == pytest.approx(0, abs=1)
+
+
 def test_the_frame_has_what_the_figure_draws(exact):
     frame = exact.frame()
     assert set(frame.kind) == {"measured", "fitted"}
@@ -92,7 +108,7 @@ def test_the_frame_has_what_the_figure_draws(exact):
     assert list(measured[measured.part == "mlp"].tokens) == [tokens_at(SPEC, size) for size in SIZES]
 
 
-@pytest.mark.parametrize("sizes", [(64, 96, 128), (64, 96, 96, 64), ()])
+@pytest.mark.parametrize("sizes", [(64, 96, 128, 160), (64, 96, 96, 64, 64), ()])
 def test_too_few_sizes_are_refused(sizes):
     with pytest.raises(WorkbenchError, match="No curve can be fitted"):
         profile_attention(SPEC, sizes, meter=meter)
@@ -100,7 +116,7 @@ def test_too_few_sizes_are_refused(sizes):
 
 def test_a_size_that_the_patch_does_not_divide_is_refused():
     with pytest.raises(WorkbenchError, match="cannot cut"):
-        profile_attention(SPEC, (64, 96, 128, 150), meter=meter)
+        profile_attention(SPEC, (64, 96, 128, 150, 160), meter=meter)
 
 
 def test_progress_is_told_and_can_stop():
@@ -145,13 +161,14 @@ def test_the_parts_that_jax_times_do_the_work_of_the_whole(monkeypatch):
     flops = {}
 
     def count(function, params, x):
-        flops[len(flops)] = jax.jit(function).lower(params, x).cost_analysis()["flops"]
+        flops[len(flops)] = jax.jit(function).lower(params, x).cost_analysis().get("flops", 0)
         return lambda: None
 
-    monkeypatch.setattr(profiling, "_call", count)
-    names = list(JaxMeter(seconds=0)(TINY))
-    found = dict(zip(names, flops.values()))
-    parts = TINY.depth * (found["attention"] + found["mlp"]) + found["rest"]
+    monkeypatch.setattr(meter_of_jax, "_call", count)
+    JaxMeter(seconds=0)(TINY)
+    found = dict(zip(("whole", "attention", "mlp", "rest", "nothing"), flops.values()))
+    assert found["nothing"] == 0
+    parts = found["attention"] + found["mlp"] + found["rest"]
     assert parts == pytest.approx(found["whole"], rel=0.01)
     macs = cost(TINY).frame().groupby("role").macs.sum()
     assert found["rest"] < 2.5 * (macs["embedding"] + macs["head"]) + 40 * TINY.depth * TINY.tokens * TINY.width
@@ -161,3 +178,13 @@ def test_jax_times_every_part_of_a_real_model():
     times = JaxMeter(batch=2, seconds=0)(TINY)
     assert set(times) == {"attention", "mlp", "rest", "whole"}
     assert all(len(each) == 3 and min(each) > 0 for each in times.values())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_roof_of_jaxs_device_is_measured(precision, monkeypatch):
+    monkeypatch.setitem(roof.SIZES, "cpu", (64, 1 << 16))
+    made = roof.measure_jax_roof(precision, seconds=0)
+    assert made.measured
+    assert made.label.endswith(precision)
+    assert 1e6 < made.peak_flops < 1e16
+    assert 1e6 < made.bandwidth < 1e14

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pandas as pd
-from flax import traverse_util
 
 from ..backends.base import Progress, silent
 from ..errors import refuse_unless
 from ..measuring.parts import PARTS, Split
 from ..records import ModelSpec
-from . import vit
 from .cost import Crossover
 from .fit import Curve, fit
-from .tree import join_qkv
+from .meter import JaxMeter
 
 #: Part -> seconds of single calls of it; ``whole`` is the model itself.
 Times = Mapping[str, Sequence[float]]
@@ -30,8 +25,11 @@ Times = Mapping[str, Sequence[float]]
 Meter = Callable[[ModelSpec], Times]
 #: Every size is measured this often, one after the other, so that a slow minute does not fall on one of them.
 TURNS = 2
-#: Powers of the number of tokens that a part's cost is made of, from the counts in ``models.cost``.
-TERMS = {"attention": (1, 2), "mlp": (1,), "rest": (1,), "whole": (1, 2)}
+#: Powers of the number of tokens that a part's cost is made of, from the counts in ``models.cost``; the power 0 is
+#: what a call costs however small it is, such as the launch of a GPU's kernels.
+TERMS = {"attention": (0, 1, 2), "mlp": (0, 1), "rest": (0, 1), "whole": (0, 1, 2)}
+#: Four sizes for three coefficients, and one held back.
+FEWEST_SIZES = 5
 
 
 @dataclass(frozen=True)
@@ -76,16 +74,19 @@ class Profile:
         """Where it would be for another size of ViT on the same machine.
 
         The measured seconds are those of 4·S·D² and 2·S²·D MAC in attention and 2·S·D·M in the MLP. It is assumed
-        that each keeps its own speed, whatever the width. With D, M and d, m the widths of the other and of this
-        model, the curves scale by D²/d², D/d and D·M/(d·m).
+        that each keeps its own speed, whatever the width, and that a call's fixed cost stays. With D, M and d, m
+        the widths of the other and of this model, the curves scale by D²/d², D/d and D·M/(d·m).
         """
         wide, hidden = spec.width / self.spec.width, spec.mlp / self.spec.mlp
         attention, mlp = self.curves["attention"].draws(), self.curves["mlp"].draws()
-        tokens = (wide * hidden * mlp[:, 0] - wide**2 * attention[:, 0]) / (wide * attention[:, 1])
-        possible = np.isfinite(tokens) & (attention[:, 1] > 0)
+        square = wide * attention[:, 2]
+        linear = wide**2 * attention[:, 1] - wide * hidden * mlp[:, 1]
+        fixed = attention[:, 0] - mlp[:, 0]
+        tokens = _last_root(square, linear, fixed)
+        possible = np.isfinite(tokens)
         if possible.mean() < 0.975:
             return None
-        low, middle, high = np.quantile(np.maximum(tokens[possible], 0), (0.025, 0.5, 0.975))
+        low, middle, high = np.quantile(tokens[possible], (0.025, 0.5, 0.975))
         return tuple(Crossover(float(n), size_at(spec, float(n))) for n in (low, middle, high))
 
     def verdict(self) -> str:
@@ -166,7 +167,7 @@ def profile_attention(
 
     Args:
         spec: the model; weights are random, since they do not change the time.
-        sizes: image sizes in pixels, four different ones at least.
+        sizes: image sizes in pixels, five different ones at least; seven make a narrow band.
         meter: times a model of one resolution; None times the parts in JAX on its default device, one image a call.
         source: what the meter times, for titles.
         held_back: the size that judges the extrapolation; None holds the largest back.
@@ -178,10 +179,10 @@ def profile_attention(
     sizes = sorted(set(sizes))
     held_back = sizes[-1] if held_back is None and sizes else held_back
     refuse_unless(
-        len(sizes) >= 4 and held_back in sizes,
+        len(sizes) >= FEWEST_SIZES and held_back in sizes,
         "No curve can be fitted and checked",
         why=f"the sizes are {sizes}, and {held_back} is held back",
-        remedy="give four sizes or more, the one to hold back among them",
+        remedy=f"give {FEWEST_SIZES} sizes or more, the one to hold back among them",
     )
     specs = [dataclasses.replace(spec, image_size=size) for size in sizes]  # refuses what the patch does not divide
     if meter is None:
@@ -204,6 +205,15 @@ def profile_attention(
     return Profile(spec, source, splits, spread, held_back)
 
 
+def _last_root(square, linear, fixed) -> np.ndarray:
+    """From where on square·S² + linear·S + fixed stays above zero: 0 where it always is, NaN for nowhere."""
+    inside = linear**2 - 4 * square * fixed
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = (np.sqrt(np.maximum(inside, 0)) - linear) / (2 * square)
+    root = np.where(inside < 0, 0.0, np.maximum(root, 0.0))
+    return np.where(square > 0, root, np.nan)
+
+
 def tokens_at(spec: ModelSpec, image_size: int) -> int:
     """Length of the sequence at another image size."""
     return (image_size // spec.patch) ** 2 + (spec.classifier == "token")
@@ -212,87 +222,3 @@ def tokens_at(spec: ModelSpec, image_size: int) -> int:
 def size_at(spec: ModelSpec, tokens: float) -> float:
     """The image size of so many tokens, not rounded to the patch."""
     return spec.patch * max(0.0, tokens - (spec.classifier == "token")) ** 0.5
-
-
-# ---- JAX ---------------------------------------------------------------------------------------------------------
-
-
-class JaxMeter:
-    """Times the parts of the Flax model by themselves, on the tensors that the model itself feeds them.
-
-    Attention and MLP are those of the first block, times the depth, because all blocks have one shape. The rest is
-    the model with both of them left out. Calls of all parts take turns, so that whatever slows the machine down
-    slows all of them.
-
-    Args:
-        batch: images per call.
-        seconds: how long all parts of one resolution are timed together, after one call each to compile.
-        dtype: the type of parameters and activations.
-    """
-
-    def __init__(self, batch: int = 1, seconds: float = 0.5, dtype: str = "float32"):
-        self._batch, self._seconds, self._dtype = batch, seconds, dtype
-        self._compiled: dict[ModelSpec, dict[str, Callable[[], object]]] = {}
-
-    def __call__(self, spec: ModelSpec) -> dict[str, list[float]]:
-        """Seconds of single calls of each part and of the whole; three calls at least."""
-        if spec not in self._compiled:
-            self._compiled[spec] = dict(self._calls(spec))
-            for call in self._compiled[spec].values():
-                call()
-        calls = self._compiled[spec]
-        times: dict[str, list[float]] = {name: [] for name in calls}
-        end = time.perf_counter() + self._seconds
-        while len(times["whole"]) < 3 or time.perf_counter() < end:
-            for name, call in calls.items():
-                begin = time.perf_counter()
-                call()
-                times[name].append(time.perf_counter() - begin)
-        blocks = {"attention": spec.depth, "mlp": spec.depth}
-        return {name: [blocks.get(name, 1) * s for s in seconds] for name, seconds in times.items()}
-
-    def _calls(self, spec: ModelSpec) -> Iterator[tuple[str, Callable[[], object]]]:
-        random = np.random.default_rng(0)
-        params = _parameters(spec, random, self._dtype)
-        shape = (self._batch, spec.image_size, spec.image_size, 3)
-        images = random.standard_normal(shape, dtype=np.float32).astype(self._dtype)
-        tensors = _intermediates(dataclasses.replace(spec, depth=1), params, images)
-        block = params["Transformer"]["encoderblock_0"]
-        yield "whole", _call(lambda p, x: vit.forward(spec, p, x), params, images)
-        yield "attention", _call(_apply(vit.Attention(spec.heads)), block[ATTENTION], tensors["block00/norm1"])
-        yield "mlp", _call(_apply(vit.Mlp(spec.mlp)), block[MLP], tensors["block00/norm2"])
-        yield "rest", _call(lambda p, x: _without_parts(spec, p, x), params, images)
-
-
-def _parameters(spec: ModelSpec, random: np.random.Generator, dtype: str) -> dict:
-    """Random numbers in the model's tree; ``vit.init`` would compile a program for every size."""
-    tree = {path: random.normal(0, 0.02, shape).astype(dtype) for path, shape in vit.parameter_shapes(spec).items()}
-    return join_qkv(traverse_util.unflatten_dict(tree, sep="/"))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _intermediates(spec: ModelSpec, params: dict, images) -> dict:
-    return vit.forward_with_intermediates(spec, params, images)[1]
-
-
-ATTENTION, MLP = "MultiHeadDotProductAttention_0", "MlpBlock_0"
-
-
-def _apply(module: nn.Module):
-    return lambda params, x: module.apply({"params": params}, x)
-
-
-def _call(function, params, x) -> Callable[[], object]:
-    """A compiled call that ends when its result is there."""
-    compiled, params, x = jax.jit(function), jax.device_put(params), jax.device_put(x)
-    return lambda: jax.block_until_ready(compiled(params, x))
-
-
-def _without_parts(spec: ModelSpec, params, images):
-    """The model with attention and MLP handing their input on: embedding, LayerNorms, residuals and head."""
-
-    def skip(call, arguments, named, context):
-        return arguments[0] if isinstance(context.module, vit.Attention | vit.Mlp) else call(*arguments, **named)
-
-    with nn.intercept_methods(skip):
-        return vit.forward(spec, params, images)

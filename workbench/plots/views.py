@@ -47,7 +47,7 @@ def block_views(views: Mapping[str, View], title: str = "Blocks and roles") -> g
         for label in views
     ]
     menu = {"type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "xanchor": "left"}
-    figure.update_layout(updatemenus=[{**menu, "y": 1, "yanchor": "bottom", "pad": {"b": 34}}], margin={"t": 150})
+    figure.update_layout(updatemenus=[{**menu, "y": 1, "yanchor": "bottom", "pad": {"b": 34}}], margin={"t": 120})
     figure.update_layout(title={"yref": "container", "y": 0.97, "yanchor": "top"})
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
     figure.update_xaxes(showgrid=False, side="top", ticks="")

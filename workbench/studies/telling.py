@@ -66,7 +66,8 @@ def _tell_file(asked, made: FileProfile) -> str:
 
 def _tell_sweep(asked, progress: Progress) -> str:
     from ..models.cost import attention_overtakes_mlp
-    from ..models.profiling import JaxMeter, profile_attention
+    from ..models.meter import JaxMeter
+    from ..models.profiling import profile_attention
 
     spec = _spec(asked)
     backend = asked.backend or "jax"
