@@ -180,22 +180,34 @@ def test_weights_beyond_two_gigabytes_go_beside_the_file(drawn, tmp_path, pictur
     assert np.isfinite(session.run(None, {"images": pictures})[0]).all()
 
 
+#: Recipe, opset, card, and the type that its fused attention computes in, or None where nothing is fused.
 FUSED = [
-    (wb.Recipe("fp16"), "SM86", "Half"),
-    (wb.Recipe("fp16"), "SM75", "Half"),
-    (wb.Recipe("bf16"), "SM86", "BFloat16"),
-    (wb.Recipe("int8"), "SM86", "Half"),
-    (wb.Recipe("int8", scope="attention"), "SM75", "Int8"),
-    (wb.Recipe("int8", scope="attention"), "SM120", "Int8"),
-    (wb.Recipe("fp8", scope="attention"), "SM89", "FP8"),
-    (wb.Recipe("int8", scope="everything"), "SM86", None),
+    *((wb.Recipe("fp16"), opset, "SM86", "Half") for opset in (17, 20)),
+    *((wb.Recipe("int8", scope="attention"), opset, "SM75", "Int8") for opset in (17, 20)),
+    (wb.Recipe("fp8", scope="attention"), 20, "SM89", "FP8"),
+]
+FUSED_TOO = [
+    *((wb.Recipe("fp16"), opset, card, "Half") for opset in (17, 20) for card in ("SM75", "SM120")),
+    *((wb.Recipe("bf16"), opset, "SM86", "BFloat16") for opset in (17, 20)),
+    *((wb.Recipe("int8"), opset, card, "Half") for opset in (17, 20) for card in ("SM75", "SM86", "SM120")),
+    *((wb.Recipe("int8", scope="attention"), opset, "SM120", "Int8") for opset in (17, 20)),
+    (wb.Recipe("int8", scope="attention", rest="bf16"), 20, "SM86", "Int8"),
+    (wb.Recipe("fp8"), 20, "SM89", "Half"),
+    (wb.Recipe("fp8", scope="attention"), 17, "SM120", "FP8"),
+    *(
+        (wb.Recipe("int8", scope="everything"), opset, card, None)
+        for opset in (17, 20)
+        for card in ("SM75", "SM86")
+    ),
 ]
 
 
-@pytest.mark.parametrize("opset", [17, 20])
-@pytest.mark.parametrize(("recipe", "card", "kind"), FUSED, ids=lambda v: getattr(v, "label", v))
-@pytest.mark.slow
-def test_tensorrt_for_rtx_builds_every_variant_and_fuses_its_attention(tmp_path, recipe, card, kind, opset):
+@pytest.mark.parametrize(
+    ("recipe", "opset", "card", "kind"),
+    [*FUSED, *(pytest.param(*case, marks=pytest.mark.slow) for case in FUSED_TOO)],
+    ids=lambda v: getattr(v, "label", v),
+)
+def test_tensorrt_for_rtx_builds_every_variant_and_fuses_its_attention(tmp_path, recipe, opset, card, kind):
     pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx")
     spec = wb.ModelSpec("heads of 64", 32, 4, width=128, depth=2, heads=2, mlp=256, classes=10)
     graph = draw(tmp_path, spec=spec, opset=opset)

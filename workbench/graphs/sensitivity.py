@@ -154,6 +154,7 @@ class Evaluation:
     """Everything that stays the same while different sets of sites are quantized."""
 
     graph: Graph
+    model: ir.Model
     recipe: Recipe
     workspace: Workspace
     ranges: Ranges
@@ -179,11 +180,11 @@ class Evaluation:
         ranges = calibrate(graph, source, workspace, scope=recipe.scope, progress=progress)
         how = (recipe.precision, recipe.scope, recipe.layout, recipe.calibration.method, largest_weight())
         key = digest(graph.digest, ranges.digest, how, images, [] if labels is None else labels)
-        return cls(graph, recipe, workspace, ranges, images, labels, key, progress)
+        return cls(graph, prepare(graph), recipe, workspace, ranges, images, labels, key, progress)
 
     def sites(self) -> tuple[str, ...]:
         """The sites of the recipe's scope, in the order of the graph."""
-        found = points(prepare(self.graph), self.recipe.scope)
+        found = points(self.model, self.recipe.scope)
         return tuple(dict.fromkeys(point.site for point in found))
 
     def loss(self, name: str, sites: tuple[str, ...]) -> SiteLoss:
@@ -216,12 +217,11 @@ class Evaluation:
         return float((self.reference().argmax(axis=1) == self.labels).mean())
 
     def _logits(self, chosen: Callable[[ir.Node], bool] | None) -> np.ndarray:
-        model = prepare(self.graph)
+        model = self.model.clone()
         if chosen is not None:
             layout = layout_of(self.recipe, largest_weight())
             quantize(model, self.recipe, self.ranges, layout, FLOAT_TYPES["fp32"], chosen)
         session = open_model(model, [self.graph.output_name])
-        del model
         parts = [
             values[self.graph.output_name]
             for values in batches(self.graph, session, self.images, self._tick, "", BATCH)

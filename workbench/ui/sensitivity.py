@@ -51,30 +51,43 @@ def sensitivity_panel(graph: Graph, recipe: Recipe, workspace, *, images, labels
         return dataclasses.replace(recipe, scope=found["scope"], calibration=ranges)
 
     def work(chosen: Recipe, progress: Progress) -> Sensitivity:
-        done: list[SiteLoss] = []
-        next_draw = 0.0
-
-        def add(row: SiteLoss) -> None:
-            nonlocal next_draw
-            done.append(row)
-            if time.monotonic() >= next_draw:
-                chart.draw(sensitivity_map(graph, chosen, done))
-                next_draw = time.monotonic() + DRAW_EVERY_S
-
-        count: tuple[int, int] | None = None
-
-        def overall(stage: str, done: int, total: int) -> None:
-            """Sites, once they are counted, and not the images that each of them classifies."""
-            nonlocal count
-            count = (done, total) if stage == "sensitivity" else count
-            progress(*(("sites", *count) if count else (stage, done, total)))
-
+        map_ = _Map(chart, graph, chosen)
         given = {"images": images, "labels": labels, "calibration": calibration}
-        found = sensitivity(graph, chosen, workspace, **given, progress=overall, each=add)
-        chart.draw(sensitivity_map(graph, chosen, found.rows))
+        found = sensitivity(graph, chosen, workspace, **given, progress=_counting_sites(progress), each=map_.add)
+        map_.draw()
         return found
 
     return Panel("sensitivity", list(rows.values()), read, work, view=(chart,), verb="Try every site", show=_show)
+
+
+class _Map:
+    """Draws sites as they come, as fast as a browser can follow."""
+
+    def __init__(self, chart: controls.Chart, graph: Graph, recipe: Recipe):
+        self._chart, self._graph, self._recipe = chart, graph, recipe
+        self._rows: list[SiteLoss] = []
+        self._next = 0.0
+
+    def add(self, row: SiteLoss) -> None:
+        self._rows.append(row)
+        if time.monotonic() >= self._next:
+            self.draw()
+
+    def draw(self) -> None:
+        self._chart.draw(sensitivity_map(self._graph, self._recipe, self._rows))
+        self._next = time.monotonic() + DRAW_EVERY_S
+
+
+def _counting_sites(progress: Progress) -> Progress:
+    """Tells of sites, once they are counted, and not of the images that each of them classifies."""
+    count: list[tuple[int, int]] = []
+
+    def told(stage: str, done: int, total: int) -> None:
+        if stage == "sensitivity":
+            count[:] = [(done, total)]
+        progress(*(("sites", *count[0]) if count else (stage, done, total)))
+
+    return told
 
 
 def sensitivity_map(graph: Graph, recipe: Recipe, rows: Iterable[SiteLoss]):
