@@ -62,10 +62,26 @@ def _printed(command: list[str]) -> str:
         return ""
 
 
+def cuda_driver():
+    """The module ``pycuda.driver``, loaded after TensorRT where that is installed.
+
+    Loaded the other way round, TensorRT 8.6's ``Builder`` ends the process with a segmentation fault (seen with
+    pycuda 2026.1 built for CUDA 13, on an H200).
+
+    Raises:
+        ImportError: pycuda or the driver's library is missing.
+    """
+    with contextlib.suppress(Exception):  # not installed, or it cannot be loaded: then nothing can crash in it
+        import tensorrt  # noqa: F401
+    import pycuda.driver
+
+    return pycuda.driver
+
+
 def pycuda_missing() -> Refusal | None:
     """Why engines cannot be run through pycuda here, or None."""
     try:
-        import pycuda.driver  # noqa: F401
+        cuda_driver()
     except ImportError as error:
         return Refusal(
             f"pycuda cannot be imported: {error}",
@@ -77,10 +93,9 @@ def pycuda_missing() -> Refusal | None:
 def pycuda_cuda() -> tuple[int, int] | None:
     """The CUDA that pycuda was built for, or None where it cannot be imported."""
     try:
-        import pycuda.driver as cuda
+        major, minor, *_ = cuda_driver().get_version()
     except ImportError:
         return None
-    major, minor, *_ = cuda.get_version()
     return major, minor
 
 
@@ -98,8 +113,7 @@ class Device:
     """
 
     def __init__(self):
-        import pycuda.driver as cuda
-
+        cuda = cuda_driver()
         cuda.init()
         self.cuda = cuda
         self._context = cuda.Device(0).retain_primary_context()
