@@ -1,5 +1,6 @@
 """The clean-up: what it draws, that it changes no logit, and what it leaves alone."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -10,6 +11,8 @@ from onnx import parser
 
 from tests.graphs.references import CHECKPOINTS, answers, checkpoint, run, traced
 from workbench.graphs import activations, clean, edit, rules
+from workbench.graphs.export import trace
+from workbench.models.tree import init
 
 #: What an expert would draw of one block, in the order of computation.
 BLOCK = """
@@ -47,7 +50,7 @@ def nodes(model):
     return {node.name: node for node in model.graph}
 
 
-@pytest.mark.parametrize("batch", ["dynamic", 3])
+@pytest.mark.parametrize("batch", ["dynamic", 1, 3])
 @pytest.mark.parametrize("opset", [17, 20])
 @pytest.mark.parametrize("kind", CHECKPOINTS)
 def test_a_clean_graph_has_the_same_logits_and_few_nodes(kind, opset, batch):
@@ -66,6 +69,15 @@ def test_a_clean_graph_has_the_same_logits_and_few_nodes(kind, opset, batch):
 
 def test_each_block_is_drawn_as_an_expert_would():
     model, _ = clean.clean(traced())
+    drawn = [f"{n.name.partition('/')[2]} {n.op_type}" for n in model.graph if n.name.startswith("block01/")]
+    assert sorted(drawn) == sorted(BLOCK)
+
+
+@pytest.mark.parametrize(("heads", "batch"), [(1, "dynamic"), (4, 1), (1, 1)])
+def test_a_batch_or_a_head_alone_is_drawn_like_several(heads, batch):
+    spec, _ = checkpoint("token")
+    spec = dataclasses.replace(spec, heads=heads)
+    model, _ = clean.clean(trace(spec, init(spec), 20, batch))
     drawn = [f"{n.name.partition('/')[2]} {n.op_type}" for n in model.graph if n.name.startswith("block01/")]
     assert sorted(drawn) == sorted(BLOCK)
 
@@ -127,16 +139,10 @@ def test_a_bias_that_is_zero_keeps_its_addition():
 
 
 def test_every_node_of_an_export_says_which_line_of_the_model_it_comes_from():
-    model, _ = clean.clean(trace_of_token())
+    model, _ = clean.clean(trace(*checkpoint("token"), 20, "dynamic"))
     lines = {name: node.metadata_props.get("workbench.source") for name, node in nodes(model).items()}
     assert all(line and line.startswith("models/vit.py:") for line in lines.values()), lines
     assert lines["block00/mlp/gelu"] != lines["block00/attention/scores"]
-
-
-def trace_of_token():
-    from workbench.graphs.export import trace
-
-    return trace(*checkpoint("token"), 20, "dynamic")
 
 
 # ---- rules -------------------------------------------------------------------------------------------------------

@@ -127,11 +127,12 @@ class Attention(nn.Module):
         qkv = Dense(3 * width, name="qkv")(x)
         q, k, v = (part.reshape(-1, length, self.heads, head_size) for part in jnp.split(qkv, 3, axis=-1))
         q, k, v = q.transpose(0, 2, 1, 3), k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
-        scores = (q @ k) * (head_size**-0.5)  # (B, H, S, S)
+        # not q @ k, which drops axes of length 1: a batch of one would be drawn in another way than all others
+        scores = jax.lax.batch_matmul(q, k) * (head_size**-0.5)  # (B, H, S, S)
         self.sow("intermediates", "scores", scores)
         probabilities = nn.softmax(scores, axis=-1)
         self.sow("intermediates", "softmax", probabilities)
-        context = (probabilities @ v).transpose(0, 2, 1, 3).reshape(-1, length, width)
+        context = jax.lax.batch_matmul(probabilities, v).transpose(0, 2, 1, 3).reshape(-1, length, width)
         self.sow("intermediates", "context", context)
         return Dense(width, name="proj")(context)
 
@@ -262,9 +263,9 @@ def logits(spec: ModelSpec, params: dict, images) -> np.ndarray:
         WorkbenchError: images of another shape or type, none at all, or some that are not finite; parameters
             that are not this model's.
     """
+    check_parameters(spec, params)
     images = np.asarray(images)
     check_feeds({"images": images}, input_of(spec))
-    check_parameters(spec, params)
     size, parts, params = _images_at_once(spec, len(images)), [], jax.device_put(params)
     with jax.default_matmul_precision("highest"):  # else a GPU multiplies in TF32
         for start in range(0, len(images), size):
