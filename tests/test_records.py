@@ -4,6 +4,7 @@ import math
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -63,8 +64,14 @@ def test_a_spec_knows_its_grid_tokens_and_head_size():
         (lambda: Recipe(scope="all"), "'everything'"),
         (lambda: Recipe(layout="gpu"), "'tensorrt', 'cpu'"),
         (lambda: Recipe(rest="int8"), "'fp32', 'fp16', 'bf16'"),
-        (lambda: Recipe(keep="block03"), "keep=('block03',)"),
+        (lambda: Recipe(keep="block03"), 'keep=("block03",)'),
+        (lambda: Recipe(keep=None), "tuple of names"),
+        (lambda: Recipe(keep=(3,)), "tuple of names"),
         (lambda: Recipe(smooth=1.5), "0...1"),
+        (lambda: Recipe(smooth="half"), "0...1"),
+        (lambda: Recipe(smooth=math.nan), "0...1"),
+        (lambda: Recipe(calibration="shapes"), 'Calibration(dataset="shapes")'),
+        (lambda: Recipe(calibration=None), "Calibration"),
         (lambda: Batches(8, 4, 16), "min <= opt <= max"),
         (lambda: Batches(1, 8, 4), "min <= opt <= max"),
         (lambda: Batches(0, 1, 1), "positive whole number"),
@@ -115,6 +122,11 @@ def test_recipes_that_differ_have_other_labels():
     ]
     assert len({recipe.label for recipe in recipes}) == len(recipes)
     assert Recipe().label == "fp32"
+
+
+def test_whole_numbers_of_numpy_become_pythons_own():
+    assert records.encode(Batches(np.int64(1), np.uint8(4), np.int32(8))) == {"min": 1, "opt": 4, "max": 8}
+    assert type(replaced(SPEC, depth=np.int64(2)).depth) is int
 
 
 def test_a_list_of_names_to_keep_becomes_a_tuple():
@@ -226,5 +238,9 @@ def test_an_unknown_word_is_answered_with_the_nearest_known_one():
     one_of("precision", "fp16", records.PRECISIONS)
     with pytest.raises(WorkbenchError, match="did you mean 'fp16'"):
         one_of("precision", "pf16", records.PRECISIONS)
+    with pytest.raises(WorkbenchError, match="did you mean 20"):
+        one_of("opset", "20", (17, 20))
+    with pytest.raises(WorkbenchError, match="known are 17, 20"):
+        one_of("opset", 20.0, (17, 20))
     with pytest.raises(WorkbenchError, match="known are 'a', 'b'"):
         one_of("letter", 5, ("a", "b"))

@@ -59,9 +59,10 @@ def one_of(what: str, value, allowed) -> None:
     """Raise a ``WorkbenchError`` when ``value`` is not among ``allowed``, naming the nearest allowed ones."""
     import difflib
 
-    if value not in allowed:
+    if not any(value == each and isinstance(value, type(each)) for each in allowed):  # 20.0 is not 20
         near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        meant = next((each for each in allowed if [str(each)] == near), None)
+        hint = f"did you mean {meant!r}? " if near else ""
         raise WorkbenchError(
             f"Unknown {what} {value!r}",
             why=f"known are {', '.join(map(repr, allowed))}",

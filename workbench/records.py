@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import statistics
 import types
 import typing
@@ -32,15 +33,25 @@ SCALARS_MIMETYPE = "application/vnd.workbench.scalars+json"
 ROLES = ("qkv", "scores", "proj", "fc1", "fc2")
 
 
+def whole(value) -> int | None:
+    """A whole number of any kind (NumPy's too) as Python's own; None for anything else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
 def _positive(record, *names: str) -> None:
     for name in names:
         value = getattr(record, name)
+        number = whole(value)
         refuse_unless(
-            isinstance(value, int) and not isinstance(value, bool) and value > 0,
+            number is not None and number > 0,
             f"{type(record).__name__}.{name} must be a positive whole number",
             why=f"it is {value!r}",
             remedy=f"give {name} as an integer of 1 or more",
         )
+        object.__setattr__(record, name, number)
 
 
 @dataclass(frozen=True)
@@ -158,7 +169,8 @@ class Recipe:
         rest: the type beside int8 and fp8; None is fp16 for the tensorrt layout and fp32 for cpu.
         calibration: where activation ranges come from.
         smooth: SmoothQuant's alpha (Xiao et al., 2023, arXiv:2211.10438), or None.
-        keep: names of blocks or sites that stay in the rest's type: ``block03`` or ``block03/fc2``.
+        keep: names of blocks or sites that stay high: ``block03`` or ``block03/fc2``. Beside int8 and fp8 that is
+            the rest's type, beside fp16, bf16 and int8-dynamic float32.
     """
 
     precision: str = "fp32"
@@ -176,16 +188,22 @@ class Recipe:
         if self.rest is not None:
             one_of("type for the rest", self.rest, RESTS)
         refuse_unless(
-            not isinstance(self.keep, str),
+            isinstance(self.calibration, Calibration),
+            "Recipe.calibration must be a Calibration",
+            why=f"it is {self.calibration!r}",
+            remedy='write calibration=Calibration(dataset="shapes"); images go to apply_recipe',
+        )
+        refuse_unless(
+            isinstance(self.keep, tuple | list) and all(isinstance(name, str) for name in self.keep),
             "Recipe.keep must be a tuple of names",
-            why=f"it is the single string {self.keep!r}",
-            remedy=f"write keep=({self.keep!r},)",
+            why=f"it is {self.keep!r}",
+            remedy='write keep=("block03",), or keep=() for none',
         )
         object.__setattr__(self, "keep", tuple(self.keep))
         refuse_unless(
-            self.smooth is None or 0 <= self.smooth <= 1,
+            self.smooth is None or (isinstance(self.smooth, int | float) and 0 <= self.smooth <= 1),
             "SmoothQuant's alpha must lie in 0...1",
-            why=f"it is {self.smooth}",
+            why=f"it is {self.smooth!r}",
             remedy="0.5 is the paper's choice; None leaves it out",
         )
 

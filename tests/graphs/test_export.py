@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import onnx
 import pytest
@@ -71,6 +72,20 @@ def test_an_export_is_found_again_and_other_arguments_make_another(graph, monkey
         export_onnx(spec, changed, workspace)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_parameters_of_another_type_are_exported_in_float32(dtype, tmp_path):
+    spec, params = checkpoint("gap")
+    params = jax.tree.map(lambda leaf: np.asarray(leaf).astype(dtype), params)
+    graph = export_onnx(spec, params, tmp_path, images=images_of(4))
+    assert {tensor.data_type for tensor in onnx.load(graph.path).graph.initializer} <= {1, 7}  # float32, int64
+    assert graph.parity.max_abs_error < 1e-5
+
+
+def test_whole_numbers_of_numpy_are_taken(graph, tmp_path):
+    exported = export_onnx(*checkpoint("gap"), tmp_path, opset=np.int64(17), batch=np.int32(1), images=images_of(2))
+    assert (exported.opset, exported.batch) == (17, 1)
+
+
 def test_the_preprocessing_travels_with_the_graph(tmp_path):
     given = Preprocessing(32, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4), classes=tuple("abcdefghij"))
     graph = export_onnx(*checkpoint("gap"), tmp_path, preprocessing=given, images=images_of(2))
@@ -132,13 +147,25 @@ def test_a_short_last_batch_is_filled_up_for_a_static_graph(tmp_path):
 
 # ---- bad input ---------------------------------------------------------------------------------------------------
 
+
+def spoilt(value):
+    """The parameters with one number of the head's bias replaced."""
+    params = checkpoint("token")[1]
+    bias = np.array(params["head"]["bias"])
+    bias[3] = value
+    return {**params, "head": {**params["head"], "bias": bias}}
+
+
 BAD = {
-    "a spec that is none": (dict(spec="ViT-B/16"), "is a str"),
-    "parameters that are no tree": (dict(params=[1, 2]), "is a list"),
+    "a spec that is none": (dict(spec="ViT-B/16"), "given were str"),
+    "parameters that are no tree": (dict(params=[1, 2]), "and list"),
+    "a parameter that is NaN": (dict(params=spoilt(np.nan)), "head/bias"),
+    "a parameter that is infinite": (dict(params=spoilt(-np.inf)), "head/bias"),
     "parameters of another model": (dict(spec_changes=dict(width=32, heads=2)), "expected"),
     "an opset that is too old": (dict(opset=16), "opset"),
     "an opset that is too new": (dict(opset=99), "opset"),
-    "an opset in words": (dict(opset="20"), "opset"),
+    "an opset in words": (dict(opset="20"), "did you mean 20"),
+    "an opset that is no whole number": (dict(opset=20.0), "opset"),
     "a batch of none": (dict(batch=0), "batch of 0"),
     "a negative batch": (dict(batch=-3), "batch of -3"),
     "a batch that is True": (dict(batch=True), "batch of True"),

@@ -208,6 +208,9 @@ def with_nan(images):
         (dict(labels=np.zeros(9, int)), "needs images"),
         (dict(reference=np.zeros(9, int)), "needs images"),
         (dict(seconds=0), "nothing to measure"),
+        (dict(images=some_images(9), seconds=-1), "number of seconds"),
+        (dict(images=some_images(9), seconds=float("nan")), "number of seconds"),
+        (dict(images=some_images(9), seconds="2"), "number of seconds"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(engine, arguments, words, monkeypatch):

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from ..backends.base import Progress, check_feeds, silent
 from ..errors import WorkbenchError, one_of, refuse_unless
-from ..records import Graph, ModelSpec, Preprocessing
+from ..records import Graph, ModelSpec, Preprocessing, whole
 from ..workspace import Workspace
 from . import clean, edit
 from .parity import Comparison, compare
@@ -69,7 +69,8 @@ def export_onnx(
     Raises:
         WorkbenchError: an argument is wrong, or the graph does not repeat JAX; it names the block where they part.
     """
-    flat = _checked(spec, params, opset, batch)
+    opset, batch = _numbers(opset, batch)
+    params = _float32(spec, params)
     preprocessing = _preprocessing(spec, preprocessing)
     if images is not None:
         from ..models.vit import input_of
@@ -98,37 +99,40 @@ def export_onnx(
             notes=comparison.notes,
         )
 
-    inputs = (spec, flat, opset, batch, preprocessing, images)
+    inputs = (spec, params, opset, batch, preprocessing, images)
     return workspace.artefact("graph", Graph, inputs, make, code=CODE, tools=TOOLS)
 
 
-def _checked(spec, params, opset, batch) -> dict[str, np.ndarray]:
-    """The parameters by path; errors name what does not fit."""
-    refuse_unless(
-        isinstance(spec, ModelSpec),
-        "export_onnx needs the model's shape",
-        why=f"spec is a {type(spec).__name__}, not a ModelSpec",
-        remedy="pass what load_checkpoint returns: spec, params = load_checkpoint(path)",
-    )
-    refuse_unless(
-        isinstance(params, Mapping),
-        "export_onnx needs a tree of parameters",
-        why=f"params is a {type(params).__name__}",
-        remedy="pass what load_checkpoint returns: spec, params = load_checkpoint(path)",
-    )
+def _numbers(opset, batch) -> tuple[int, int | str]:
+    """Opset and batch as Python's own numbers, after a look at whether there are such graphs."""
+    opset, batch = whole(opset) or opset, whole(batch) or batch
     one_of("opset", opset, OPSETS)
     refuse_unless(
-        batch == DYNAMIC or (isinstance(batch, int) and not isinstance(batch, bool) and batch > 0),
+        batch == DYNAMIC or (whole(batch) or 0) > 0,
         f"A graph cannot take a batch of {batch!r}",
         why="a batch is a whole number of at least 1, or open",
         remedy='give an integer of 1 or more, or "dynamic"',
     )
+    return opset, batch
+
+
+def _float32(spec: ModelSpec, params: Mapping) -> dict:
+    """The tree in float32, whatever its type was; errors name the parameter that does not fit."""
     from flax import traverse_util
 
     from ..models.vit import check_parameters
 
     check_parameters(spec, params)
-    return {path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
+    flat = {}
+    for path, leaf in traverse_util.flatten_dict(params, sep="/").items():
+        flat[path] = np.asarray(leaf, np.float32)
+        refuse_unless(
+            bool(np.isfinite(flat[path]).all()),
+            f"{spec.name} cannot be exported: {path}",
+            why="it holds NaN or infinity, and so would all logits",
+            remedy="repair the training that made it, or load the checkpoint again",
+        )
+    return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def _preprocessing(spec: ModelSpec, given: Preprocessing | None) -> Preprocessing:

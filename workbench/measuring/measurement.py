@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -136,6 +137,12 @@ class _Task:
     def checked(self, subject: Subject) -> _Task:
         """The same task with its labels as int64, once everything in it fits the subject."""
         subject.check_batch(self.batch)
+        refuse_unless(
+            isinstance(self.seconds, int | float) and 0 <= self.seconds < math.inf,
+            "Calls are timed for a number of seconds",
+            why=f"seconds is {self.seconds!r}",
+            remedy="give 0 to measure accuracy alone, or some seconds; 2 is the default",
+        )
         if self.images is None:
             refuse_unless(
                 self.labels is None and self.reference is None and self.seconds > 0,

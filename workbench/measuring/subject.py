@@ -10,7 +10,7 @@ import numpy as np
 from ..backends import backend
 from ..backends.base import Session
 from ..errors import refuse_unless
-from ..records import Batches, Engine, Graph, Recipe
+from ..records import Batches, Engine, Graph, Recipe, whole
 from .accuracy import check_label_range
 
 
@@ -85,7 +85,7 @@ class Subject:
     def check_batch(self, batch: int) -> None:
         """Refuse a batch size that the engine was not built for."""
         refuse_unless(
-            isinstance(batch, int) and not isinstance(batch, bool) and batch > 0,
+            (whole(batch) or 0) > 0,
             "The batch must be a positive whole number",
             why=f"it is {batch!r}",
             remedy="give the number of images per call",

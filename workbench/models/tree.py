@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -50,6 +51,12 @@ def _norm(path: str, width: int) -> dict[str, tuple[int, ...]]:
 
 def check_parameters(spec: ModelSpec, params: dict, origin: str = "The parameter tree") -> None:
     """Raise a ``WorkbenchError`` that names the first parameter that is missing, unknown or of a wrong shape."""
+    refuse_unless(
+        isinstance(spec, ModelSpec) and isinstance(params, Mapping),
+        "A model is a ModelSpec and a tree of parameters",
+        why=f"given were {type(spec).__name__} and {type(params).__name__}",
+        remedy="pass what load_checkpoint returns: spec, params = load_checkpoint(path)",
+    )
     found = {path: np.shape(leaf) for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
     expected = parameter_shapes(spec)
     for path in [*expected, *found]:

@@ -18,7 +18,7 @@ from ..backends.device import gpus
 from ..errors import Cancelled, WorkbenchError, one_of, refuse_unless
 from ..measuring import Subject
 from ..measuring.subject import model_name
-from ..records import Batches, Graph, Recipe, Variant
+from ..records import Batches, Graph, Recipe, Variant, whole
 from ..workspace import Workspace, digest, new_run_id, tool_versions
 from .cells import PLAN, Cell, Obstacle, Plan, machine_facts
 from .choice import Choice
@@ -71,7 +71,7 @@ class Study:
         self.graph, self.workspace = graph, Workspace.of(workspace)
         self.cards, self.options = dict(cards or {}), dict(options or {})
         self.recipes, self.backends = tuple(dict.fromkeys(recipes)), tuple(dict.fromkeys(backends))
-        self.batches = tuple(sorted(set(batches)))
+        self.batches = tuple(sorted({whole(batch) or batch for batch in batches}))
         self.images, self.labels = images, _checked(graph, images, labels)
         self.images_digest = digest(self.images, self.labels)
         self.calibration = calibration
