@@ -16,7 +16,7 @@ from tests.notes import Note, noted
 from workbench import workspace as module
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.records import Batches, Engine, Graph, Preprocessing, Recipe, Variant
-from workbench.workspace import LEDGER, RECORD, Workspace, digest, file_digest, new_run_id
+from workbench.workspace import LEDGER, RECORD, Workspace, check_artefact, digest, file_digest, new_run_id
 
 
 @pytest.fixture
@@ -125,6 +125,17 @@ def test_changed_bytes_are_found_and_deleting_the_folder_mends_them(workspace, d
     assert str(artefact_folder(note)) in caught.value.remedy
     shutil.rmtree(artefact_folder(note))
     assert workspace.artefact("note", Note, 1, noted("hello")) == note
+
+
+def test_a_file_is_checked_against_the_artefact_that_it_lies_in(workspace, tmp_path):
+    note = workspace.artefact("note", Note, 1, noted("hello"))
+    elsewhere = tmp_path / "note.txt"
+    elsewhere.write_text("hello")
+    check_artefact(note.path)
+    check_artefact(str(elsewhere))
+    flip_a_byte(note.path)
+    with pytest.raises(WorkbenchError, match="not what was written"):
+        check_artefact(note.path)
 
 
 @pytest.mark.parametrize("error", [Cancelled(), KeyboardInterrupt(), ValueError("a bug")])

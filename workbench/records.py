@@ -310,7 +310,10 @@ class Batches:
 
 @dataclass(frozen=True)
 class Engine:
-    """What one backend compiled from one variant, for a range of batches, on one kind of device."""
+    """What one backend compiled from one variant, for a range of batches, on one kind of device.
+
+    ``checksums`` are the SHA-256 of its files as they were built, by their names in the folder of ``path``.
+    """
 
     backend: str
     path: Path
@@ -322,6 +325,7 @@ class Engine:
     build_seconds: float = 0.0
     log_path: Path | None = None
     environment: Mapping[str, typing.Any] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

@@ -173,19 +173,7 @@ class Workspace:
 
     @staticmethod
     def _load(folder: Path, cls):
-        try:
-            document = json.loads((folder / RECORD).read_text())
-            own = document.pop("digest")
-        except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-            raise _changed(folder / RECORD, f"it cannot be read: {error!r}") from error
-        if digest(document) != own:
-            raise _changed(folder / RECORD, "its contents do not have the digest that was written with them")
-        for name, expected in document["sha256"].items():
-            file = folder / name
-            found = file_digest(file) if file.exists() else "no file"
-            if found != expected:
-                raise _changed(file, f"its SHA-256 was {expected}, now {found}")
-        return records.decode(cls, document["record"], lambda p: Path(os.path.normpath(folder / p)))
+        return records.decode(cls, _verified(folder)["record"], lambda p: Path(os.path.normpath(folder / p)))
 
     # ---- builds: folders of their own, described in the ledger --------------------------------------------------
 
@@ -267,6 +255,33 @@ class Workspace:
                 remedy="check that the disk has room and the folder is writable; "
                 "a damaged file can be moved away, the artefacts do not depend on it",
             ) from error
+
+
+def check_artefact(path: Path) -> None:
+    """Refuse a file whose artefact was changed since it was written; a file that lies elsewhere is none.
+
+    Raises:
+        WorkbenchError: a file beside it, or the file itself, has other bytes or is gone.
+    """
+    if (Path(path).parent / RECORD).is_file():
+        _verified(Path(path).parent)
+
+
+def _verified(folder: Path) -> dict:
+    """What an artefact's record says, once it and every file have the bytes that were written."""
+    try:
+        document = json.loads((folder / RECORD).read_text())
+        own = document.pop("digest")
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise _changed(folder / RECORD, f"it cannot be read: {error!r}") from error
+    if digest(document) != own:
+        raise _changed(folder / RECORD, "its contents do not have the digest that was written with them")
+    for name, expected in document["sha256"].items():
+        file = folder / name
+        found = file_digest(file) if file.exists() else "no file"
+        if found != expected:
+            raise _changed(file, f"its SHA-256 was {expected}, now {found}")
+    return document
 
 
 def _changed(file: Path, why: str) -> WorkbenchError:

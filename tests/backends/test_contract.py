@@ -6,6 +6,9 @@ refuses to open an engine with a reason and a remedy instead of failing somewher
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pytest
 
@@ -13,7 +16,7 @@ from tests.tiny import CLASSES, Tiny, some_images, variant_of
 from workbench.backends import REGISTRY, backend, build_engine, open_engine, open_streams
 from workbench.backends.base import Backend, Session
 from workbench.errors import Cancelled, WorkbenchError
-from workbench.records import Batches, Engine
+from workbench.records import Batches, Engine, Graph
 from workbench.workspace import Workspace
 
 #: A card for backends that need one where there is no GPU.
@@ -124,6 +127,29 @@ def test_a_variant_for_other_runtimes_an_unknown_option_and_an_unknown_card_are_
         build_engine(ours, name, tmp_path / "w", card=CARDS.get(name), options={"magic": 1})
     with pytest.raises(WorkbenchError, match="Voodoo 2"):
         build_engine(ours, name, tmp_path / "w", card="Voodoo 2")
+
+
+def test_an_engine_whose_bytes_were_changed_is_not_opened(built, tmp_path):
+    engine = built[0]
+    shutil.copytree(engine.path.parent, tmp_path, dirs_exist_ok=True)
+    copy = dataclasses.replace(engine, path=tmp_path / engine.path.name)
+    content = bytearray(copy.path.read_bytes())
+    content[len(content) // 2] ^= 1
+    copy.path.write_bytes(content)
+    with pytest.raises(WorkbenchError, match="not what was built"):
+        open_engine(copy)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_a_variant_whose_bytes_were_changed_is_not_built(name, tmp_path):
+    present(name)
+    workspace = Workspace(tmp_path / "w")
+    made = workspace.artefact("graph", Graph, 1, lambda folder, key: Tiny.of().graph(folder))
+    weights = made.path.read_bytes()
+    made.path.write_bytes(weights[:-100] + bytes(100))
+    with pytest.raises(WorkbenchError, match="not what was written"):
+        build_engine(variant_of(made, runtimes=tuple(REGISTRY)), name, workspace, card=CARDS.get(name))
+    assert workspace.observations("engine", Engine) == []
 
 
 def test_an_engine_opens_or_is_refused_with_a_remedy(built):

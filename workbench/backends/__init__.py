@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 
 from ..errors import WorkbenchError, one_of, refuse_unless
 from ..records import Batches, Engine, Variant
-from ..workspace import Workspace, new_run_id
+from ..workspace import Workspace, check_artefact, file_digest, new_run_id
 from .base import Backend, Progress, Session, silent
 
 #: Backend name -> (module, factory). A module is imported when its backend is first asked for.
@@ -50,9 +51,11 @@ def build_engine(
         progress: see ``backends.base.Progress``.
 
     Raises:
-        WorkbenchError: the runtime is not installed, or refuses the variant, the card or the batches.
+        WorkbenchError: the runtime is not installed, or refuses the variant, the card or the batches; the variant's
+            file was changed.
     """
     _check_types(variant, batches)
+    check_artefact(variant.path)
     runtime, batches = backend(backend_name), _batches_for(variant, batches)
     for refusal in (runtime.missing(), runtime.refuses(variant, card)):
         if refusal:
@@ -64,6 +67,8 @@ def build_engine(
     workspace, run_id = Workspace.of(workspace), new_run_id()
     with workspace.new_folder("engines", run_id) as folder:
         engine = runtime.compile(variant, batches, folder, run_id, card, options, progress)
+        sums = {file.name: file_digest(file) for file in runtime.files(engine)}
+        engine = dataclasses.replace(engine, checksums=sums)
         workspace.append("engine", variant.digest, engine, run_id)
     return engine
 
@@ -110,9 +115,23 @@ def open_streams(engine: Engine, streams: int) -> tuple[Session, ...]:
     """Open an engine as several sessions that share its weights.
 
     Raises:
-        WorkbenchError: the engine's runtime is not installed here, or refuses to load it.
+        WorkbenchError: the engine's runtime is not installed here, or refuses to load it; a file of it was changed.
     """
     runtime = backend(engine.backend)
     if refusal := runtime.missing():
         raise WorkbenchError(f"{engine.label} cannot be opened", why=refusal.reason, remedy=refusal.remedy)
+    _check_files(engine)
     return runtime.open(engine, streams)
+
+
+def _check_files(engine: Engine) -> None:
+    """A damaged engine answers wrongly, or crashes the process that loads it."""
+    for name, expected in engine.checksums.items():
+        file = engine.path.with_name(name)
+        found = file_digest(file) if file.is_file() else "no file"
+        refuse_unless(
+            found == expected,
+            f"{engine.label} is not what was built",
+            why=f"the SHA-256 of {file} was {expected}, now {found}",
+            remedy="build the engine again",
+        )

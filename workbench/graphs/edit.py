@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from onnxscript import version_converter
 
 from ..errors import WorkbenchError, refuse_unless
+from ..workspace import check_artefact
 
 #: Protobuf cannot hold more (2 GiB); the margin is for everything that is not weights.
 LARGEST_FILE = (2 << 30) - (64 << 20)
@@ -27,8 +28,10 @@ def load(path: Path, least_opset: int = 0) -> ir.Model:
         least_opset: a model of an older opset is rewritten for this one.
 
     Raises:
-        WorkbenchError: the file is no ONNX model, or the types cannot be inferred.
+        WorkbenchError: the file is no ONNX model, the types cannot be inferred, or it lies in a workspace and was
+            changed there.
     """
+    check_artefact(path)
     try:
         model = ir.load(path)
     except (OSError, DecodeError, ValueError, TypeError) as error:
