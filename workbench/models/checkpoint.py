@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import math
 import re
 from pathlib import Path
 
@@ -177,10 +178,10 @@ def _infer(arrays: dict[str, np.ndarray], path: Path) -> ModelSpec:
     vote = functools.partial(_vote, arrays, path)
     blocks = [int(m[1]) for key in arrays if (m := re.match(r"Transformer/encoderblock_(\d+)/", key))]
     patch = vote("patch", ("embedding/kernel", 0), ("embedding/kernel", 1))
-    classifier = "token" if "cls" in arrays else "gap"
+    classifier, grid = _tokens(arrays, path)
     spec = ModelSpec(
         name=path.stem,
-        image_size=_grid(arrays, classifier, path) * patch,
+        image_size=grid * patch,
         patch=patch,
         width=vote("width", ("embedding/bias", 0), ("embedding/kernel", 3), (rf"{block}/LayerNorm_\d/\w+", 0)),
         depth=max(blocks, default=0) + 1,
@@ -233,7 +234,8 @@ def _vote(arrays: dict[str, np.ndarray], path: Path, what: str, *places: tuple[s
     return ranking[0][0]
 
 
-def _grid(arrays: dict[str, np.ndarray], classifier: str, path: Path) -> int:
+def _tokens(arrays: dict[str, np.ndarray], path: Path) -> tuple[str, int]:
+    """Classifier and patches along an edge, by the rows of the positions: of squares only 0 and 1 lie one apart."""
     shape = arrays[POSITIONS].shape if POSITIONS in arrays else None
     refuse_unless(
         shape is not None and len(shape) == 3,
@@ -241,16 +243,15 @@ def _grid(arrays: dict[str, np.ndarray], classifier: str, path: Path) -> int:
         why=f"expected shape (1, tokens, width), found {shape or 'nothing of this name'}",
         remedy="save the whole parameter tree of a vit_jax model",
     )
-    patches = shape[1] - (classifier == "token")
-    grid = round(patches**0.5) if patches > 0 else 0
-    refuse_unless(
-        grid > 0 and grid * grid == patches,
+    for classifier, others in (("gap", 0), ("token", 1)):
+        grid = math.isqrt(max(shape[1] - others, 0))
+        if grid and grid * grid == shape[1] - others:
+            return classifier, grid
+    raise WorkbenchError(
         f"The checkpoint {path.name} has no square grid of patches: {POSITIONS}",
-        why=f"expected a square number of patches{' and a class token' if classifier == 'token' else ''}, "
-        f"found {shape[1]} rows",
+        why=f"expected a square number of patches, with or without a class token, found {shape[1]} rows",
         remedy="use a checkpoint that was trained on square images",
     )
-    return grid
 
 
 def _named(spec: ModelSpec) -> ModelSpec:
