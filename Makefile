@@ -15,7 +15,7 @@ env: $(VENV)/.ready ## make .venv from the pins in requirements.lock
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The workbench needs Python 3.11 or newer; found " + sys.version.split()[0] + ". Install one, or name it: make PYTHON=/path/to/python3.11")'
 	@echo "Making $(VENV) from requirements.lock (about 1.2 GB on disk) ..."
-	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@

@@ -59,6 +59,13 @@ def test_conda_and_pip_users_ask_for_the_same_things():
     assert {name: theirs[name].specifier for name in ours} == {name: r.specifier for name, r in ours.items()}
 
 
+def test_a_commit_is_checked_by_the_same_tools_as_make_lint():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    revisions = {hook["repo"].rsplit("/", 1)[1].removesuffix("-pre-commit"): hook["rev"] for hook in hooks}
+    for name, revision in revisions.items():
+        assert str(pinned()[name][0].specifier) == f"=={revision.removeprefix('v')}"
+
+
 def test_pycuda_from_conda_is_what_the_gpu_extra_asks_for():
     gpu = {r.name: r for r in map(Requirement, PROJECT["optional-dependencies"]["gpu"])}
     assert conda()["pycuda"].specifier == gpu["pycuda"].specifier
