@@ -31,7 +31,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import numpy as np
-import tomllib
 
 from ..backends import backend, silent
 from ..backends.base import Progress
@@ -208,6 +207,8 @@ def hosts(workspace) -> dict[str, Host]:
     Raises:
         WorkbenchError: the file is no TOML, or a host in it has an unknown setting.
     """
+    import tomllib  # not in Python 3.10, where the doctor must run
+
     path = Workspace.of(workspace).path / "hosts.toml"
     if not path.exists():
         return {}
