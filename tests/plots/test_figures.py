@@ -129,6 +129,7 @@ def test_attention_over_resolution_marks_where_it_overtakes_the_mlp():
     figure = plots.attention_cost(frame, crossover=512)
     assert trace(figure, "attention, measured").mode == "markers"
     assert trace(figure, "mlp, fitted").mode == "lines"
+    assert {one.name for one in figure.data if one.showlegend} == {"attention, fitted", "mlp, fitted"}
     assert figure.layout.shapes[0].x0 == 512
     assert "512 px" in figure.layout.annotations[0].text
 
@@ -143,6 +144,16 @@ def test_a_roof_bends_where_bandwidth_meets_the_peak():
     assert roof.y[1] == roof.y[2] == 100
     assert roof.y[0] == pytest.approx(20 * roof.x[0])
     assert trace(figure, "fc1").y[0] == 80
+
+
+@pytest.mark.parametrize("gflops", [40.0, 90.0, 250.0])
+def test_a_roofline_shows_the_slope_and_every_point_also_one_above_the_roof(gflops):
+    points = pd.DataFrame([("fc1", "fp32", 50.0, gflops)], columns=["label", "precision", "intensity", "gflops"])
+    columns = ["label", "precision", "peak_gflops", "bandwidth_gb_s"]
+    axis = plots.roofline(points, pd.DataFrame([("cpu", "fp32", 100.0, 20.0)], columns=columns)).layout.yaxis
+    low, high = (10**edge for edge in axis.range)
+    assert low <= 10
+    assert high > max(gflops, 100)
 
 
 def test_a_waterfall_leads_from_one_total_to_the_other():
@@ -184,6 +195,7 @@ def test_the_band_of_a_fitted_line_is_drawn_behind_it_and_ends_at_zero():
     assert list(band.x) == [64, 96, 96, 64]
     assert list(band.y) == [2.0, 2.5, 1.5, 0.0]
     assert list(line.y) == [1.0, 2.0]
+    assert band.mode == "lines"  # no marks on its edge
 
 
 def test_views_share_one_map_and_a_button_shows_one_of_them():

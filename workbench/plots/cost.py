@@ -34,9 +34,13 @@ def attention_cost(
     """
     need_columns(frame, "image_size", "part", "kind", value)
     figure = new_figure(title, "edge of the image (pixels)", f"cost of one call ({value})")
+    drawn_as_lines = set(frame.part[frame.kind != "measured"])
     for (part, kind), rows in frame.sort_values("image_size").groupby(["part", "kind"], sort=False):
         colour, dash = PARTS.get(part, (ink(), "solid"))
-        _add_cost(figure, rows, value, f"{part}, {kind}", colour, dash, points=kind == "measured")
+        points = kind == "measured"
+        _add_cost(figure, rows, value, f"{part}, {kind}", colour, dash, points=points)
+        # one entry for points and line of the same colour
+        figure.data[-1].update(legendgroup=part, showlegend=not (points and part in drawn_as_lines))
     if crossover is not None:
         figure.add_vline(
             x=crossover,
@@ -72,6 +76,7 @@ def _add_band(figure: go.Figure, rows: pd.DataFrame, colour: str) -> None:
     figure.add_scatter(
         x=[*rows.image_size, *rows.image_size[::-1]],
         y=[*rows.high, *rows.low.clip(lower=0)[::-1]],
+        mode="lines",
         fill="toself",
         fillcolor=f"rgba({red}, {green}, {blue}, 0.15)",
         line={"width": 0},
@@ -96,11 +101,13 @@ def roofline(points: pd.DataFrame, roofs: pd.DataFrame) -> go.Figure:
     for roof in roofs.itertuples():
         _add_roof(figure, roof, low, high)
     x_range = math.log10(low), math.log10(high)
-    y_range = padded(math.log10(points.gflops.min()), math.log10(roofs.peak_gflops.max()))
+    fastest = max(points.gflops.max(), roofs.peak_gflops.max())
+    slowest = min(points.gflops.min(), roofs.peak_gflops.min() / 10)  # a decade of slope at the least
+    y_range = padded(math.log10(slowest), math.log10(fastest))
     where = list(zip(np.log10(points.intensity), np.log10(points.gflops)))
     places = label_places(where, list(points.label), x_range, y_range)
     figure.update_xaxes(type="log", range=x_range, dtick=1)
-    figure.update_yaxes(type="log", range=y_range, dtick=1)
+    figure.update_yaxes(type="log", range=y_range, dtick=1 if y_range[1] - y_range[0] > 2 else "D2")
     for (_, point), place in zip(points.iterrows(), places):
         figure.add_scatter(
             x=[point.intensity],
