@@ -58,6 +58,9 @@ def test_the_fastest_within_the_accuracy_limit_is_chosen_and_the_next_recipe_is_
     assert (choice.runner_up["label"], choice.runner_up["batch"]) == ("int8", 8)
     assert "int8-dynamic on onnxruntime, batch 8" in choice.reason
     assert "0.40 points (95 % interval 0.10 to 0.90)" in choice.reason
+    assert "with 260 images/s at the median. It classifies" in choice.reason
+    frame["speedup"] = frame.images_per_second / 120
+    assert "at the median (2.17 × FP32 on ONNX Runtime). It" in choose(frame, max_drop=0.5).reason
     assert "int8 on onnxruntime, batch 8, 23% slower" in choice.reason
 
 

@@ -5,7 +5,7 @@ import pytest
 
 import workbench as wb
 from workbench.errors import Cancelled, WorkbenchError
-from workbench.records import Measurement
+from workbench.records import Engine, Measurement
 from workbench.studies.cells import MEASUREMENT
 from workbench.studies.results import study_results
 from workbench.studies.rounds import ROUND, Round
@@ -127,6 +127,21 @@ def test_an_interrupted_cell_goes_on_with_the_rounds_it_has(study):
     assert before == 16  # two engines at batch 1
     assert len(workspace.observations(ROUND, Round)) == 32
     assert len(workspace.observations(MEASUREMENT, Measurement)) == 4
+
+
+def test_an_engine_that_was_damaged_between_two_runs_is_built_again(study):
+    def progress(stage, done, total):
+        if stage == "batch 1: latency":
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        study("fp32").run(progress)
+    engine = study("fp32").workspace.observations("engine", Engine)[-1]
+    engine.path.write_bytes(engine.path.read_bytes()[:-8] + bytes(8))
+    frame = study("fp32").run().frame()
+    assert set(frame.execution) == {"executed"}
+    assert set(frame.top1) == {0.9}
+    assert frame.run_id[0] != engine.run_id
 
 
 def test_rounds_of_different_engines_alternate(study, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from pathlib import Path
 
 from ..errors import WorkbenchError, one_of, refuse_unless
 from ..records import Batches, Engine, Variant
@@ -120,18 +121,18 @@ def open_streams(engine: Engine, streams: int) -> tuple[Session, ...]:
     runtime = backend(engine.backend)
     if refusal := runtime.missing():
         raise WorkbenchError(f"{engine.label} cannot be opened", why=refusal.reason, remedy=refusal.remedy)
-    _check_files(engine)
+    changed = changed_file(engine)  # it would answer wrongly, or crash the process that loads it
+    refuse_unless(
+        changed is None,
+        f"{engine.label} is not what was built",
+        why=f"{changed} is gone or has other bytes",
+        remedy="build the engine again",
+    )
     return runtime.open(engine, streams)
 
 
-def _check_files(engine: Engine) -> None:
-    """A damaged engine answers wrongly, or crashes the process that loads it."""
-    for name, expected in engine.checksums.items():
-        file = engine.path.with_name(name)
-        found = file_digest(file) if file.is_file() else "no file"
-        refuse_unless(
-            found == expected,
-            f"{engine.label} is not what was built",
-            why=f"the SHA-256 of {file} was {expected}, now {found}",
-            remedy="build the engine again",
-        )
+def changed_file(engine: Engine) -> Path | None:
+    """The first file of an engine that is gone or has other bytes than when it was built, or None."""
+    files = {engine.path.with_name(name): expected for name, expected in engine.checksums.items()}
+    broken = (file for file, expected in files.items() if not file.is_file() or file_digest(file) != expected)
+    return next(broken, None if engine.path.is_file() else engine.path)

@@ -140,8 +140,9 @@ def _reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency):
     if max_latency_ms is not None:
         limits += f" and {latency.removesuffix('_ms')} at most {max_latency_ms:g} ms"
     speed = f"{best.images_per_second:,.0f} images/s at the median"
-    yield f"Take {row_name(best)}: the fastest of {len(fits)} measured within the limits ({limits}), with {speed}"
-    yield from (f"({best.speedup:.2f} × FP32 on ONNX Runtime)." if best.speedup == best.speedup else ".",)
+    if not math.isnan(best.speedup):
+        speed += f" ({best.speedup:.2f} × FP32 on ONNX Runtime)"
+    yield f"Take {row_name(best)}: the fastest of {len(fits)} measured within the limits ({limits}), with {speed}."
     yield (
         f"It classifies {best.top1:.1%} of {best.images:,.0f} images rightly and loses {_drop(best)} against FP32"
         f" on the same images: the limit {_VERDICTS[found]}."

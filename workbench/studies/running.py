@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..backends import build_engine
+from ..backends import build_engine, changed_file
 from ..backends.fusion import fusion_rows
 from ..backends.machine import environment
 from ..errors import Cancelled, WorkbenchError
@@ -110,7 +110,7 @@ class Runner:
         """The engine of an earlier run with the same inputs, or a new build."""
         key = digest(job.variant.digest, self.study.host_key(job.host), self.batches, self.attempt)
         for engine in reversed(self.workspace.observations(ENGINE, Engine, key)):
-            if engine.path.exists():
+            if changed_file(engine) is None:
                 return engine
         engine = build_engine(
             job.variant,
