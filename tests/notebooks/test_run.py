@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from workbench.errors import WorkbenchError
-from workbench.tutorial import run_notebook
+from workbench.tutorial import notebook_parameters, run_notebook
 
 ROOT = Path(__file__).parents[2] / "notebooks"
 pytestmark = pytest.mark.notebooks
@@ -14,9 +14,10 @@ pytestmark = pytest.mark.notebooks
 @pytest.fixture
 def run(workspace, tmp_path):
     def run(notebook, /, **parameters):
-        return run_notebook(
-            ROOT / f"{notebook}.ipynb", tmp_path / "out.ipynb", parameters | {"workspace": str(workspace)}
-        )
+        path = ROOT / f"{notebook}.ipynb"
+        if "workspace" in notebook_parameters(path):
+            parameters |= {"workspace": str(workspace)}
+        return run_notebook(path, tmp_path / "out.ipynb", parameters)
 
     return run
 
@@ -25,6 +26,15 @@ def test_00_names_most_of_the_images_it_shows(run):
     found = run("00_start_here", images=16)
     assert found["tokens"] == 145
     assert found["right"] >= 12
+
+
+def test_01_counts_measures_and_holds_a_published_table_against_a_roof(run):
+    found = run("01_profile_attention", depth=1, sizes=[32, 48, 64, 80, 96], seconds=0.05)
+    assert found["crossover_tokens_by_mac"] == 2 * 192
+    assert abs(found["extrapolation_error"]) < 1
+    assert found["peak_gflops"] > found["mlp_gflops"] / 4 > 0
+    assert found["bandwidth_gb_s"] > 0.1
+    assert found["article_share_of_limit"] == pytest.approx(0.0134, abs=5e-4)
 
 
 def test_02_repeats_jax_with_few_nodes(run):
