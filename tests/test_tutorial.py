@@ -88,6 +88,8 @@ def test_the_tutorial_reports_the_study_that_its_last_notebook_ran(tmp_path, mon
     def run(paths, out, parameters):
         assert parameters == {"max_drop": 60, "workspace": str(tmp_path / "workspace")}
         study(tmp_path).run()
+        out.mkdir()
+        write_notebook(out / "07.ipynb")
 
     monkeypatch.setattr(tutorial, "run_notebooks", run)
     told = tutorial.run_tutorial(tmp_path / "runs", tmp_path / "workspace", {"max_drop": 60}, tmp_path)

@@ -142,6 +142,7 @@ def run_tutorial(out, workspace, parameters: Mapping | None = None, notebooks="n
     Raises:
         WorkbenchError: a parameter that no notebook knows, or a cell failed.
     """
+    from .plots.stills import add_stills
     from .studies.report import write_report
     from .studies.results import study_results
     from .studies.table import summary
@@ -150,6 +151,7 @@ def run_tutorial(out, workspace, parameters: Mapping | None = None, notebooks="n
     paths = [Path(notebooks) / f"{name}.ipynb" for name in MAIN_JOB]
     given = {**(parameters or {}), "workspace": str(workspace)}
     run_notebooks(paths, out, given)
+    missing = add_stills(out / path.name for path in paths)
     asked = parameter_values(paths[-1]) | given
     results = study_results(workspace, asked["name"])
     choice = results.choose(asked["max_drop"], asked["max_latency_ms"] or None)
@@ -163,6 +165,7 @@ def run_tutorial(out, workspace, parameters: Mapping | None = None, notebooks="n
             "",
             f"Report:    {report}",
             f"Notebooks: {out}, executed; open the originals with `make lab`",
+            *([missing] if missing else []),
         )
     )
 
