@@ -1,6 +1,7 @@
 """The clean-up: what it draws, that it changes no logit, and what it leaves alone."""
 
 import dataclasses
+import linecache
 from collections import Counter
 
 import numpy as np
@@ -12,6 +13,7 @@ from onnx import parser
 from tests.graphs.references import CHECKPOINTS, answers, checkpoint, run, traced
 from workbench.graphs import activations, clean, edit, rules
 from workbench.graphs.export import trace
+from workbench.models import vit
 from workbench.models.tree import init
 
 #: What an expert would draw of one block, in the order of computation.
@@ -140,9 +142,20 @@ def test_a_bias_that_is_zero_keeps_its_addition():
 
 def test_every_node_of_an_export_says_which_line_of_the_model_it_comes_from():
     model, _ = clean.clean(trace(*checkpoint("token"), 20, "dynamic"))
-    lines = {name: node.metadata_props.get("workbench.source") for name, node in nodes(model).items()}
-    assert all(line and line.startswith("models/vit.py:") for line in lines.values()), lines
-    assert lines["block00/mlp/gelu"] != lines["block00/attention/scores"]
+    stamps = {name: node.metadata_props.get("workbench.source") for name, node in nodes(model).items()}
+    assert all(stamp and stamp.startswith("models/vit.py:") for stamp in stamps.values()), stamps
+    lines = {name: linecache.getline(vit.__file__, int(stamp.split(":")[1])) for name, stamp in stamps.items()}
+    for place, layer in {
+        "attention/qkv": "qkv",
+        "attention/proj": "proj",
+        "mlp/fc1": "Dense_0",
+        "mlp/fc2": "Dense_1",
+    }.items():
+        assert f'name="{layer}"' in lines[f"block00/{place}"]
+        assert f'name="{layer}"' in lines[f"block00/{place}/bias"]
+    assert "softmax(" in lines["block00/attention/softmax"]
+    assert "LayerNorm_1" in lines["block00/norm2"]
+    assert 'name="head"' in lines["head"]
 
 
 # ---- rules -------------------------------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ from .parity import Comparison, compare
 
 OPSETS = tuple(range(17, 24))
 DYNAMIC = "dynamic"
-STAMPING = "JAX2ONNX_ENABLE_STACKTRACE_METADATA"
+#: What makes jax2onnx note the lines of Python behind each node; it has no argument for it.
+STAMPING = {"JAX2ONNX_ENABLE_STACKTRACE_METADATA": "1", "JAX2ONNX_STACKTRACE_DETAIL": "full"}
 #: How many real images parity rests on where the caller gives none.
 IMAGES = 64
 #: Batches that a graph with a symbolic batch is tried with.
@@ -197,21 +198,30 @@ def _load_plugins() -> None:
 
 @contextlib.contextmanager
 def _stamping():
-    """jax2onnx notes the line of Python behind each node where this variable says so; it has no argument for it."""
-    before = os.environ.get(STAMPING)
-    os.environ[STAMPING] = "1"
+    """The variables of ``STAMPING`` are set inside, and as they were outside."""
+    before = {name: os.environ.get(name) for name in STAMPING}
+    os.environ.update(STAMPING)
     try:
         yield
     finally:
-        os.environ.pop(STAMPING) if before is None else os.environ.update({STAMPING: before})
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+#: A frame of JAX's traceback in the model's file, innermost first: line, then function.
+_FRAME = re.compile(r"models/vit\.py:(\d+)\S* \((\S+)\)")
 
 
 def _stamp(node: ir.Node) -> None:
-    """``models/vit.py:127`` for jax2onnx's ``Attention.__call__:127``; its other stamps are left out."""
-    line = re.search(r":(\d+)$", node.metadata_props.get("pkg.jax2onnx.callsite", ""))
+    """``models/vit.py:127`` for the line of the model behind a node; jax2onnx's own stamps are left out.
+
+    All dense layers compute in one line of ``Dense``: the line that calls it tells them apart.
+    """
+    frames = _FRAME.findall(node.metadata_props.get("pkg.jax2onnx.jax_traceback", ""))
     node.metadata_props.clear()
+    line = next((line for line, function in frames if not function.startswith("Dense.")), None)
     if line:
-        node.metadata_props["workbench.source"] = f"models/vit.py:{line[1]}"
+        node.metadata_props["workbench.source"] = f"models/vit.py:{line}"
 
 
 # ---- parity ------------------------------------------------------------------------------------------------------
