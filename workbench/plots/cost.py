@@ -107,7 +107,7 @@ def roofline(points: pd.DataFrame, roofs: pd.DataFrame) -> go.Figure:
     where = list(zip(np.log10(points.intensity), np.log10(points.gflops)))
     places = label_places(where, list(points.label), x_range, y_range)
     figure.update_xaxes(type="log", range=x_range, dtick=1)
-    figure.update_yaxes(type="log", range=y_range, dtick=1 if y_range[1] - y_range[0] > 2 else "D2")
+    figure.update_yaxes(type="log", range=y_range, **_ticks(y_range))
     for (_, point), place in zip(points.iterrows(), places):
         figure.add_scatter(
             x=[point.intensity],
@@ -121,6 +121,14 @@ def roofline(points: pd.DataFrame, roofs: pd.DataFrame) -> go.Figure:
             hovertemplate=f"{point.label}<br>%{{x:.3g}} FLOP/byte<br>%{{y:,.4g}} GFLOP/s<extra></extra>",
         )
     return figure
+
+
+def _ticks(shown: tuple[float, float]) -> dict:
+    """Decades; where there are few of them, 2 and 5 as well, written out."""
+    if shown[1] - shown[0] > 2:
+        return {"dtick": 1}
+    decades = range(math.floor(shown[0]), math.ceil(shown[1]) + 1)
+    return {"tickvals": [digit * 10.0**power for power in decades for digit in (1, 2, 5)]}
 
 
 def _add_roof(figure: go.Figure, roof, low: float, high: float) -> None:
