@@ -21,6 +21,9 @@ from tests.browser.harness import (
     notebook,
 )
 
+#: How long anything may take on a machine under load.
+TIMEOUT_MS = 180_000
+
 
 @pytest.fixture(scope="session")
 def browser():
@@ -29,8 +32,9 @@ def browser():
     if path is None:
         need = f"No Chromium on this machine; get it with: {CHROMIUM_REMEDY}"
         (pytest.fail if os.environ.get("WORKBENCH_CI") else pytest.skip)(need)
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
         yield browser
@@ -53,7 +57,7 @@ def lab_server(tmp_path_factory):
 def lab(browser, lab_server):
     """A fresh page on the server. At the end nothing may have left the machine, and nobody may have complained."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
-    context.set_default_timeout(120_000)  # a machine under load; what is slow on purpose says so itself
+    context.set_default_timeout(TIMEOUT_MS)
     witness, logged = Witness(context), lab_server.log.stat().st_size
     yield LabPage(context.new_page(), lab_server)
     context.close()

@@ -174,6 +174,17 @@ class LabPage:
         """Run all cells, not waited for."""
         self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
 
+    def find(self, text: str) -> int:
+        """The number of the first code cell that contains ``text``, counted from zero."""
+        cells = enumerate(self.cells())
+        return next(i for i, cell in cells if cell["cell_type"] == "code" and text in "".join(cell["source"]))
+
+    def run_cells(self, begin: int, end: int) -> None:
+        """Run the cells from ``begin`` to before ``end``, one after the other; each must do without an error."""
+        for index in range(begin, end):
+            self.run_cell(index)
+        assert self.cell_errors() == []
+
     def run_cell(self, index: int) -> None:
         """Run one cell, counted from zero, and wait for it."""
         self.page.evaluate(
@@ -215,6 +226,28 @@ class LabPage:
         """Wait until an element's text contains ``text``."""
         locator.filter(has_text=text).first.wait_for(timeout=1000 * seconds)
 
+    def drag(self, handle, track) -> None:
+        """Drag a slider's handle to the right end of its track with the mouse."""
+        handle.scroll_into_view_if_needed()
+        begin, line = handle.bounding_box(), track.bounding_box()
+        middle = begin["y"] + begin["height"] / 2
+        self.page.mouse.move(begin["x"] + begin["width"] / 2, middle)
+        self.page.mouse.down()
+        self.page.mouse.move(line["x"] + line["width"] + 20, middle, steps=8)
+        self.page.mouse.up()
+
+    def ring(self, hook: str) -> tuple[float, float]:
+        """Where the ring around the chosen engine stands in a panel's chart, in the chart's own pixels."""
+        found = self.page.wait_for_function(RING, arg=f".wb-{hook} .js-plotly-plot")  # it may be drawn just now
+        return tuple(found.json_value())
+
+    def wait_ring(self, hook: str, stands, seconds: float = 120) -> None:
+        """Wait until ``stands(position)`` holds of the ring; a chart is drawn anew whenever it changes."""
+        limit = time.monotonic() + seconds
+        while not stands(self.ring(hook)):
+            assert time.monotonic() < limit, "the ring did not move"
+            self.page.wait_for_timeout(200)
+
     def screenshot(self, name: str, hook: str | None = None, widths=WIDTHS) -> None:
         """Keep how the page looks at each width, scrolled to what a hook names."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -228,6 +261,13 @@ class LabPage:
         self.page.set_viewport_size(before)
 
 
+#: The middle of the last trace's only point, from the chart's upper left corner; null while there is none.
+RING = """selector => {
+  const chart = document.querySelector(selector), point = chart?.querySelector('.trace:last-child .point')
+  if (!point) return null
+  const box = point.getBoundingClientRect(), page = chart.getBoundingClientRect()
+  return [box.x + box.width / 2 - page.x, box.y + box.height / 2 - page.y]
+}"""
 #: True once no cell waits for the kernel or runs.
 PROMPTS_DONE = """() => ![...document.querySelectorAll('.jp-Notebook .jp-InputPrompt')]
   .some(prompt => prompt.innerText.includes('*'))"""

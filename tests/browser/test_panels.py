@@ -1,6 +1,7 @@
 """The panels under real clicks, in notebooks that each test writes for itself."""
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.harness import ROOT
 
@@ -32,6 +33,7 @@ panel
 """
 
 
+@pytest.mark.slow  # as a notebook of `make test`
 def test_a_click_on_a_precision_changes_the_record_that_the_panel_reads_back(lab, write_notebook):
     lab.open(
         write_notebook("recipe", GRAPH.replace("STEPS", "3"), PANEL, "print(panel.value)", "print(panel.result())")
@@ -48,6 +50,7 @@ def test_a_click_on_a_precision_changes_the_record_that_the_panel_reads_back(lab
     assert "precision='int8'" in lab.output(3)
 
 
+@pytest.mark.slow  # as a notebook of `make test`
 def test_a_long_run_shows_progress_is_cancelled_by_a_click_and_runs_again(lab, write_notebook):
     lab.open(write_notebook("cancel", GRAPH.replace("STEPS", "200"), PANEL, "print(panel.result().label)"))
     lab.run_cell(0)
@@ -80,7 +83,7 @@ def test_a_click_on_cancel_is_heard_while_the_next_cell_waits_for_the_result(lab
     assert [error.split(":")[0] for error in lab.cell_errors()] == ["Cancelled"]
 
 
-@pytest.mark.slow  # a notebook's own test does the same
+@pytest.mark.slow  # as a notebook of `make test`
 def test_an_engine_is_built_by_a_click_and_its_row_appears(lab, write_notebook):
     made = "recipe = ui.recipe_panel(graph, 'ws')\nrecipe"
     built = "engine = ui.engine_panel(recipe, 'ws')\nengine"
@@ -103,7 +106,7 @@ def test_an_engine_is_built_by_a_click_and_its_row_appears(lab, write_notebook):
     assert lab.cell_errors() == []
 
 
-@pytest.mark.slow  # a notebook's own test does the same
+@pytest.mark.slow  # as a notebook of `make test`
 def test_a_limit_that_is_moved_by_keyboard_moves_the_ring_in_the_chart(lab, write_notebook):
     lab.open(
         write_notebook("trade-off", HERE, "panel = ui.trade_off_panel(measured.frame())\npanel", "panel.value")
@@ -111,43 +114,32 @@ def test_a_limit_that_is_moved_by_keyboard_moves_the_ring_in_the_chart(lab, writ
     lab.run_all()
     assert lab.cell_errors() == []
     lab.wait_text(lab.hook("choice"), "Take fp16")
-    before = ring(lab)
+    before = lab.ring("trade-off-panel")
     handle = lab.hook("max-drop").get_by_role("slider")
     handle.focus()
     lab.page.keyboard.press("End")
     lab.wait_text(lab.hook("choice"), "Take int8-dynamic")
-    lab.page.wait_for_timeout(500)
-    after = ring(lab)
-    assert after[0] > before[0]  # faster
-    assert after[1] > before[1]  # less accurate; pixels count downwards
+    # faster, and less accurate; pixels count downwards
+    lab.wait_ring("trade-off-panel", lambda ring: ring[0] > before[0] and ring[1] > before[1])
     lab.run_cell(2)
     assert lab.output(2).strip().endswith("Limits(max_drop=20.0, max_latency_ms=None)")
     lab.screenshot("trade-off-panel", "panel")
 
 
-def ring(lab):
-    """Where the ring around the chosen engine stands on the page."""
-    box = lab.page.locator(".js-plotly-plot .trace").last.locator(".point").bounding_box()
-    return box["x"], box["y"]
-
-
-@pytest.mark.slow  # a notebook's own test does the same
+@pytest.mark.slow  # as a notebook of `make test`
 def test_netron_draws_two_graphs_side_by_side(lab, write_notebook):
     small = "wb.ModelSpec('small', image_size=16, patch=4, width=32, depth=1, heads=2, mlp=64, classes=10)"
     counts = "import onnx\nprint(*(len(onnx.load(g.path).graph.node) for g in (graph, less)))"
     lab.open(write_notebook("netron", GRAPH, f"less = draw(Path('.'), {small})\nui.view(graph, less)", counts))
     lab.run_all()
     assert lab.cell_errors() == []
-    drawn = []
-    for frame in (0, 1):
-        nodes = lab.page.frame_locator(".wb-netron iframe").nth(frame).locator(".node-item-type")
-        nodes.first.wait_for(timeout=120_000)
-        lab.page.wait_for_timeout(1000)
-        drawn.append(nodes.count())
-    assert drawn == [int(count) for count in lab.output(2).split()]
+    for frame, nodes in enumerate(map(int, lab.output(2).split())):
+        drawn = lab.page.frame_locator(".wb-netron iframe").nth(frame).locator(".node-item-type")
+        expect(drawn).to_have_count(nodes)
     lab.screenshot("netron", "netron")
 
 
+@pytest.mark.slow  # as a notebook of `make test`
 def test_the_map_of_a_sensitivity_run_fills_while_it_runs_and_survives_a_cancel(lab, write_notebook):
     start = """\
 import numpy as np
@@ -170,7 +162,7 @@ panel
     panel.locator(".wb-run").click()
     lab.wait_text(panel.locator(".wb-status"), "Done in", 300)
     lab.wait_text(panel.locator(".wb-result"), "The most sensitive first")
-    assert filled.count() == 12
+    expect(filled).to_have_count(12)
     lab.run_cell(2)
     assert int(lab.output(2)) >= 12
     lab.screenshot("sensitivity-panel", "panel")
