@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench import workspace as module
+from workbench import ledger, workspace
 from workbench.errors import WorkbenchError
 from workbench.records import Batches
 from workbench.workspace import Workspace
@@ -76,7 +76,7 @@ def _killer(line: int):
 
     def trace(frame, event, argument):
         nonlocal seen
-        if frame.f_code.co_filename != module.__file__:
+        if frame.f_code.co_filename not in (workspace.__file__, ledger.__file__):
             return None
         seen += event == "line"
         if seen == line:

@@ -15,7 +15,7 @@ import pytest
 import workbench
 
 PACKAGE = Path(workbench.__file__).parent
-GROUND = ("records", "errors", "sites", "workspace")
+GROUND = ("records", "errors", "sites", "ledger", "workspace")
 LIGHT = (*GROUND, "datasets", "backends", "measuring", "worker", "doctor")  # the doctor visits hosts
 LEAVES = ("ui", "cli")
 #: What the light half may import beside the standard library: NumPy, and a runtime or Pillow where needed.
@@ -121,7 +121,8 @@ def test_every_part_of_the_workbench_was_read():
 
 def test_the_ground_floor_imports_only_the_standard_library():
     assert told(i for i in FOREIGN if part_of(i.importer) in GROUND) == []
-    below = {"records": ("errors",), "errors": (), "sites": (), "workspace": ("records", "errors")}
+    below = {"errors": (), "sites": (), "records": ("errors",), "ledger": ("errors",)}
+    below["workspace"] = ("errors", "records", "ledger")
     ours = [i for i in IMPORTS if part_of(i.importer) in GROUND and i.top == "workbench"]
     assert told(i for i in ours if i.inside not in below[part_of(i.importer)]) == []
 

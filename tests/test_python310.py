@@ -13,7 +13,7 @@ import pytest
 import workbench
 
 PACKAGE = Path(workbench.__file__).parent
-GROUND = ("errors", "records", "sites", "workspace")
+GROUND = ("errors", "records", "sites", "ledger", "workspace")
 LIGHT = [
     *(PACKAGE / f"{name}.py" for name in ("__init__", *GROUND, "worker", "doctor")),
     *(file for part in ("datasets", "backends", "measuring") for file in sorted((PACKAGE / part).rglob("*.py"))),

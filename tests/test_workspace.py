@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from tests.notes import Note, noted
-from workbench import workspace as module
+from workbench import ledger
 from workbench.errors import Cancelled, WorkbenchError
+from workbench.ledger import LEDGER
 from workbench.records import Batches, Engine, Graph, Preprocessing, Recipe, Variant
-from workbench.workspace import LEDGER, RECORD, Workspace, check_artefact, digest, file_digest, new_run_id
+from workbench.workspace import RECORD, Workspace, check_artefact, code_digest, digest, file_digest, new_run_id
 
 
 @pytest.fixture
@@ -67,10 +68,10 @@ def test_the_digest_of_code_follows_its_source(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     source = tmp_path / "a_transform.py"
     source.write_text("x = 1\n")
-    before = module.code_digest(("a_transform",))
+    before = code_digest(("a_transform",))
     source.write_text("x = 2\n")
-    module.code_digest.cache_clear()
-    assert module.code_digest(("a_transform",)) != before
+    code_digest.cache_clear()
+    assert code_digest(("a_transform",)) != before
 
 
 def test_an_artefact_may_hold_folders(workspace):
@@ -264,9 +265,9 @@ def test_a_ledger_that_is_none_is_refused_and_the_artefacts_live_on(workspace):
 
 def test_a_record_written_by_an_older_version_is_read_and_unknown_fields_are_left_out(workspace):
     workspace.append("batches", "a", Batches(1, 2, 3))
-    with sqlite3.connect(workspace.path / LEDGER) as ledger:
-        ledger.execute("UPDATE observations SET body = ?", (json.dumps({"min": 1, "opt": 2, "gone": 5}),))
-    ledger.close()
+    with sqlite3.connect(workspace.path / LEDGER) as found:
+        found.execute("UPDATE observations SET body = ?", (json.dumps({"min": 1, "opt": 2, "gone": 5}),))
+    found.close()
     assert workspace.observations("batches", Batches) == [Batches(1, 2, 32)]
 
 
@@ -435,16 +436,16 @@ C: /mnt/c 9p rw 0 0
 )
 def test_the_journal_suits_the_file_system(monkeypatch, path, mode):
     monkeypatch.setattr(Path, "read_text", lambda self: MOUNTS.strip())
-    assert module._journal_mode.__wrapped__(Path(path)) == mode
+    assert ledger._journal_mode.__wrapped__(Path(path)) == mode
 
 
 def test_a_ledger_with_a_rollback_journal_works_as_well(workspace, monkeypatch):
-    monkeypatch.setattr(module, "_journal_mode", lambda path: "DELETE")
+    monkeypatch.setattr(ledger, "_journal_mode", lambda path: "DELETE")
     workspace.append("batches", "a", Batches(1, 1, 5))
     assert workspace.observations("batches", Batches) == [Batches(1, 1, 5)]
-    with sqlite3.connect(workspace.path / LEDGER) as ledger:
-        assert ledger.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-    ledger.close()
+    with sqlite3.connect(workspace.path / LEDGER) as found:
+        assert found.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    found.close()
 
 
 # ---- digests ---------------------------------------------------------------------------------------------------

@@ -17,24 +17,19 @@ import json
 import os
 import secrets
 import shutil
-import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from . import records
 from .errors import WorkbenchError
+from .ledger import Ledger
 
 RECORD = "record.json"
-LEDGER = "ledger.sqlite3"
 #: Changes when artefacts are written in another way, so that none of the old ones is read as a new one.
 FORMAT = 2
 #: What a killed process left in the making is removed after this many seconds.
 STALE_S = 24 * 3600
-#: How the types of file systems begin that several machines may share: SQLite's WAL needs memory that all its
-#: processes share (https://www.sqlite.org/wal.html, "does not work over a network filesystem").
-NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse", "lustre", "ceph", "gluster", "gpfs", "beegfs", "afs")
 
 
 def digest(*parts) -> str:
@@ -199,62 +194,16 @@ class Workspace:
         """
         run_id = run_id or new_run_id()
         body = json.dumps(records.encode(record, functools.partial(os.path.relpath, start=self.path)))
-        with self._ledger() as ledger:
-            ledger.execute(
-                "INSERT INTO observations (run_id, taken, kind, key, body) VALUES (?, ?, ?, ?, ?)",
-                (run_id, time.time(), kind, key, body),
-            )
+        Ledger(self.path).append(run_id, kind, key, body)
         return run_id
 
     def observations(self, kind: str, cls, key: str | None = None) -> list:
         """All observations of a kind (and key), oldest first, as records."""
-        if not (self.path / LEDGER).exists():
-            return []
-        clause, values = ("", (kind,)) if key is None else (" AND key = ?", (kind, key))
-        with self._ledger() if os.access(self.path, os.W_OK) else self._copied_ledger() as ledger:
-            rows = ledger.execute(
-                f"SELECT body FROM observations WHERE kind = ?{clause} ORDER BY id", values
-            ).fetchall()
-        place = self._absolute
-        return [records.decode(cls, json.loads(body), place) for (body,) in rows]
+        bodies = Ledger(self.path).bodies(kind, key)
+        return [records.decode(cls, json.loads(body), self._absolute) for body in bodies]
 
     def _absolute(self, path: str) -> Path:
         return Path(os.path.normpath(self.path / path))
-
-    @contextlib.contextmanager
-    def _copied_ledger(self):
-        """SQLite writes beside a WAL database even to read it; on a read-only disk a copy is read instead."""
-        with tempfile.TemporaryDirectory() as folder:
-            for file in self.path.glob(f"{LEDGER}*"):
-                shutil.copy(file, folder)
-            with Workspace(folder)._ledger() as ledger:
-                yield ledger
-
-    @contextlib.contextmanager
-    def _ledger(self):
-        path = self.path / LEDGER
-        what = f"The ledger {path} cannot be used"
-        try:
-            connection = sqlite3.connect(path, timeout=60, isolation_level="IMMEDIATE")
-            try:
-                # Every statement waits out another process; a killed writer leaves the last commit intact.
-                connection.execute(f"PRAGMA journal_mode={_journal_mode(self.path.resolve())}")
-                connection.execute(
-                    "CREATE TABLE IF NOT EXISTS observations (id INTEGER PRIMARY KEY, run_id TEXT NOT NULL,"
-                    " taken REAL NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL)"
-                )
-                connection.execute("CREATE INDEX IF NOT EXISTS by_key ON observations (kind, key)")
-                with connection:
-                    yield connection
-            finally:
-                connection.close()
-        except sqlite3.Error as error:
-            raise WorkbenchError(
-                what,
-                why=str(error),
-                remedy="check that the disk has room and the folder is writable; "
-                "a damaged file can be moved away, the artefacts do not depend on it",
-            ) from error
 
 
 def check_artefact(path: Path) -> None:
@@ -306,24 +255,6 @@ def _publish(draft: Path, folder: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
-
-
-@functools.cache
-def _journal_mode(path: Path) -> str:
-    return "DELETE" if _file_system(path).startswith(NETWORK_FILE_SYSTEMS) else "WAL"
-
-
-def _file_system(path: Path) -> str:
-    """The type of the file system that holds ``path``, from /proc/mounts; empty where there is none."""
-    try:
-        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
-    except OSError:
-        return ""
-    mounts = [(point.replace("\\040", " "), kind) for point, kind in mounts]  # how a space is written there
-    holding = [
-        (len(point), order, kind) for order, (point, kind) in enumerate(mounts) if path.is_relative_to(point)
-    ]
-    return max(holding)[2] if holding else ""  # the deepest mount, and of two on one folder the later
 
 
 @contextlib.contextmanager

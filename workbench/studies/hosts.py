@@ -44,7 +44,8 @@ from .remote import call
 from .reply import received
 
 #: What of this package a host needs, relative to it: the ground floor, and the packages of the light half.
-LIGHT = ("__init__.py", "records.py", "errors.py", "sites.py", "workspace.py", "worker.py", "doctor.py")
+GROUND = ("records", "errors", "sites", "ledger", "workspace")
+LIGHT = tuple(f"{name}.py" for name in ("__init__", *GROUND, "worker", "doctor"))
 LIGHT_PACKAGES = ("datasets", "backends", "measuring")
 #: Programs that hand their arguments to a shell at the other end, so that they must be quoted for it.
 SHELLS = ("ssh", "mosh", "rsh", "plink")

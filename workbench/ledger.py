@@ -1,0 +1,102 @@
+"""The ledger of a workspace: observations in a SQLite file that only grows and survives a killed writer."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from pathlib import Path
+
+from .errors import WorkbenchError
+
+LEDGER = "ledger.sqlite3"
+#: How the types of file systems begin that several machines may share: SQLite's WAL needs memory that all its
+#: processes share (https://www.sqlite.org/wal.html, "does not work over a network filesystem").
+NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse", "lustre", "ceph", "gluster", "gpfs", "beegfs", "afs")
+
+
+class Ledger:
+    """The observations in a folder. Every call opens the file anew, so that processes can share it."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.path = folder, folder / LEDGER
+
+    def append(self, run_id: str, kind: str, key: str, body: str) -> None:
+        """Append one observation; it is on disk when this returns.
+
+        Raises:
+            WorkbenchError: the disk is full or read-only, or the file is no ledger.
+        """
+        with self._open() as ledger:
+            ledger.execute(
+                "INSERT INTO observations (run_id, taken, kind, key, body) VALUES (?, ?, ?, ?, ?)",
+                (run_id, time.time(), kind, key, body),
+            )
+
+    def bodies(self, kind: str, key: str | None = None) -> list[str]:
+        """What was appended under a kind (and key), oldest first.
+
+        Raises:
+            WorkbenchError: the file is no ledger.
+        """
+        if not self.path.exists():
+            return []
+        clause, values = ("", (kind,)) if key is None else (" AND key = ?", (kind, key))
+        with self._open() if os.access(self.folder, os.W_OK) else self._copied() as ledger:
+            query = f"SELECT body FROM observations WHERE kind = ?{clause} ORDER BY id"
+            return [body for (body,) in ledger.execute(query, values)]
+
+    @contextlib.contextmanager
+    def _copied(self):
+        """SQLite writes beside a WAL database even to read it; on a read-only disk a copy is read instead."""
+        with tempfile.TemporaryDirectory() as folder:
+            for file in self.folder.glob(f"{LEDGER}*"):
+                shutil.copy(file, folder)
+            with Ledger(Path(folder))._open() as ledger:
+                yield ledger
+
+    @contextlib.contextmanager
+    def _open(self):
+        try:
+            connection = sqlite3.connect(self.path, timeout=60, isolation_level="IMMEDIATE")
+            try:
+                # Every statement waits out another process; a killed writer leaves the last commit intact.
+                connection.execute(f"PRAGMA journal_mode={_journal_mode(self.folder.resolve())}")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS observations (id INTEGER PRIMARY KEY, run_id TEXT NOT NULL,"
+                    " taken REAL NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL)"
+                )
+                connection.execute("CREATE INDEX IF NOT EXISTS by_key ON observations (kind, key)")
+                with connection:
+                    yield connection
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise WorkbenchError(
+                f"The ledger {self.path} cannot be used",
+                why=str(error),
+                remedy="check that the disk has room and the folder is writable; "
+                "a damaged file can be moved away, the artefacts do not depend on it",
+            ) from error
+
+
+@functools.cache
+def _journal_mode(path: Path) -> str:
+    return "DELETE" if _file_system(path).startswith(NETWORK_FILE_SYSTEMS) else "WAL"
+
+
+def _file_system(path: Path) -> str:
+    """The type of the file system that holds ``path``, from /proc/mounts; empty where there is none."""
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    mounts = [(point.replace("\\040", " "), kind) for point, kind in mounts]  # how a space is written there
+    holding = [
+        (len(point), order, kind) for order, (point, kind) in enumerate(mounts) if path.is_relative_to(point)
+    ]
+    return max(holding)[2] if holding else ""  # the deepest mount, and of two on one folder the later
