@@ -23,11 +23,11 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 tutorial: env ## run the main job: notebooks in order, then runs/tutorial/report.html
 	@$(RUN) -m workbench tutorial
 
-test: env ## unit tests, and every notebook once with quick parameters (15 min)
+test: env ## unit tests, every notebook once with quick parameters, the main clicks in a browser (20 min)
 	$(PYTEST)
-	$(PYTEST) -m "notebooks and not slow and not gpu"
+	$(PYTEST) -m "(notebooks or browser) and not slow and not gpu"
 
-test-all: env ## all tests that need no GPU: the long ones and those in a real browser too (60 min)
+test-all: env ## all tests that need no GPU: other parameter sets, every notebook in a browser, long runs (60 min)
 	$(PYTEST) -m "not gpu"
 
 lab: env ## open JupyterLab on the notebooks
