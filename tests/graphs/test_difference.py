@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -8,6 +9,8 @@ import pytest
 import workbench as wb
 from tests.graphs.drawn import TINY, draw, jax_parameters
 from workbench.errors import WorkbenchError
+from workbench.graphs.difference import role_errors
+from workbench.sites import PLACES
 
 DEEP = dataclasses.replace(TINY, depth=6)
 
@@ -105,3 +108,37 @@ def test_what_is_no_model_and_models_without_common_names_are_refused(deep, draw
     onnx.save(model, path)
     with pytest.raises(WorkbenchError, match="only the logits"):
         wb.diff(dataclasses.replace(deep, path=path), deep, pictures)
+
+
+# ---- by role -----------------------------------------------------------------------------------------------------
+
+
+def test_the_error_of_a_role_is_that_of_the_last_tensor_it_makes(deep, pictures, tmp_path):
+    def change(weights):
+        weights["block02/mlp/fc2/kernel"] *= np.float32(1.01)
+
+    other = draw(tmp_path, spec=DEEP, edit=change)
+    found = role_errors(other, deep, pictures)
+    errors = found.set_index(["block", "role"]).error
+    assert list(errors["block01"].index) == list(dict.fromkeys(PLACES.values()))  # in the order of computation
+    assert errors["block02", "gelu"] == 0 < errors["block02", "fc2"]
+    assert (errors[["block00", "block01"]] == 0).all()
+    assert errors["block02", "fc2"] == pytest.approx(0.01, rel=0.05)
+    ours, theirs = (tensor(g.path, "block03/mlp/gelu", pictures) for g in (other, deep))
+    expected = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+    assert errors["block03", "gelu"] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("recipe", [wb.Recipe("fp16"), wb.Recipe("int8"), wb.Recipe("fp8")], ids=lambda r: r.label)
+def test_a_variant_has_the_same_roles_as_its_graph(deep, pictures, shelf, recipe):
+    variant = wb.apply_recipe(deep, recipe, shelf, pictures)
+    ours, theirs = role_errors(variant, deep, pictures), role_errors(deep, deep, pictures)
+    assert ours[["block", "role"]].equals(theirs[["block", "role"]])
+    assert (theirs.error == 0).all()
+    assert 0 < ours.error.iloc[-1] < 0.5
+
+
+def test_graphs_without_places_in_common_are_refused(deep, pictures, tmp_path):
+    cnn = wb.import_onnx(Path(__file__).parent / "torch_exports" / "cnn.onnx", tmp_path)
+    with pytest.raises(WorkbenchError, match="role by role"):
+        role_errors(cnn, deep, pictures)

@@ -12,7 +12,7 @@ import numpy as np
 from ..backends.base import Progress, silent
 from ..errors import WorkbenchError, refuse_unless
 from ..records import Graph, ModelSpec, Variant
-from ..sites import OUTPUT, block_name
+from ..sites import OUTPUT, Place, block_name, place_of
 from . import edit
 from .emulation import HALVES, widen
 from .observe import BATCH, batches, graph_input, open_model
@@ -21,6 +21,8 @@ from .observe import BATCH, batches, graph_input, open_model
 #: times the amplitude), a quarter of all the error there ever is, and more than the rounding of float32; or NaN.
 JUMP, SHARE, FLOAT_NOISE = 9.0, 0.25, 1e-5
 LOGITS = "logits"
+#: Nodes that a recipe puts beside the model's own.
+ADDED = ("Cast", "QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -96,17 +98,70 @@ def diff(a, b, images: np.ndarray, progress: Progress | None = None) -> Differen
         remedy="compare versions of one graph, or graphs whose blocks were found by name",
     )
     sums = {name: _Sums() for name in names}
-    streams = _outputs(a, names, images), _outputs(b, names, images)
-    done = same = 0
-    for left, right in zip(*streams):
-        progress("compare", done, len(images))
+    same = done = 0
+    for left, right in _both(a, b, names, images, progress):
         for name in names:
             sums[name].add(left[name], right[name], name)
         same += int((left[names[-1]].argmax(axis=-1) == right[names[-1]].argmax(axis=-1)).sum())
         done += len(left[names[-1]])
-    progress("compare", done, len(images))
     rows = _rows(sums)
     return Difference(rows, _first_jump(rows), same / done, done)
+
+
+def role_errors(a: Variant | Graph, b: Variant | Graph, images: np.ndarray, progress: Progress | None = None):
+    """How far each role of each block is off, from the last tensor that it makes.
+
+    An error is what has gathered up to that tensor, not what the role itself adds.
+
+    Args:
+        a: a variant or graph; 16 and 8 bits run as in ``diff``.
+        b: what it is compared with: another version of the same graph.
+        images: (N, H, W, 3) float32, normalised.
+        progress: as in ``diff``.
+
+    Returns:
+        A pandas DataFrame, a row per block and role in the order of computation: ``block`` (None outside the
+        blocks), ``role`` and ``error``, ‖a - b‖ / ‖b‖ over all images.
+
+    Raises:
+        WorkbenchError: the images do not fit, or the two have no named place in common.
+    """
+    import pandas as pd
+
+    theirs = {name for _, name in _placed_tensors(b)}
+    tensors = {place: name for place, name in _placed_tensors(a) if name in theirs}
+    refuse_unless(
+        bool(tensors),
+        "The two graphs cannot be compared role by role",
+        why="no tensor of a block has the same name in both",
+        remedy="compare versions of one graph, whose blocks were found by name",
+    )
+    sums = {name: _Sums() for name in tensors.values()}
+    for left, right in _both(a, b, list(sums), images, progress or silent):
+        for name, one in sums.items():
+            one.add(left[name], right[name], name)
+    errors = [row.error for row in _rows(sums)]
+    return pd.DataFrame(
+        [(*place, error) for place, error in zip(tensors, errors)], columns=["block", "role", "error"]
+    )
+
+
+def _placed_tensors(side: Variant | Graph) -> Iterator[tuple[Place, str]]:
+    """Every floating-point tensor that a node of a known place makes; nodes that a recipe adds are left out."""
+    for node in edit.load(side.path).graph:
+        place, made = place_of(node.name or ""), node.outputs[0]
+        if place and made.dtype in edit.FLOATS and node.op_type not in ADDED:
+            yield place, made.name
+
+
+def _both(a, b, names: list[str], images: np.ndarray, progress: Progress) -> Iterator[tuple[dict, dict]]:
+    """The named tensors of both sides, a few images at a time."""
+    done = 0
+    for left, right in zip(_outputs(a, names, images), _outputs(b, names, images)):
+        progress("compare", done, len(images))
+        yield left, right
+        done += len(left[names[-1]])
+    progress("compare", done, len(images))
 
 
 class _Sums:
