@@ -118,6 +118,15 @@ def test_streams_show_throughput_latency_and_where_more_gain_little():
     assert "ms" in figure.layout.yaxis2.title.text
 
 
+def test_throughput_over_streams_says_how_it_wandered_where_that_is_known():
+    row = {"label": "fp32", "precision": "fp32", "images_per_second_low": 90.0, "images_per_second_high": 130.0}
+    rows = [row | {"streams": n, "images_per_second": 100.0, "p99_ms": 10.0 * n} for n in (1, 2)]
+    figure = plots.throughput_over_streams(pd.DataFrame(rows))
+    assert list(figure.data[0].error_y.array) == [30, 30]
+    assert list(figure.data[0].error_y.arrayminus) == [10, 10]
+    assert figure.layout.yaxis.range[1] > 130
+
+
 def test_attention_over_resolution_marks_where_it_overtakes_the_mlp():
     rows = [
         (s, part, kind, s / 100)
@@ -163,9 +172,20 @@ def test_a_waterfall_leads_from_one_total_to_the_other():
         ("reformats", "change", 4.0),
         ("INT8", "total", 11.0),
     ]
-    bars = plots.waterfall(pd.DataFrame(rows, columns=["step", "kind", "ms"]), "why").data[0]
+    figure = plots.waterfall(pd.DataFrame(rows, columns=["step", "kind", "ms"]), "why")
+    bars = figure.data[0]
     assert list(bars.measure) == ["absolute", "relative", "relative", "absolute"]
     assert list(bars.text) == ["10", "-3", "+4", "11"]
+    assert list(bars.hovertext) == ["FP16<br>10 ms", "products<br>-3 ms", "reformats<br>4 ms", "INT8<br>11 ms"]
+    assert list(figure.layout.xaxis.ticktext) == [step for step, _, _ in rows]
+
+
+def test_a_waterfall_between_engines_of_one_name_has_all_its_bars_and_breaks_long_names():
+    name = "onnxruntime int8 tensorrt attention"
+    rows = [(name, "total", 3.0), ("products", "change", -1.0), (name, "total", 2.0)]
+    figure = plots.waterfall(pd.DataFrame(rows, columns=["step", "kind", "ms"]), "why")
+    assert len(set(figure.data[0].x)) == 3
+    assert figure.layout.xaxis.ticktext[0] == "onnxruntime<br>int8<br>tensorrt<br>attention"
 
 
 def test_a_heat_map_keeps_the_order_of_blocks_and_roles_and_leaves_gaps_empty():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -152,6 +153,10 @@ def _add_roof(figure: go.Figure, roof, low: float, high: float) -> None:
     )
 
 
+#: Letters of a step's name on one line under its bar.
+STEP_WIDTH = 11
+
+
 def waterfall(frame: pd.DataFrame, title: str, value: str = "ms") -> go.Figure:
     """How the time of one engine becomes that of another, step by step.
 
@@ -165,7 +170,7 @@ def waterfall(frame: pd.DataFrame, title: str, value: str = "ms") -> go.Figure:
     figure = new_figure(title, "", f"time of a call ({value})", showlegend=False)
     total = frame.kind == "total"
     figure.add_waterfall(
-        x=frame.step,
+        x=list(range(len(frame))),  # two engines may have one name
         y=frame[value],
         measure=["absolute" if one else "relative" for one in total],
         text=[f"{v:.3g}" if one else f"{v:+.3g}" for v, one in zip(frame[value], total)],
@@ -175,7 +180,10 @@ def waterfall(frame: pd.DataFrame, title: str, value: str = "ms") -> go.Figure:
         decreasing={"marker": {"color": COLOURS["fp8"], "line": {"color": ink(), "width": 1}}},
         totals={"marker": {"color": COLOURS["fp32"], "line": {"color": ink(), "width": 1}}},
         connector={"line": {"color": ink(), "width": 0.7, "dash": "dot"}},
-        hovertemplate=f"%{{x}}<br>%{{text}} {value}<extra></extra>",
+        hovertext=[f"{step}<br>{v:.4g} {value}" for step, v in zip(frame.step, frame[value])],
+        hovertemplate="%{hovertext}<extra></extra>",
     )
+    names = ["<br>".join(textwrap.wrap(step, STEP_WIDTH)) for step in frame.step]
+    figure.update_xaxes(tickvals=list(range(len(frame))), ticktext=names, tickangle=0)
     figure.update_yaxes(rangemode="tozero")
     return figure

@@ -23,7 +23,7 @@ def heat_map(frame: pd.DataFrame, value: str, title: str, unit: str = "", better
     table = frame.pivot(index="block", columns="role", values=value)
     table = table.reindex(index=list(dict.fromkeys(frame.block)), columns=list(dict.fromkeys(frame.role)))
     named = " ".join(filter(None, (value.replace("_", " "), f"({unit})" if unit else "")))
-    figure = new_figure(title, "", "", height=150 + 34 * len(table))
+    figure = new_figure(title, "", "", height=110 + 34 * len(table), margin={"b": 20})
     figure.add_heatmap(
         z=table.to_numpy(),
         x=list(table.columns),

@@ -90,7 +90,8 @@ def throughput_over_streams(frame: pd.DataFrame, knee: int | None = None) -> go.
     """Throughput and p99 latency over the number of streams that call at the same time.
 
     Args:
-        frame: ``label``, ``precision``, ``streams``, ``images_per_second``, ``p99_ms``.
+        frame: ``label``, ``precision``, ``streams``, ``images_per_second``, ``p99_ms``; there are bars for how it
+            wandered where ``images_per_second_low`` and ``images_per_second_high`` are known.
         knee: the number of streams beyond which more are hardly worth it; see ``diminishing_returns``.
     """
     need_columns(frame, "label", "precision", "streams", "images_per_second", "p99_ms")
@@ -105,7 +106,8 @@ def throughput_over_streams(frame: pd.DataFrame, knee: int | None = None) -> go.
     label_lines(figure, ends, 1.08 * frame.p99_ms.max(), height=290, xref="x2", yref="y2")
     titles = "throughput (images/s)", "p99 latency of a call (ms)"
     for column, (value, title) in enumerate(zip(units, titles), 1):
-        figure.update_yaxes(title_text=title, range=[0, 1.08 * frame[value].max()], col=column)
+        most = frame[f"{value}_high" if f"{value}_high" in frame else value].max()
+        figure.update_yaxes(title_text=title, range=[0, 1.08 * most], col=column)
     if knee is not None:
         _add_knee(figure, knee)
     return figure

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from .theme import COLOURS, SCALE, need_columns, new_figure
+from .theme import COLOURS, PAGES, SCALE, need_columns, new_figure
 
 
 class View(NamedTuple):
@@ -36,7 +36,7 @@ def block_views(views: Mapping[str, View], title: str = "Blocks and roles") -> g
         need_columns(view.frame, "block", "role", view.value)
     blocks = list(dict.fromkeys(block for view in views.values() for block in view.frame.block))
     roles = list(dict.fromkeys(role for view in views.values() for role in view.frame.role))
-    figure = new_figure(title, "", "", height=210 + 34 * len(blocks))
+    figure = new_figure(title, "", "", height=170 + 34 * len(blocks))
     for number, (label, view) in enumerate(views.items()):
         table = view.frame.pivot(index="block", columns="role", values=view.value).reindex(blocks, columns=roles)
         named = pd.api.types.is_numeric_dtype(view.frame[view.value])
@@ -47,7 +47,11 @@ def block_views(views: Mapping[str, View], title: str = "Blocks and roles") -> g
         for label in views
     ]
     menu = {"type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "xanchor": "left"}
-    figure.update_layout(updatemenus=[{**menu, "y": 1, "yanchor": "bottom", "pad": {"b": 34}}], margin={"t": 120})
+    light, dark, edge = PAGES["workbench"]  # on a dark page too: Plotly's pressed button is always light
+    menu |= {"bgcolor": light, "bordercolor": edge, "font": {"color": dark}}
+    figure.update_layout(
+        updatemenus=[{**menu, "y": 1, "yanchor": "bottom", "pad": {"b": 34}}], margin={"t": 120, "b": 20}
+    )
     figure.update_layout(title={"yref": "container", "y": 0.97, "yanchor": "top"})
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
     figure.update_xaxes(showgrid=False, side="top", ticks="")

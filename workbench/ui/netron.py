@@ -54,7 +54,9 @@ def view(*models, height: int = 600):
 
     refuse_unless(bool(models), "There is nothing to show", why="no model is given", remedy="view(graph)")
     frames = "".join(_frame(_title(model), address(getattr(model, "path", model)), height) for model in models)
-    return HTML(f'<div class="wb-netron" style="display: flex; flex-wrap: wrap; gap: 8px">{frames}</div>')
+    return HTML(
+        f'<div class="wb-netron" style="display: flex; flex-wrap: wrap; align-items: end; gap: 8px">{frames}</div>'
+    )
 
 
 def _title(model) -> str:

@@ -105,7 +105,7 @@ def _sites(graph: Graph) -> list[str]:
 def _controls(recipe: Recipe, sites: Sequence[str]) -> dict[str, widgets.Widget]:
     c, calibration = controls, recipe.calibration
     rests = [
-        ("what suits the layout: fp16 for TensorRT, fp32 for a CPU", AS_THE_LAYOUT),
+        ("what suits it: fp16, for a CPU fp32", AS_THE_LAYOUT),
         ("fp32", "fp32"),
         ("fp16", "fp16"),
         ("bf16", "bf16"),
@@ -159,7 +159,7 @@ def _hide_what_does_not_matter(recipe: Recipe, rows: dict[str, widgets.Widget]) 
     seen = recipe.needs_ranges or (eight and recipe.smooth is not None)  # whether the model sees calibration images
     matters = dict.fromkeys(("dataset", "variant", "samples"), seen)
     matters |= dict.fromkeys(("scope", "method", "layout", "rest"), recipe.needs_ranges)
-    matters |= {"keep": eight, "smooth": eight, "alpha": eight and recipe.smooth is not None}
+    matters |= {"keep": recipe.precision != "fp32", "smooth": eight, "alpha": eight and recipe.smooth is not None}
     for name, needed in matters.items():
         rows[name].layout.display = None if needed else "none"
 
