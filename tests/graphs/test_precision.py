@@ -28,6 +28,8 @@ RECIPES = [
     wb.Recipe("int8", layout="cpu"),
     wb.Recipe("int8", keep=("block01",)),
     wb.Recipe("fp8", scope="attention"),
+    wb.Recipe("fp16", keep=("block01", "block02/scores")),
+    wb.Recipe("bf16", keep=("block00/fc2", "block01/qkv", "head")),
 ]
 
 
@@ -71,6 +73,59 @@ def test_at_opset_17_a_half_pair_stands_between_casts(drawn17, pictures, shelf):
     for tensor in product.input:
         assert makers[tensor].op_type == "Cast"
         assert makers[makers[tensor].input[0]].op_type == "DequantizeLinear"
+
+
+def computes_in(path):
+    """Node name -> the float type that it computes in."""
+    model, types = types_of(path)
+    kinds = {
+        node.name: {types[tensor] for tensor in node.input if tensor and types[tensor] in FLOATS}
+        for node in model.graph.node
+    }
+    return {name: kind.pop() for name, kind in kinds.items() if len(kind) == 1}
+
+
+@pytest.mark.parametrize("precision", HALF)
+@pytest.mark.parametrize(
+    ("keep", "high"),
+    [
+        ("block01/fc2", {"block01/mlp/fc2", "block01/mlp/fc2/bias"}),
+        ("block00/qkv", {"block00/attention/qkv", "block00/attention/qkv/bias"}),
+        # A softmax stays with its scores, which may be too large for 16 bits.
+        ("block02/scores", {f"block02/attention/{part}" for part in ("scores", "scale", "softmax", "context")}),
+        ("block01/attention/softmax", {"block01/attention/softmax"}),
+    ],
+)
+def test_what_is_kept_computes_in_float32_and_nothing_else_does(drawn, shelf, precision, keep, high):
+    plain = computes_in(wb.apply_recipe(drawn, wb.Recipe(precision), shelf).path)
+    kept = computes_in(wb.apply_recipe(drawn, wb.Recipe(precision, keep=(keep,)), shelf).path)
+    changed = {name for name in plain.keys() & kept.keys() if kept[name] != plain[name]}  # casts come and go
+    assert changed == high
+    assert {kept[name] for name in high} == {TensorProto.FLOAT}
+
+
+def test_a_kept_block_computes_in_float32_from_its_first_node_to_its_last(drawn, shelf):
+    kinds = computes_in(wb.apply_recipe(drawn, wb.Recipe("fp16", keep=("block01",)), shelf).path)
+    casts = ("/fp16", "/fp32")
+    inside = {name for name in kinds if name.startswith("block01/") and not name.endswith(casts)}
+    assert {kinds[name] for name in inside} == {TensorProto.FLOAT}
+    assert kinds["block00/mlp/fc2"] == kinds["block02/mlp/fc2"] == TensorProto.FLOAT16
+
+
+def test_keeping_what_overflows_mends_it(tmp_path, pictures):
+    def enlarge(weights):
+        weights["block01/mlp/fc1/kernel"] *= np.float32(3e4)
+        weights["block01/mlp/fc2/kernel"] /= np.float32(3e4)
+
+    graph = draw(tmp_path, edit=enlarge)
+    reference = run(graph.path, pictures)
+
+    def answers(*keep):
+        variant = wb.apply_recipe(graph, wb.Recipe("fp16", keep=keep), tmp_path)
+        return run(emulated(variant, tmp_path).path, pictures)
+
+    assert not np.isfinite(answers()).all()
+    assert error(answers("block01"), reference) < 5e-3
 
 
 def run(path, images):

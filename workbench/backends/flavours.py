@@ -150,4 +150,4 @@ def types_of(recipe: Recipe) -> frozenset[str]:
     """The types in which a variant of this recipe holds matrix products, those that it keeps high included."""
     if recipe.precision in ("int8", "fp8"):
         return frozenset({recipe.precision, recipe.resolved_rest})
-    return frozenset({recipe.precision})
+    return frozenset({recipe.precision, *(["fp32"] if recipe.keep else [])})

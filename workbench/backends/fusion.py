@@ -164,7 +164,8 @@ def _predicted_row(block: str, spec: ModelSpec, recipe: Recipe, sm: int) -> dict
 def attention_types(recipe: Recipe, block: str) -> tuple[str, str | None, frozenset[str]]:
     """What a recipe does to a block's attention: the type around it, the type of its Q/DQ, and where they are."""
     if recipe.precision not in ("int8", "fp8"):
-        return recipe.precision, None, frozenset()
+        products = (f"{block}/attention/{node}" for node in ("scores", "context"))
+        return "fp32" if any(_is_kept(recipe, node) for node in products) else recipe.precision, None, frozenset()
     if recipe.scope == "linear":
         return recipe.resolved_rest, None, frozenset()
     reached = EVERYWHERE if recipe.scope == "everything" else SITES

@@ -5,7 +5,8 @@ What stays float32, between casts:
 * input and output of the graph;
 * LayerNorm and the mean over tokens: their sums and squares overflow FP16 (300² is beyond 65,504) and lose BF16's
   eight bits. ONNX leaves a runtime free to compute the statistics in the type of the input; a cast does not;
-* a layer with a weight beyond FP16's largest number.
+* a layer with a weight beyond FP16's largest number;
+* what a recipe keeps.
 
 Softmax subtracts the largest score first, so it cannot overflow; the scores can, and ``prepare`` moves their
 scale in front of the product for that.
@@ -23,6 +24,7 @@ from ..errors import WorkbenchError
 from ..sites import place_of
 from .edit import array, constant, node, take_place
 from .grids import FLOAT_TYPES
+from .points import kept
 from .prepare import QUANTIZED
 
 TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
@@ -35,7 +37,7 @@ GUARDED_ROLES = ("norm1", "norm2", "norm", "pool")
 TYPED_BY_ATTRIBUTE = ("Cast", "ConstantOfShape", "RandomNormal", "RandomUniform")
 
 
-def retype(model: ir.Model, precision: str) -> tuple[str, ...]:
+def retype(model: ir.Model, precision: str, keep: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Let a float32 model compute in a 16-bit type, in place; Q/DQ pairs may be in it already.
 
     QuantizeLinear takes 16-bit floats from opset 19 on; below, a pair keeps its float32 scales between two casts.
@@ -43,6 +45,7 @@ def retype(model: ir.Model, precision: str) -> tuple[str, ...]:
     Args:
         model: changed in place.
         precision: ``fp16`` or ``bf16``; ``fp32`` changes nothing.
+        keep: names of blocks, sites or nodes that stay float32.
 
     Returns:
         Notes for the variant: the layers that stay float32 because of their weights.
@@ -54,7 +57,8 @@ def retype(model: ir.Model, precision: str) -> tuple[str, ...]:
     if target == FLOAT:
         return ()
     beyond = layers_beyond(model, precision)
-    types = {each: _node_type(model, each, target, beyond) for each in model.graph}
+    high = {each for each in model.graph if _layer(each) in beyond or _stays(each, keep)}
+    types = {each: FLOAT if each in high else _node_type(model, each, target) for each in model.graph}
     retyped: dict[tuple[str, ir.DataType], ir.Value] = {}
     for each in list(model.graph):
         for index, value in enumerate(each.inputs):
@@ -115,11 +119,21 @@ def _allowed(model: ir.Model, each: ir.Node) -> _Types:
         ) from error
 
 
-def _node_type(model: ir.Model, each: ir.Node, target: ir.DataType, beyond: dict) -> ir.DataType:
+def _stays(each: ir.Node, keep: tuple[str, ...]) -> bool:
+    """Whether a recipe keeps a node float32; a softmax stays with the scores that it reads.
+
+    Scores that are too large for 16 bits would else overflow on their way into it.
+    """
+    place = place_of(each.name or "")
+    with_scores = place is not None and place.role == "softmax" and f"{place.block}/scores" in keep
+    return with_scores or kept(each, keep)
+
+
+def _node_type(model: ir.Model, each: ir.Node, target: ir.DataType) -> ir.DataType:
     """The type that a node computes in: the target, unless it is guarded or its specification excludes it."""
     place = place_of(each.name or "")
     guarded = place is not None and place.role in GUARDED_ROLES and each.op_type not in QUANTIZED
-    if guarded or each.op_type in (*GUARDED_OPERATORS, *TYPED_BY_ATTRIBUTE) or _layer(each) in beyond:
+    if guarded or each.op_type in (*GUARDED_OPERATORS, *TYPED_BY_ATTRIBUTE):
         return FLOAT
     allowed = _allowed(model, each)
     # An input of one fixed type, such as Resize's scales, says nothing about the others.

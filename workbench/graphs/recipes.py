@@ -88,7 +88,7 @@ def _types(recipe: Recipe) -> set[str]:
 
 def _float32(graph, recipe, workspace, calibration, progress) -> Variant:
     def make(folder: Path, key: str) -> Variant:
-        edit.load(graph.path)  # a file that is none is refused here, not by the first runtime
+        check_keep(edit.load(graph.path), recipe)  # a file that is none is refused here, not by the first runtime
         return Variant(graph.path, key, graph, recipe, graph.opset, EVERYWHERE)
 
     return workspace.artefact("variant", Variant, (graph.digest, recipe), make, code=CODE, tools=TOOLS)
@@ -96,7 +96,7 @@ def _float32(graph, recipe, workspace, calibration, progress) -> Variant:
 
 def _half(graph, recipe, workspace, calibration, progress) -> Variant:
     def rewrite(model):
-        return *retype(model, recipe.precision), *_opset_notes(recipe, edit.opset(model))
+        return *retype(model, recipe.precision, recipe.keep), *_opset_notes(recipe, edit.opset(model))
 
     return _rewritten(graph, recipe, workspace, (), rewrite, graph)
 
