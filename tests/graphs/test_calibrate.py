@@ -9,7 +9,9 @@ import workbench as wb
 from tests.graphs.drawn import TINY, draw
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.graphs import calibrate as module
+from workbench.graphs import observe
 from workbench.graphs.calibrate import calibrate
+from workbench.graphs.observe import Images
 
 
 def activation(graph, tensor, images):
@@ -94,9 +96,30 @@ def test_images_of_a_data_set_are_loaded_at_the_size_of_the_graph(drawn, tmp_pat
 def test_images_that_are_channels_first_go_into_a_graph_that_wants_them(drawn, pictures, tmp_path):
     preprocessing = dataclasses.replace(drawn.preprocessing, layout="NCHW")
     graph = dataclasses.replace(drawn, preprocessing=preprocessing)
-    module_input = module.calibration_images(graph, pictures, lambda *_: None)
-    np.testing.assert_array_equal(module_input, pictures.transpose(0, 3, 1, 2))
-    np.testing.assert_array_equal(module.calibration_images(graph, module_input, lambda *_: None), module_input)
+    (turned,) = module.calibration_images(graph, pictures, lambda *_: None).parts()
+    np.testing.assert_array_equal(turned, pictures.transpose(0, 3, 1, 2))
+    (as_given,) = module.calibration_images(graph, turned, lambda *_: None).parts()
+    np.testing.assert_array_equal(as_given, turned)
+
+
+@pytest.mark.parametrize("variant", ["plain", "noisy", "one-class"])
+def test_a_data_set_is_read_a_few_images_at_a_time_and_has_the_digest_of_the_whole(drawn, variant):
+    asked = wb.Calibration(samples=150, variant=variant, seed=3)
+    found = module.calibration_images(drawn, asked, lambda *_: None)
+    whole = wb.images("shapes", "calibration", 150, seed=3, size=TINY.image_size, variant=variant).x
+    parts = list(found.parts())
+    assert max(map(len, parts)) <= 64
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert found.digest == Images.of(whole).digest
+    assert found.digest != Images.of(whole[::-1]).digest
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [3, 4, 9], [5, 10, 15, 20]])
+def test_batches_do_not_depend_on_how_images_come(cuts):
+    images = np.arange(23, dtype=np.float32)
+    batches = list(observe._cut(np.split(images, cuts), 5))
+    assert [len(batch) for batch in batches] == [5, 5, 5, 5, 3]
+    np.testing.assert_array_equal(np.concatenate(batches), images)
 
 
 def test_constant_images_have_ranges(drawn, tmp_path):

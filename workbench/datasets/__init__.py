@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,9 +29,9 @@ from . import shapes
 from .preprocessing import check_pixels, normalise
 from .source import SPLITS, Source, Unreadable
 
-__all__ = ["SPLITS", "ImageSet", "images", "normalise"]
+__all__ = ["SPLITS", "ImageSet", "images", "normalise", "stream"]
 
-#: Images that are read or drawn between two calls of ``progress``.
+#: Images that are read or drawn at once, and between two calls of ``progress``.
 CHUNK = 64
 
 
@@ -119,6 +120,29 @@ def images(
         WorkbenchError: an unknown data set, split or variant; more images asked for than there are; a class of
             the set that the preprocessing does not know.
     """
+    filled, skipped = 0, []
+    for part in stream(dataset, split, count, seed, size, variant, preprocessing=preprocessing, progress=progress):
+        if not filled:
+            pixels, labels = np.empty((count, *part.pixels.shape[1:]), np.uint8), np.empty(count, np.int64)
+        place = slice(filled, filled + len(part))
+        pixels[place], labels[place] = part.pixels, part.labels
+        filled += len(part)
+        skipped += part.skipped
+    return replace(part, pixels=pixels, labels=labels, skipped=tuple(skipped))
+
+
+def stream(
+    dataset: str | Path = "shapes",
+    split: str = "evaluation",
+    count: int = 1500,
+    seed: int = 0,
+    size: int | None = None,
+    variant: str = "plain",
+    *,
+    preprocessing: Preprocessing | None = None,
+    progress: Progress = silent,
+) -> Iterator[ImageSet]:
+    """The same as ``images``, a few at a time: the memory that they take does not depend on how many there are."""
     one_of("split", split, tuple(SPLITS))
     one_of("variant", variant, SHIFTS)
     for name, value, least in (("count", count, 1), ("seed", seed, 0)):
@@ -135,12 +159,16 @@ def images(
         remedy="give only one of them",
     )
     draw = _draw_shapes if dataset == "shapes" else _draw_stored
-    plain = draw(dataset, split, count, seed, size, variant == "one-class", preprocessing, progress)
-    if variant == "plain":
-        return plain
+    parts = draw(dataset, split, count, seed, size, variant == "one-class", preprocessing, progress)
+    return parts if variant == "plain" else _shifted(parts, variant, seed)
+
+
+def _shifted(parts: Iterable[ImageSet], variant: str, seed: int) -> Iterator[ImageSet]:
     shift = _SHIFTS.get(variant, lambda pixels, rng: pixels)
     rngs = (np.random.default_rng([seed, SHIFTS.index(variant), i]) for i in itertools.count())
-    return replace(plain, name=f"{plain.name}/{variant}", pixels=np.stack([*map(shift, plain.pixels, rngs)]))
+    for part in parts:
+        pixels = np.stack([shift(image, next(rngs)) for image in part.pixels])
+        yield replace(part, name=f"{part.name}/{variant}", pixels=pixels)
 
 
 #: What a shifted variant does to each image; the images of ``one-class`` are chosen, not changed.
@@ -151,19 +179,19 @@ _SHIFTS = {
 }
 
 
-def _draw_shapes(_, split, count, seed, size, one_class, preprocessing, progress) -> ImageSet:
+def _draw_shapes(_, split, count, seed, size, one_class, preprocessing, progress) -> Iterator[ImageSet]:
     preprocessing = preprocessing or Preprocessing(size=shapes.SIZE if size is None else size)
     step = len(shapes.CLASSES) if one_class else 1
-    indices, drawn = range(0, count * step, step), []
+    indices = range(0, count * step, step)
     for start in range(0, count, CHUNK):
-        chunk = indices[start : start + CHUNK]
-        drawn.append(shapes.generate(chunk, split=split, seed=seed, size=preprocessing.size))
+        pixels, labels = shapes.generate(
+            indices[start : start + CHUNK], split=split, seed=seed, size=preprocessing.size
+        )
         progress("Drawing shapes", min(start + CHUNK, count), count)
-    pixels, labels = (np.concatenate(parts) for parts in zip(*drawn))
-    return _image_set(f"shapes/{split}", shapes.CLASSES, pixels, labels, preprocessing)
+        yield _image_set(f"shapes/{split}", shapes.CLASSES, pixels, labels, preprocessing)
 
 
-def _draw_stored(dataset, split, count, seed, size, one_class, preprocessing, progress) -> ImageSet:
+def _draw_stored(dataset, split, count, seed, size, one_class, preprocessing, progress) -> Iterator[ImageSet]:
     source, name = _open(dataset), f"{Path(dataset).name}/{split}"
     preprocessing = preprocessing or Preprocessing(size=source.size if size is None else size)
     members = np.flatnonzero(source.splits == SPLITS[split])
@@ -173,26 +201,32 @@ def _draw_stored(dataset, split, count, seed, size, one_class, preprocessing, pr
         members, what = members[source.labels[members] == label], f"class {source.classes[label]} in {what}"
     _refuse_fewer(len(members), count, what, f"of {len(source.labels)} in the whole set")
     order = np.random.default_rng([seed, SPLITS[split]]).permutation(members)
-    kept, pixels, skipped = _read(source, order, count, preprocessing, progress)
+    read, skipped, told = 0, [], 0
+    for kept, pixels, broken in _read(source, order, count, preprocessing):
+        read += len(kept)
+        skipped += broken
+        progress("Reading images", read, count)
+        if kept:
+            new, told = tuple(skipped[told:]), len(skipped)
+            yield _image_set(name, source.classes, np.stack(pixels), source.labels[kept], preprocessing, new)
     if skipped:
-        warnings.warn(f"{len(skipped)} images of {dataset} were skipped: {'; '.join(skipped)}", stacklevel=4)
-    _refuse_fewer(len(kept), count, what, f"that can be read, and {len(skipped)} that cannot: {'; '.join(skipped)}")
-    return _image_set(name, source.classes, pixels, source.labels[kept], preprocessing, tuple(skipped))
+        warnings.warn(f"{len(skipped)} images of {dataset} were skipped: {'; '.join(skipped)}", stacklevel=3)
+    _refuse_fewer(read, count, what, f"that can be read, and {len(skipped)} that cannot: {'; '.join(skipped)}")
 
 
-def _read(source: Source, order: np.ndarray, count: int, preprocessing: Preprocessing, progress: Progress):
-    """The first ``count`` images in an order that can be read: their indices, pixels, and what was skipped."""
-    pixels = np.empty((count, preprocessing.size, preprocessing.size, 3), np.uint8)
-    kept, skipped, queue = [], [], iter(order.tolist())
-    while len(kept) < count and (chunk := [*itertools.islice(queue, min(CHUNK, count - len(kept)))]):
+def _read(source: Source, order: np.ndarray, count: int, preprocessing: Preprocessing):
+    """The first ``count`` images in an order that can be read, by chunks: indices, pixels, and what was skipped."""
+    done, queue = 0, iter(order.tolist())
+    while done < count and (chunk := [*itertools.islice(queue, min(CHUNK, count - done))]):
+        kept, pixels, skipped = [], [], []
         for index, image in zip(chunk, source.read(chunk, preprocessing)):
             if isinstance(image, Unreadable):
                 skipped.append(f"{image.name} ({image.reason})")
             else:
-                pixels[len(kept)] = image
+                pixels.append(image)
                 kept.append(index)
-        progress("Reading images", len(kept), count)
-    return kept, pixels, skipped
+        done += len(kept)
+        yield kept, pixels, skipped
 
 
 def _refuse_fewer(there: int, count: int, what: str, beside: str) -> None:

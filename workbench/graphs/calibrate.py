@@ -17,7 +17,7 @@ from ..records import METHODS, SCOPES, Calibration, Graph
 from ..workspace import Workspace, digest
 from . import thresholds
 from .histogram import Histogram, magnitudes
-from .observe import batches, calibration_images, open_model
+from .observe import Images, batches, calibration_images, open_model
 from .points import points
 from .prepare import prepare
 
@@ -139,7 +139,7 @@ def calibrate(
     )
 
 
-def _part(graph: Graph, part: str, images: np.ndarray, workspace: Workspace, progress: Progress) -> Ranges:
+def _part(graph: Graph, part: str, images: Images, workspace: Workspace, progress: Progress) -> Ranges:
     def make(folder: Path, key: str) -> Ranges:
         observed, session = _open(graph, part)
         histograms = {tensor.name: Histogram() for tensor in observed}
@@ -151,7 +151,7 @@ def _part(graph: Graph, part: str, images: np.ndarray, workspace: Workspace, pro
         np.savez_compressed(path, **_arrays(histograms))
         return Ranges(rows, (path,), len(images), key)
 
-    return workspace.artefact("ranges", Ranges, (graph.digest, part, images), make, code=CODE, tools=TOOLS)
+    return workspace.artefact("ranges", Ranges, (graph.digest, part, images.digest), make, code=CODE, tools=TOOLS)
 
 
 def _open(graph: Graph, part: str):

@@ -4,39 +4,85 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
-from ..backends.base import Progress
-from ..datasets import images as load_images
+from ..backends.base import Progress, silent
+from ..datasets import stream
 from ..errors import refuse_unless
 from ..records import Calibration, Graph
+from ..workspace import digest
 from . import edit
 
 #: Images that go through the model at once. Four of ViT-H/14 keep 1.2 GB of observed activations alive.
 BATCH = 4
 
 
-def calibration_images(graph: Graph, calibration: Calibration | np.ndarray, progress: Progress) -> np.ndarray:
-    """The calibration images as the graph's input takes them.
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images as a graph's input takes them, in memory or read anew for each pass, so that any number fits.
+
+    Attributes:
+        count: how many there are.
+        parts: begins a pass; the images come a few at a time, in order.
+        digest: of the images, however they come.
+    """
+
+    count: int
+    parts: Callable[[], Iterable[np.ndarray]]
+    digest: str
+
+    def __len__(self) -> int:
+        return self.count
+
+    @classmethod
+    def of(cls, images: np.ndarray) -> Images:
+        """Images that are in memory."""
+        return cls(len(images), lambda: [images], _digest([images]))
+
+
+def calibration_images(graph: Graph, calibration: Calibration | np.ndarray, progress: Progress) -> Images:
+    """The calibration images as the graph's input takes them; images of a data set are not held in memory.
 
     Raises:
         WorkbenchError: they do not fit the graph, or there are fewer than asked for.
     """
     if not isinstance(calibration, Calibration):
-        return graph_input(graph, calibration)
-    return load_images(
-        calibration.dataset,
-        split="calibration",
-        count=calibration.samples,
-        seed=calibration.seed,
-        variant=calibration.variant,
-        preprocessing=dataclasses.replace(graph.preprocessing, classes=()),  # labels do not matter here
-        progress=progress,
-    ).x
+        return Images.of(graph_input(graph, calibration))
+
+    def parts(progress: Progress = silent) -> Iterator[np.ndarray]:
+        sets = stream(
+            calibration.dataset,
+            split="calibration",
+            count=calibration.samples,
+            seed=calibration.seed,
+            variant=calibration.variant,
+            preprocessing=dataclasses.replace(graph.preprocessing, classes=()),  # labels do not matter here
+            progress=progress,
+        )
+        return (each.x for each in sets)
+
+    return Images(calibration.samples, parts, _digest(parts(progress)))
+
+
+def _digest(parts: Iterable[np.ndarray]) -> str:
+    return digest([digest(batch) for batch in _cut(parts, BATCH)])
+
+
+def _cut(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Arrays of ``size`` rows each out of arrays of any length; the last may have fewer."""
+    rest = None
+    for part in parts:
+        part = part if rest is None else np.concatenate([rest, part])
+        whole = len(part) // size * size
+        yield from (part[start : start + size] for start in range(0, whole, size))
+        rest = part[whole:] if whole < len(part) else None
+    if rest is not None:
+        yield rest
 
 
 def graph_input(graph: Graph, images: np.ndarray) -> np.ndarray:
@@ -89,21 +135,22 @@ def open_model(model: ir.Model, outputs: Sequence[str]):
 
 
 def batches(
-    graph: Graph, session, images: np.ndarray, progress: Progress, stage: str, size: int = BATCH
+    graph: Graph, session, images: np.ndarray | Images, progress: Progress, stage: str, size: int = BATCH
 ) -> Iterator[dict[str, np.ndarray]]:
     """A session's input and outputs, by name, a few images at a time.
 
     A graph of a static batch is fed whole batches, and the rows of padding are cut off again.
     """
     names, size = [output.name for output in session.get_outputs()], graph.batch or size
-    for start in range(0, len(images), size):
-        progress(stage, start, len(images))
-        batch = images[start : start + size]
+    done = 0
+    for batch in _cut(images.parts() if isinstance(images, Images) else [images], size):
+        progress(stage, done, len(images))
         padded = batch if graph.batch is None else _pad(batch, size)
         values = dict(zip(names, session.run(names, {graph.input_name: padded})))
         values[graph.input_name] = padded
         yield {name: _own_rows(value, len(batch), len(padded)) for name, value in values.items()}
-    progress(stage, len(images), len(images))
+        done += len(batch)
+    progress(stage, done, len(images))
 
 
 def _pad(batch: np.ndarray, size: int) -> np.ndarray:

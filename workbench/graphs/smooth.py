@@ -19,7 +19,7 @@ from ..records import Calibration, Graph
 from ..workspace import Workspace
 from . import edit
 from .edit import array, constant
-from .observe import batches, calibration_images, open_model
+from .observe import Images, batches, calibration_images, open_model
 from .points import linear_products
 from .prepare import prepare
 
@@ -56,7 +56,7 @@ def smoothed(
         note = f"smoothed with alpha {alpha:g} over {len(images)} images"
         return dataclasses.replace(graph, path=path, digest=key, notes=(*graph.notes, note))
 
-    return workspace.artefact("graph", Graph, (graph.digest, alpha, images), make, code=CODE, tools=TOOLS)
+    return workspace.artefact("graph", Graph, (graph.digest, alpha, images.digest), make, code=CODE, tools=TOOLS)
 
 
 def _foldable(model: ir.Model) -> dict[ir.Node, list[ir.Node]]:
@@ -83,7 +83,7 @@ def _own(value: ir.Value | None) -> bool:
     return array(value) is not None and len(value.uses()) == 1
 
 
-def _channel_extremes(graph: Graph, images: np.ndarray, progress: Progress) -> dict[str, np.ndarray]:
+def _channel_extremes(graph: Graph, images: Images, progress: Progress) -> dict[str, np.ndarray]:
     """Tensor name -> the largest magnitude in each channel."""
     model = prepare(graph)
     session = open_model(model, [norm.outputs[0].name for norm in _foldable(model)])
