@@ -8,7 +8,7 @@ import workbench as wb
 from tests.graphs.drawn import TINY, draw, jax_parameters
 from workbench.datasets import ImageSet
 from workbench.errors import WorkbenchError
-from workbench.graphs.selftest import check_evaluator
+from workbench.graphs.selftest import check_evaluator, check_order
 
 CLASSES = tuple(f"class {i}" for i in range(TINY.classes))
 
@@ -83,6 +83,14 @@ def test_a_graph_of_other_parameters_is_refused_with_the_block(named, image_set)
 def test_shifted_labels_are_refused_with_the_class_that_moved(named, image_set):
     with pytest.raises(WorkbenchError, match="the labels and FP32 count the classes in different orders"):
         check_evaluator(image_set.x, (image_set.labels + 1) % TINY.classes, graph=named)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_labels_that_say_nothing_are_not_taken_for_another_order(classes):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        ours, reference = rng.integers(0, classes, (2, 48))
+        assert check_order("the labels", ours, reference, classes)
 
 
 def test_labels_of_other_images_are_refused(named, image_set):

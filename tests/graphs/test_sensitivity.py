@@ -96,6 +96,21 @@ def test_bad_arguments_are_refused(drawn, many, labels, pictures, shelf):
             wb.sensitivity(drawn, recipe, shelf, images=many, labels=wrong, calibration=pictures)
 
 
+def test_labels_in_another_order_are_refused_before_any_site_is_tried(drawn, many, labels, pictures, tmp_path):
+    stages = set()
+    with pytest.raises(WorkbenchError, match="the labels and FP32 count the classes in different orders"):
+        wb.sensitivity(
+            drawn,
+            wb.Recipe("int8"),
+            tmp_path,
+            images=many,
+            labels=(labels + 1) % TINY.classes,
+            calibration=pictures,
+            progress=lambda stage, *_: stages.add(stage),
+        )
+    assert "sensitivity" not in stages
+
+
 # ---- search ------------------------------------------------------------------------------------------------------
 
 
@@ -162,5 +177,8 @@ def test_a_search_needs_labels_and_a_limit(drawn, many, labels, pictures, shelf)
     recipe = wb.Recipe("int8")
     with pytest.raises(WorkbenchError, match="labels"):
         wb.search_recipe(drawn, recipe, shelf, max_drop=1, images=many, labels=None, calibration=pictures)
+    shuffled = np.random.default_rng(0).permutation(labels)
+    with pytest.raises(WorkbenchError, match="chance"):
+        wb.search_recipe(drawn, recipe, shelf, max_drop=1, images=many, labels=shuffled, calibration=pictures)
     with pytest.raises(WorkbenchError, match="negative"):
         wb.search_recipe(drawn, recipe, shelf, max_drop=-1, images=many, labels=labels, calibration=pictures)

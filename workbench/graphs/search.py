@@ -13,6 +13,7 @@ from ..backends.base import Progress, silent
 from ..errors import refuse_unless
 from ..measuring.compare import CONFIDENCE, POWER
 from ..records import Graph, Recipe
+from .selftest import check_labels
 from .sensitivity import Evaluation, Sensitivity, SiteLoss, sensitivity
 
 HOLDS, FAILS, CANNOT_TELL = "holds", "fails", "cannot tell"
@@ -86,7 +87,8 @@ def search_recipe(
         progress: see ``backends.base.Progress``; stages ``sensitivity`` and ``search``.
 
     Raises:
-        WorkbenchError: a limit below zero, or what ``sensitivity`` raises.
+        WorkbenchError: a limit below zero, labels that the float32 model meets by chance only, or what
+            ``sensitivity`` raises.
     """
     refuse_unless(
         max_drop >= 0,
@@ -101,10 +103,11 @@ def search_recipe(
         why="labels is None",
         remedy="give one label for each image; sensitivity alone works without",
     )
+    evaluation = Evaluation.of(graph, recipe, workspace, images, labels, calibration, progress)
+    check_labels(evaluation.reference(), evaluation.labels)
     ranking = sensitivity(
         graph, recipe, workspace, images=images, labels=labels, calibration=calibration, progress=progress
     )
-    evaluation = Evaluation.of(graph, recipe, workspace, images, labels, calibration, progress)
     order = [site for site in ranking.order if not _kept(site, recipe.keep)]
     tried: dict[int, SiteLoss] = {}
 

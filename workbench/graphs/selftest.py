@@ -23,8 +23,9 @@ from .observe import batches, graph_input, open_model
 PARITY = 1e-4
 #: Images whose logits are compared; labels are judged on all.
 COMPARED = 64
-#: Two lists of classes are the same list in another order when renaming brings them from below half to above.
-RENAMED = 0.5
+#: Two lists of classes are the same list in another order when renaming brings them from below half to above, and
+#: chance does not: of a hundred tests of labels that say nothing, the intervals' confidence lets none through.
+RENAMED, SURE = 0.5, 0.9999
 #: Room for resizing filters that overshoot, in units of a normalised pixel.
 SLACK = 0.05
 FIELDS = ("size", "resize", "keep_aspect", "interpolation", "mean", "std", "layout")
@@ -84,7 +85,7 @@ def check_evaluator(
     if variant is not None:
         checks.append(_same_preprocessing("the variant", variant.graph.preprocessing, graph.preprocessing))
         answers = _logits(variant, graph, x[:COMPARED]).argmax(axis=1)
-        checks.append(_same_order("the variant", answers, logits[:COMPARED].argmax(axis=1), logits.shape[1]))
+        checks.append(check_order("the variant", answers, logits[:COMPARED].argmax(axis=1), logits.shape[1]))
     if labels is not None:
         checks.append(check_labels(logits, np.asarray(labels)))
     return SelfTest(tuple(checks))
@@ -99,7 +100,7 @@ def check_labels(logits: np.ndarray, labels: np.ndarray) -> Check:
     """
     check_label_range(labels, logits.shape[1])
     chosen, classes = logits.argmax(axis=1), logits.shape[1]
-    _same_order("the labels", labels, chosen, classes)
+    check_order("the labels", labels, chosen, classes)
     hits = int((chosen == labels).sum())
     low, _ = wilson(hits, len(labels))
     # A model that always answers the commonest class is right by chance too.
@@ -111,6 +112,33 @@ def check_labels(logits: np.ndarray, labels: np.ndarray) -> Check:
         remedy="check that images and labels are in one order, and that the model was trained on these classes",
     )
     return Check("labels against FP32", f"top-1 {hits / len(labels):.1%} of {len(labels)} images")
+
+
+def check_order(side: str, ours: np.ndarray, reference: np.ndarray, classes: int) -> Check:
+    """Refuse classes that agree with the reference's only after renaming them.
+
+    Args:
+        side: whose classes they are, for the message.
+        ours: (N,) whole numbers within the classes.
+        reference: (N,), what the float32 model chose.
+        classes: how many there are.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (ours, reference), 1)
+    rows, columns = linear_sum_assignment(-confusion)
+    hits, renamed = int(np.trace(confusion)), int(confusion[rows, columns].sum())
+    below, above = wilson(hits, len(ours), SURE)[1] < RENAMED, wilson(renamed, len(ours), SURE)[0] > RENAMED
+    if below and above and len(ours) >= 2 * classes:  # of fewer images each can be given a class of its own
+        moved = next(i for i in rows[np.argsort(-confusion[rows, columns])] if columns[i] != i)
+        raise WorkbenchError(
+            f"The comparison is refused: {side} and FP32 count the classes in different orders",
+            why=f"{hits} of {len(ours)} agree, and {renamed} would after renaming: class {moved} of {side} is "
+            f"class {columns[moved]} of FP32",
+            remedy="bring the class names into the order in which the model was trained",
+        )
+    return Check(f"{side} against FP32", f"same class on {hits / len(ours):.1%} of {len(ours)} images")
 
 
 def _same_preprocessing(side: str, found: Preprocessing, expected: Preprocessing) -> Check:
@@ -164,25 +192,6 @@ def _same_as_jax(graph: Graph, model: tuple[ModelSpec, dict], images: np.ndarray
         remedy="export the graph again from these parameters",
     )
     return Check("FP32 graph against JAX", f"relative error {error:.1g} over {difference.images} images")
-
-
-def _same_order(side: str, ours: np.ndarray, reference: np.ndarray, classes: int) -> Check:
-    """Refuse classes that agree with the reference's only after renaming them."""
-    from scipy.optimize import linear_sum_assignment
-
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (ours, reference), 1)
-    rows, columns = linear_sum_assignment(-confusion)
-    direct, renamed = np.trace(confusion) / len(ours), confusion[rows, columns].sum() / len(ours)
-    if direct < RENAMED < renamed and len(ours) >= 2 * classes:
-        moved = next(i for i in rows[np.argsort(-confusion[rows, columns])] if columns[i] != i)
-        raise WorkbenchError(
-            f"The comparison is refused: {side} and FP32 count the classes in different orders",
-            why=f"{direct:.0%} agree, and {renamed:.0%} would after renaming: class {moved} of {side} is class "
-            f"{columns[moved]} of FP32",
-            remedy="bring the class names into the order in which the model was trained",
-        )
-    return Check(f"{side} against FP32", f"same class on {direct:.1%} of {len(ours)} images")
 
 
 def _logits(side: Graph | Variant, graph: Graph, x: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from .points import points, site_of
 from .prepare import prepare
 from .quantize import layout_of, quantize
 from .saturation import largest_weight
+from .selftest import check_order
 from .smooth import smoothed
 
 _MODULES = ("sensitivity", "calibrate", "observe", "edit", "points", "prepare", "grids", "quantize", "thresholds")
@@ -136,9 +137,11 @@ def sensitivity(
         each: called with every row as it comes, for a map that fills.
 
     Raises:
-        WorkbenchError: the recipe has no sites, or images and labels do not fit.
+        WorkbenchError: the recipe has no sites, images and labels do not fit, or the labels count the classes in
+            another order than the model.
     """
     evaluation = Evaluation.of(graph, recipe, workspace, images, labels, calibration, progress or silent)
+    evaluation.check_order()
     sites = evaluation.sites()
     rows = []
     for index, site in enumerate(sites):
@@ -210,6 +213,13 @@ class Evaluation:
         kept = self.workspace.artefact("answers", Answers, inputs, make, code=CODE, tools=TOOLS)
         return np.load(kept.path, allow_pickle=False)
 
+    def check_order(self) -> None:
+        """Refuse labels that are another order of the model's classes, before anything is compared by them."""
+        if self.labels is not None:
+            reference = self.reference()
+            check_label_range(self.labels, reference.shape[1])
+            check_order("the labels", self.labels, reference.argmax(axis=1), reference.shape[1])
+
     def top1(self) -> float:
         """The float32 model's top-1, 0...1."""
         if self.labels is None:
@@ -257,7 +267,6 @@ def _compare(name: str, quantized: np.ndarray, reference: np.ndarray, labels: np
     ours, theirs = quantized.argmax(axis=1), reference.argmax(axis=1)
     only_float = only_quantized = 0
     if labels is not None:
-        check_label_range(labels, reference.shape[1])
         only_float = int(((theirs == labels) & (ours != labels)).sum())
         only_quantized = int(((ours == labels) & (theirs != labels)).sum())
     return SiteLoss(name, float(error), int((ours != theirs).sum()), only_float, only_quantized, len(ours))

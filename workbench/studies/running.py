@@ -65,11 +65,16 @@ class Runner:
         self.reference = self._reference()
 
     def _reference(self) -> Predictions:
+        """What FP32 answers; labels that count its classes in another order are refused before any comparison."""
         from ..graphs.recipes import apply_recipe
+        from ..graphs.selftest import check_order
 
         progress = self.meter.step("FP32 reference")
         variant = apply_recipe(self.study.graph, Recipe(), self.workspace, progress=progress)
-        return self._answers(self._engine(Job(variant, REFERENCE, ()), progress), REFERENCE, progress)
+        found = self._answers(self._engine(Job(variant, REFERENCE, ()), progress), REFERENCE, progress)
+        classes = 1 + int(max(found.classes.max(), self.study.labels.max()))
+        check_order("the labels", self.study.labels, found.classes, classes)
+        return found
 
     def unfinished(self, job: Job) -> Job | None:
         """The job with those cells that the ledger does not hold yet; None when it holds all."""
