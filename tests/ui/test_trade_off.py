@@ -7,6 +7,7 @@ import pytest
 
 from tests.ui import measured
 from tests.ui.measured import MEASUREMENTS
+from workbench.errors import WorkbenchError
 from workbench.studies.choice import choose
 from workbench.ui import Limits, Pair, compare_panel, trade_off_panel
 from workbench.ui.comparison import block_deltas
@@ -97,3 +98,17 @@ def test_deltas_are_those_of_the_blocks_that_both_have():
     b = pd.DataFrame({"block": ["block01", "block02"], "ms": [5.0, 7.0]})
     found = block_deltas(a, b)
     assert found.to_dict("records") == [{"block": "block01", "ms A": 2.0, "ms B": 5.0, "ms A − B": -3.0}]
+
+
+@pytest.mark.parametrize("limits", [{"max_drop": -1}, {"max_drop": float("nan")}, {"max_latency_ms": 0.0}])
+def test_limits_that_nothing_can_keep_are_no_limits(limits):
+    with pytest.raises(WorkbenchError, match="limit on"):
+        Limits(**limits)
+
+
+def test_a_latency_limit_dragged_to_nothing_is_refused_in_the_panel(control, shown):
+    panel = trade_off_panel(measured.frame(), Limits(0.5, 60.0))
+    control(panel, "max-latency").value = 0.0
+    assert "No call is within the limit on latency" in shown(panel)
+    control(panel, "max-latency").value = 60.0
+    assert "No call" not in shown(panel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from ..errors import refuse_unless
@@ -57,6 +58,20 @@ class Limits:
 
     max_drop: float = 0.5
     max_latency_ms: float | None = None
+
+    def __post_init__(self):
+        refuse_unless(
+            0 <= self.max_drop < math.inf,
+            "The limit on accuracy is no number of points",
+            why=f"max_drop is {self.max_drop}",
+            remedy="give 0 or more percentage points of top-1",
+        )
+        refuse_unless(
+            self.max_latency_ms is None or 0 < self.max_latency_ms < math.inf,
+            "No call is within the limit on latency",
+            why=f"max_latency_ms is {self.max_latency_ms}",
+            remedy="give a positive number of milliseconds, or None for no limit",
+        )
 
 
 @dataclass(frozen=True)
