@@ -60,7 +60,7 @@ def test_an_empty_grid_is_refused_in_the_panel(study, controls, shown):
 
 def test_what_was_measured_is_drawn_as_such_and_costs_nothing_again(study, control, controls):
     panel = study_panel(study, Grid((FP32,), (4,)))
-    assert "for 1 cells" in control(panel, "estimate").value
+    assert "for 1 cell." in control(panel, "estimate").value
     frame = panel.result().frame()
     assert list(frame.execution) == ["executed"]
     assert marks(panel)[0] == "left out"
@@ -69,6 +69,16 @@ def test_what_was_measured_is_drawn_as_such_and_costs_nothing_again(study, contr
     controls(panel, "study-recipe")[1].value = True
     assert marks(panel)[3] == "to do"
     assert marks(study_panel(study))[1].endswith(" ms")  # another panel finds it in the ledger
+
+
+def test_what_was_measured_of_other_weights_or_for_another_time_is_still_to_do(study, tmp_path):
+    study.run()
+    assert set(marks(study_panel(study))) != {"to do"}
+    given = {"recipes": study.recipes, "images": study.images, "labels": study.labels, "batches": study.batches}
+    longer = Study(study.graph, study.workspace, **given, seconds=0.06)
+    retrained = Study(draw(tmp_path, seed=1), study.workspace, **given, seconds=study.seconds)
+    for other in (longer, retrained):
+        assert set(marks(study_panel(other))) == {"to do"}
 
 
 def test_the_estimate_counts_answers_timing_and_files(study, monkeypatch):

@@ -177,8 +177,7 @@ class Study:
         obstacle = made if isinstance(made, Obstacle) else self._obstacle(host, made, batch, here)
         if obstacle:
             return self._bare(recipe, host, batch, obstacle=obstacle)
-        key = digest(made.digest, self.host_key(host, here), batch, self.images_digest, self.seconds)
-        return self._bare(recipe, host, batch, key=key)
+        return self._bare(recipe, host, batch, key=self.cell_key(made.digest, host, batch, here))
 
     def _bare(self, recipe: Recipe, host: Host, batch: int, **known) -> Cell:
         return Cell(recipe, host.backend, batch, host.name, host.card, **known)
@@ -193,6 +192,10 @@ class Study:
                 "export it with batch='dynamic', or at this batch",
             )
         return None
+
+    def cell_key(self, variant: str, host: Host, batch: int, here: bool = True) -> str:
+        """Under which key the ledger keeps the measurements of a variant, named by its digest."""
+        return digest(variant, self.host_key(host, here), batch, self.images_digest, self.seconds)
 
     def host_key(self, host: Host, here: bool = True) -> str:
         """A digest of what beside the variant decides what an engine on this host answers, and how fast.

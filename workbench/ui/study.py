@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
 
 from ..backends.base import Progress
-from ..records import Measurement, Recipe
-from ..studies.cells import MEASUREMENT
+from ..measuring.subject import model_name
+from ..records import Engine, Measurement, Recipe
+from ..studies.cells import MEASUREMENT, newest_measurement
 from ..studies.hosts import Host
 from ..studies.study import Study
 from . import controls
@@ -59,12 +60,7 @@ def study_panel(
         for (recipe, n), mark in marks.items():
             mark.value = _mark(study, recipe, n, chosen, known)
         cells = itertools.product(study.hosts, chosen.recipes, chosen.batches)
-        open_cells = [cell for cell in cells if found(known, *cell) is None]
-        cost.value = controls.muted(
-            f"{estimate(study, open_cells, known)} for {len(open_cells)} cells."
-            if open_cells
-            else "Everything chosen is measured already; a run only reads it."
-        )
+        cost.value = controls.muted(_cost(study, [cell for cell in cells if cell not in known]))
         return []
 
     return Panel(
@@ -76,6 +72,13 @@ def study_panel(
         verb="Run the study",
         advise=advise,
     )
+
+
+def _cost(study: Study, cells: list[tuple[Host, Recipe, int]]) -> str:
+    if not cells:
+        return "Everything chosen is measured already; a run only reads it."
+    count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+    return f"{estimate(study, cells, same_images(study))} for {count}."
 
 
 def narrowed(study: Study, grid: Grid) -> Study:
@@ -97,19 +100,31 @@ def narrowed(study: Study, grid: Grid) -> Study:
     )
 
 
-def measured(study: Study) -> list[Measurement]:
-    """What the workspace's ledger holds of this model on these images, the newest first."""
+Cells = Mapping[tuple[Host, Recipe, int], Measurement]
+
+
+def measured(study: Study) -> Cells:
+    """The cells that a run would read from the ledger, with their newest measurement.
+
+    A variant that was never built was never measured; so the engines of a graph tell its variants.
+    """
+    engines = study.workspace.observations("engine", Engine)
+    ours = [engine.variant for engine in reversed(engines) if engine.variant.graph.digest == study.graph.digest]
+    variants = dict.fromkeys((variant.recipe, variant.digest) for variant in ours)
+    found = {}
+    for (recipe, variant), host, batch in itertools.product(variants, study.hosts, study.batches):
+        key = study.cell_key(variant, host, batch, here=host.command is None)
+        newest = newest_measurement(study.workspace, key)
+        if newest and newest.execution != "built":
+            found.setdefault((host, recipe, batch), newest)
+    return found
+
+
+def same_images(study: Study) -> list[Measurement]:
+    """All measurements of this model on these images, by whatever study."""
     labels = tuple(np.asarray(study.labels).tolist())
-    model = study.graph.spec.name if study.graph.spec else study.graph.path.stem
     rows = study.workspace.observations(MEASUREMENT, Measurement)
-    return [m for m in reversed(rows) if m.model == model and m.labels == labels and m.execution != "built"]
-
-
-def found(known: Iterable[Measurement], host: Host, recipe: Recipe, batch: int) -> Measurement | None:
-    """The first measurement of a cell; a host without a card of its own takes any."""
-    place = host.backend, recipe, batch
-    same = (m for m in known if (m.backend, m.recipe, m.batch) == place and host.card in (None, m.card))
-    return next(same, None)
+    return [m for m in rows if m.model == model_name(study.graph) and m.labels == labels and m.execution != "built"]
 
 
 def _ticked(ticks: dict, given: tuple) -> tuple:
@@ -118,8 +133,8 @@ def _ticked(ticks: dict, given: tuple) -> tuple:
     return tuple(sorted((v for v, tick in ticks.items() if tick.value), key=lambda v: order.get(v, len(order))))
 
 
-def _mark(study: Study, recipe: Recipe, batch: int, chosen: Grid, known: list[Measurement]) -> str:
-    done = [m for host in study.hosts if (m := found(known, host, recipe, batch))]
+def _mark(study: Study, recipe: Recipe, batch: int, chosen: Grid, known: Cells) -> str:
+    done = [known[cell] for host in study.hosts if (cell := (host, recipe, batch)) in known]
     if len(done) == len(study.hosts):
         state, words = MEASURED, ", ".join(f"{m.p50_ms:,.1f} ms" for m in done)
     else:
