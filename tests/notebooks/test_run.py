@@ -1,25 +1,10 @@
 """Every notebook under papermill with quick parameters, and what it must find."""
 
-from pathlib import Path
-
 import pytest
 
 from workbench.errors import WorkbenchError
-from workbench.tutorial import notebook_parameters, run_notebook
 
-ROOT = Path(__file__).parents[2] / "notebooks"
 pytestmark = pytest.mark.notebooks
-
-
-@pytest.fixture
-def run(workspace, tmp_path):
-    def run(notebook, /, **parameters):
-        path = ROOT / f"{notebook}.ipynb"
-        if "workspace" in notebook_parameters(path):
-            parameters |= {"workspace": str(workspace)}
-        return run_notebook(path, tmp_path / "out.ipynb", parameters)
-
-    return run
 
 
 def test_00_names_most_of_the_images_it_shows(run):
