@@ -13,6 +13,7 @@ from tests.backends.vits import Block, draw, variant_of
 from workbench.backends import backend, build_engine, open_engine
 from workbench.backends.device import Gpu
 from workbench.backends.layers import from_log
+from workbench.backends.tensorrt_options import checked_options
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.records import Batches, Recipe
 from workbench.workspace import Workspace
@@ -126,12 +127,32 @@ def test_image_sizes_are_refused_where_the_model_takes_one_size(tmp_path):
     [
         ({"workspace": 1}, "Unknown option of TensorRT 'workspace'"),
         ({"workspace_gib": 0}, "above zero"),
-        ({"optimization_level": 9}, "optimization_level"),
+        ({"workspace_gib": True}, "above zero"),
+        ({"time_limit_s": float("nan")}, "above zero"),
+        ({"optimization_level": 9}, "'optimization_level' must be a whole number from 0 to 5"),
+        ({"image_sizes": 32}, "'image_sizes' must be a list"),
+        ({"cuda_graph": "no"}, "'cuda_graph' must be True or False"),
+        ({"version_compatible": True}, "for RTX has no option 'version_compatible'"),
+        ([("workspace_gib", 1)], "names with values"),
     ],
 )
 def test_options_are_checked(tmp_path, options, complaint):
     with pytest.raises(WorkbenchError, match=complaint):
         build_engine(draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, card="SM86", options=options)
+
+
+def test_each_product_has_options_of_its_own():
+    assert checked_options({"version_compatible": True, "timings": "t"}, rtx=False)
+    with pytest.raises(WorkbenchError, match="TensorRT has no option 'specialization'"):
+        checked_options({"specialization": "eager"}, rtx=False)
+    assert checked_options({"specialization": "eager"}, rtx=True) == {"specialization": "eager"}
+
+
+def test_too_small_a_workspace_is_told_with_the_option_that_widens_it(tmp_path):
+    options = {"workspace_gib": 1e-9}
+    with pytest.raises(WorkbenchError, match="within workspace limit") as error:
+        build_engine(draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, card="SM86", options=options)
+    assert "workspace_gib" in error.value.remedy
 
 
 def test_options_reach_the_builder(tmp_path):

@@ -34,6 +34,7 @@ REMEDIES = (
         "(jax2onnx: normalization_mode='auto')",
     ),
     (r"Gelu|Attention", "export with opset=17, where GELU and attention are spelled out in plain operators"),
+    (r"within workspace limit", "raise the option workspace_gib, or leave it out"),
     (r"[Oo]ut.?[Oo]f.?[Mm]emory", "lower batches.max or the option workspace_gib, or free the GPU's memory"),
     (r"Failed to parse the ONNX model|DESERIALIZE", "the file is damaged or no ONNX model: make the variant again"),
     (

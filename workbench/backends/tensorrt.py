@@ -1,17 +1,6 @@
 """TensorRT 8.6, 10 and 11 (``tensorrt``) and TensorRT for RTX (``tensorrt-rtx``): one backend, handed the module.
 
-Options of ``build_engine(..., "tensorrt" | "tensorrt-rtx", options={...})``:
-    workspace_gib: memory that a kernel may borrow while it runs, in GiB; the runtime's own limit when left out.
-    optimization_level: 0...5, how long the builder searches; the runtime's default (3) when left out.
-    version_compatible: an engine that later minor versions load as well.
-    hardware_compatible: an engine for every GPU from Ampere on, slower than one for the GPU at hand (not RTX,
-        whose engines always are).
-    image_sizes: for models exported with symbolic height and width, the sizes to tune for, one profile each.
-    time_limit_s: seconds after which a build is given up, 3600 when left out.
-    timings: a folder in which kernel timings are kept between builds (not RTX, which takes none); beside the
-        engines of the workspace when left out.
-    cuda_graph: False to launch kernel by kernel; by default a call is captured as a CUDA graph and replayed.
-    specialization: ``lazy`` (default), ``eager`` or ``none``: when RTX compiles kernels for the exact shapes.
+What a build can be told is in ``tensorrt_options``.
 """
 
 from __future__ import annotations
@@ -23,7 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import Refusal, WorkbenchError, one_of, refuse_unless
+from ..errors import Refusal, WorkbenchError, refuse_unless
 from ..records import Batches, Engine, Variant
 from .base import Backend, Progress, Session, silent
 from .build_log import BuildLog, BuildWatch
@@ -32,18 +21,8 @@ from .device import gpus, pycuda_missing
 from .flavours import PORTABLE, Flavour, types_of
 from .machine import environment
 from .tensorrt_build import build_plan
+from .tensorrt_options import checked_options
 
-OPTIONS = (
-    "workspace_gib",
-    "optimization_level",
-    "version_compatible",
-    "hardware_compatible",
-    "image_sizes",
-    "time_limit_s",
-    "timings",
-    "cuda_graph",
-    "specialization",
-)
 ENGINE, LOG = "engine.plan", "build.log"
 #: TensorRT has one logger per process: builds in one process wait for each other, so that each has its own log.
 _ONE_BUILD = threading.Lock()
@@ -148,7 +127,8 @@ class TensorRT(Backend):
         Raises:
             WorkbenchError: the parser or the builder refuses the file; it names node and block where there is one.
         """
-        options, flavour = _checked_options(options or {}), self.flavour
+        flavour = self.flavour
+        options = checked_options(options or {}, rtx=flavour.is_rtx)
         _wait_for(_ONE_BUILD, progress)
         try:
             begin = time.perf_counter()
@@ -242,22 +222,6 @@ def _refuses_turing(variant: Variant, name: str) -> Refusal | None:
         f"TensorRT for RTX has no FP32 matrix products for {name} (SM75)",
         "choose fp16, or int8 with rest='fp16' and nothing kept in fp32, or use tensorrt on that GPU",
     )
-
-
-def _checked_options(options: Mapping) -> dict:
-    for name in options:
-        one_of("option of TensorRT", name, OPTIONS)
-    for name in ("workspace_gib", "time_limit_s"):
-        value = options.get(name, 1)
-        refuse_unless(
-            isinstance(value, int | float) and value > 0,
-            f"The option {name!r} must be a number above zero",
-            why=f"it is {value!r}",
-            remedy="leave it out for the default",
-        )
-    one_of("optimization_level", options.get("optimization_level", 3), range(6))
-    one_of("specialization", options.get("specialization", "lazy"), ("lazy", "eager", "none"))
-    return dict(options)
 
 
 def _wait_for(lock: threading.Lock, progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from ..records import Batches, Variant
 from .build_log import BuildLog, BuildWatch, parser_error, refused_build
 from .flavours import Flavour
 from .layers import LAYERS
+from .tensorrt_loaded import runtime_of
 
 
 def build_plan(
@@ -30,7 +32,7 @@ def build_plan(
         variant: from which file.
         batches: the batch sizes of the optimization profile.
         targets: compute capabilities to build for; none is the GPU at hand.
-        options: see ``tensorrt``.
+        options: see ``tensorrt_options``.
         folder: where the list of layers is put.
         log: what the builder writes to.
         watch: what follows and may stop it.
@@ -64,7 +66,7 @@ def build_plan(
         cache.keep()
     plan = bytes(plan)
     if not flavour.is_rtx:  # RTX lists its layers in the log, where no GPU is needed to read them
-        (folder / LAYERS).write_text(_layers_of(trt, plan, log))
+        (folder / LAYERS).write_text(_layers_of(flavour, plan, options, log))
     return plan
 
 
@@ -94,10 +96,16 @@ def _parse(trt, network, variant: Variant, log: BuildLog):
     return parser
 
 
-def _layers_of(trt, plan: bytes, log: BuildLog) -> str:
+def _layers_of(flavour: Flavour, plan: bytes, options: Mapping, log: BuildLog) -> str:
     """The engine's layers as its inspector writes them, JSON."""
-    engine = trt.Runtime(log.logger).deserialize_cuda_engine(plan)
-    return engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    engine = runtime_of(flavour, options, log.logger).deserialize_cuda_engine(plan)
+    refuse_unless(
+        engine is not None,
+        f"{flavour.title} does not load what it has just built",
+        why=" ".join(" ".join(log.errors).split())[:400] or "it gives no reason",
+        remedy="free the GPU's memory, or build with fewer options",
+    )
+    return engine.create_engine_inspector().get_engine_information(flavour.module.LayerInformationFormat.JSON)
 
 
 def _apply_options(trt, config, options: Mapping) -> None:
@@ -149,7 +157,8 @@ class _TimingCache:
 
     def keep(self) -> None:
         """Write what is known now; whole or not at all, because builds in other processes read it."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         draft = self._path.with_name(f".{self._path.name}-{os.getpid()}")
-        draft.write_bytes(bytes(self._config.get_timing_cache().serialize()))
-        os.replace(draft, self._path)
+        with contextlib.suppress(OSError):  # timings save time only: an engine that was built is not lost over them
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(bytes(self._config.get_timing_cache().serialize()))
+            os.replace(draft, self._path)

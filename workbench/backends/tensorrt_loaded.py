@@ -27,6 +27,13 @@ DTYPES = {
 Shapes = Mapping[str, tuple[int, ...]]
 
 
+def runtime_of(flavour: Flavour, options: Mapping, logger):
+    """What loads engines. A version-compatible one brings a runtime of its own along, as code for the host."""
+    runtime = flavour.module.Runtime(logger)
+    runtime.engine_host_code_allowed = bool(options.get("version_compatible"))
+    return runtime
+
+
 class Loaded:
     """What the sessions of one engine share: the weights on the device."""
 
@@ -35,7 +42,7 @@ class Loaded:
         self.sessions: list[Session] = []  # all of which have release()
         with self.device.active():
             self.free_before = self.least_free = self.device.free_bytes()
-            self.runtime = flavour.module.Runtime(BuildLog.of(flavour).logger)
+            self.runtime = runtime_of(flavour, engine.options, BuildLog.of(flavour).logger)
             self.native = self._deserialized()
         trt, names = flavour.module, [self.native.get_tensor_name(i) for i in range(self.native.num_io_tensors)]
         modes = {name: self.native.get_tensor_mode(name) for name in names}
