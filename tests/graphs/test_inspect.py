@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.graphs.drawn import TINY, draw
 from workbench.errors import WorkbenchError
@@ -65,8 +65,7 @@ def test_blocks_of_torchs_exports_are_found_by_structure(name):
     for _, rows in made.roles.groupby("block"):
         assert set(rows.role) >= LINEAR | {"norm1", "scores", "norm2", "gelu", "residual"}
     batch = 3 if "static" in name else 1
-    if name != "library_legacy":  # its proj reads (tokens · batch, width): an open length counts as one
-        assert set(made.blocks.macs) == {batch * MACS[tokens]}
+    assert set(made.blocks.macs) == {batch * MACS[tokens]}
 
 
 @pytest.mark.parametrize("name", VITS)
@@ -100,6 +99,29 @@ def test_a_file_that_is_no_onnx_model_is_refused(tmp_path):
         look(tmp_path / "no.onnx")
     with pytest.raises(WorkbenchError, match="There is no file"):
         look(tmp_path / "missing.onnx")
+
+
+@pytest.mark.parametrize("model", [None, 3, b"vit.onnx", [], object()])
+def test_what_is_no_path_is_refused(model):
+    with pytest.raises(WorkbenchError, match="inspect describes"):
+        look(model)
+
+
+def test_weights_that_lie_nowhere_are_named(tmp_path):
+    model = onnx.load(draw(tmp_path).path)
+    onnx.save(model, tmp_path / "apart.onnx", save_as_external_data=True, location="apart.data", size_threshold=0)
+    assert len(look(tmp_path / "apart.onnx").blocks) == 3
+    (tmp_path / "apart.data").unlink()
+    with pytest.raises(WorkbenchError, match=r"(?s)cannot be read.*apart\.data"):
+        look(tmp_path / "apart.onnx")
+
+
+def test_a_model_of_classical_machine_learning_is_refused(tmp_path):
+    import onnxruntime
+
+    folder = Path(onnxruntime.__file__).parent / "datasets"
+    with pytest.raises(WorkbenchError, match="cannot be read"):
+        look(folder / "logreg_iris.onnx")
 
 
 def test_an_empty_graph_is_described(tmp_path):
@@ -140,11 +162,65 @@ def test_the_line_of_python_is_read_off_an_exporters_stamp(key, stamp, line, tmp
     assert source.isna().sum() == len(source) - 1
 
 
+def expanded(rows: int, batch) -> onnx.ModelProto:
+    """Tokens (B, 4, 3) below ``rows`` learnt ones that torch's older exporter expands to the batch; then x @ w."""
+    constants = {"learnt": np.ones((1, rows, 3), np.float32), "w": np.ones((3, 5), np.float32)}
+    constants |= {
+        name: np.array(n, np.int64) for name, n in {"zero": 0, "axis": [0], "as_is": [-1], "keep": -1}.items()
+    }
+    nodes = [
+        ("Shape", ["x"], "shape", {}),
+        ("Gather", ["shape", "zero"], "batch", {"axis": 0}),
+        ("Unsqueeze", ["batch", "axis"], "first", {}),
+        ("Concat", ["first", "as_is", "as_is"], "target", {"axis": 0}),
+        ("Shape", ["target"], "rank", {}),
+        ("ConstantOfShape", ["rank"], "ones", {"value": numpy_helper.from_array(np.ones(1, np.int64))}),
+        ("Equal", ["target", "keep"], "kept", {}),
+        ("Where", ["kept", "ones", "target"], "sizes", {}),
+        ("Expand", ["learnt", "sizes"], "rows", {}),
+        ("Concat", ["rows", "x"], "tokens", {"axis": 1}),
+        ("MatMul", ["tokens", "w"], "y", {}),
+    ]
+    made = [helper.make_node(kind, reads, [out], **attributes) for kind, reads, out, attributes in nodes]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [batch, 4, 3]), ("y", None))]
+    weights = [numpy_helper.from_array(values, name) for name, values in constants.items()]
+    graph = helper.make_graph(made, "expanded", ends[:1], ends[1:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("batch", ["b", 2])
+def test_tokens_that_are_expanded_to_the_batch_are_counted(rows, batch, tmp_path):
+    onnx.save(expanded(rows, batch), tmp_path / "e.onnx")
+    product = look(tmp_path / "e.onnx").nodes.iloc[-1]
+    assert product["shape"] == f"{'?' if batch == 'b' else 2}×{rows + 4}×5"
+    assert product.macs == (1 if batch == "b" else 2) * (rows + 4) * 3 * 5
+
+
+def test_what_is_not_known_is_no_part_of_a_sum(tmp_path):
+    path = draw(tmp_path).path
+    model = onnx.load(path)
+    gelu = next(node for node in model.graph.node if node.name == "block01/mlp/gelu")
+    gelu.op_type, gelu.domain = "BiasGelu", "com.microsoft"  # no shape is known behind it
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, path)
+    made = look(path)
+    assert list(made.blocks.macs.isna()) == [False, True, True]
+    assert made.roles.set_index(["block", "role"]).macs["block01", "fc1"] == 16 * TINY.width * TINY.mlp
+
+
+def test_scales_are_no_parameters(tmp_path):
+    images = np.random.default_rng(0).standard_normal((4, 16, 16, 3)).astype(np.float32)
+    quantized = look(apply_recipe(draw(tmp_path), Recipe("int8"), tmp_path, images))
+    assert quantized.nodes.parameters.sum() == cost(DRAWN).parameters
+
+
 def products(equation, *shapes):
     """One Einsum over inputs of these shapes."""
     names = [f"x{i}" for i in range(len(shapes))]
     inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in zip(names, shapes)]
     node = helper.make_node("Einsum", names, ["y"], equation=equation)
+    equation = equation.replace("...", "z")
     sizes = dict(zip("".join(equation.split("->")[0].split(",")), np.concatenate(shapes)))
     shape = [int(sizes[letter]) for letter in equation.split("->")[1]]
     graph = helper.make_graph([node], "e", inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)])
@@ -156,6 +232,7 @@ def products(equation, *shapes):
     [
         ("bsd,dm->bsm", ((2, 3, 4), (4, 5)), 2 * 3 * 4 * 5),
         ("bqhc,bkhc->bhqk", ((1, 7, 2, 8), (1, 7, 2, 8)), 2 * 7 * 7 * 8),
+        ("...sd,dm->...sm", ((2, 3, 4), (4, 5)), 2 * 3 * 4 * 5),
     ],
 )
 def test_an_einsum_counts_every_letter_once(equation, shapes, expected, tmp_path):

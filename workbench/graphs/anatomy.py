@@ -15,7 +15,7 @@ from ..sites import Place, place_of
 from . import edit
 from .edit import array
 from .roles import roles
-from .shapes import complete_shapes, lengths
+from .shapes import complete_shapes, lengths, per_image
 
 #: The types that products compute in, as recipes call them.
 TYPES = {
@@ -28,6 +28,8 @@ TYPES = {
 }
 HALVES = ("fp16", "bf16")
 PRODUCTS = ("MatMul", "Gemm", "Conv", "Einsum", "MatMulInteger", "ConvInteger", "QLinearMatMul", "Attention")
+#: Operators that hold products of their own.
+CLOSED = ("LSTM", "GRU", "RNN", "If", "Loop", "Scan", "ConvTranspose", "DeformConv")
 QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear")
 #: What stands between a tensor and its Q/DQ without changing a number, or between a product and the softmax.
 CARRIERS = ("Cast", "Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Split", "Gather")
@@ -93,7 +95,7 @@ class Anatomy:
     def attentions(self) -> tuple[Attention, ...]:
         """Every attention, in the order of the file: written out in nodes, or one Attention operator."""
         find = {"Softmax": self._attention, "Attention": self._operator}
-        found = (find[node.op_type](node) for node in self.nodes if node.op_type in find)
+        found = (find[n.op_type](n) for n in self.nodes if n.op_type in find and n.domain in ("", "ai.onnx"))
         return tuple(one for one in found if one is not None)
 
     @cached_property
@@ -199,34 +201,38 @@ def _written_type(value: ir.Value) -> str | None:
 
 
 def macs(node: ir.Node) -> int | None:
-    """Multiply-accumulates of one call; a length that the file leaves open counts as one. None where unknown."""
+    """Multiply-accumulates, for one image where the file leaves the batch open; None where they are not known."""
+    if node.op_type == "ConvTranspose" and node.inputs[0].shape is not None:
+        return math.prod(per_image(node.inputs[0])) * math.prod(per_image(node.inputs[1])[1:])
     if node.op_type not in PRODUCTS:
-        return 0
-    written = lengths(node.outputs[0])
-    read_ = lengths(node.inputs[0])
-    if not written or not read_:
+        return None if node.op_type in CLOSED or node.domain not in ("", "ai.onnx") else 0
+    if node.outputs[0].shape is None or any(v is None or v.shape is None for v in node.inputs[:2]):
         return None
-    rows = math.prod(n or 1 for n in written)
+    rows, read_ = math.prod(per_image(node.outputs[0])), per_image(node.inputs[0])
     if node.op_type in ("Conv", "ConvInteger"):
-        return rows * math.prod(n or 1 for n in lengths(node.inputs[1])[1:])
+        return rows * math.prod(per_image(node.inputs[1])[1:])
     if node.op_type == "Einsum":
         return _einsum_macs(node)
     if node.op_type == "Attention":
-        keys = lengths(node.inputs[1])
-        return 2 * rows * (keys[-2] or 1) if len(keys) >= 3 else None
-    transposed = node.op_type == "Gemm" and node.attributes.get("transA") and node.attributes["transA"].as_int()
-    return rows * (read_[0 if transposed else -1] or 1)
+        keys = per_image(node.inputs[1])
+        return 2 * rows * keys[-2] if len(keys) >= 3 else None
+    transposed = node.op_type == "Gemm" and node.attributes.get_int("transA", 0)
+    return rows * read_[0 if transposed else -1] if read_ else None
 
 
 def _einsum_macs(node: ir.Node) -> int | None:
-    """Every letter of the equation once: each is a loop."""
-    operands = node.attributes["equation"].as_string().partition("->")[0].replace(" ", "").split(",")
+    """Every letter of the equation once: each is a loop; what an ellipsis stands for is taken from the output."""
+    read_, _, written = node.attributes["equation"].as_string().replace(" ", "").partition("->")
     sizes: dict[str, int] = {}
-    for letters, value in zip(operands, node.inputs):
-        shape = lengths(value)
-        if len(letters) != len(shape):  # an ellipsis
+    for letters, value in zip(read_.split(","), node.inputs):
+        shape = per_image(value)
+        before, dots, after = letters.partition("...")
+        if not dots and len(letters) != len(shape):
             return None
-        sizes |= {letter: n or 1 for letter, n in zip(letters, shape)}
+        sizes |= {**dict(zip(before, shape)), **dict(zip(after[::-1], shape[::-1]))}
+    inner = math.prod(size for letter, size in sizes.items() if letter not in written)
+    if written:
+        return inner * math.prod(per_image(node.outputs[0]))
     return math.prod(sizes.values())
 
 

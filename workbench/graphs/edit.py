@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import ml_dtypes  # noqa: F401 -- teaches NumPy bfloat16 and float8_e4m3fn
@@ -34,7 +35,8 @@ def load(path: Path, least_opset: int = 0) -> ir.Model:
     check_artefact(path)
     try:
         model = ir.load(path)
-    except (OSError, DecodeError, ValueError, TypeError) as error:
+        _find_external(model)
+    except (OSError, DecodeError, ValueError, TypeError, ir.serde.SerdeError) as error:
         raise WorkbenchError(
             f"{path} cannot be read as an ONNX model",
             why=f"{type(error).__name__}: {error}",
@@ -51,6 +53,13 @@ def load(path: Path, least_opset: int = 0) -> ir.Model:
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.ShapeInferencePass()(model)
     return model
+
+
+def _find_external(model: ir.Model) -> None:
+    """Weights that lie beside the file are read later: whether they are there is asked at once."""
+    kept = (value.const_value for value in model.graph.initializers.values())
+    for path in {tensor.path for tensor in kept if isinstance(tensor, ir.ExternalTensor)}:
+        os.stat(path)
 
 
 def _raised(model: ir.Model, version: int) -> ir.Model:
@@ -85,7 +94,9 @@ def opset(model: ir.Model) -> int:
 
 
 def constant(model: ir.Model, name: str, array) -> ir.Value:
-    """A new initializer; an array of a type that NumPy lacks comes from ml_dtypes."""
+    """A new initializer, under a name that no other has; an array of a type that NumPy lacks comes from ml_dtypes."""
+    while name in model.graph.initializers:
+        name += "'"
     tensor = ir.tensor(np.asarray(array), name=name)
     value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
     model.graph.register_initializer(value)

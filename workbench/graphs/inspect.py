@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,8 +30,9 @@ class Inspection:
         path: the file.
         nodes: a row per node in the order of the file: ``name``, ``type`` (the operator), ``block`` and ``role``
             (None where unknown), ``computes`` (fp32, fp16, bf16, int8, fp8), ``shape`` of the output (``?`` for a
-            length that the file leaves open), ``parameters``, ``macs`` of one call (an open length counts as one),
-            and ``source``, the line of Python that it comes from, where the exporter stamped it.
+            length that the file leaves open), ``parameters``, ``macs`` of one call, or of one image where the batch
+            is open (NA where a shape or an operator is not known), and ``source``, the line of Python that it comes
+            from, where the exporter stamped it.
         blocks: a row per block: ``block``, ``nodes``, ``parameters``, ``macs``, ``products`` (the types that its
             products compute in), ``heads``, ``head_size``, ``tokens``, ``attention`` (the type its attention
             computes in), ``casts``, ``quantizers`` and ``findings``.
@@ -54,7 +56,7 @@ class Inspection:
         """
         placed = self.nodes.dropna(subset="role")
         groups = placed.groupby(["block", "role"], sort=False, dropna=False)
-        summed = groups.agg(nodes=("name", "size"), parameters=("parameters", "sum"), macs=("macs", "sum"))
+        summed = groups.agg(nodes=("name", "size"), parameters=("parameters", "sum"), macs=("macs", _sum))
         # of a LayerNorm between casts, the LayerNorm says what is computed
         weight = 2 * placed.type.isin(anatomy.PRODUCTS) - placed.type.isin(anatomy.CARRIERS)
         typed = placed.assign(weight=weight).dropna(subset="computes")
@@ -89,6 +91,12 @@ def inspect(model, card: str | None = None, runtimes: Sequence[str] | None = Non
 
 
 def _path_of(model) -> Path:
+    refuse_unless(
+        isinstance(model, Graph | Variant | str | os.PathLike),
+        "inspect describes ONNX files, graphs, variants and engines",
+        why=f"it was given a {type(model).__name__}",
+        remedy="give the path of an .onnx file, or what export_onnx, apply_recipe or build_engine made",
+    )
     path = Path(model.path if isinstance(model, Graph | Variant) else model).absolute()
     refuse_unless(
         path.is_file(),
@@ -126,15 +134,23 @@ def _nodes(body: Anatomy) -> pd.DataFrame:
 
 
 def _new_parameters(node, seen: set[str]) -> int:
-    """Elements of the constants that a node reads and no earlier one does; numbers, sizes and axes are none."""
+    """Elements of the constants that a node reads and no earlier one does.
+
+    Numbers, sizes and axes are none, nor are the scales of a quantization.
+    """
     total = 0
-    for value in node.inputs:
+    for value in node.inputs[:1] if node.op_type in ("QuantizeLinear", "DequantizeLinear") else node.inputs:
         constant = array(value)
         if constant is None or value.name in seen or _is_index(constant):
             continue
         seen.add(value.name)
         total += constant.size if constant.size > 1 else 0
     return total
+
+
+def _sum(macs: pd.Series):
+    """NA where any is unknown: half a sum would look like a whole one."""
+    return macs.sum(skipna=False)
 
 
 def _is_index(constant) -> bool:
@@ -158,7 +174,7 @@ def _blocks(body: Anatomy, nodes: pd.DataFrame, found: pd.DataFrame) -> pd.DataF
                 block,
                 len(own),
                 own.parameters.sum(),
-                own.macs.sum(),
+                _sum(own.macs),
                 " ".join(sorted(products.computes.dropna().unique())),
                 attention and attention.heads,
                 attention and attention.head_size,

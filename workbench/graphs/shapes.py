@@ -13,24 +13,32 @@ from .edit import array
 
 #: Two batches that no other length of a ViT is likely to be a sum or product of.
 _TRIALS = (7, 11)
+#: A tensor of more numbers is no shape.
+LONGEST_SHAPE = 64
 
 
 def complete_shapes(model: ir.Model, path: Path) -> None:
     """Fill in the lengths that ONNX could not infer, in place.
 
     With a batch of 7 and with one of 11, all shapes can be computed; a length that is the same in both is the
-    tensor's, one that differs depends on the batch and stays open.
+    tensor's, one that differs depends on the batch and stays open. Where it is a multiple of the batch, its name
+    says so, for ``per_image``.
     """
     values = [value for node in model.graph for value in node.outputs if _is_open(value)]
-    if not any(
-        array(value) is None for node in model.graph if node.op_type == "Reshape" for value in node.inputs[1:]
-    ):
+    shaping = [node for node in model.graph if node.op_type in ("Reshape", "Expand")]
+    if not any(array(value) is None for node in shaping for value in node.inputs[1:]):
         return
     one, other = (_shapes_at(path, batch) for batch in _TRIALS)
     for value in values:
         if value.name in one and value.name in other and len(one[value.name]) == len(other[value.name]):
             pairs = zip(one[value.name], other[value.name])
-            value.shape = ir.Shape([a if a == b else None for a, b in pairs])
+            value.shape = ir.Shape([a if a == b else _multiple(a, b) for a, b in pairs])
+
+
+def _multiple(one: int, other: int) -> str | None:
+    """``17*batch`` for a length that holds 17 rows of each image."""
+    times, rest = divmod(one, _TRIALS[0])
+    return f"{times}*batch" if not rest and other == times * _TRIALS[1] else None
 
 
 def _is_open(value: ir.Value) -> bool:
@@ -43,17 +51,31 @@ def _shapes_at(path: Path, batch: int) -> dict[str, tuple[int, ...]]:
     for value in model.graph.inputs:
         first, *others = value.shape or (None,)
         value.shape = ir.Shape([first if isinstance(first, int) else batch, *others])
-    for node in model.graph:
-        for value in node.outputs:  # what was inferred for an open batch would be believed
-            value.shape = None
-    for value in model.graph.outputs:
-        value.shape = None
+    for value in (*(v for node in model.graph for v in node.outputs), *model.graph.outputs):
+        value.shape = None  # what was inferred for an open batch would be believed
     still_open = len(model.graph) + 1
     while still_open > (still_open := sum(_is_open(node.outputs[0]) for node in model.graph)):
         passes.ShapeInferencePass()(model)  # a Shape whose input is known ...
-        optimizer.fold_constants(model)  # ... becomes a constant, from which more shapes follow
+        optimizer.fold_constants(model, should_fold=_is_a_shape)  # ... becomes a constant, and more shapes follow
+        _believe_constants(model)
     made = (value for node in model.graph for value in node.outputs)
     return {value.name: tuple(value.shape) for value in made if not _is_open(value)}
+
+
+def _is_a_shape(node: ir.Node) -> bool | None:
+    """Fold a ConstantOfShape that makes a shape too, which onnxscript leaves alone and torch feeds to Expand."""
+    made = array(node.inputs[0]) if node.op_type == "ConstantOfShape" else None
+    return True if made is not None and made.prod() <= LONGEST_SHAPE else None
+
+
+def _believe_constants(model: ir.Model) -> None:
+    """Give folded tensors the shape of their value, and forget lengths that were only named."""
+    initializers = model.graph.initializers.values()
+    for value in (*(v for node in model.graph for v in node.outputs), *initializers):
+        if value.const_value is not None:
+            value.shape = value.const_value.shape
+        elif _is_open(value):
+            value.shape = None
 
 
 def lengths(value: ir.Value | None) -> tuple[int | None, ...]:
@@ -61,3 +83,11 @@ def lengths(value: ir.Value | None) -> tuple[int | None, ...]:
     if value is None or value.shape is None:
         return ()
     return tuple(n if isinstance(n, int) else None for n in value.shape)
+
+
+def per_image(value: ir.Value | None) -> tuple[int, ...]:
+    """A tensor's shape for a batch of one; an open length that is no known multiple of the batch counts as one."""
+    if value is None or value.shape is None:
+        return ()
+    multiples = (str(n).partition("*batch")[0] for n in value.shape)
+    return tuple(int(text) if text.isdigit() else 1 for text in multiples)
