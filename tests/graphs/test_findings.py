@@ -118,6 +118,16 @@ def shown_probabilities(graph, nodes):
     graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT16, None))
 
 
+def nan_guard(graph, nodes):
+    """What torch puts behind the softmax of a scaled_dot_product_attention with a mask."""
+    softmax, context = nodes["block01/attention/softmax"], nodes["block01/attention/context"]
+    graph.initializer.append(numpy_helper.from_array(np.float32(0), "nought"))
+    asked = helper.make_node("IsNaN", [softmax.output[0]], ["isnan:out"], name="isnan")
+    chosen = helper.make_node("Where", ["isnan:out", "nought", softmax.output[0]], ["where:out"], name="where")
+    context.input[0] = "where:out"
+    insert(graph, context, asked, chosen)
+
+
 def float_weight(graph, nodes):
     product = nodes["block00/mlp/fc1"]
     shape = (TINY.width, TINY.mlp)
@@ -304,6 +314,16 @@ def test_what_stands_in_the_way_of_fused_attention_is_named(change, reason, tmp_
     assert reason in row.help
 
 
+def test_a_guard_against_nan_is_named_and_an_import_takes_it_away(tmp_path):
+    guarded = retouch(tmp_path, nan_guard)
+    hazards = [inspect(model, runtimes=()).findings for model in (guarded, import_onnx(guarded, tmp_path / "ws"))]
+    before, after = (found[found.hazard == "attention will not fuse"] for found in hazards)
+    (row,) = before.itertuples()
+    assert "guard against NaN" in row.help
+    assert "import_onnx" in row.mitigation
+    assert after.empty
+
+
 @pytest.mark.parametrize(
     ("sites", "reason"),
     [
@@ -342,6 +362,28 @@ def test_the_limits_of_turing_count_where_a_t4_is_named(tmp_path):
 def test_an_unknown_card_is_refused(tmp_path):
     with pytest.raises(WorkbenchError, match="RTX 9999"):
         inspect(draw(tmp_path), card="RTX 9999")
+
+
+RESIDUAL = """
+    q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)  f = DequantizeLinear(w, s, z)  c = Conv(d, f)
+    r = QuantizeLinear(c, s, z)  e = DequantizeLinear(r, s, z)  y = Add(d, e)"""
+PRODUCT = "q = QuantizeLinear(x, s, z) p = QLinearMatMul(q, s, z, w, s, z, s, z) y = DequantizeLinear(p, s, z)"
+
+
+def quantized_cnn(folder, nodes, weight):
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["": 17]>
+        cnn (float[n, 3, 4, 4] x) => (float[n, 3, 4, 4] y) {{ {nodes} }}"""
+    )
+    kept = {"s": np.float32(0.1), "z": np.int8(0), "w": np.ones(weight, np.int8)}
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in kept.items())
+    onnx.save(model, folder / "cnn.onnx")
+    return folder / "cnn.onnx"
+
+
+@pytest.mark.parametrize(("nodes", "weight"), [(RESIDUAL, (3, 3, 1, 1)), (PRODUCT, (4, 4))])
+def test_what_hurts_a_transformer_is_no_finding_in_a_quantized_cnn(nodes, weight, tmp_path):
+    assert inspect(quantized_cnn(tmp_path, nodes, weight), runtimes=()).findings.empty
 
 
 # ---- what the runtimes themselves say ----------------------------------------------------------------------------

@@ -149,6 +149,12 @@ def test_an_empty_graph_is_described(tmp_path):
             'File "/x/timm/vit.py", line 7, in forward\n  y\nFile "/x/timm/mlp.py", line 12, in fc\n  z',
             "timm/mlp.py:12",
         ),
+        (
+            "pkg.torch.onnx.stack_trace",
+            'File "/x/site-packages/timm/layers/mlp.py", line 48, in forward\n  x = self.fc1(x)\n'
+            'File "/x/site-packages/torch/nn/modules/linear.py", line 134, in forward\n  return F.linear(x)',
+            "layers/mlp.py:48",
+        ),
     ],
 )
 def test_the_line_of_python_is_read_off_an_exporters_stamp(key, stamp, line, tmp_path):

@@ -3,8 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+import onnx_ir.passes.common as passes
 import pytest
 
 from tests.graphs.references import traced
@@ -89,3 +91,20 @@ def test_an_unusual_attention_still_has_its_roles(unusual, tmp_path):
     places = roles.roles(model)
     assert set(places) == set(model.graph)
     assert products(model, places)["block00"] == Counter(qkv=1, scores=2, proj=1, fc1=1, fc2=1)
+
+
+def test_a_second_attention_is_no_mlp():
+    text = """<ir_version: 9, opset_import: ["": 17]>
+    two (float[n, 6, 8] x, float[8, 8] w) => (float[n, 6, 8] y) {{ {first} {second} }}"""
+    layer = """{0}t = Transpose<perm=[0, 2, 1]>({1}) {0}h = MatMul({1}, w) {0}s = MatMul({0}h, {0}t)
+    {0}p = Softmax({0}s) {0}c = MatMul({0}p, {1}) {0}o = MatMul({0}c, w) {2} = Add({1}, {0}o)"""
+    proto = onnx.parser.parse_model(
+        text.format(first=layer.format("a", "x", "z"), second=layer.format("b", "z", "y"))
+    )
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((8, 8), np.float32), "w"))
+    del proto.graph.input[1]
+    model = ir.from_proto(proto)
+    passes.ShapeInferencePass()(model)
+    found = roles.roles(model).values()
+    assert {place.block for place in found} == {"block00", "block01"}
+    assert not {"fc1", "gelu", "fc2"} & {place.role for place in found}

@@ -248,13 +248,17 @@ def source_of(node: ir.Node) -> str | None:
 _LINE = re.compile(r'([^\s":]+\.py)(?:", line |:)(\d+)')
 
 
+#: Frames of these are no line of anybody's model.
+_TOOLS = re.compile(r"site-packages/(torch|onnxscript|jax|jaxlib|jax2onnx|flax)/")
+
+
 def _last_line(stamp: str) -> str:
-    """The innermost line of a trace that is not a library's, its folders above the last one left out."""
+    """The innermost line of a trace that is not a framework's, its folders above the last one left out."""
     lines = _LINE.findall(stamp)
     if not lines:
         return stamp.strip()
     lines = lines[::-1] if 'File "' in stamp else lines
-    path, number = next((line for line in lines if "site-packages" not in line[0]), lines[0])
+    path, number = next((line for line in lines if not _TOOLS.search(line[0])), lines[0])
     return f"{'/'.join(Path(path).parts[-2:])}:{number}"
 
 

@@ -161,12 +161,13 @@ class _Finder:
         return None, None
 
     def mlp(self, stream: ir.Value) -> Mlp | None:
-        """What is computed from a stream through linear layers and added to it."""
+        """What is computed from a stream through linear layers alone, and added to it."""
         for use in _uses(stream):
             if use.op_type != "Add" or len(self.computed(use)) != 2:
                 continue
             branch = next((v for v in self.computed(use) if _behind(v) is not stream), None)
-            if branch is not None and any(self.is_linear(n) for n in self._between([branch], stream)):
+            region = self._between([branch], stream)
+            if any(map(self.is_linear, region)) and not any(map(self.is_product, region)):
                 return Mlp(use, branch)
         return None
 

@@ -58,7 +58,10 @@ def _apart(attention: Attention, sm: int) -> tuple[str, str]:
     extra = next((n for n in attention.between if n.op_type in ("Tanh", "Clip", "Max")), None)
     if extra is not None:
         return f"{extra.op_type} stands between its products", "export the model without it"
-    if _shown(attention):
+    reader = _other_reader(attention)
+    if reader == "IsNaN":
+        return "a guard against NaN reads its probabilities too", "import_onnx writes attention without the guard"
+    if reader is not None:
         return "its probabilities are read elsewhere too", "export the model without attention maps as an output"
     if attention.head_size is None or attention.tokens is None:
         return "", ""
@@ -82,17 +85,17 @@ def _apart(attention: Attention, sm: int) -> tuple[str, str]:
     return answer.reason, "choose a model with another head size; nothing in a recipe changes it"
 
 
-def _shown(attention: Attention) -> bool:
-    """Whether anybody but the second product reads the probabilities."""
+def _other_reader(attention: Attention) -> str | None:
+    """Who but the second product reads the probabilities: an operator, or the graph's output; None for nobody."""
     made = attention.softmax.outputs[0]
     while attention.softmax is not attention.context:
-        if made.is_graph_output() or len(made.uses()) > 1:
-            return True
-        reader = made.uses()[0][0]
-        if reader is attention.context:
-            return False
-        made = reader.outputs[0]
-    return False
+        readers = [use.node for use in made.uses()]
+        if made.is_graph_output() or len(readers) > 1:
+            return next((node.op_type for node in readers if node.op_type == "IsNaN"), "output")
+        if readers[0] is attention.context:
+            return None
+        made = readers[0].outputs[0]
+    return None
 
 
 def off_the_fast_path(anatomy: Anatomy, sm: int) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from ..anatomy import PRODUCTS, QUANTIZERS, Anatomy, name_of, quantized_type
+from ..anatomy import CARRIERS, PRODUCTS, QUANTIZERS, Anatomy, name_of, quantized_type
 from ..edit import array
 from .row import GRAPH, Finding, by_place
 
@@ -16,6 +16,8 @@ _QDQ = "https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/w
 
 def quantized_where_it_hurts(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
     """8 bits in front of LayerNorm, softmax, GELU and residual additions."""
+    if not anatomy.attentions:
+        return  # a convolutional network takes its residuals in 8 bits
     sensitive = [n for n in anatomy.nodes if _is_sensitive(n) and any(map(quantized_type, n.inputs))]
     yield from by_place(
         anatomy,
@@ -67,7 +69,7 @@ def pairs_without_product(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
         n
         for n in anatomy.nodes
         if n.op_type == "DequantizeLinear"
-        and n.inputs[0].producer() is not None
+        and _is_rounded(n.inputs[0])
         and not any(_useful(reader) for reader, _ in n.outputs[0].uses())
     ]
     yield from by_place(
@@ -78,6 +80,14 @@ def pairs_without_product(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
         "place the pair on the input of the MatMul, Gemm or Conv that shall compute in 8 bits",
         f"rounding without any work in 8 bits: {_QDQ}",
     )
+
+
+def _is_rounded(value: ir.Value) -> bool:
+    """Whether a tensor comes out of a QuantizeLinear; that of a product in integers has done its work."""
+    node = value.producer()
+    if node is None or node.op_type not in CARRIERS:
+        return node is not None and node.op_type in QUANTIZERS
+    return _is_rounded(node.inputs[0])
 
 
 def _useful(reader: ir.Node, steps: int = 6) -> bool:
