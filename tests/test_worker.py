@@ -165,6 +165,16 @@ def test_a_blob_whose_bytes_are_not_its_name_is_not_kept(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_blob_that_came_compressed_is_not_unpacked(tmp_path):
+    blobs, zeros = Blobs(tmp_path), bytes(1 << 20)
+    key, data = hashlib.sha256(zeros).hexdigest(), io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr(f"blobs/{key}", zeros)
+    with pytest.raises(WorkbenchError, match="came compressed"):
+        blobs.take(zipfile.ZipFile(data), f"blobs/{key}")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_blob_that_was_changed_on_the_host_is_deleted_and_told(tmp_path):
     blobs, key = Blobs(tmp_path), hashlib.sha256(b"right").hexdigest()
     blobs.take(zip_of(f"blobs/{key}", b"right"), f"blobs/{key}")

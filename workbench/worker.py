@@ -221,6 +221,12 @@ class Blobs:
         key = PurePosixPath(name).name
         kept = self._path(key)
         draft = self._folder / f".draft-{os.getpid()}-{key[:16]}"
+        if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+            raise WorkbenchError(
+                f"The file {key[:12]}… came compressed",
+                why="a job's files travel as they are, so that a small archive cannot fill the host's disk",
+                remedy="the other end is not the workbench; do not run its jobs",
+            )
         with disk_errors(f"The host's cache {self._folder} cannot be written"):
             try:
                 with archive.open(name) as source, open(draft, "wb") as target:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import getpass
+import io
 import json
 import os
 import pickle
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -21,9 +23,10 @@ import pytest
 
 from tests.tiny import Tiny, some_images, variant_of
 from workbench.errors import Cancelled, WorkbenchError
-from workbench.records import Engine
-from workbench.studies import remote, reply
-from workbench.studies.hosts import Host, doctor, host_named, hosts, light_half
+from workbench.records import Engine, encode
+from workbench.studies import parcels, remote, reply
+from workbench.studies.hosts import Host, doctor, host_named, hosts
+from workbench.studies.parcels import light_half
 from workbench.workspace import Workspace
 
 IMAGES = some_images(40)
@@ -272,6 +275,12 @@ MISDEEDS = {
         "ended with status 1",
         "No space left",
     ),
+    "says what no worker says": (
+        """for line in ('{"sent": {}}', '{"error": {}}', '{"stage": "x", "done": null}', '[' * 9999):
+            print(line, file=sys.stderr)""",
+        "something else than results",
+        "no checksum",
+    ),
     "is too old": ("print('SyntaxError: invalid syntax', file=sys.stderr); sys.exit(1)", "ended with status 1", ""),
 }
 
@@ -376,10 +385,33 @@ def test_an_answer_with_links_is_refused(tmp_path):
         reply.received(_tar(tmp_path, "link", None), tmp_path / "answer")
 
 
-def _tar(folder: Path, name: str, content: bytes | None) -> Path:
-    import io
-    import tarfile
+def test_an_answer_that_unpacks_to_more_than_was_sent_is_refused(tmp_path):
+    """A sparse file is a few bytes that say how many zeros to write; a compressed tar is the same trick."""
+    with open(tmp_path / "hole", "wb") as file:
+        file.truncate(1 << 40)
+    done = subprocess.run(["tar", "-cSf", "sparse.tar", "hole"], cwd=tmp_path, check=False, capture_output=True)
+    if done.returncode:
+        pytest.skip("this tar packs no sparse files: install GNU tar")
+    with pytest.raises(WorkbenchError, match="not a list of results"):
+        reply.received(tmp_path / "sparse.tar", tmp_path / "answer")
+    with tarfile.open(tmp_path / "small.tar.gz", "w:gz") as tar:
+        info = tarfile.TarInfo("zeros")
+        info.size = 1 << 20
+        tar.addfile(info, io.BytesIO(bytes(1 << 20)))
+    with pytest.raises(WorkbenchError, match="cannot be unpacked"):
+        reply.received(tmp_path / "small.tar.gz", tmp_path / "again")
 
+
+@pytest.mark.parametrize("names", [("a", "a"), ("a", "a/b")])
+def test_an_answer_that_holds_a_name_twice_is_refused(tmp_path, names):
+    with tarfile.open(tmp_path / "answer.tar", "w") as tar:
+        for name in names:
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    with pytest.raises(WorkbenchError, match="cannot be unpacked"):
+        reply.received(tmp_path / "answer.tar", tmp_path / "answer")
+
+
+def _tar(folder: Path, name: str, content: bytes | None) -> Path:
     info = tarfile.TarInfo(name)
     if content is None:
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
@@ -388,6 +420,66 @@ def _tar(folder: Path, name: str, content: bytes | None) -> Path:
     with tarfile.open(folder / "answer.tar", "w") as tar:
         tar.addfile(info, io.BytesIO(content or b""))
     return folder / "answer.tar"
+
+
+@pytest.fixture
+def answered(tmp_path, tiny):
+    """Packs an honest worker's answer with changes to its report, and gives it to the workspace."""
+    honest = measured(tmp_path, tiny, Host("here", "onnxruntime")).engine
+    home = honest.path.parent
+
+    def answer(change, names=("model.onnx", "nodes.json", "tiny.onnx.data")):
+        report = {"engine": encode(honest, lambda path: os.path.relpath(path, home))}
+        change(report)
+        with tarfile.open(tmp_path / "answer.tar", "w") as tar:
+            content = json.dumps(report).encode()
+            info = tarfile.TarInfo("report.json")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+            for name in names:
+                tar.add(home / name, f"engine/{name}")
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        return parcels.keep(tiny[1], tmp_path / "answer.tar", Workspace(tmp_path / "kept"), folder)
+
+    yield answer
+    assert len(list((tmp_path / "kept" / "engines").iterdir())) == len(
+        Workspace(tmp_path / "kept").observations("engine", Engine)
+    )
+
+
+def test_an_honest_report_is_kept(answered):
+    assert answered(lambda report: None).engine.path.is_file()
+
+
+@pytest.mark.parametrize("path", ["../../../outside", "/etc/passwd", "gone.onnx"])
+def test_a_report_that_names_a_file_elsewhere_is_refused(tmp_path, answered, path):
+    (tmp_path / "outside").write_bytes(b"somebody's file")
+    with pytest.raises(WorkbenchError, match="sent no engine"):
+        answered(lambda report: report["engine"].update(path=path))
+
+
+def test_an_engine_that_did_not_come_or_came_with_other_bytes_is_refused(answered):
+    with pytest.raises(WorkbenchError, match="sent no engine"):
+        answered(lambda report: None, names=())
+    with pytest.raises(WorkbenchError, match="damaged engine"):
+        answered(lambda report: report["engine"].update(checksums={"model.onnx": "0" * 64}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda report: report.clear(),
+        lambda report: report.update(engine=None),
+        lambda report: report.update(engine=[1]),
+        lambda report: report["engine"].pop("path"),
+        lambda report: report["engine"].update(path=5),
+        lambda report: report["engine"].update(checksums={"../up": "0"}),
+        lambda report: report.update(measurements=[{"backend": 1}]),
+    ],
+)
+def test_a_report_that_is_none_is_refused(answered, change):
+    with pytest.raises(WorkbenchError, match="cannot be read"):
+        answered(change)
 
 
 # ---- hosts.toml --------------------------------------------------------------------------------------------------
@@ -412,6 +504,12 @@ def test_hosts_are_read_from_the_workspace(tmp_path):
         ('[box]\nbackend = "tensorrt"\ncomand = []', "Unknown setting of host 'box' 'comand'"),
         ('[box]\nbackend = "tensorrt"\ncommand = "ssh box python3"', "must be a list of words"),
         ('[box]\nbackend = "tensorrt"\nlimit_s = 0', "must be above zero"),
+        ('[box]\nbackend = "tensorrt"\nlimit_s = "60"', "must be above zero"),
+        ('[box]\nbackend = "tensorrt"\ncommand = []', "starts nothing"),
+        ('[box]\nbackend = "tensorrt"\ncommand = ["nice", 5]', "starts nothing"),
+        ('[box]\nbackend = "tensorrt"\ncard = 86', "card of host 'box' must be text"),
+        ('[box]\nbackend = "tensorrt"\nshell = "yes"', "shell of host 'box'"),
+        ("[box]\nbackend = 5", "Unknown backend 5"),
     ],
 )
 def test_a_wrong_hosts_file_is_explained(tmp_path, text, complaint):

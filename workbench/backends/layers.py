@@ -98,7 +98,8 @@ def layers_of(engine: Engine) -> list[Layer]:
     """The layers of an engine: from an inspector's JSON beside it, else from its build log; or none."""
     inspector, log = engine.path.with_name(LAYERS), engine.log_path
     if inspector.is_file():
-        return from_inspector(json.loads(inspector.read_text(), strict=False))  # 8.6 writes line breaks into strings
+        # 8.6 writes line breaks into strings
+        return from_inspector(json.loads(inspector.read_text(), strict=False))
     return from_log(log.read_text(errors="replace")) if log is not None and log.is_file() else []
 
 

@@ -18,14 +18,9 @@ light half of this package travels with every job.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib.util
-import json
 import shlex
-import shutil
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -34,19 +29,14 @@ import numpy as np
 
 from ..backends import backend, silent
 from ..backends.base import Progress
-from ..backends.onnxruntime import external_files
 from ..doctor import rows
 from ..errors import WorkbenchError, one_of, refuse_unless
 from ..measuring.jobs import Exam, Job, Report, run_job
-from ..records import Batches, Variant, decode, encode
-from ..workspace import Workspace, disk_errors, file_digest, new_run_id
+from ..records import Batches, Variant, encode
+from ..workspace import Workspace, disk_errors, file_digest
+from .parcels import files_of, keep, pack, told
 from .remote import call
-from .reply import received
 
-#: What of this package a host needs, relative to it: the ground floor, and the packages of the light half.
-GROUND = ("records", "errors", "sites", "ledger", "workspace")
-LIGHT = tuple(f"{name}.py" for name in ("__init__", *GROUND, "worker", "doctor"))
-LIGHT_PACKAGES = ("datasets", "backends", "measuring")
 #: Programs that hand their arguments to a shell at the other end, so that they must be quoted for it.
 SHELLS = ("ssh", "mosh", "rsh", "plink")
 
@@ -85,17 +75,27 @@ class Host:
         if self.command is not None:
             object.__setattr__(self, "command", tuple(self.command))
             refuse_unless(
-                len(self.command) > 0,
-                f"The command of host {self.name!r} is empty",
-                why="there is nothing to start",
-                remedy="name a program, or leave command out to run here",
+                len(self.command) > 0 and all(isinstance(word, str) for word in self.command),
+                f"The command of host {self.name!r} starts nothing",
+                why=f"its words are {list(self.command)}",
+                remedy="name a program and its arguments as text, or leave command out to run here",
             )
+        limit = self.limit_s
         refuse_unless(
-            self.limit_s > 0,
+            isinstance(limit, int | float) and not isinstance(limit, bool) and limit > 0,
             f"The time limit of host {self.name!r} must be above zero",
-            why=f"it is {self.limit_s}",
-            remedy="give seconds; 3600 is the default",
+            why=f"it is {limit!r}",
+            remedy="give seconds as a number; 3600 is the default",
         )
+        for setting in ("name", "card", "cache"):
+            value = getattr(self, setting)
+            refuse_unless(
+                isinstance(value, str) or (value is None and setting != "name"),
+                f"The {setting} of host {self.name!r} must be text",
+                why=f"it is {value!r}",
+                remedy='write it in quotes, such as card = "T4"',
+            )
+        one_of(f"setting shell of host {self.name!r}", self.shell, (None, True, False))
 
     @property
     def starts(self) -> tuple[str, ...] | None:
@@ -164,7 +164,7 @@ class Host:
     def _elsewhere(self, job: Job, exam: Exam, workspace: Workspace, progress: Progress) -> Report:
         with disk_errors("The temporary folder cannot be used"), tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            files = _files(job.variant, exam, folder)
+            files = files_of(job.variant, exam, folder)
             digests = {name: file_digest(path) for name, path in files.items()}
             written = encode(job, lambda path: f"variant/{PurePath(path).name}")
             request = {"job": written, "files": digests, "cache": self.cache}
@@ -172,7 +172,7 @@ class Host:
             if answer.missing:
                 blobs = {digests[name]: path for name, path in files.items() if digests[name] in answer.missing}
                 answer = self._ask(request, blobs, folder, progress)
-            return _kept(job.variant, answer.checked(self.name), workspace, folder)
+            return keep(job.variant, answer.checked(self.name), workspace, folder)
 
     def doctor(self) -> list[dict]:
         """What ``workbench doctor`` finds there: rows of ``doctor.rows``.
@@ -185,11 +185,11 @@ class Host:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             archive = self._ask({"doctor": True}, {}, folder, silent).checked(self.name)
-            return json.loads((received(archive, folder / "answer") / "report.json").read_text())
+            return told(archive, folder / "answer")
 
     def _ask(self, request: Mapping, blobs: Mapping[str, Path], folder: Path, progress: Progress):
         archive = folder / "job.zip"
-        _pack(archive, request, blobs)
+        pack(archive, request, blobs)
         shell = self.shell if self.shell is not None else PurePath(self.starts[0]).name in SHELLS
         return call(
             self.starts,
@@ -255,53 +255,3 @@ def _host(name: str, table, path: Path) -> Host:
     for setting in table:
         one_of(f"setting of host {name!r}", setting, settings)
     return Host(name=name, **table)
-
-
-# ---- what travels ------------------------------------------------------------------------------------------------
-
-
-def _files(variant: Variant, exam: Exam, folder: Path) -> dict[str, Path]:
-    """Name in the job's folder -> the file here."""
-    files = {f"variant/{variant.path.name}": variant.path}
-    for path in external_files(variant.path):
-        files[f"variant/{path.relative_to(variant.path.parent).as_posix()}"] = path
-    if any(array is not None for array in (exam.images, exam.labels, exam.reference)):
-        exam.save(folder / "exam.npz")
-        files["exam.npz"] = folder / "exam.npz"
-    return files
-
-
-def _pack(archive: Path, request: Mapping, blobs: Mapping[str, Path]) -> None:
-    with zipfile.ZipFile(archive, "w") as job:  # weights and images hardly shrink, so nothing is compressed
-        for name, source in light_half().items():
-            job.writestr(name, source)
-        job.writestr("job.json", json.dumps(request))
-        for key, path in blobs.items():
-            job.write(path, f"blobs/{key}")
-
-
-@functools.cache
-def light_half() -> Mapping[str, bytes]:
-    """The modules that run on a host: name in the archive -> source."""
-    home = Path(importlib.util.find_spec(__package__.partition(".")[0]).origin).parent
-    paths = [home / name for name in LIGHT]
-    paths += [path for package in LIGHT_PACKAGES for path in sorted((home / package).rglob("*.py"))]
-    return {path.relative_to(home.parent).as_posix(): path.read_bytes() for path in paths}
-
-
-def _kept(variant: Variant, archive: Path, workspace: Workspace, folder: Path) -> Report:
-    """Put the engine that came back into the workspace, and its record into the ledger."""
-    answer = received(archive, folder / "answer")
-    run_id = new_run_id()
-    with workspace.new_folder("engines", run_id) as home:
-        shutil.copytree(answer / "engine", home, dirs_exist_ok=True)
-        report = decode(Report, json.loads((answer / "report.json").read_text()), lambda path: home / path)
-        engine = dataclasses.replace(report.engine, variant=variant, run_id=run_id)
-        refuse_unless(
-            engine.path.is_file(),
-            f"The host sent no engine for {engine.label}",
-            why=f"its report names {engine.path.name}, which did not come",
-            remedy="run the job again",
-        )
-        workspace.append("engine", variant.digest, engine, run_id)
-    return dataclasses.replace(report, engine=engine)

@@ -116,29 +116,44 @@ def _send(process: subprocess.Popen, archive: Path) -> None:
 def _listen(process: subprocess.Popen, said: Reply, events: queue.SimpleQueue) -> None:
     with process.stderr:
         while line := process.stderr.readline(1 << 16):
-            message = _message(line)
-            if message is None:
-                said.printed.append(line.decode(errors="replace").rstrip()[:400])
-            elif "stage" in message:
-                events.put(message)
-            elif "error" in message:
-                said.error = message["error"]
-            elif "missing" in message:
-                said.missing = tuple(message["missing"])
-            elif "sent" in message:
-                said.sent = message["sent"]
+            match _message(line):
+                case "stage", event:
+                    events.put(event)
+                case "error", message:
+                    said.error = message["error"]
+                case "missing", message:
+                    said.missing = tuple(message["missing"])
+                case "sent", message:
+                    said.sent = message["sent"]
+                case None:
+                    said.printed.append(line.decode(errors="replace").rstrip()[:400])
 
 
-def _message(line: bytes) -> dict | None:
-    """A line of ours, or None for what a library printed."""
-    shapes = {"stage": str, "error": dict, "missing": list, "sent": dict}
+#: The lines that a worker writes, by the key that tells them apart.
+_OURS = {
+    "stage": {"stage": str, "done": int, "total": int},
+    "error": {"error": {"what": str, "why": str, "remedy": str}},
+    "missing": {"missing": [str]},
+    "sent": {"sent": {"sha256": str, "bytes": int}},
+}
+
+
+def _message(line: bytes) -> tuple[str, dict] | None:
+    """A line of ours and its kind, or None for what a library printed."""
     try:
         message = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if isinstance(message, dict) and any(isinstance(message.get(key), kind) for key, kind in shapes.items()):
-        return message
-    return None
+    kind = next((kind for kind, shape in _OURS.items() if _fits(message, shape)), None)
+    return (kind, message) if kind else None
+
+
+def _fits(value, shape) -> bool:
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(_fits(value.get(key), inner) for key, inner in shape.items())
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_fits(item, shape[0]) for item in value)
+    return isinstance(value, shape)
 
 
 def _receive(process: subprocess.Popen, said: Reply, events: queue.SimpleQueue, limit: int) -> None:
@@ -193,7 +208,7 @@ def _told(event, name: str) -> tuple[str, int, int]:
             why=str(event),
             remedy="its standard output must carry the results alone",
         )
-    return event["stage"], int(event.get("done", 0)), int(event.get("total", 0))
+    return event["stage"], event["done"], event["total"]
 
 
 def _end(process: subprocess.Popen, sender: threading.Thread) -> None:

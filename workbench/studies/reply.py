@@ -98,24 +98,33 @@ def received(archive: Path, folder: Path) -> Path:
     """Unpack a tar whose checksum was right into a new folder: plain files only, none outside it.
 
     Raises:
-        WorkbenchError: it is no tar, or holds links, devices, too many files, or names that lead elsewhere.
+        WorkbenchError: it is no tar, or holds links, devices, too many files, or names that lead elsewhere or occur
+            twice, or unpacks to more than was sent.
     """
     folder.mkdir()
+    left = archive.stat().st_size
     try:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, "r:") as tar:  # not compressed, so that a small file cannot fill the disk
             for count, member in enumerate(tar):
-                if not member.isfile() or count >= MAX_FILES:
-                    raise WorkbenchError(
-                        "What the host sent is not a list of results",
-                        why=f"{member.name!r} is no plain file, or there are more than {MAX_FILES} of them",
-                        remedy="the other end is not the workbench, or somebody changed what travelled",
-                    )
+                left -= member.size
+                _check_member(member, fits=count < MAX_FILES and left >= 0)
                 target = folder / safe_name(member.name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with tar.extractfile(member) as source, open(target, "xb") as file:
                     shutil.copyfileobj(source, file, 1 << 20)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, FileExistsError, NotADirectoryError, ValueError) as error:
         raise WorkbenchError(
             "What the host sent cannot be unpacked", why=str(error), remedy="run the job again"
         ) from error
     return folder
+
+
+def _check_member(member: tarfile.TarInfo, *, fits: bool) -> None:
+    plain = member.isfile() and not member.issparse()
+    if not plain or not fits:
+        raise WorkbenchError(
+            "What the host sent is not a list of results",
+            why=f"{member.name!r} is no plain file, or there are more than {MAX_FILES} of them, or more bytes than "
+            "were sent",
+            remedy="the other end is not the workbench, or somebody changed what travelled",
+        )
