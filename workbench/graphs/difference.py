@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import onnx_ir as ir
 
 from ..backends.base import Progress, silent
 from ..errors import WorkbenchError, refuse_unless
@@ -15,11 +17,11 @@ from ..records import Graph, ModelSpec, Variant
 from ..sites import OUTPUT, Place, block_name, place_of
 from . import edit
 from .emulation import HALVES, widen
-from .observe import BATCH, batches, graph_input, open_model
+from .observe import BATCH, batches, check_same_images, graph_input, open_model
 
-#: Every block adds rounding error. An output jumps where it adds this many times the median (as energies, so three
-#: times the amplitude), a quarter of all the error there ever is, and more than the rounding of float32; or NaN.
-JUMP, SHARE, FLOAT_NOISE = 9.0, 0.25, 1e-5
+#: Every block adds rounding error. An output jumps where it adds this many times what blocks usually add, half of
+#: what any output adds, and more than the rounding of float32; or where it is NaN.
+JUMP, SHARE, FLOAT_NOISE = 4.0, 0.5, 1e-5
 LOGITS = "logits"
 #: Nodes that a recipe puts beside the model's own.
 ADDED = ("Cast", "QuantizeLinear", "DequantizeLinear")
@@ -32,7 +34,8 @@ class OutputError:
     Attributes:
         output: its name, ``block03/output``.
         error: relative error, ‖a - b‖ / ‖b‖ over all images.
-        added: what this output adds to the error before it, as an amplitude.
+        added: the relative error that it has even when it is computed from the other side's tensor before it: what
+            goes wrong here, whatever went wrong before.
         max_abs: the largest absolute difference.
     """
 
@@ -78,7 +81,7 @@ def diff(a, b, images: np.ndarray, progress: Progress | None = None) -> Differen
 
     Args:
         a: a Variant, a Graph, or (spec, params) for the JAX model.
-        b: what it is compared with, likewise.
+        b: what it is compared with, likewise; one of the two is a variant or a graph.
         images: (N, H, W, 3) float32, normalised.
         progress: see ``backends.base.Progress``; stage ``compare``, counted in images.
 
@@ -87,9 +90,10 @@ def diff(a, b, images: np.ndarray, progress: Progress | None = None) -> Differen
         as they are written, so the error is that of rounding, not of a CPU's 8-bit kernels.
 
     Raises:
-        WorkbenchError: the images do not fit, or the two have no named output in common.
+        WorkbenchError: the images do not fit, the two want different images, or have no named output in common.
     """
     progress = progress or silent
+    _check_sides(a, b, images)
     names = [name for name in _names(a) if name in set(_names(b))]
     refuse_unless(
         len(names) > 1,
@@ -97,14 +101,19 @@ def diff(a, b, images: np.ndarray, progress: Progress | None = None) -> Differen
         why=f"they have {'only the logits' if names else 'no named output'} in common",
         remedy="compare versions of one graph, or graphs whose blocks were found by name",
     )
-    sums = {name: _Sums() for name in names}
+    sums, alone = ({name: _Sums() for name in names} for _ in range(2))
+    one_by_one = _outputs_alone(a if isinstance(a, Variant | Graph) else b, names)
     same = done = 0
     for left, right in _both(a, b, names, images, progress):
+        rows = len(left[names[-1]])
+        others = right if isinstance(a, Variant | Graph) else left
+        computed = one_by_one(images[done : done + rows], others)
         for name in names:
             sums[name].add(left[name], right[name], name)
+            alone[name].add(computed[name], others[name], name)
         same += int((left[names[-1]].argmax(axis=-1) == right[names[-1]].argmax(axis=-1)).sum())
-        done += len(left[names[-1]])
-    rows = _rows(sums)
+        done += rows
+    rows = tuple(OutputError(name, sums[name].relative, alone[name].relative, sums[name].max_abs) for name in names)
     return Difference(rows, _first_jump(rows), same / done, done)
 
 
@@ -140,10 +149,8 @@ def role_errors(a: Variant | Graph, b: Variant | Graph, images: np.ndarray, prog
     for left, right in _both(a, b, list(sums), images, progress or silent):
         for name, one in sums.items():
             one.add(left[name], right[name], name)
-    errors = [row.error for row in _rows(sums)]
-    return pd.DataFrame(
-        [(*place, error) for place, error in zip(tensors, errors)], columns=["block", "role", "error"]
-    )
+    rows = [(*place, one.relative) for place, one in zip(tensors, sums.values())]
+    return pd.DataFrame(rows, columns=["block", "role", "error"])
 
 
 def _placed_tensors(side: Variant | Graph) -> Iterator[tuple[Place, str]]:
@@ -182,26 +189,41 @@ class _Sums:
         self.reference += float(np.sum(right.astype(np.float64) ** 2))
         self.max_abs = max(self.max_abs, float(np.abs(difference).max()))
 
-
-def _rows(sums: Mapping[str, _Sums]) -> tuple[OutputError, ...]:
-    rows, before = [], 0.0
-    for name, s in sums.items():
-        energy = s.error / s.reference if s.reference else math.inf if s.error else 0.0
-        added = math.sqrt(max(0.0, energy - before)) if math.isfinite(energy) else math.nan
-        rows.append(OutputError(name, math.sqrt(energy), added, s.max_abs))
-        before = energy
-    return tuple(rows)
+    @property
+    def relative(self) -> float:
+        """‖left - right‖ / ‖right‖."""
+        if self.reference == 0:
+            return math.inf if self.error else 0.0
+        return math.sqrt(self.error / self.reference)
 
 
 def _first_jump(rows: tuple[OutputError, ...]) -> str | None:
-    finite = [row for row in rows if math.isfinite(row.error)]
-    usual = np.median([row.added**2 for row in finite]) if finite else 0.0
-    most = max((row.error**2 for row in finite), default=0.0)
-    limit = max(JUMP * usual, SHARE * most, FLOAT_NOISE**2)
-    return next((row.output for row in rows if not math.isfinite(row.error) or row.added**2 > limit), None)
+    blocks = [row.added for row in rows if place_of(row.output) and place_of(row.output).block]
+    usual = statistics.median_low([added for added in blocks if math.isfinite(added)] or [0.0])
+    most = max((row.added for row in rows if math.isfinite(row.added)), default=0.0)
+    limit = max(JUMP * usual, SHARE * most, FLOAT_NOISE)
+    return next((row.output for row in rows if not math.isfinite(row.error) or row.added > limit), None)
 
 
 # ---- the two sides -----------------------------------------------------------------------------------------------
+
+
+def _check_sides(a, b, images) -> None:
+    """Refuse what cannot be compared: no graph among them, or two that want different images."""
+    graphs = [
+        side.graph if isinstance(side, Variant) else side for side in (a, b) if isinstance(side, Variant | Graph)
+    ]
+    for side in (a, b):
+        if not isinstance(side, Variant | Graph):
+            _checked_model(side)
+    refuse_unless(
+        bool(graphs),
+        "diff cannot compare two JAX models",
+        why="it computes the blocks of a graph one by one",
+        remedy="export one of them with export_onnx",
+    )
+    check_same_images("b", graphs[-1].preprocessing, graphs[0].preprocessing)
+    refuse_unless(len(images) > 0, "There are no images", why="the array has zero rows", remedy="give one or more")
 
 
 def _names(side) -> list[str]:
@@ -233,17 +255,43 @@ def _outputs(side, names: list[str], images: np.ndarray) -> Iterator[dict[str, n
 
 
 def _graph_outputs(side: Variant | Graph, names: list[str]):
-    graph = side.graph if isinstance(side, Variant) else side
-    model = edit.load(side.path)
-    if any(value.dtype in HALVES for node in model.graph for value in node.outputs):
-        widen(model)
+    graph, model = _opened(side)
     session = open_model(model, names)
 
     def compute(images: np.ndarray) -> dict[str, np.ndarray]:
-        parts = list(batches(graph, session, graph_input(graph, images), silent, ""))
-        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+        return _joined(batches(graph, session, graph_input(graph, images), silent, ""), names)
 
     return compute
+
+
+def _outputs_alone(side: Variant | Graph, names: list[str]):
+    """A function that computes each named tensor from given values of the tensors before it, not from its own."""
+    graph, model = _opened(side)
+    made = {value.name: value for each in model.graph for value in each.outputs}
+    for name in names[:-1]:
+        given = ir.Value(name=f"{name}/given", shape=made[name].shape, type=ir.TensorType(ir.DataType.FLOAT))
+        ir.convenience.replace_all_uses_with(made[name], given)
+        model.graph.inputs.append(given)
+    session = open_model(model, names)
+
+    def compute(images: np.ndarray, others: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        given = {f"{name}/given": others[name] for name in names[:-1]}
+        return _joined(batches(graph, session, graph_input(graph, images), silent, "", given=given), names)
+
+    return compute
+
+
+def _opened(side: Variant | Graph) -> tuple[Graph, ir.Model]:
+    """A side's graph, and its model with 16-bit types emulated."""
+    model = edit.load(side.path)
+    if any(value.dtype in HALVES for each in model.graph for value in each.outputs):
+        widen(model)
+    return side.graph if isinstance(side, Variant) else side, model
+
+
+def _joined(parts: Iterable[Mapping[str, np.ndarray]], names: list[str]) -> dict[str, np.ndarray]:
+    parts = list(parts)
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 def _jax_outputs(side):

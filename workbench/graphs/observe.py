@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,12 @@ import onnx_ir as ir
 from ..backends.base import Progress, silent
 from ..datasets import stream
 from ..errors import refuse_unless
-from ..records import Calibration, Graph
+from ..records import Calibration, Graph, Preprocessing
 from ..workspace import digest
 from . import edit
 
+#: What two sides must prepare alike, so that one array of images suits both; ``graph_input`` turns the layout.
+FIELDS = ("size", "resize", "keep_aspect", "interpolation", "mean", "std")
 #: Images that go through the model at once. Four of ViT-H/14 keep 1.2 GB of observed activations alive.
 BATCH = 4
 
@@ -116,6 +118,18 @@ def graph_input(graph: Graph, images: np.ndarray) -> np.ndarray:
     return images if images.shape[1:] == shape else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
+def check_same_images(side: str, found: Preprocessing, expected: Preprocessing) -> None:
+    """Refuse a side of a comparison whose images are prepared in another way, and name the difference."""
+    for name in FIELDS:
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        refuse_unless(
+            ours == theirs,
+            f"The comparison is refused: {side} and the graph part at preprocessing.{name}",
+            why=f"{side} has {ours}, the graph was made for {theirs}",
+            remedy="prepare the images with preprocessing=graph.preprocessing",
+        )
+
+
 def open_model(model: ir.Model, outputs: Sequence[str]):
     """An ONNX Runtime session that computes these tensors of a model and nothing else; the model is consumed.
 
@@ -135,9 +149,15 @@ def open_model(model: ir.Model, outputs: Sequence[str]):
 
 
 def batches(
-    graph: Graph, session, images: np.ndarray | Images, progress: Progress, stage: str, size: int = BATCH
+    graph: Graph,
+    session,
+    images: np.ndarray | Images,
+    progress: Progress,
+    stage: str,
+    size: int = BATCH,
+    given: Mapping[str, np.ndarray] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """A session's input and outputs, by name, a few images at a time.
+    """A session's input and outputs, by name, a few images at a time; ``given`` holds more inputs, row by row.
 
     A graph of a static batch is fed whole batches, and the rows of padding are cut off again.
     """
@@ -145,8 +165,11 @@ def batches(
     done = 0
     for batch in _cut(images.parts() if isinstance(images, Images) else [images], size):
         progress(stage, done, len(images))
-        padded = batch if graph.batch is None else _pad(batch, size)
-        values = dict(zip(names, session.run(names, {graph.input_name: padded})))
+        rows = slice(done, done + len(batch))
+        feeds = {name: value[rows] for name, value in (given or {}).items()} | {graph.input_name: batch}
+        if graph.batch is not None:
+            feeds = {name: _pad(value, size) for name, value in feeds.items()}
+        values, padded = dict(zip(names, session.run(names, feeds))), feeds[graph.input_name]
         values[graph.input_name] = padded
         yield {name: _own_rows(value, len(batch), len(padded)) for name, value in values.items()}
         done += len(batch)

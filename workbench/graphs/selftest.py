@@ -17,7 +17,7 @@ from ..records import Graph, ModelSpec, Preprocessing, Variant, wilson
 from . import edit
 from .difference import diff
 from .emulation import HALVES, widen
-from .observe import batches, graph_input, open_model
+from .observe import batches, check_same_images, graph_input, open_model
 
 #: Relative error of the logits: float32's rounding stays below, a wrong GELU or epsilon is three times this.
 PARITY = 1e-4
@@ -28,7 +28,6 @@ COMPARED = 64
 RENAMED, SURE = 0.5, 0.9999
 #: Room for resizing filters that overshoot, in units of a normalised pixel.
 SLACK = 0.05
-FIELDS = ("size", "resize", "keep_aspect", "interpolation", "mean", "std", "layout")
 
 
 @dataclass(frozen=True)
@@ -142,14 +141,7 @@ def check_order(side: str, ours: np.ndarray, reference: np.ndarray, classes: int
 
 
 def _same_preprocessing(side: str, found: Preprocessing, expected: Preprocessing) -> Check:
-    for name in FIELDS:
-        ours, theirs = getattr(found, name), getattr(expected, name)
-        refuse_unless(
-            ours == theirs,
-            f"The comparison is refused: {side} and the graph part at preprocessing.{name}",
-            why=f"{side} has {ours}, the graph was made for {theirs}",
-            remedy="prepare the images with preprocessing=graph.preprocessing",
-        )
+    check_same_images(side, found, expected)
     return Check(f"preprocessing of {side}", "the same as the graph's")
 
 
