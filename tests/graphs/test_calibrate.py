@@ -12,6 +12,7 @@ from workbench.graphs import calibrate as module
 from workbench.graphs import observe
 from workbench.graphs.calibrate import calibrate
 from workbench.graphs.observe import Images
+from workbench.records import METHODS
 
 
 def activation(graph, tensor, images):
@@ -42,6 +43,24 @@ def test_the_histogram_counts_every_value(drawn, pictures, ranges):
     assert counts.sum() == values.size
     expected, _ = np.histogram(values, edges)
     assert np.abs(counts - expected).sum() <= 1e-3 * values.size  # runtimes differ in the last bit
+
+
+def test_bins_and_limits_are_what_the_plot_takes(ranges):
+    from workbench import plots
+
+    tensors = ["block00/norm1:out", "block01/attention/softmax:out"]
+    bins, limits = ranges.bins(tensors), ranges.limits(tensors)
+    for tensor in tensors:
+        edges, counts = ranges.histogram(tensor)
+        mine = bins[bins["tensor"] == tensor]
+        np.testing.assert_array_equal(
+            mine[["left", "right", "count"]], np.stack([edges[:-1], edges[1:], counts], 1)
+        )
+        of = limits[limits["tensor"] == tensor].set_index("method")["limit"]
+        row = ranges.by_tensor[tensor]
+        assert dict(of) == {method: row.threshold(method) for method in METHODS}
+    assert set(limits["tensor"]) == set(tensors)
+    assert len(plots.ranges(bins, limits).data) >= len(tensors)
 
 
 def test_linear_reads_four_tensors_a_block_and_attention_five_more(drawn, pictures, shelf, ranges):

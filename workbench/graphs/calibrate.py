@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -85,6 +85,22 @@ class Ranges:
         import pandas as pd
 
         return pd.DataFrame([{**vars(row), "minmax": row.minmax} for row in self.rows])
+
+    def bins(self, tensors: Iterable[str]):
+        """The histograms of some tensors as a pandas DataFrame, a row per bin, for ``plots.ranges``."""
+        import pandas as pd
+
+        edges_and_counts = {tensor: self.histogram(tensor) for tensor in tensors}
+        return pd.concat(
+            pd.DataFrame({"tensor": tensor, "left": edges[:-1], "right": edges[1:], "count": counts})
+            for tensor, (edges, counts) in edges_and_counts.items()
+        )
+
+    def limits(self, tensors: Iterable[str]):
+        """Where each method clips some tensors as a pandas DataFrame, a row per pair, for ``plots.ranges``."""
+        frame = self.frame()
+        chosen = frame[frame["tensor"].isin(tuple(tensors))]
+        return chosen.melt(["tensor"], METHODS, "method", "limit")
 
     @cached_property
     def by_tensor(self) -> Mapping[str, TensorRange]:
