@@ -1,8 +1,8 @@
 """The same function with the numbers that make quantization hard: outliers for lessons and tests.
 
-Large published ViTs have a few LayerNorm channels and a residual stream far larger than the rest (FQ-ViT,
-arXiv:2111.13824, figure 2); a small model trained for minutes has not. Both can be put into any checkpoint without
-changing what it computes. A model treated so is to be labelled as such wherever its numbers are shown.
+Large published ViTs have a few LayerNorm channels far larger than the rest (FQ-ViT, arXiv:2111.13824, figure 2); a
+small model trained for minutes has not. They can be put into any checkpoint without changing what it computes. A
+model treated so is to be labelled as such wherever its numbers are shown.
 """
 
 from __future__ import annotations
@@ -46,20 +46,4 @@ def with_norm_outliers(
             for name in readers:
                 kernel = np.asarray(flat[f"{block}/{name}"])
                 flat[f"{block}/{name}"] = kernel / scale.reshape(-1, *[1] * (kernel.ndim - 1))
-    return traverse_util.unflatten_dict(flat, sep="/")
-
-
-def with_residual_outliers(params: dict, *, shift: float = 50.0) -> dict:
-    """Add a constant to every channel of the residual stream; every LayerNorm takes it out again with the mean.
-
-    Linear layers see nothing of it, so INT8 in ``scope="linear"`` loses nothing; ``scope="everything"`` rounds the
-    stream itself, constant and all.
-
-    Args:
-        params: vit_jax's tree; left as it is.
-        shift: the constant; the stream of a small ViT is about 1.
-    """
-    flat = traverse_util.flatten_dict(params, sep="/")
-    path = "Transformer/posembed_input/pos_embedding"
-    flat[path] = np.asarray(flat[path]) + np.float32(shift)
     return traverse_util.unflatten_dict(flat, sep="/")
