@@ -14,7 +14,7 @@ from workbench.errors import WorkbenchError
 from workbench.graphs.recipes import apply_recipe
 from workbench.records import Batches, Recipe
 from workbench.studies.explain import compare_layers, explain
-from workbench.studies.layer_times import Timed, estimate_layers
+from workbench.studies.layer_times import Timed, estimate_layers, main_place, places_of
 
 #: Heads of 64 channels: TensorRT for RTX fuses them.
 SPEC = dataclasses.replace(TINY, image_size=32, width=128, mlp=256, depth=2)
@@ -68,6 +68,19 @@ def test_each_cause_has_the_change_of_its_layers(told):
     )  # residual1 with norm2, and GELU; norm2 was there before
     assert change["rest"] == pytest.approx(-1)  # norm1 on its own
     assert change["between layers"] == pytest.approx(2)
+
+
+def test_a_layer_is_counted_where_its_own_nodes_stand_not_where_its_rounding_is_for():
+    mha = layer(
+        "_gemm_mha_v2_3", "kgen", ["attention/scores", "attention/softmax", "attention/proj/input0/quantize"]
+    )
+    gelu = layer("__myl_MulAddTanhMulMinMaxRounCast_8", "kgen", ["mlp/gelu", "mlp/fc2/input0/quantize"])
+    pair = layer("__myl_MulMinMaxRounCast_1", "kgen", ["attention/qkv/input0/quantize"])
+    start = layer("__mye1_0", "shape_call", [])
+    places = [main_place(each) for each in places_of([start, mha, gelu, pair])]
+    assert [place.role for place in places] == ["unnamed", "scores", "gelu", "qkv"]
+    told = compare_layers("a", "b", ([start], 1), ([start], 1), measured=True, note="")
+    assert set(told.frame.cause) == {"rest", "between layers"}
 
 
 def test_the_steps_lead_from_one_total_to_the_other(told):

@@ -95,7 +95,12 @@ def _place(layer: Mapping, places: Mapping[str, Place]) -> Place | None:
     if layer.get("role", "unnamed") != "unnamed":
         return Place(layer.get("block"), layer["role"])
     name = layer["name"]
-    return places.get(name) or places.get(_FUSED.sub("", name)) or place_of(name)
+    return places.get(name) or places.get(node_of(name)) or place_of(name)
+
+
+def node_of(layer: str) -> str:
+    """The name of the node that ONNX Runtime made a layer of this name from."""
+    return _FUSED.sub("", layer)
 
 
 def split(session: Session, feeds: Feeds, repeats: int = 10) -> Split:

@@ -14,17 +14,22 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..backends import backend
-from ..backends.cards import capability
-from ..backends.device import gpus
 from ..backends.layers import Layer
 from ..errors import refuse_unless
-from ..measuring.parts import BY_OPERATOR
 from ..records import Engine
 from ..sites import Place
-from .layer_times import ATTENTION, Timed, estimate_layers, is_product, time_layers
+from .layer_times import (
+    ATTENTION,
+    LINEAR,
+    Timed,
+    estimate_layers,
+    is_product,
+    main_place,
+    places_of,
+    runs_here,
+    time_layers,
+)
 
-LINEAR = ("qkv", "proj", "fc1", "fc2", "head", "embedding", "pre_logits")
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 #: What a generated kernel that only rounds to eight bits or back consists of.
 ROUNDING = frozenset(("Mul", "Div", "Add", "Sub", "Min", "Max", "Roun", "Cast"))
@@ -92,7 +97,7 @@ def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str 
             known, the model's shape is not, or the compiler hides the layers.
     """
     batch = base.batches.opt if batch is None else batch
-    if all(backend(engine.backend).missing() is None and _runs(engine) for engine in (base, other)):
+    if all(map(runs_here, (base, other))):
         timed = [time_layers(engine, batch) for engine in (base, other)]
         runtimes = " and ".join(dict.fromkeys((base.backend, other.backend)))
         note = f"Layer times of {runtimes} at batch {batch}."
@@ -110,14 +115,6 @@ def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str 
         "card's published peaks; nothing was run."
     )
     return compare_layers(base.label, other.label, *timed, measured=False, note=note)
-
-
-def _runs(engine: Engine) -> bool:
-    """Whether this machine can execute an engine: TensorRT's need the GPU that they were built for."""
-    if engine.backend == "onnxruntime":
-        return True
-    here = gpus()
-    return bool(here) and (engine.card is None or capability(engine.card) == here[0].sm)
 
 
 def compare_layers(
@@ -156,7 +153,7 @@ class _Caused(NamedTuple):
     places: tuple[Place, ...]
 
 
-def _lost(layers: Iterable[Timed], fused: set[Place]) -> set[Place]:
+def _lost(layers: Sequence[Timed], fused: set[Place]) -> set[Place]:
     """The places of the layers that do by themselves what the base engine does inside its products.
 
     Such a layer does more besides, a LayerNorm say, for which the base has a layer of its own: with all of their
@@ -166,27 +163,13 @@ def _lost(layers: Iterable[Timed], fused: set[Place]) -> set[Place]:
     return {place for one in apart for place in one.places if place.role not in LINEAR}
 
 
-def _causes(layers: Iterable[Timed], lost: set[Place]) -> list[_Caused]:
-    """The cause of each layer; one that carries no name of ours stands where the layer before it does."""
-    before: tuple[Place, ...] = ()
+def _causes(layers: Sequence[Timed], lost: set[Place]) -> list[_Caused]:
+    """The cause of each layer."""
     found = []
-    for layer, seconds in layers:
-        before = _places(layer, before) or before
-        main = _main(before)
-        found.append(_Caused(main.block or "", main.role, cause_of(layer, before, lost), seconds, before))
+    for (layer, seconds), places in zip(layers, places_of(layers)):
+        main = main_place(places)
+        found.append(_Caused(main.block or "", main.role, cause_of(layer, places, lost), seconds, places))
     return found
-
-
-def _places(layer: Layer, before: tuple[Place, ...]) -> tuple[Place, ...]:
-    if layer.places or not before:
-        return layer.places
-    return (Place(before[-1].block, BY_OPERATOR.get(layer.kind, before[-1].role)),)
-
-
-def _main(places: Sequence[Place]) -> Place:
-    """The place that a layer is counted under: its product's or its attention's, else its first."""
-    heavy = (place for place in places if place.role in (*LINEAR, *ATTENTION))
-    return next(heavy, places[0] if places else Place(None, "unnamed"))
 
 
 def cause_of(layer: Layer, places: Sequence[Place], lost: set[Place]) -> str:
@@ -198,7 +181,7 @@ def cause_of(layer: Layer, places: Sequence[Place], lost: set[Place]) -> str:
         lost: where one of the engines does by itself what the other does inside its products.
     """
     roles = {place.role for place in places}
-    if layer.is_attention or roles <= {*ATTENTION}:
+    if layer.is_attention or (roles and roles <= {*ATTENTION}):
         return "attention"
     if is_product(layer):
         return "attention" if roles.intersection(ATTENTION) else "products"

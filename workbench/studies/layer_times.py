@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from ..backends import open_engine
+from ..backends import backend, open_engine
 from ..backends.base import Session
+from ..backends.cards import capability
+from ..backends.device import gpus
 from ..backends.layers import Layer, layers_of
 from ..backends.peaks import Peak, peak_of
 from ..errors import WorkbenchError, refuse_unless
 from ..measuring.latency import Feeds
 from ..measuring.measurement import one_batch
+from ..measuring.parts import BY_OPERATOR
 from ..measuring.subject import Subject
 from ..records import Engine, ModelSpec
+from ..sites import Place
 
+LINEAR = ("qkv", "proj", "fc1", "fc2", "head", "embedding", "pre_logits")
 ATTENTION = ("scores", "softmax")
 #: Operators of ONNX Runtime that compute a matrix product; those of TensorRT are known by ``Layer.is_product``.
 PRODUCTS = (
@@ -33,6 +40,43 @@ class Timed(NamedTuple):
 def is_product(layer: Layer) -> bool:
     """Whether a layer of either runtime computes a matrix product other than a fused attention's."""
     return layer.is_product or layer.kind in PRODUCTS
+
+
+#: Nodes that a recipe adds bear the name of the place that they are for, which is often the next layer's.
+_ADDED = re.compile(r"/(?:quantize|dequantize|fp16|bf16|fp32)$")
+
+
+def places_of(layers: Iterable[Timed]) -> list[tuple[Place, ...]]:
+    """Where the nodes of each layer stand; one without a name of ours stands where the layer before it does.
+
+    Q/DQ and casts count only where a layer consists of nothing else.
+    """
+    before: tuple[Place, ...] = ()
+    found = []
+    for layer, _ in layers:
+        own = layer._replace(nodes=tuple(name for name in layer.nodes if not _ADDED.search(name)))
+        if layer.places:
+            before = own.places or layer.places
+        elif before:
+            before = (Place(before[-1].block, BY_OPERATOR.get(layer.kind, before[-1].role)),)
+        found.append(before)
+    return found
+
+
+def main_place(places: Sequence[Place]) -> Place:
+    """The place that a layer is counted under: its product's or its attention's, else its first."""
+    heavy = (place for place in places if place.role in (*LINEAR, *ATTENTION))
+    return next(heavy, places[0] if places else Place(None, "unnamed"))
+
+
+def runs_here(engine: Engine) -> bool:
+    """Whether this machine can execute an engine: TensorRT's need the GPU that they were built for."""
+    if backend(engine.backend).missing() is not None:
+        return False
+    here = gpus() if engine.backend != "onnxruntime" else ()
+    return engine.backend == "onnxruntime" or (
+        bool(here) and (engine.card is None or capability(engine.card) == here[0].sm)
+    )
 
 
 def time_layers(engine: Engine, batch: int) -> tuple[list[Timed], float]:
