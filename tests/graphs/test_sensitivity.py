@@ -90,6 +90,7 @@ def test_bad_arguments_are_refused(drawn, many, labels, pictures, shelf):
         (wb.Recipe("int8"), labels[:-1], "one whole number"),
         (wb.Recipe("int8"), labels + 0.5, "one whole number"),
         (wb.Recipe("int8"), labels + 100, "beyond"),
+        (wb.Recipe("int8", keep=("block77",)), labels, "block77"),
     ]
     for recipe, wrong, word in cases:
         with pytest.raises(WorkbenchError, match=word):
@@ -182,3 +183,5 @@ def test_a_search_needs_labels_and_a_limit(drawn, many, labels, pictures, shelf)
         wb.search_recipe(drawn, recipe, shelf, max_drop=1, images=many, labels=shuffled, calibration=pictures)
     with pytest.raises(WorkbenchError, match="negative"):
         wb.search_recipe(drawn, recipe, shelf, max_drop=-1, images=many, labels=labels, calibration=pictures)
+    with pytest.raises(WorkbenchError, match="limit"):
+        wb.search_recipe(drawn, recipe, shelf, max_drop="1", images=many, labels=labels, calibration=pictures)

@@ -17,7 +17,7 @@ from ..records import METHODS, SCOPES, Calibration, Graph
 from ..workspace import Workspace, digest
 from . import thresholds
 from .histogram import Histogram, magnitudes
-from .observe import Images, batches, calibration_images, open_model
+from .observe import Images, batches, calibration_images, check_graph, open_model
 from .points import points
 from .prepare import prepare
 
@@ -142,6 +142,7 @@ def calibrate(
         WorkbenchError: the images do not fit the graph, there are fewer than asked for, or an activation is NaN or
             infinite.
     """
+    check_graph(graph)
     one_of("scope", scope, SCOPES)
     workspace = Workspace.of(workspace)
     progress = progress or silent

@@ -36,6 +36,8 @@ def quantize_dynamically(model: ir.Model, recipe: Recipe, largest: int) -> tuple
             continue
         _rewrite(model, product, largest)
     notes = ["each batch sets the range of its own activations, so an image's logits depend on its batch"]
+    if recipe.scope != "linear":
+        notes.append(f"the scope {recipe.scope} changes nothing here: int8-dynamic is about linear layers")
     return (*notes, *(f"{name} is a Gemm and stays float32" for name in left))
 
 

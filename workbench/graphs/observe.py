@@ -87,6 +87,16 @@ def _cut(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
         yield rest
 
 
+def check_graph(graph) -> None:
+    """Refuse anything but a ``Graph``."""
+    refuse_unless(
+        isinstance(graph, Graph),
+        "A recipe is about a Graph",
+        why=f"given was {type(graph).__name__}",
+        remedy="give what export_onnx or import_onnx returned; of a variant its .graph",
+    )
+
+
 def graph_input(graph: Graph, images: np.ndarray) -> np.ndarray:
     """Normalised float32 images, channels last or as the graph has them, in the graph's own layout.
 
@@ -100,7 +110,7 @@ def graph_input(graph: Graph, images: np.ndarray) -> np.ndarray:
         isinstance(images, np.ndarray) and images.ndim == 4 and images.shape[1:] in (shape, last),
         f"The images must be an array (N, {', '.join(map(str, last))})",
         why=found,
-        remedy="resize them to what the graph's preprocessing says",
+        remedy="resize them to what the graph's preprocessing says; of an image set give .x",
     )
     refuse_unless(
         images.dtype == np.float32,

@@ -91,9 +91,9 @@ def search_recipe(
             ``sensitivity`` raises.
     """
     refuse_unless(
-        max_drop >= 0,
+        isinstance(max_drop, int | float) and max_drop >= 0,
         "A limit on lost accuracy cannot be negative",
-        why=f"max_drop is {max_drop}",
+        why=f"max_drop is {max_drop!r}",
         remedy="give the percentage points that may be lost, such as 0.5",
     )
     progress = progress or silent

@@ -18,8 +18,8 @@ from ..sites import place_of
 from ..workspace import Workspace, digest
 from .calibrate import Ranges, calibrate
 from .grids import FLOAT_TYPES
-from .observe import batches, graph_input, open_model
-from .points import points, site_of
+from .observe import batches, check_graph, graph_input, open_model
+from .points import check_keep, points, site_of
 from .prepare import prepare
 from .quantize import layout_of, quantize
 from .saturation import largest_weight
@@ -169,6 +169,7 @@ class Evaluation:
     @classmethod
     def of(cls, graph, recipe, workspace, images, labels, calibration, progress) -> Evaluation:
         """Check the arguments of ``sensitivity`` and gather the ranges."""
+        check_graph(graph)
         refuse_unless(
             recipe.needs_ranges,
             f"{recipe.precision} has no sites to try one by one",
@@ -183,7 +184,9 @@ class Evaluation:
         ranges = calibrate(graph, source, workspace, scope=recipe.scope, progress=progress)
         how = (recipe.precision, recipe.scope, recipe.layout, recipe.calibration.method, largest_weight())
         key = digest(graph.digest, ranges.digest, how, images, [] if labels is None else labels)
-        return cls(graph, prepare(graph), recipe, workspace, ranges, images, labels, key, progress)
+        model = prepare(graph)
+        check_keep(model, recipe)
+        return cls(graph, model, recipe, workspace, ranges, images, labels, key, progress)
 
     def sites(self) -> tuple[str, ...]:
         """The sites of the recipe's scope, in the order of the graph."""
