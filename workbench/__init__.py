@@ -39,6 +39,7 @@ _HOMES = {
     "studies.hosts": "Host",
     "studies.report": "write_report",
     "studies.explain": "explain",
+    "studies.sources": "layer_sources",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 __all__ = sorted(_HOME)
