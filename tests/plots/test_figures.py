@@ -97,7 +97,7 @@ def test_latencies_show_their_percentiles_in_words():
     calls = pd.DataFrame({"label": "fp32", "precision": "fp32", "latency_ms": np.arange(1.0, 102.0)})
     figure = plots.latency_distribution(calls)
     assert list(trace(figure, "fp32 percentiles").x) == pytest.approx([51, 91, 100])
-    assert "median 51, p90 91, p99 100 ms" in figure.data[0].y[0]
+    assert "median 51 ms<br>p90 91 ms, p99 100 ms" in figure.data[0].y[0]
     assert "ms" in figure.layout.xaxis.title.text
 
 

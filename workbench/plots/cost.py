@@ -184,6 +184,6 @@ def waterfall(frame: pd.DataFrame, title: str, value: str = "ms") -> go.Figure:
         hovertemplate="%{hovertext}<extra></extra>",
     )
     names = ["<br>".join(textwrap.wrap(step, STEP_WIDTH)) for step in frame.step]
-    figure.update_xaxes(tickvals=list(range(len(frame))), ticktext=names, tickangle=0)
+    figure.update_xaxes(tickvals=list(range(len(frame))), ticktext=names)
     figure.update_yaxes(rangemode="tozero")
     return figure

@@ -27,7 +27,8 @@ def latency_distribution(frame: pd.DataFrame) -> go.Figure:
     )
     for (label, precision), values in groups:
         found = {name: quantile(list(values), share) for name, share in PERCENTILES.items()}
-        strip = f"{label}<br>" + ", ".join(f"{name} {short(value)}" for name, value in found.items()) + " ms"
+        said = [f"{name} {short(value)} ms" for name, value in found.items()]
+        strip = f"{label}<br>{said[0]}<br>{', '.join(said[1:])}"
         figure.add_violin(
             x=values,
             y=[strip] * len(values),
@@ -95,7 +96,7 @@ def throughput_over_streams(frame: pd.DataFrame, knee: int | None = None) -> go.
         knee: the number of streams beyond which more are hardly worth it; see ``diminishing_returns``.
     """
     need_columns(frame, "label", "precision", "streams", "images_per_second", "p99_ms")
-    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.13)
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.18)
     figure.update_layout(template=template_name(), title_text="Several streams at once", height=430)
     figure.update_xaxes(title_text="streams", tickvals=sorted(set(frame.streams)))
     units, ends = {"images_per_second": "images/s", "p99_ms": "ms"}, []
@@ -117,8 +118,9 @@ def _add_knee(figure: go.Figure, knee: int) -> None:
     figure.add_vline(
         x=knee,
         line={"dash": "dash", "width": 1, "color": ink()},
-        annotation_text=f"{knee} streams: more gain less than 5 %",
+        annotation_text=f"{knee} streams:<br>more gain<br>less than 5 %",
         annotation_position="bottom right",
+        annotation_align="left",
         row=1,
         col=1,
     )

@@ -61,8 +61,9 @@ def _template(page: str, ink: str, grid: str) -> go.layout.Template:
             "xaxis": axis,
             "yaxis": axis,
             "hoverlabel": {"align": "left", "font": {"family": FONT}},
-            "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
-            "margin": {"l": 70, "r": 40, "t": 80, "b": 60},
+            # below the axis, where more rows on a narrow page find room
+            "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
+            "margin": {"l": 70, "r": 40, "t": 60, "b": 60},
         }
     )
 

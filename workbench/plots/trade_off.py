@@ -27,7 +27,7 @@ def pareto(frame: pd.DataFrame, choice=None, max_drop: float | None = None, batc
     rows = rows if batch is None else rows[rows.batch == batch]
     need_columns(rows, *_COLUMNS)
     figure = new_figure(
-        f"Accuracy against throughput: {int(rows.images.max()):,} images, {_batches(rows)}",
+        f"Accuracy against throughput<br><sup>{int(rows.images.max()):,} images, {_batches(rows)}</sup>",
         "throughput (images/s, higher is better)",
         "top-1 accuracy (%)",
     )

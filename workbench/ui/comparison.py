@@ -57,7 +57,7 @@ def compare_panel(
     def show(result) -> widgets.Widget:
         parts = [widgets.HTML(_words(result))]
         if blocks and (chosen := read()).a in blocks and chosen.b in blocks:
-            parts.append(widgets.HTML(_table(block_deltas(blocks[chosen.a], blocks[chosen.b]))))
+            parts.append(widgets.HTML(controls.table(block_deltas(blocks[chosen.a], blocks[chosen.b]))))
         return widgets.VBox(parts)
 
     return Panel("compare", rows, read, make, verb="Compare", show=show)
@@ -110,9 +110,5 @@ def _find(named: Mapping[str, Any], name: str):
 
 def _words(result) -> str:
     if isinstance(result, pd.DataFrame):
-        return _table(result)
+        return controls.table(result)
     return controls.paragraph(str(result))
-
-
-def _table(frame: pd.DataFrame) -> str:
-    return frame.to_html(index=False, border=0, float_format=lambda number: f"{number:.4g}", escape=True)

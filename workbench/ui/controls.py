@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import ipywidgets as widgets
+import pandas as pd
 
 from ..errors import WorkbenchError
 
@@ -16,7 +17,8 @@ _LABEL = {"description_width": LABEL_WIDTH}
 #: JupyterLab's own variables, so that light and dark themes both fit; the second value serves other front ends.
 _MUTED = "var(--jp-ui-font-color2, inherit)"
 _ERROR = "var(--jp-error-color1, #b3261e)"
-_WARN = "var(--jp-warn-color0, #8a5200)"
+#: The theme's orange alone stands off a white page too little to be read.
+_WARN = "color-mix(in srgb, var(--jp-warn-color0, #8a5200) 75%, var(--jp-content-font-color1, black))"
 
 
 def hooked(widget, hook: str):
@@ -100,6 +102,10 @@ def _row(hook: str, control):
     return hooked(control, hook)
 
 
+#: Fewer buttons above a chart: each is a stop for who walks the page by Tab.
+CHART = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
+
+
 class Chart(widgets.Output):
     """A Plotly figure that is drawn anew whenever it changes, from any thread.
 
@@ -111,7 +117,7 @@ class Chart(widgets.Output):
         """Show this figure instead of the one before."""
         self.layout.min_height = f"{figure.layout.height or 450}px"  # what stands below does not jump meanwhile
         data = {
-            "application/vnd.plotly.v1+json": json.loads(figure.to_json()),
+            "application/vnd.plotly.v1+json": {**json.loads(figure.to_json()), "config": CHART},
             "text/plain": figure.layout.title.text,
         }
         self.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
@@ -141,6 +147,16 @@ def log_lines(lines: Sequence[str]) -> str:
         f'<pre style="margin: 0; color: {_MUTED}; font-family: var(--jp-code-font-family, monospace);'
         f' font-size: 85%; white-space: pre-wrap">{body}</pre>'
     )
+
+
+def table(frame: pd.DataFrame) -> str:
+    """A frame that looks as JupyterLab shows frames."""
+    body = frame.to_html(index=False, border=0, float_format=_number)
+    return f'<div class="jp-RenderedHTMLCommon" style="overflow-x: auto">{body}</div>'
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def error_box(error: BaseException) -> str:

@@ -64,7 +64,7 @@ def engine_panel(
         return [refusal for refusal in _refusals(chosen, known.get(chosen.backend), made) if refusal]
 
     def show(engine: Engine) -> widgets.Widget:
-        return widgets.HTML(engine_table(workspace).to_html(index=False, border=0))
+        return widgets.HTML(controls.table(engine_table(workspace)))
 
     return Panel(
         "engine",
