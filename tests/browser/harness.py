@@ -226,6 +226,10 @@ class LabPage:
         """Wait until an element's text contains ``text``."""
         locator.filter(has_text=text).first.wait_for(timeout=1000 * seconds)
 
+    def wait_some(self, selector: str, total: int) -> None:
+        """Wait until there are some elements but not all; a chart that is drawn anew has none for a moment."""
+        self.page.wait_for_function(SOME, arg=[selector, total])
+
     def drag(self, handle, track) -> None:
         """Drag a slider's handle to the right end of its track with the mouse."""
         handle.scroll_into_view_if_needed()
@@ -248,17 +252,26 @@ class LabPage:
             assert time.monotonic() < limit, "the ring did not move"
             self.page.wait_for_timeout(200)
 
-    def screenshot(self, name: str, hook: str | None = None, widths=WIDTHS) -> None:
-        """Keep how the page looks at each width, scrolled to what a hook names."""
+    def screenshot(self, name: str, hook: str | None = None) -> None:
+        """Keep how the page looks at each width and in the dark theme, scrolled to what a hook names."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         before = self.page.viewport_size
-        for width in widths:
+        for width in WIDTHS:
             self.page.set_viewport_size({"width": width, "height": 1000})
-            if hook:
-                self.hook(hook).first.evaluate("element => element.scrollIntoView({block: 'start'})")
-            self.page.wait_for_timeout(400)
-            self.page.screenshot(path=SCREENSHOTS / f"{name}-{width}.png")
+            self._shoot(f"{name}-{width}", hook)
+        self._theme("JupyterLab Dark")
+        self._shoot(f"{name}-{WIDTHS[-1]}-dark", hook)
+        self._theme("JupyterLab Light")
         self.page.set_viewport_size(before)
+
+    def _shoot(self, name: str, hook: str | None) -> None:
+        if hook:
+            self.hook(hook).first.evaluate("element => element.scrollIntoView({block: 'start'})")
+        self.page.wait_for_timeout(400)  # for the picture only
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+    def _theme(self, theme: str) -> None:
+        self.page.evaluate("t => window.jupyterapp.commands.execute('apputils:change-theme', {theme: t})", theme)
 
 
 #: The middle of the last trace's only point, from the chart's upper left corner; null while there is none.
@@ -267,6 +280,10 @@ RING = """selector => {
   if (!point) return null
   const box = point.getBoundingClientRect(), page = chart.getBoundingClientRect()
   return [box.x + box.width / 2 - page.x, box.y + box.height / 2 - page.y]
+}"""
+SOME = """([selector, total]) => {
+  const found = document.querySelectorAll(selector).length
+  return 0 < found && found < total
 }"""
 #: True once no cell waits for the kernel or runs.
 PROMPTS_DONE = """() => ![...document.querySelectorAll('.jp-Notebook .jp-InputPrompt')]

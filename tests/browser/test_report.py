@@ -46,6 +46,7 @@ def test_the_report_draws_its_figures_without_a_complaint_or_a_request(browser, 
 def test_a_point_of_the_trade_off_tells_about_itself_when_hovered(browser, report):
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.goto(report.as_uri())
+    page.wait_for_selector(".plot-container >> nth=2")  # then the first listens to the pointer
     page.locator("figure >> nth=0").locator(".points path").first.hover(force=True)
     hover = page.locator(".hoverlayer .hovertext").first
     hover.wait_for()
