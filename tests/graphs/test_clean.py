@@ -158,6 +158,13 @@ def test_every_node_of_an_export_says_which_line_of_the_model_it_comes_from():
     assert 'name="head"' in lines["head"]
 
 
+def test_a_constant_takes_no_name_that_is_taken():
+    model = traced()
+    first, second = (edit.constant(model, "twice", np.full(2, value)) for value in (1, 2))
+    assert first.name == "twice" != second.name
+    assert [edit.array(value)[0] for value in (first, second)] == [1, 2]
+
+
 # ---- rules -------------------------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,11 @@ VITS = (
     "fused_dynamo_static",
     "fused_legacy",
     "library_legacy",
+    "masked_dynamo",
+    "masked_op",
+    "registers_legacy",
     "separate_dynamo",
+    "separate_legacy",
     "separate_mean_legacy",
 )
 #: Dense layers, moves, products, norms and residuals of an expert's block; GELU's nodes come on top.
@@ -88,7 +92,7 @@ def test_blocks_and_roles_are_found_by_structure(name, imported):
     assert {"embedding/output", "block00/output", "block01/output", "norm/output"} <= tensors
 
 
-@pytest.mark.parametrize("name", [name for name in VITS if not name.startswith("distilled")])
+@pytest.mark.parametrize("name", [name for name in VITS if not name.startswith(("distilled", "registers"))])
 def test_the_spec_is_read_off_the_graph(name, imported):
     classifier = "gap" if "mean" in name else "token"
     assert imported(name).spec == ModelSpec(name, 32, 8, 16, 2, 2, 32, 10, classifier)
@@ -153,7 +157,7 @@ def test_external_weights_come_along_and_count_in_the_digest(tmp_path):
 # ---- attentions that are not quite one ---------------------------------------------------------------------------
 
 
-def vit(tmp_path, *, order=(0, 1, 2), scores=(), heads_first=True, mask=False, norm_keys=False):
+def vit(tmp_path, *, order=(0, 1, 2), scores=(), heads_first=True, mask=False, norm_keys=False, gated=False):
     """One block whose attention is written in an unusual way; (path, model)."""
     rng = np.random.default_rng(1)
     size, width, heads = 4, 8, 2
@@ -163,7 +167,7 @@ def vit(tmp_path, *, order=(0, 1, 2), scores=(), heads_first=True, mask=False, n
         "wqkv": rng.standard_normal((width, 3 * width)),
         "wproj": rng.standard_normal((width, width)),
         "w1": rng.standard_normal((width, 16)),
-        "w2": rng.standard_normal((16, width)),
+        "w2": rng.standard_normal((8 if gated else 16, width)),
         "whead": rng.standard_normal((width, 5)),
         "mask": np.triu(np.full((size, size), -1e4), 1),
         "root": np.array(size**-0.5),
@@ -195,7 +199,9 @@ def vit(tmp_path, *, order=(0, 1, 2), scores=(), heads_first=True, mask=False, n
     y = op("MatMul", op("Softmax", s, axis=-1), v)
     y = op("MatMul", op("Reshape", op("Transpose", y, perm=[0, 2, 1, 3]), "back"), "wproj")
     x = op("Add", y, x)
-    y = op("MatMul", op("Relu", op("MatMul", op("LayerNormalization", x, "scale"), "w1")), "w2")
+    y = op("MatMul", op("LayerNormalization", x, "scale"), "w1")
+    gate, y = op("Split", y, outputs=2, axis=-1, num_outputs=2) if gated else (None, y)
+    y = op("MatMul", op("Mul", gate, op("Relu", y)) if gated else op("Relu", y), "w2")
     x = op("ReduceMean", op("Add", x, y), "tokens", keepdims=0)
     nodes.append(helper.make_node("MatMul", [x, "whead"], ["scores"]))
     used = {name for node in nodes for name in node.input}
@@ -224,6 +230,12 @@ def test_columns_of_qkv_are_put_in_the_usual_order(unusual, tmp_path):
     x = np.random.default_rng(5).standard_normal((2, 3, 8, 8)).astype(np.float32)
     np.testing.assert_allclose(run(graph.path, x), run(path, x), rtol=0, atol=1e-4)
     assert graph.spec is not None
+
+
+def test_no_spec_describes_a_gated_mlp(tmp_path):
+    graph = import_onnx(vit(tmp_path, gated=True), tmp_path / "ws")
+    assert graph.spec is None
+    assert "the MLP of block00 is gated" in graph.notes[-1]
 
 
 @pytest.mark.parametrize("unusual", [dict(mask=True), dict(norm_keys=True)])

@@ -19,6 +19,7 @@ import onnx_ir.passes.common as passes
 
 from . import edit
 from .edit import array
+from .masks import hides_nothing, unguarded, unmasked
 from .pen import Pen
 from .tracking import MOVES, STRIDE, TRIAL_BATCH, NotMoved, Tracker, is_linear, row_numbers
 
@@ -49,13 +50,13 @@ def _may_be(node: ir.Node) -> bool:
 
 def _core(softmax: ir.Node) -> Core | None:
     """The two products around a softmax over the last axis, or None where it is something else."""
-    probabilities = softmax.outputs[0]
+    probabilities = unguarded(softmax.outputs[0])
     axis, rank = softmax.attributes.get_int("axis", -1), _rank(probabilities)
     uses = probabilities.uses()
     context = uses[0].node if len(uses) == 1 else None
     if axis not in (-1, (rank or 0) - 1) or not _is_product(context) or context.inputs[0] is not probabilities:
         return None
-    scores, scale = softmax.inputs[0], 1.0
+    scores, scale = unmasked(softmax.inputs[0]), 1.0
     while (factor := _scaling(scores)) is not None:
         scores, scale = factor[0], scale * factor[1]
     product = scores.producer()
@@ -67,10 +68,11 @@ def _core(softmax: ir.Node) -> Core | None:
 
 
 def _fused_core(node: ir.Node) -> Core | None:
-    """An Attention node (opset 23) of q, k and v alone, each (B, H, S, h)."""
+    """An Attention node (opset 23) of q, k and v, each (B, H, S, h), with no mask or one that hides nothing."""
     plain = not any(node.attributes.get_int(name, 0) for name in ("is_causal", "qk_matmul_output_mode"))
     plain &= not node.attributes.get_float("softcap", 0.0)
-    plain &= len([v for v in node.inputs if v is not None]) == 3 and len([v for v in node.outputs if v.uses()]) == 1
+    plain &= all(v is None or hides_nothing(v) for v in node.inputs[3:4]) and not any(node.inputs[4:])
+    plain &= len([v for v in node.outputs if v.uses()]) == 1
     if not plain or any(_rank(value) != 4 for value in node.inputs[:3]):
         return None
     scale = node.attributes.get_float("scale") if "scale" in node.attributes else None
@@ -111,7 +113,7 @@ class Projections:
     scale: float
 
 
-def projections(core: Core, symbol: str | None) -> Projections:
+def projections(core: Core, symbols: frozenset[str]) -> Projections:
     """Find them by tracking q, k and v back to the tensor that all of them are made of.
 
     Raises:
@@ -121,7 +123,7 @@ def projections(core: Core, symbol: str | None) -> Projections:
     if len(sources) != 1 or _rank(source := sources.pop()) != 3:
         raise NotMoved("source")
     extent = _extent(source)
-    tracker = Tracker(source, extent, symbol)
+    tracker = Tracker(source, extent, symbols)
     q, k, v = (tracker.track(value) for value in (core.q, core.k, core.v))
     if any(t.linear is None or t.index.ndim != 4 for t in (q, k, v)) or v.factor != 1:
         raise NotMoved("heads")
@@ -214,13 +216,13 @@ class Merge:
     result: ir.Value
 
 
-def merge(core: Core, extent: tuple[int, ...], symbol: str | None) -> Merge:
+def merge(core: Core, extent: tuple[int, ...], symbols: frozenset[str]) -> Merge:
     """Follow the context through moves, one linear layer and moves to where it is added to the residual stream.
 
     Args:
         core: the attention.
         extent: (B, H, S, h) of the context, with the trial batch.
-        symbol: the name of the batch's dimension.
+        symbols: the names that the batch's dimension goes under.
 
     Raises:
         NotMoved: something else lies between.
@@ -231,7 +233,7 @@ def merge(core: Core, extent: tuple[int, ...], symbol: str | None) -> Merge:
         raise NotMoved("projection")
     product = path[places[0]].producer()
     batch, heads, tokens, size = extent
-    index = Tracker(core.context, extent, symbol).track(product.inputs[0]).index
+    index = Tracker(core.context, extent, symbols).track(product.inputs[0]).index
     b, h, s, d = np.unravel_index(index, extent)
     token, channel = b * tokens + s, (h * size + d).reshape(-1, index.shape[-1])
     if index.shape[-1] != heads * size or (channel != channel[0]).any() or (token != token[..., :1]).any():
@@ -239,7 +241,7 @@ def merge(core: Core, extent: tuple[int, ...], symbol: str | None) -> Merge:
     linear = path[places[0] :]
     bias = next((b for value in linear[1:2] if (b := _bias_of(value, product)) is not None), None)
     start, weight = linear[1 if bias is not None else 0], array(product.inputs[1])
-    end = Tracker(start, (*index.shape[:-1], weight.shape[1]), symbol).track(linear[-1]).index
+    end = Tracker(start, (*index.shape[:-1], weight.shape[1]), symbols).track(linear[-1]).index
     if not np.array_equal(
         token[..., 0].ravel()[row_numbers(end)], np.arange(batch * tokens).reshape(batch, tokens)
     ):
@@ -286,19 +288,25 @@ def redraw(model: ir.Model) -> int:
     Returns:
         How many were drawn.
     """
-    first = model.graph.inputs[0].shape[0]
-    symbol, drawn = getattr(first, "value", None), 0
+    given, drawn = _batch_names(model.graph.inputs[0]), 0
     for number, core in enumerate(cores(model)):
         try:
-            inner = projections(core, symbol)
+            inner = projections(core, given)
             batch, tokens, _ = _extent(inner.source)
-            outer = merge(core, (batch, inner.heads, tokens, inner.head_size), symbol)
+            symbols = given | _batch_names(inner.source)  # shape inference may have lost the name on the way
+            outer = merge(core, (batch, inner.heads, tokens, inner.head_size), symbols)
         except NotMoved:
             continue
         _draw(model, core, inner, outer, f"attention.{number}")
         drawn += 1
     passes.RemoveUnusedNodesPass()(model)
     return drawn
+
+
+def _batch_names(value: ir.Value) -> frozenset[str]:
+    """What a tensor's first dimension is called, where it has a name."""
+    name = getattr(value.shape[0], "value", None)
+    return frozenset() if name is None else frozenset([name])
 
 
 def _draw(model: ir.Model, core: Core, inner: Projections, outer: Merge, name: str) -> None:

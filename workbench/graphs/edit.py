@@ -94,7 +94,7 @@ def opset(model: ir.Model) -> int:
 
 
 def constant(model: ir.Model, name: str, array) -> ir.Value:
-    """A new initializer, under a name that no other has; an array of a type that NumPy lacks comes from ml_dtypes."""
+    """A new initializer, under a name of its own; an array of a type that NumPy lacks comes from ml_dtypes."""
     while name in model.graph.initializers:
         name += "'"
     tensor = ir.tensor(np.asarray(array), name=name)

@@ -77,10 +77,13 @@ class _Reader:
 
     def block(self, name: str) -> tuple[int, int, int, int]:
         """Width, MLP width, heads and tokens."""
-        proj, fc1 = (array(self.one(f"{name}/{p}", "MatMul").inputs[1]) for p in ("attention/proj", "mlp/fc1"))
+        layers = ("attention/proj", "mlp/fc1", "mlp/fc2")
+        proj, fc1, fc2 = (array(self.one(f"{name}/{layer}", "MatMul").inputs[1]) for layer in layers)
         scores = self.one(f"{name}/attention/softmax", "Softmax").outputs[0].shape
         if proj is None or fc1 is None or scores is None or not all(isinstance(d, int) for d in scores[1:]):
             raise _Unlike(f"{name} has no plain attention and MLP")
+        if fc2 is None or len(fc2) != fc1.shape[1]:
+            raise _Unlike(f"the MLP of {name} is gated")
         return proj.shape[1], fc1.shape[1], scores[1], scores[-1]
 
     def patch(self, width: int) -> int:

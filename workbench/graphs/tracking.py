@@ -82,12 +82,12 @@ class Tracker:
     Args:
         source: the tensor that indices count in.
         extent: its shape, with ``TRIAL_BATCH`` for a symbolic batch.
-        symbol: the name of the batch's dimension where it is symbolic; it stands for ``TRIAL_BATCH``.
+        symbols: the names of the batch's dimension where it is symbolic; they stand for ``TRIAL_BATCH``.
     """
 
     source: ir.Value
     extent: tuple[int, ...]
-    symbol: str | None
+    symbols: frozenset[str]
     linears: dict[ir.Node, Linear] = field(default_factory=dict)
     known: dict[ir.Value, Tracked] = field(default_factory=dict)
 
@@ -113,7 +113,7 @@ class Tracker:
         node = value.producer()
         if node is None or node.domain not in ("", "ai.onnx"):
             raise NotMoved(value.name)
-        if node.op_type == "Shape" and (extent := extent_of(node.inputs[0], self.symbol)) is not None:
+        if node.op_type == "Shape" and (extent := extent_of(node.inputs[0], self.symbols)) is not None:
             return self._evaluate(value, node, [np.empty(extent, np.int8)], Tracked(np.empty(0)))
         if factor := _factor(node):
             moved = self.track(factor[0])
@@ -152,11 +152,11 @@ class Tracker:
         return Tracked(rows[..., None] * STRIDE + columns, 1.0, linear)
 
 
-def extent_of(value: ir.Value, symbol: str | None) -> tuple[int, ...] | None:
+def extent_of(value: ir.Value, symbols: frozenset[str]) -> tuple[int, ...] | None:
     """A tensor's shape with the trial batch, or None where a dimension is unknown."""
     if value.shape is None:
         return None
-    sizes = [d if isinstance(d, int) else TRIAL_BATCH if d.value == symbol else None for d in value.shape]
+    sizes = [d if isinstance(d, int) else TRIAL_BATCH if d.value in symbols else None for d in value.shape]
     return None if None in sizes else tuple(sizes)
 
 

@@ -1,9 +1,10 @@
 """Writes the ONNX files beside it: tiny ViTs, and two models that are none, as torch exports them.
 
-Run with torch 2.13 and onnxscript: ``python tests/graphs/torch_exports/make.py``. The files are committed, so that
-tests need no torch. ``expected.npz`` holds what torch computes in each of them for ``images()``.
+Run with torch 2.13 to 2.15 and onnxscript: ``python tests/graphs/torch_exports/make.py [NAME ...]``. The files are
+committed, so that tests need no torch. ``expected.npz`` holds what torch computes in each of them for ``images()``.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,17 @@ class FusedAttention(nn.Module):
         b, n, c = x.shape
         q, k, v = self.qkv(x).reshape(b, n, 3, HEADS, c // HEADS).permute(2, 0, 3, 1, 4).unbind(0)
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
+
+
+class MaskedAttention(FusedAttention):
+    """``scaled_dot_product_attention`` under a mask that hides nothing, as Hugging Face's models hand it one."""
+
+    def forward(self, x):
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, HEADS, c // HEADS).permute(2, 0, 3, 1, 4).unbind(0)
+        mask = torch.ones(b, 1, n, n, dtype=torch.bool)
+        context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.proj(context.transpose(1, 2).reshape(b, n, c))
 
 
 class SeparateAttention(nn.Module):
@@ -77,23 +89,31 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """Images (B, 3, H, W) to logits; ``tokens`` learnt tokens stand before the patches."""
+    """Images (B, 3, H, W) to logits; ``tokens`` learnt tokens stand before the patches.
 
-    def __init__(self, attention=FusedAttention, *, tokens=1, gelu="none", scale=False):
+    ``registers`` more stand between them (arXiv:2309.16588); then only the patches have positions, as in timm.
+    """
+
+    def __init__(self, attention=FusedAttention, *, tokens=1, registers=0, gelu="none", scale=False):
         super().__init__()
         self.tokens = tokens
         self.patches = nn.Conv2d(3, WIDTH, PATCH, PATCH)
         self.learnt = nn.Parameter(torch.randn(1, tokens, WIDTH)) if tokens else None
-        self.position = nn.Parameter(torch.randn(1, (SIZE // PATCH) ** 2 + tokens, WIDTH) * 0.5)
+        self.registers = nn.Parameter(torch.randn(1, registers, WIDTH)) if registers else None
+        placed = (SIZE // PATCH) ** 2 + (0 if registers else tokens)
+        self.position = nn.Parameter(torch.randn(1, placed, WIDTH) * 0.5)
         self.blocks = nn.ModuleList(Block(attention, nn.GELU(approximate=gelu), scale) for _ in range(DEPTH))
         self.norm = nn.LayerNorm(WIDTH, eps=1e-6)
         self.heads = nn.ModuleList(nn.Linear(WIDTH, CLASSES) for _ in range(max(tokens, 1)))
 
     def forward(self, images):
         x = self.patches(images).flatten(2).transpose(1, 2)
-        if self.tokens:
-            x = torch.cat([self.learnt.expand(x.shape[0], -1, -1), x], dim=1)
-        x = x + self.position
+        if self.registers is not None:
+            learnt = [rows.expand(x.shape[0], -1, -1) for rows in (self.learnt, self.registers)]
+            x = torch.cat([*learnt, x + self.position], dim=1)
+        else:
+            x = torch.cat([self.learnt.expand(x.shape[0], -1, -1), x], dim=1) if self.tokens else x
+            x = x + self.position
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
@@ -131,6 +151,10 @@ MODELS = {
     "distilled_dynamo": (lambda: ViT(tokens=2), dict(dynamo=True, opset_version=18)),
     "distilled_legacy": (lambda: ViT(tokens=2, gelu="tanh"), dict(dynamo=False, opset_version=16)),
     "library_legacy": (lambda: ViT(LibraryAttention), dict(dynamo=False, opset_version=17)),
+    "masked_dynamo": (lambda: ViT(MaskedAttention), dict(dynamo=True, opset_version=18)),
+    "masked_op": (lambda: ViT(MaskedAttention), dict(dynamo=True, opset_version=23)),
+    "registers_legacy": (lambda: ViT(registers=3), dict(dynamo=False, opset_version=17)),
+    "separate_legacy": (lambda: ViT(SeparateAttention), dict(dynamo=False, opset_version=17)),
     "attention_op": (lambda: ViT(), dict(dynamo=True, opset_version=23)),
     "cnn": (cnn, dict(dynamo=True, opset_version=18)),
     "mlp": (mlp, dict(dynamo=True, opset_version=18)),
@@ -167,11 +191,13 @@ def export(model, path, *, dynamo, opset_version, static=False):
     onnx.checker.check_model(path)
 
 
-def main():
-    """Write every file and what torch computes with it."""
+def main(names):
+    """Write the files of these names and what torch computes with each; what was there of others stays."""
     torch.backends.mha.set_fastpath_enabled(False)  # its one fused operator has no ONNX form
-    expected = {}
-    for name, (build, how) in MODELS.items():
+    kept = HERE / "expected.npz"
+    expected = dict(np.load(kept)) if kept.exists() else {}
+    for name in names:
+        build, how = MODELS[name]
         torch.manual_seed(0)
         model = build().eval()
         for parameter in model.parameters():  # no two LayerNorms alike, or the exporters share their weights
@@ -179,8 +205,8 @@ def main():
         with torch.no_grad():
             export(model, HERE / f"{name}.onnx", **how)
             expected[name] = model(torch.from_numpy(images())).numpy()
-    np.savez_compressed(HERE / "expected.npz", **expected)
+    np.savez_compressed(kept, **expected)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or MODELS)
