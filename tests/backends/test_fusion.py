@@ -23,6 +23,7 @@ def predictions(blocks, high, tokens, card):
             head_size=block.head_size,
             tokens=tokens,
             sm=capability(card),
+            joined=block.heads == 1 and block.linear == block.low,
         )
         for block in blocks
     ]
@@ -83,6 +84,18 @@ def test_int8_attention_is_fused_up_to_512_tokens(tmp_path, tokens, expected):
 def test_on_turing_the_int8_kernel_for_heads_of_64_ends_at_384_tokens(tmp_path, tokens, expected):
     blocks = [Block(head_size=h, low="int8") for h in (32, 64)]
     assert_predicted(tmp_path, blocks, ["int8", expected], card="T4", tokens=tokens)
+
+
+@pytest.mark.parametrize(
+    ("card", "tokens", "expected"), [("A10", 65, None), ("L4", 65, "int8"), ("L4", 33, "int8"), ("L4", 32, None)]
+)
+def test_a_single_int8_head_before_a_quantized_proj_wants_ada_and_more_than_32_tokens(
+    tmp_path, card, tokens, expected
+):
+    before = [Block(head_size=h, heads=1, low="int8", linear="int8") for h in (16, 64)]
+    others = [Block(heads=1, low="int8"), Block(heads=1, linear="int8"), Block(low="int8", linear="int8")]
+    known = [expected, expected, "int8", "fp16", "int8"]
+    assert_predicted(tmp_path, [*before, *others], known, card=card, tokens=tokens)
 
 
 PARTIAL = {

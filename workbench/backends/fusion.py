@@ -157,7 +157,8 @@ def predicted_rows(spec: ModelSpec, recipe: Recipe, card: str) -> list[dict]:
 
 def _predicted_row(block: str, spec: ModelSpec, recipe: Recipe, sm: int) -> dict:
     high, low, sites = attention_types(recipe, block)
-    answer = predict_attention(high, low, sites, head_size=spec.head_size, tokens=spec.tokens, sm=sm)
+    joined = spec.heads == 1 and not _is_kept(recipe, f"{block}/attention/proj")
+    answer = predict_attention(high, low, sites, head_size=spec.head_size, tokens=spec.tokens, sm=sm, joined=joined)
     return dict(zip((*COLUMNS, "reason"), (block, *answer)))
 
 
@@ -180,7 +181,14 @@ def _is_kept(recipe: Recipe, node: str) -> bool:
 
 
 def predict_attention(
-    high: str, low: str | None, sites: frozenset[str], *, head_size: int, tokens: int, sm: int
+    high: str,
+    low: str | None,
+    sites: frozenset[str],
+    *,
+    head_size: int,
+    tokens: int,
+    sm: int,
+    joined: bool = False,
 ) -> Prediction:
     """Whether one attention becomes one kernel.
 
@@ -191,6 +199,7 @@ def predict_attention(
         head_size: channels per head.
         tokens: length of the sequence.
         sm: compute capability, 86 for 8.6.
+        joined: whether ``proj``, quantized like it, reads the only head: no transpose stands between them then.
     """
     # Q/DQ on one input of a product leave it a product in the high type; on both they make it one in the low type.
     first, second = sites >= {"query", "key"}, sites >= {"value", "softmax"}
@@ -202,6 +211,8 @@ def predict_attention(
         return Prediction(False, None, f"one product in {low}, the other in {high}: quantize both or none")
     if low == "int8" and "context" not in sites:
         return Prediction(False, None, "INT8 attention is fused only with Q/DQ after the second product as well")
+    if low == "int8" and joined and (sm < 89 or tokens <= 32):  # the last block is sometimes an exception
+        return Prediction(False, None, "a single head before a quantized proj wants SM89 and more than 32 tokens")
     return _predict(low, LOW_RULES, head_size, tokens, sm)
 
 
