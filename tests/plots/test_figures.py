@@ -59,6 +59,13 @@ def test_the_pareto_figure_shows_throughput_accuracy_and_both_intervals(frame):
     assert "1,000 images" in figure.layout.title.text
 
 
+def test_throughputs_far_apart_stand_on_an_axis_of_whole_numbers(frame):
+    frame.loc[0, "images_per_second_low"] = 20
+    axis = plots.pareto(frame[frame.execution != "refused"]).layout.xaxis
+    assert axis.type == "log"
+    assert {20, 50, 100, 200} <= set(axis.tickvals)
+
+
 def test_the_front_joins_what_nothing_beats_and_the_choice_is_ringed(frame):
     figure = plots.pareto(frame, choose(frame, max_drop=2), max_drop=2)
     front = trace(figure, "Pareto front")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from .theme import COLOURS, ink, label_places, marker, need_columns, new_figure, padded
+from .theme import COLOURS, ink, label_places, log_ticks, marker, need_columns, new_figure, padded
 
 #: Part of a ViT -> colour and dash; the dash keeps them apart in grey.
 PARTS = {
@@ -108,7 +108,7 @@ def roofline(points: pd.DataFrame, roofs: pd.DataFrame) -> go.Figure:
     where = list(zip(np.log10(points.intensity), np.log10(points.gflops)))
     places = label_places(where, list(points.label), x_range, y_range)
     figure.update_xaxes(type="log", range=x_range, dtick=1)
-    figure.update_yaxes(type="log", range=y_range, **_ticks(y_range))
+    figure.update_yaxes(type="log", range=y_range, **log_ticks(y_range))
     for (_, point), place in zip(points.iterrows(), places):
         figure.add_scatter(
             x=[point.intensity],
@@ -122,14 +122,6 @@ def roofline(points: pd.DataFrame, roofs: pd.DataFrame) -> go.Figure:
             hovertemplate=f"{point.label}<br>%{{x:.3g}} FLOP/byte<br>%{{y:,.4g}} GFLOP/s<extra></extra>",
         )
     return figure
-
-
-def _ticks(shown: tuple[float, float]) -> dict:
-    """Decades; where there are few of them, 2 and 5 as well, written out."""
-    if shown[1] - shown[0] > 2:
-        return {"dtick": 1}
-    decades = range(math.floor(shown[0]), math.ceil(shown[1]) + 1)
-    return {"tickvals": [digit * 10.0**power for power in decades for digit in (1, 2, 5)]}
 
 
 def _add_roof(figure: go.Figure, roof, low: float, high: float) -> None:

@@ -139,6 +139,14 @@ def padded(low: float, high: float, share: float = 0.08) -> tuple[float, float]:
     return low - room, high + room
 
 
+def log_ticks(shown: tuple[float, float]) -> dict:
+    """Ticks of a logarithmic axis: decades; where there are few of them, 2 and 5 as well, written out."""
+    if shown[1] - shown[0] > 2:
+        return {"dtick": 1}
+    decades = range(math.floor(shown[0]), math.ceil(shown[1]) + 1)
+    return {"tickvals": [digit * 10.0**power for power in decades for digit in (1, 2, 5)]}
+
+
 def label_places(
     points, labels: Sequence[str], x_range, y_range, width: float = 880, height: float = 340
 ) -> list[str]:

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..studies import choice as choosing
-from .theme import COLOURS, ink, label_places, marker, need_columns, new_figure, padded, page, short
+from .theme import COLOURS, ink, label_places, log_ticks, marker, need_columns, new_figure, padded, page, short
 
 _COLUMNS = ("label", "precision", "where", "batch", "execution", "images_per_second", "top1")
 
@@ -105,7 +105,7 @@ def _places(figure: go.Figure, rows: pd.DataFrame) -> list[str]:
     log = high > 8 * low
     drawn = math.log10 if log else float
     x_range = padded(drawn(low), drawn(high))
-    figure.update_xaxes(**({"type": "log", "dtick": "D2"} if log else {}), range=x_range)
+    figure.update_xaxes(**({"type": "log", **log_ticks(x_range)} if log else {}), range=x_range)
     figure.update_yaxes(range=y_range)
     points = [(drawn(x), 100 * y) for x, y in zip(rows.images_per_second, rows.top1)]
     return label_places(points, list(rows.text), x_range, y_range)
