@@ -11,7 +11,7 @@ from workbench.errors import WorkbenchError
 
 def test_the_promised_cards_are_there_with_a_source():
     promised = {"T4", "V100", "A100", "L4", "H100", "H200", "RTX 4090", "RTX 5090", "Orin"}
-    assert set(PEAKS) == promised
+    assert set(PEAKS) >= promised
     assert all("NVIDIA" in peak.source and len(peak.source) > 25 for peak in PEAKS.values())
 
 
@@ -32,6 +32,7 @@ CORES = {
     "A100": (6912, 1.410e9),
     "L4": (7424, 2.040e9),
     "H100": (16896, 1.980e9),
+    "RTX 3090": (10496, 1.695e9),
     "RTX 4090": (16384, 2.520e9),
     "RTX 5090": (21760, 2.407e9),
     "Orin": (2048, 1.300e9),
@@ -48,6 +49,7 @@ def test_fp32_is_two_operations_per_core_and_clock(card):
 MEMORY = {
     "T4": (256, 10e9),
     "L4": (192, 12.5e9),
+    "RTX 3090": (384, 19.5e9),
     "RTX 4090": (384, 21e9),
     "RTX 5090": (512, 28e9),
     "Orin": (256, 6.4e9),

@@ -42,6 +42,10 @@ def test_03_finds_every_block_and_no_hazard_in_a_clean_graph(run):
     assert found["blocks"] == 6
     assert found["hazards"] == 0
     assert found["nodes_quantized"] > found["nodes"]
+    assert found["layers_without_line"] == 0
+    assert found["int8_speedup_cpu"] > 0
+    assert found["lost_most_in"] == "fusion lost"  # what takes INT8 from TensorRT's linear layers
+    assert found["int8_speedup_card"] < 1.5
 
 
 def test_04_loses_answers_to_outliers_and_gets_them_back_by_smoothing(run):

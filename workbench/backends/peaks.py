@@ -83,6 +83,12 @@ PEAKS = {
             "NVIDIA H200 Tensor Core GPU datasheet, SXM5, 2024; tensor rates halved, it gives them with sparsity",
         ),
         _peak(
+            "RTX 3090",
+            {"fp32": 35.6, "tf32": 35.6, "fp16": 142, "bf16": 71, "int8": 284},
+            936,
+            "NVIDIA Ampere GA102 GPU Architecture whitepaper, RTX 3090; fp16 with FP16 accumulate",
+        ),
+        _peak(
             "RTX 4090",
             {"fp32": 82.6, "tf32": 82.6, "fp16": 330.3, "bf16": 165.2, "fp8": 660.6, "int8": 660.6},
             1008,

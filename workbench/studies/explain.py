@@ -134,7 +134,8 @@ def compare_layers(
         for one in _causes(layers, lost):
             rows.setdefault((one.block, one.role, one.cause), [0.0, 0.0])[column] += one.seconds
     between = [whole_s - sum(one.seconds for one in layers) for layers, whole_s in (base_layers, other_layers)]
-    rows["", "", "between layers"] = between
+    if measured:  # an estimate is the sum of its layers
+        rows["", "", "between layers"] = between
     table = tuple(
         {"block": block, "role": role, "cause": cause, "base_ms": 1e3 * a, "other_ms": 1e3 * b}
         for (block, role, cause), (a, b) in rows.items()
