@@ -155,7 +155,7 @@ def _report(asked) -> None:
 def _tell(results, report, limits: Mapping) -> None:
     """The table, the report with or without a choice, and the choice last, where a reader's eye is."""
     from .studies.report import write_report
-    from .studies.table import summary
+    from .studies.table import printed
 
     choice = refusal = None
     try:
@@ -163,7 +163,7 @@ def _tell(results, report, limits: Mapping) -> None:
     except WorkbenchError as error:
         refusal = error
     path = write_report(report, results, choice)
-    print(summary(results.frame(), choice and choice.row).to_string(index=False), end="\n\n")
+    print(printed(results.frame(), choice and choice.row), end="\n\n")
     print(f"Report: {path}", end="\n\n")
     if refusal:
         raise refusal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import shutil
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -145,7 +146,7 @@ def run_tutorial(out, workspace, parameters: Mapping | None = None, notebooks="n
     from .plots.stills import add_stills
     from .studies.report import write_report
     from .studies.results import study_results
-    from .studies.table import summary
+    from .studies.table import printed
 
     out, workspace = Path(out).absolute(), Path(workspace).absolute()
     paths = [Path(notebooks) / f"{name}.ipynb" for name in MAIN_JOB]
@@ -159,9 +160,9 @@ def run_tutorial(out, workspace, parameters: Mapping | None = None, notebooks="n
     return "\n".join(
         (
             "",
-            summary(results.frame(), choice.row).to_string(index=False),
+            printed(results.frame(), choice.row),
             "",
-            textwrap.fill(choice.reason, 116),
+            textwrap.fill(choice.reason, min(116, shutil.get_terminal_size((116, 24)).columns)),
             "",
             f"Report:    {report}",
             f"Notebooks: {out}, executed; open the originals with `make lab`",

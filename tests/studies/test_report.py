@@ -6,6 +6,7 @@ import pytest
 import workbench as wb
 from workbench.errors import WorkbenchError
 from workbench.studies.report import write_report
+from workbench.studies.table import printed
 
 
 class Page(HTMLParser):
@@ -98,3 +99,14 @@ def test_a_folder_in_the_way_is_an_error_and_leaves_no_draft(results, tmp_path):
     with pytest.raises((WorkbenchError, OSError)):
         write_report(tmp_path / "report.html", results)
     assert not list(tmp_path.glob(".report*"))
+
+
+def test_the_printed_table_fits_the_terminal_and_keeps_what_the_choice_rests_on(results, monkeypatch):
+    for columns in (90, 110, 300):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        table = printed(results.frame(), results.choose(max_drop=100).row)
+        assert max(map(len, table.splitlines())) <= columns
+        assert table.count("→") == 1
+        assert {"recipe", "batch", "images/s"} <= set(table.splitlines()[0].split())
+        assert "points lost" in table.splitlines()[0]
+    assert "file MiB" in table

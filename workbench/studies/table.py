@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -146,6 +147,20 @@ def summary(frame: pd.DataFrame, chosen=None) -> pd.DataFrame:
     mark = ["→" if chosen and all(row[a] == chosen[a] for a in axes) else "" for row in ordered.to_dict("records")]
     texts = {heading: [say(row) for row in ordered.itertuples()] for heading, say in _SUMMARY.items()}
     return pd.DataFrame({"": mark, **texts})
+
+
+#: The columns that a narrow terminal goes without, the first one first.
+_SPARE = ("file MiB", "memory MiB", "as FP32 %", "was", "p50 ms", "runtime")
+
+
+def printed(frame: pd.DataFrame, chosen=None) -> str:
+    """``summary`` as lines for the terminal at hand; a narrow one goes without the columns that matter least."""
+    table, width = summary(frame, chosen), shutil.get_terminal_size((160, 24)).columns
+    for spare in _SPARE:
+        if len(table.to_string(index=False).partition("\n")[0]) <= width:
+            break
+        table = table.drop(columns=spare)
+    return table.to_string(index=False)
 
 
 def _number(value: float, form: str) -> str:
