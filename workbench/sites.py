@@ -48,6 +48,11 @@ def block_name(index: int) -> str:
     return f"block{index:02d}"
 
 
+def block_index(name: str) -> int:
+    """3 for ``block03``."""
+    return int(name.removeprefix("block"))
+
+
 def place_of(name: str) -> Place | None:
     """The block and role in which a node or tensor of this name stands, or None for a name that is not ours."""
     if match := _BLOCK.match(name):

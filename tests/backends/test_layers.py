@@ -14,7 +14,8 @@ SAMPLES = Path(__file__).parents[1] / "data" / "inspector"
 
 
 def sample(version: str) -> list[Layer]:
-    return from_inspector(json.loads((SAMPLES / f"{version}.json").read_text()))
+    # 8.6 writes line breaks into strings
+    return from_inspector(json.loads((SAMPLES / f"{version}.json").read_text(), strict=False))
 
 
 @pytest.mark.parametrize("version", ["10", "11"])
@@ -31,11 +32,43 @@ def test_the_inspectors_of_10_and_11_tell_the_same(version):
 
 
 @pytest.mark.parametrize("version", ["8.6", "8.6-names"])
-def test_what_myelin_swallowed_on_86_is_unknown_and_said_to_be(version):
-    (row,) = rows_of(sample(version))
-    assert row["attention_fused"] is None
-    assert row["attention_type"] is None
-    assert "Myelin" in row["note"]
+def test_what_myelin_swallowed_on_86_is_unknown_in_every_block_and_said_to_be(version):
+    rows = rows_of(sample(version), depth=12)
+    assert [row["block"] for row in rows] == [f"block{i:02d}" for i in range(12)]
+    assert {(row["attention_fused"], row["attention_type"]) for row in rows} == {(None, None)}
+    assert all("Myelin" in row["note"] for row in rows)
+
+
+@pytest.mark.parametrize("version", ["8.6", "8.6-names"])
+def test_a_region_on_86_is_timed_as_the_whole_encoder_and_a_reformat_as_what_it_serves(version):
+    layers = sample(version)
+    rows = timed_rows([(layer.name, 1e-3) for layer in layers], layers)
+    region = next(row for row in rows if row["name"].startswith("{ForeignNode["))
+    assert (region["block"], region["role"]) == (None, "block00 to logits")
+    assert [row["role"] for row in rows[:7]] == ["embedding"] * 7
+
+
+def test_types_that_a_dynamic_batch_hides_are_none():
+    assert {layer.inputs for layer in sample("8.6")} == {()}
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "expected"),
+    [
+        ("{ForeignNode[block01/norm1...block03/residual2]}", 12, ["block01", "block02", "block03"]),
+        ("{ForeignNode[block10/norm1 + (Unnamed Layer* 1)...head/bias_160]}", 12, ["block10", "block11"]),
+        ("{ForeignNode[embedding/patches...block01/mlp/fc1]}", 12, ["block00", "block01"]),
+        ("{ForeignNode[block02/norm1...logits/fp32]}", None, ["block02"]),
+        ("{ForeignNode[embedding/cast...head/cast]}", 2, ["block00", "block01"]),
+        ("{ForeignNode[images/fp16...block00/norm1]}", 2, ["block00"]),
+        ("{ForeignNode[norm/scale...head]}", 2, []),
+        ("{ForeignNode[embedding/layout...embedding/tokens]}", 2, []),
+        ("block01/mlp/fc1 + block01/mlp/gelu", 2, ["block01"]),
+    ],
+)
+def test_a_region_covers_the_blocks_between_its_ends(name, depth, expected):
+    (layer,) = from_inspector({"Layers": [name]})
+    assert list(layer.blocks(depth)) == expected
 
 
 LINE = (

@@ -62,7 +62,8 @@ def fusion_rows(engine: Engine) -> list[dict]:
             why=f"neither an inspector's list nor one in the build log {engine.log_path} was found",
             remedy="build the engine again; an engine of ONNX Runtime has no such list",
         )
-    rows = rows_of(layers)
+    spec = engine.variant.graph.spec
+    rows = rows_of(layers, spec.depth if spec else None)
     if not rows:
         raise WorkbenchError(
             f"No layer of {engine.label} carries the name of a ViT block",
@@ -72,13 +73,18 @@ def fusion_rows(engine: Engine) -> list[dict]:
     return rows
 
 
-def rows_of(layers: Iterable[Layer]) -> list[dict]:
-    """One row per block that the layers name; a layer without any name counts where the one before it stands."""
+def rows_of(layers: Iterable[Layer], depth: int | None = None) -> list[dict]:
+    """One row per block that the layers name; a layer without any name counts where the one before it stands.
+
+    Args:
+        layers: in the order of execution.
+        depth: blocks in the model, where it is known.
+    """
     blocks: dict[str, list[Layer]] = {}
-    named: list[str] = []
+    named: tuple[str, ...] = ()
     for layer in layers:
         if layer.nodes:
-            named = list(dict.fromkeys(place.block for place in layer.places if place.block))
+            named = layer.blocks(depth)
         for block in named:
             blocks.setdefault(block, []).append(layer)
     return [_row(block, blocks[block]) for block in sorted(blocks)]

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..records import Engine
-from ..sites import Place, place_of
+from ..sites import Place, block_index, block_name, place_of
 
 #: The file beside an engine that holds what an inspector says of it.
 LAYERS = "layers.json"
@@ -91,7 +91,28 @@ class Layer(NamedTuple):
     @property
     def is_opaque(self) -> bool:
         """Whether it is a region that a compiler swallowed whole, so that nothing inside can be seen."""
-        return "ForeignNode[" in self.name
+        return self.name.startswith("{ForeignNode[")
+
+    def blocks(self, depth: int | None = None) -> tuple[str, ...]:
+        """The blocks that it has a part in. Of a region its first and last node are known, and what lies between.
+
+        Args:
+            depth: blocks in the model, for a region that goes on to the head; None where that is not known.
+        """
+        named = dict.fromkeys(place.block for place in self.places if place.block)
+        if not (self.is_opaque and self.places):
+            return tuple(named)
+        depth = depth if depth is not None else 1 + max(map(block_index, named), default=-1)
+        begin, end = _position(self.nodes[0], -1, depth), _position(self.nodes[-1], depth, depth)
+        return tuple(map(block_name, range(max(begin, 0), min(end, depth - 1) + 1)))
+
+
+def _position(node: str, unknown: int, depth: int) -> int:
+    """The index of a node's block; -1 before the blocks, ``depth`` behind them, ``unknown`` for a foreign name."""
+    place = place_of(node)
+    if place is None:
+        return unknown
+    return block_index(place.block) if place.block else -1 if place.role == "embedding" else depth
 
 
 def layers_of(engine: Engine) -> list[Layer]:
@@ -140,7 +161,7 @@ def from_inspector(document: Mapping) -> list[Layer]:
 
 def _from_json(layer) -> Layer:
     if isinstance(layer, str):  # built without DETAILED verbosity
-        return Layer(_NODE.sub("", layer).strip(), "", tuple(_NODE.findall(layer)), (), ())
+        return Layer(layer, "", _nodes({"Name": layer}), (), ())
     return Layer(
         name=layer.get("Name", ""),
         kind=layer.get("LayerType", ""),
@@ -151,38 +172,62 @@ def _from_json(layer) -> Layer:
     )
 
 
+#: Reformats are named after the layer that they serve.
+_SERVES = re.compile(r"^Reformatting CopyNode for (?:Input|Output) Tensor \d+ to ")
+#: A region's name holds its first and its last node, each perhaps beside others.
+_REGION = re.compile(r"^\{ForeignNode\[(.*?)\.\.\.(.*)\]\}$", re.DOTALL)
+
+
 def _nodes(layer: Mapping) -> tuple[str, ...]:
-    """The ONNX nodes in ``Metadata``; where an old version has none, the parts that a fused layer's name joins."""
+    """The ONNX nodes in ``Metadata``; where there are none, those in the name.
+
+    On 8.6 ``Metadata`` is empty for reformats and for a region of Myelin's, of whose nodes the name holds two.
+    """
     if nodes := _NODE.findall(layer.get("Metadata") or ""):
         return tuple(nodes)
-    return tuple(part.strip() for part in layer.get("Name", "").split(" + ") if place_of(part.strip()))
+    name = layer.get("Name", "")
+    if region := _REGION.match(name):
+        return tuple(_nodes({"Name": end})[0] if _nodes({"Name": end}) else end for end in region.groups())
+    parts = (part.strip() for part in _SERVES.sub("", name).split(" + "))
+    return tuple(part for part in parts if place_of(part))
 
 
 def _tensor_types(tensors: Iterable[Mapping]) -> tuple[str, ...]:
-    found = (tensor.get("Datatype") or tensor.get("Format/Datatype") or "" for tensor in tensors)
-    return tuple(TYPES[match[1].lower()] if (match := _TYPE.search(text)) else text for text in found)
+    """Types in our words; a type that we have no word for as it is written, and none where none is told."""
+    found = (t.get("Datatype") or t.get("DataType") or t.get("Format/Datatype") or "" for t in tensors)
+    told = (text for text in found if text and not text.startswith("N/A"))
+    return tuple(TYPES[match[1].lower()] if (match := _TYPE.search(text)) else text for text in told)
 
 
 def timed_rows(times: Iterable[tuple[str, float]], layers: Iterable[Layer]) -> list[dict]:
     """A profiler's names and seconds, joined to block and role by the layers' own names.
 
-    A layer whose nodes stand in several blocks, as an encoder that was compiled into one region does, has no block;
-    its role is then ``block00 to block11``. A layer without any node of ours has the role ``unnamed``.
+    A layer whose nodes stand in several blocks has no block, and its role says which: ``block00 to block11``, or
+    ``block00 to head`` for an encoder compiled into one region. Without any node of ours it is ``unnamed``.
     """
     known = {layer.name: layer for layer in layers}
     rows = []
     for name, seconds in times:
         layer = known.get(name) or Layer(name, "", _nodes({"Name": name}), (), ())
-        block, role = _span(layer.places)
+        block, role = _span(layer)
         rows.append({"name": name, "type": layer.kind, "seconds": seconds, "block": block, "role": role})
     return rows
 
 
-def _span(places: tuple[Place, ...]) -> tuple[str | None, str]:
-    blocks = sorted({place.block for place in places if place.block})
-    if not places:
+def _span(layer: Layer) -> tuple[str | None, str]:
+    if not layer.places:
         return None, "unnamed"
+    blocks = sorted({place.block for place in layer.places if place.block})
+    first, last = map(_where, (layer.nodes[0], layer.nodes[-1]))
+    if layer.is_opaque and first != last:
+        return None, f"{first} to {last}"
     if len(blocks) > 1:
         return None, f"{blocks[0]} to {blocks[-1]}"
-    roles = [place.role for place in places if place.block or not blocks]
+    roles = [place.role for place in layer.places if place.block or not blocks]
     return (blocks[0] if blocks else None), " ".join(dict.fromkeys(roles))
+
+
+def _where(node: str) -> str:
+    """The block of a node, or what stands outside the blocks: ``head``."""
+    place = place_of(node)
+    return place.block or place.role if place else node.split("/")[0]
