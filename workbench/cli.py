@@ -241,7 +241,7 @@ COMMANDS = {
         _profile,
         (
             (("model",), {"metavar": "MODEL", "help": "an .onnx file, a checkpoint, or a size such as S/16"}),
-            (("--sizes",), {"nargs": "+", "type": int, "metavar": "PIXELS", "help": "resolutions, four or more"}),
+            (("--sizes",), {"nargs": "+", "type": int, "metavar": "PIXELS", "help": "resolutions, five or more"}),
             (("--backend",), {"metavar": "NAME", "help": "default: onnxruntime for an .onnx file, else jax"}),
             (("--batch",), {"type": int, "default": 1, "metavar": "N", "help": "images a call; default: 1"}),
             (("--depth",), {"type": int, "metavar": "BLOCKS", "help": "time a model of fewer blocks"}),

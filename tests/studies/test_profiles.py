@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from tests.graphs.drawn import draw
 from workbench import cli
 from workbench.errors import WorkbenchError
-from workbench.records import ModelSpec
+from workbench.graphs.recipes import apply_recipe
+from workbench.records import ModelSpec, Recipe
 from workbench.studies.profiles import EngineMeter, profile_onnx
 
 EXPORTS = Path(__file__).parents[1] / "graphs" / "torch_exports"
@@ -60,8 +61,34 @@ def test_inspect_prints_blocks_and_each_hazard_with_its_remedy(capsys):
     assert cli.main(["inspect", str(EXPORTS / "separate_mean_legacy.onnx"), "--card", "T4"]) == 0
     text = capsys.readouterr().out
     assert "162 nodes, 2 blocks of a ViT" in text
-    assert "LayerNorm in pieces at block00/norm1, block00/norm2" in text
+    assert "warning: LayerNorm in pieces\n  where:  block00/norm1, block00/norm2" in text
     assert "remedy: import_onnx" in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize(
+    "made", [Recipe(), Recipe("int8"), Recipe("int8", keep=("block01",))], ids=lambda r: r.label
+)
+def test_what_inspect_prints_fits_the_screen_and_folds_blocks_that_are_alike(
+    made, width, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("COLUMNS", str(width))
+    images = np.random.default_rng(0).standard_normal((4, 16, 16, 3)).astype(np.float32)
+    path = apply_recipe(draw(tmp_path), made, tmp_path, images).path
+    assert cli.main(["inspect", str(path), "--card", "A10"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if "http" not in line) <= width
+    rows = [line.split()[0] for line in lines if line.startswith("block0")]
+    assert rows == (["block00", "block01", "block02"] if made.keep else ["block00–block02"])
+
+
+def test_inspect_shows_the_operators_of_what_has_no_blocks(capsys):
+    assert cli.main(["inspect", str(EXPORTS / "cnn.onnx")]) == 0
+    text = capsys.readouterr().out
+    assert "no block of a ViT" in text
+    assert "operator" in text
+    convolutions = next(line.split() for line in text.splitlines() if line.startswith("Conv"))
+    assert convolutions[1] == "2"
 
 
 def test_inspect_for_programs_is_json_with_every_node(capsys):
@@ -83,6 +110,11 @@ def test_profile_prints_where_the_time_of_a_file_goes(capsys, tmp_path):
     text = capsys.readouterr().out
     assert "attention" in text
     assert "softmax" in text
+    assert "GFLOP/s" in text
+    shares = [
+        float(line.split()[-2]) for line in text.partition("their share")[2].splitlines() if line.endswith("%")
+    ]
+    assert sum(shares) == pytest.approx(100, abs=1)
     assert cli.main(["profile", str(path), "--workspace", str(tmp_path), "--json"]) == 0
     parts = {row["part"]: row["ms"] for row in json.loads(capsys.readouterr().out)["parts"]}
     assert parts["attention"] + parts["mlp"] + parts["rest"] + parts["difference"] == pytest.approx(parts["whole"])
@@ -91,11 +123,11 @@ def test_profile_prints_where_the_time_of_a_file_goes(capsys, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "onnxruntime"])
 def test_profile_sweeps_a_size_over_resolution(backend, capsys, tmp_path):
-    command = ["profile", "tutorial", "--depth", "1", "--sizes", "32", "48", "64", "80", "--backend", backend]
+    command = ["profile", "tutorial", "--depth", "1", "--sizes", "32", "48", "64", "80", "96", "--backend", backend]
     assert cli.main([*command, "--workspace", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert "384 tokens, 157 pixels" in text
-    assert "Curves without the 80 pixels" in text
+    assert "Curves without the 96 pixels" in text
 
 
 def test_profile_refuses_an_unknown_model(capsys, tmp_path):

@@ -31,11 +31,13 @@ class FileProfile:
     """The time of one call of an ONNX file.
 
     ``split`` is by part; ``roles`` has a row per block and role, in the order of execution, with ``ms`` and its
-    ``share`` of the whole call.
+    ``share`` of the layers' sum; ``macs`` are the products of a call of ``batch`` images, None where not known.
     """
 
     split: Split
     roles: pd.DataFrame
+    batch: int
+    macs: int | None
 
 
 def profile_onnx(path, workspace, backend: str = "onnxruntime", batch: int = 1) -> FileProfile:
@@ -63,16 +65,23 @@ def profile_onnx(path, workspace, backend: str = "onnxruntime", batch: int = 1) 
     engine = build_engine(variant, backend, workspace, batches=Batches(size, size, size))
     with open_engine(engine) as session:
         places = {anatomy.name_of(node): place for node, place in body.places.items() if place}
-        return _profiled(session, {name: feed}, places)
+        split, roles = _profiled(session, {name: feed}, places)
+    return FileProfile(split, roles, size, _macs(body, size))
 
 
-def _profiled(session: Session, feeds: Mapping, places: Mapping) -> FileProfile:
+def _profiled(session: Session, feeds: Mapping, places: Mapping) -> tuple[Split, pd.DataFrame]:
     session.time(feeds, 2)
     whole_s = float(np.median(session.device_time(feeds, CALLS) or session.time(feeds, CALLS)))
     rows = locate(session.layers(feeds), places)
     frame = pd.DataFrame(rows).assign(block=lambda f: f.block.fillna(""), ms=lambda f: 1e3 * f.seconds)
     roles = frame.groupby(["block", "role"], sort=False, as_index=False).ms.sum()
-    return FileProfile(split_layers(rows, whole_s), roles.assign(share=roles.ms / (1e3 * whole_s)))
+    return split_layers(rows, whole_s), roles.assign(share=roles.ms / (roles.ms.sum() or 1))
+
+
+def _macs(body: Anatomy, batch: int) -> int | None:
+    counts = [anatomy.macs(node) for node in body.nodes]
+    is_open = not isinstance(body.model.graph.inputs[0].shape[0], int)
+    return None if None in counts else sum(counts) * (batch if is_open else 1)
 
 
 def _as_it_is(path: Path) -> Variant:

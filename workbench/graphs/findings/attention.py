@@ -114,11 +114,12 @@ def off_the_fast_path(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
                 )
         if head % 8 or tokens % 8:
             what = f"heads of {head} channels" if head % 8 else f"{tokens} tokens"
-            remedy = "a head size" if head % 8 else "an image size, patch and classifier whose number of tokens"
+            remedy = "heads of" if head % 8 else "an image size, patch and classifier that make"
+            unit = "channels" if head % 8 else "tokens"
             yield Finding(
                 "size off the tensor cores' tiles",
                 "note",
                 GRAPH,
-                f"where the model can still be chosen, take {remedy} that is a multiple of 8",
+                f"where the model can still be chosen, take {remedy} a multiple of 8 {unit}",
                 f"{what} fill no whole number of 16-byte rows in FP16: {_TENSOR_CORES}",
             )
