@@ -97,7 +97,10 @@ def _parse(trt, network, variant: Variant, log: BuildLog):
 
 
 def _layers_of(flavour: Flavour, plan: bytes, options: Mapping, log: BuildLog) -> str:
-    """The engine's layers as its inspector writes them, JSON."""
+    """The engine's layers as its inspector writes them, JSON.
+
+    Behind a dynamic batch it tells no types until it knows shapes: it gets those that the engine is tuned for.
+    """
     engine = runtime_of(flavour, options, log.logger).deserialize_cuda_engine(plan)
     refuse_unless(
         engine is not None,
@@ -105,7 +108,17 @@ def _layers_of(flavour: Flavour, plan: bytes, options: Mapping, log: BuildLog) -
         why=" ".join(" ".join(log.errors).split())[:400] or "it gives no reason",
         remedy="free the GPU's memory, or build with fewer options",
     )
-    return engine.create_engine_inspector().get_engine_information(flavour.module.LayerInformationFormat.JSON)
+    inspector, context = engine.create_engine_inspector(), engine.create_execution_context()
+    if context is not None:  # there may be no memory for one
+        for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
+            if -1 in tuple(engine.get_tensor_shape(name)) and _is_input(flavour.module, engine, name):
+                context.set_input_shape(name, engine.get_tensor_profile_shape(name, 0)[1])
+        inspector.execution_context = context
+    return inspector.get_engine_information(flavour.module.LayerInformationFormat.JSON)
+
+
+def _is_input(trt, engine, name: str) -> bool:
+    return engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
 
 
 def _apply_options(trt, config, options: Mapping) -> None:
