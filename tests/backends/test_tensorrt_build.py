@@ -1,4 +1,4 @@
-"""What is asked of an engine that was just built, on a stand-in; real builds are in test_tensorrt.py and tests/gpu."""
+"""What is asked of an engine just built, on a stand-in; real builds are in test_tensorrt.py and tests/gpu."""
 
 from __future__ import annotations
 
