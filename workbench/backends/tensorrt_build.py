@@ -48,7 +48,7 @@ def build_plan(
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     _apply_options(trt, config, options)
-    flavour.allow_types(config, variant.recipe)
+    flavour.allow_types(network, config, variant.recipe)
     flavour.share_profiles(config)
     if targets:
         flavour.set_targets(config, targets)

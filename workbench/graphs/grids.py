@@ -11,6 +11,8 @@ import numpy as np
 FP8_MAX = 448.0
 FLOAT_TYPES = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 FP8 = np.dtype(ml_dtypes.float8_e4m3fn)
+#: The first opset whose QuantizeLinear takes 16-bit floats.
+HALF_SCALES_OPSET = 19
 
 
 class Grid(NamedTuple):
@@ -61,11 +63,20 @@ def quantize_weight(weight: np.ndarray, axis: int, grid: Grid, largest: float) -
         grid: one scale per output channel.
         largest: integers are clipped to ±largest; an 8-bit float is clipped at its largest finite number.
     """
-    shape = [1] * weight.ndim
-    shape[axis] = -1
-    scaled = weight / grid.scale.astype(np.float32).reshape(shape)
-    scaled = np.clip(scaled, -largest, largest)
+    scaled = np.clip(weight / _along(axis, grid.scale, weight.ndim), -largest, largest)
     return scaled.astype(FP8) if grid.zero.dtype == FP8 else np.rint(scaled).astype(np.int8)
+
+
+def dequantize_weight(data: np.ndarray, axis: int, grid: Grid) -> np.ndarray:
+    """The float32 numbers that weights on a per-channel grid stand for."""
+    return data.astype(np.float32) * _along(axis, grid.scale, data.ndim)
+
+
+def _along(axis: int, scale: np.ndarray, rank: int) -> np.ndarray:
+    """Scales in a shape that broadcasts along ``axis``."""
+    shape = [1] * rank
+    shape[axis] = -1
+    return scale.astype(np.float32).reshape(shape)
 
 
 def channel_amax(weight: np.ndarray, axis: int) -> np.ndarray:

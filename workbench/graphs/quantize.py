@@ -3,7 +3,9 @@
 Two layouts, because a CPU and TensorRT want different pairs for the same recipe:
 
 * ``tensorrt``: symmetric s8 (or FP8) everywhere, zero points 0, one scale per output channel of a weight, biases
-  as they are. TensorRT refuses zero points and quantized biases.
+  as they are. TensorRT refuses zero points and quantized biases. Weights are stored in 8 bits behind a
+  DequantizeLinear; below opset 19 as float32 numbers on the grid before a pair, because TensorRT 8.6, for which
+  such files are made, fails on the short form ("convertMyelinWeightsToFp32", 8.6.0 on an H200).
 * ``cpu``: activations u8 with a zero point, which spends no level on GELU's missing negative half; weights s8. ONNX
   Runtime fuses pair, product and rescaling into one MatMulIntegerToFloat, and u8 · s8 is the fast kind.
 """
@@ -20,8 +22,18 @@ from ..errors import refuse_unless
 from ..records import Recipe
 from . import thresholds
 from .calibrate import Ranges, TensorRange
-from .edit import array, constant, node
-from .grids import FP8, FP8_MAX, Grid, asymmetric, channel_amax, quantize_weight, symmetric
+from .edit import array, constant, node, opset
+from .grids import (
+    FP8,
+    FP8_MAX,
+    HALF_SCALES_OPSET,
+    Grid,
+    asymmetric,
+    channel_amax,
+    dequantize_weight,
+    quantize_weight,
+    symmetric,
+)
 from .histogram import magnitudes
 from .points import PRODUCTS, Point, linear_products, points
 
@@ -160,23 +172,26 @@ def _uses(point: Point) -> list[tuple[ir.Node, int]]:
 
 
 def _quantize_weight(model: ir.Model, product: ir.Node, layout: Layout, stored: np.dtype) -> None:
-    """Store a product's weights in 8 bits, one scale per output channel, behind a DequantizeLinear."""
+    """Round a product's weights to 8 bits, one scale per output channel."""
     value, name = product.inputs[1], product.name or product.outputs[0].name
     weight, axis = array(value), _output_axis(product)
     grid = symmetric(channel_amax(weight, axis), layout.largest_weight, layout.kind, stored)
     data = quantize_weight(weight, axis, grid, layout.largest_weight)
-    back = node(
-        "DequantizeLinear",
-        f"{name}/weight/dequantize",
-        constant(model, f"{name}/weight/quantized", data),
-        constant(model, f"{name}/weight/scale", grid.scale),
-        constant(model, f"{name}/weight/zero", grid.zero),
-        like=value,
-        dtype=value.dtype,
-        axis=axis,
-    )
-    model.graph.insert_before(product, back)
-    product.replace_input_with(1, back.outputs[0])
+    scale, zero = (constant(model, f"{name}/weight/{kind}", getattr(grid, kind)) for kind in ("scale", "zero"))
+    if layout.unsigned or opset(model) >= HALF_SCALES_OPSET:
+        source = constant(model, f"{name}/weight/quantized", data)
+    else:
+        source = constant(model, f"{name}/weight/on-grid", dequantize_weight(data, axis, grid))
+        source = _along(model, product, "quantize", source, scale, zero, axis, zero.dtype)
+    product.replace_input_with(1, _along(model, product, "dequantize", source, scale, zero, axis, value.dtype))
+
+
+def _along(model: ir.Model, product: ir.Node, kind: str, source, scale, zero, axis: int, dtype) -> ir.Value:
+    """A per-channel QuantizeLinear or DequantizeLinear of a product's weights."""
+    name = f"{product.name or product.outputs[0].name}/weight/{kind}"
+    made = node(f"{kind.title()}Linear", name, source, scale, zero, like=product.inputs[1], dtype=dtype, axis=axis)
+    model.graph.insert_before(product, made)
+    return made.outputs[0]
 
 
 def _output_axis(product: ir.Node) -> int:

@@ -9,11 +9,12 @@ from ..errors import refuse_unless
 from ..records import Graph, Recipe, Variant
 from ..workspace import Workspace
 from . import edit
-from .calibrate import calibrate
+from .calibrate import Ranges, calibrate
 from .dynamic import quantize_dynamically
-from .grids import FLOAT_TYPES
+from .grids import FLOAT_TYPES, HALF_SCALES_OPSET
+from .observe import check_graph
 from .points import check_keep, kept, unnamed_notes
-from .precision import layers_beyond, retype
+from .precision import FP16_MAX, layers_beyond, retype
 from .prepare import prepare
 from .quantize import layout_of, quantize
 from .saturation import FULL_RANGE, largest_weight, saturates
@@ -29,8 +30,8 @@ TOOLS = ("onnx", "onnx-ir", "onnxscript", "ml_dtypes", "numpy")
 
 ONNXRUNTIME, TENSORRT = ("onnxruntime",), ("tensorrt", "tensorrt-rtx")
 EVERYWHERE = ONNXRUNTIME + TENSORRT
-#: The last opset that TensorRT 8.6 reads, and the first whose QuantizeLinear takes 16-bit floats.
-TENSORRT_8_OPSET, HALF_SCALES_OPSET = 17, 19
+#: The last opset that TensorRT 8.6 reads.
+TENSORRT_8_OPSET = 17
 
 
 def apply_recipe(
@@ -53,6 +54,13 @@ def apply_recipe(
         WorkbenchError: the graph is quantized already, a name in ``keep`` is unknown, the calibration images are
             missing, too few, of a wrong shape or type, or an activation is not finite.
     """
+    check_graph(graph)
+    refuse_unless(
+        isinstance(recipe, Recipe),
+        "A graph is changed by a Recipe",
+        why=f"given was {recipe!r}",
+        remedy="write Recipe(precision='int8')",
+    )
     return LOWERINGS[recipe.precision](graph, recipe, Workspace.of(workspace), calibration, progress or silent)
 
 
@@ -124,7 +132,7 @@ def _quantized(graph, recipe, workspace, calibration, progress) -> Variant:
     def rewrite(model):
         keep = (*recipe.keep, *layers_beyond(model, rest))  # 8 bits would reach a float through FP16
         inserted = quantize(model, recipe, ranges, layout, stored, lambda node: not kept(node, keep))
-        notes = [*inserted, *retype(model, rest)]
+        notes = [*inserted, *retype(model, rest), *_overflow_notes(ranges, rest)]
         if cpu:
             return *notes, _range_note(largest)
         return *notes, *_tensorrt_notes(recipe, rest, saturating), *_opset_notes(recipe, edit.opset(model))
@@ -177,6 +185,16 @@ def _check_rest(cpu: bool, rest: str) -> None:
         why="ONNX Runtime has no BF16 kernels for the CPU",
         remedy="leave rest out, or choose layout='tensorrt'",
     )
+
+
+def _overflow_notes(ranges: Ranges, rest: str) -> list[str]:
+    """What calibration saw beyond FP16's reach: casts before a pair would make it infinite."""
+    worst = max(ranges.rows, key=lambda row: row.minmax)
+    if rest != "fp16" or worst.minmax <= FP16_MAX:
+        return []
+    return [
+        f"{worst.tensor} reaches {worst.minmax:.4g}, beyond FP16's {FP16_MAX:,.0f}: choose another rest than fp16"
+    ]
 
 
 def _range_note(largest: int) -> str:
