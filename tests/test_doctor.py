@@ -89,6 +89,29 @@ def test_an_h200_and_tensorrt_rtx_do_not_go_together(machine):
 def test_tensorrt_86_and_opset_17_are_explained(machine):
     row = machine(gpu=T4, cuda=(12, 4), tensorrt="8.6.0", pycuda="2026.1")["TensorRT and opset"]
     assert "opset=17" in row["remedy"]
+    row = machine(gpu=T4, cuda=(12, 4), tensorrt="10.14.0", pycuda="2026.1")["TensorRT and opset"]
+    assert "opset 24" in row["found"]
+
+
+def test_driver_and_runtime_of_cuda_have_rows_with_or_without_a_gpu(machine):
+    found = machine(jax="0.10.2")
+    assert (found["CUDA driver"]["status"], found["CUDA runtime"]["status"]) == (doctor.MISSING, doctor.MISSING)
+    found = machine(gpu=T4, cuda=(12, 4), pycuda="2026.1", pycuda_for=(12, 2))
+    assert "12.4" in found["CUDA driver"]["found"]
+    assert "12.2" in found["CUDA runtime"]["found"]
+
+
+def test_no_build_is_offered_that_does_not_exist(machine):
+    installed = {
+        "gpu": T4,
+        "cuda": (11, 4),
+        "pycuda": "2026.1",
+        "tensorrt_rtx": "1.7.1",
+        "tensorrt_rtx_cu13": "1.7.1",
+    }
+    assert machine(**installed)["driver and tensorrt-rtx"]["remedy"] == "install driver 580 or later"
+    installed = {"gpu": T4, "cuda": (11, 4), "pycuda": "2026.1", "tensorrt": "10.14", "tensorrt_cu13": "10.14"}
+    assert "or a build for CUDA 11" in machine(**installed)["driver and tensorrt"]["remedy"]
 
 
 def test_the_table_has_a_line_for_every_row_and_every_remedy():

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from .backends import REGISTRY, backend
 from .backends.device import Gpu, driver_cuda, gpus, pycuda_cuda
+from .backends.flavours import MAX_OPSET
 from .backends.machine import environment
 
 OK, MISSING, CLASH = "ok", "missing", "clash"
@@ -42,11 +43,20 @@ ALIASES = {"tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-
 DRIVER_FOR_CUDA = {11: 450, 12: 525, 13: 580}
 #: The oldest major version of CUDA that a major version of TensorRT is built for, from its support matrices.
 CUDA_FOR_TENSORRT = {8: 11, 10: 11, 11: 12}
+#: The same for TensorRT for RTX.
+CUDA_FOR_RTX = 12
 
 
 def rows() -> list[dict]:
     """Everything there is to say about this machine, as rows for a table."""
-    return [*_interpreter(), *_packages(), *_gpu_rows(gpus()), *_backends(), *_combinations(gpus())]
+    return [
+        *_interpreter(),
+        *_packages(),
+        *_gpu_rows(gpus()),
+        *_cuda_rows(gpus()),
+        *_backends(),
+        *_combinations(gpus()),
+    ]
 
 
 def _row(item: str, found: str, status: str = OK, remedy: str = "") -> dict:
@@ -93,10 +103,20 @@ def _gpu_rows(found: tuple[Gpu, ...]) -> Iterator[dict]:
         return
     for index, gpu in enumerate(found):
         yield _row(f"GPU {index}", f"{gpu.name}, SM{gpu.sm}, {_gib(gpu.memory_bytes)}")
-    cuda = driver_cuda()
-    yield _row("CUDA driver", found[0].driver + (f", CUDA {_dotted(cuda)} and below" if cuda else ""))
-    if runtime := pycuda_cuda():
+
+
+def _cuda_rows(found: tuple[Gpu, ...]) -> Iterator[dict]:
+    driver, runtime = driver_cuda(), pycuda_cuda()
+    if driver:
+        version = f"{found[0].driver}, " if found else ""
+        yield _row("CUDA driver", f"{version}CUDA {_dotted(driver)} and below")
+    else:
+        remedy = "only a machine with an NVIDIA GPU needs it: install NVIDIA's driver there"
+        yield _row("CUDA driver", "nvidia-smi tells of none", MISSING, remedy)
+    if runtime:
         yield _row("CUDA runtime", f"{_dotted(runtime)}, the one that pycuda was built for")
+    else:
+        yield _row("CUDA runtime", "pycuda, which brings it, cannot be imported", MISSING, PACKAGES["pycuda"][1])
 
 
 def _backends() -> Iterator[dict]:
@@ -127,16 +147,13 @@ def _combinations(found: tuple[Gpu, ...]) -> Iterator[dict]:
         yield _row("engines and pycuda", "engines can be built and not run", CLASH, PACKAGES["pycuda"][1])
     if found and rtx:
         yield from _rtx_and_gpu(found[0])
-    if tensorrt and _numbers(tensorrt)[0] == 8:
-        yield _row(
-            "TensorRT and opset",
-            f"TensorRT {tensorrt} reads opset 17 and below, and knows neither BF16 nor FP8",
-            OK,
-            "export with opset=17 for it",
-        )
+    if tensorrt and (opset := MAX_OPSET.get(_numbers(tensorrt)[0])):
+        lacks = ", and knows neither BF16 nor FP8" if _numbers(tensorrt)[0] == 8 else ""
+        told = f"TensorRT {tensorrt} reads opset {opset} and below{lacks}"
+        yield _row("TensorRT and opset", told, OK, f"export with opset={min(opset, 20)} for it")
     if found and (cuda := driver_cuda()):
-        for what, major in _built_for(tensorrt):
-            yield from _driver_against(what, major, cuda, found[0].driver)
+        for what, major, oldest in _built_for(tensorrt):
+            yield from _driver_against(what, major, oldest, cuda, found[0].driver)
 
 
 def _jax_pair() -> Iterator[dict]:
@@ -160,28 +177,29 @@ def _rtx_and_gpu(gpu: Gpu) -> Iterator[dict]:
     )
 
 
-def _built_for(tensorrt: str | None) -> Iterator[tuple[str, int]]:
-    """What is installed that needs a certain CUDA, and its major version."""
+def _built_for(tensorrt: str | None) -> Iterator[tuple[str, int, int]]:
+    """What is installed that needs a certain CUDA, its major version, and the oldest one that it is built for."""
     if runtime := pycuda_cuda():
-        yield "pycuda", runtime[0]
+        yield "pycuda", runtime[0], 0  # it is built on any
+    oldest = {"tensorrt": CUDA_FOR_TENSORRT.get(_numbers(tensorrt)[0]) if tensorrt else None, "tensorrt-rtx": None}
     for name, version in (("tensorrt", tensorrt), ("tensorrt-rtx", _version("tensorrt-rtx"))):
         if not version:
             continue
         packaged = [major for major in DRIVER_FOR_CUDA if _version(f"{name}-cu{major}")]
-        known = CUDA_FOR_TENSORRT.get(_numbers(version)[0]) if name == "tensorrt" else None
-        if major := (packaged[-1] if packaged else known):
-            yield f"{name} {version}", major
+        if major := (packaged[-1] if packaged else oldest[name]):
+            yield f"{name} {version}", major, oldest[name] or CUDA_FOR_RTX
 
 
-def _driver_against(what: str, major: int, cuda: tuple[int, int], driver: str) -> Iterator[dict]:
+def _driver_against(what: str, major: int, oldest: int, cuda: tuple[int, int], driver: str) -> Iterator[dict]:
     """A driver runs what was built for its own major version of CUDA and for older ones."""
     if cuda[0] >= major:
         return
+    other = f", or a build for CUDA {cuda[0]}" if cuda[0] >= oldest else ""
     yield _row(
         f"driver and {what.partition(' ')[0]}",
         f"{what} needs CUDA {major}, and driver {driver} ends at CUDA {_dotted(cuda)}",
         CLASH,
-        f"install driver {DRIVER_FOR_CUDA[major]} or later, or a build for CUDA {cuda[0]}",
+        f"install driver {DRIVER_FOR_CUDA[major]} or later{other}",
     )
 
 
