@@ -41,7 +41,7 @@ def test_parameters_are_those_of_the_parameter_tree(size):
 @pytest.mark.parametrize(
     "spec",
     [
-        *(wb.model_spec(size) for size in ("Ti/16", "B/32", "tutorial")),
+        *map(wb.model_spec, vit.SIZES),
         wb.model_spec("S/16", image_size=512, classes=10),
         wb.model_spec("S/32", classifier="gap", representation=384),
     ],
@@ -127,7 +127,11 @@ def test_activation_memory_is_quadratic_only_with_materialized_scores():
     assert fused[1] == 4 * fused[0]
 
 
-@pytest.mark.parametrize("arguments", [{"precision": "int4"}, {"batch": 0}, {"batch": 1.5}])
+def test_a_batch_from_a_table_is_taken():
+    assert wb.cost(wb.model_spec("B/32"), np.int64(2)) == wb.cost(wb.model_spec("B/32"), 2)
+
+
+@pytest.mark.parametrize("arguments", [{"precision": "int4"}, {"batch": 0}, {"batch": 1.5}, {"batch": True}])
 def test_unknown_precisions_and_empty_batches_are_refused(arguments):
     with pytest.raises(wb.WorkbenchError):
         wb.cost(wb.model_spec("B/32"), **arguments)

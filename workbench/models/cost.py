@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import one_of, refuse_unless
-from ..records import PRECISIONS, ModelSpec
+from ..records import PRECISIONS, ModelSpec, whole
 from ..sites import block_name
 
 if TYPE_CHECKING:
@@ -121,12 +121,16 @@ def cost(spec: ModelSpec, batch: int = 1, precision: str = "fp32") -> Cost:
         WorkbenchError: an unknown precision, or a batch below one.
     """
     one_of("precision", precision, PRECISIONS)
+    images = whole(batch)
     refuse_unless(
-        isinstance(batch, int) and batch > 0, "There is no batch", why=f"it is {batch!r}", remedy="give 1 or more"
+        images is not None and images > 0,
+        "There is no batch to count",
+        why=f"it is {batch!r}",
+        remedy="give a whole number of images, 1 or more",
     )
-    count = _Counter(batch, WIDTHS[precision])
+    count = _Counter(images, WIDTHS[precision])
     blocks = [part for index in range(spec.depth) for part in _block(count, spec, block_name(index))]
-    return Cost(spec, batch, precision, (_embedding(count, spec), *blocks, *_head(count, spec)))
+    return Cost(spec, images, precision, (_embedding(count, spec), *blocks, *_head(count, spec)))
 
 
 class _Counter(NamedTuple):

@@ -34,7 +34,7 @@ def tell_inspection(made: Inspection, as_json: bool = False, width: int | None =
     if as_json:
         tables = {name: _records(getattr(made, name)) for name in ("nodes", "blocks", "findings")}
         return json.dumps({"path": str(made.path), "asked": list(made.asked), **tables}, indent=1)
-    width = width or min(WIDEST, shutil.get_terminal_size((80, 24)).columns)
+    width = width or _width()
     of = f"{_count(made.blocks, 'block')} of a ViT" if len(made.blocks) else "no block of a ViT"
     asked = f"Asked whether they take it: {', '.join(made.asked)}." if made.asked else "No runtime was asked."
     lines = [f"{made.path.name}: {_count(made.nodes, 'node')}, {of}. {asked}"]
@@ -51,6 +51,10 @@ def tell_inspection(made: Inspection, as_json: bool = False, width: int | None =
         told = {"where": places, "why": rows.help.iloc[0], "remedy": mitigation}
         lines += ["", f"{severity}: {hazard}", *(_item(name, text, width) for name, text in told.items())]
     return "\n".join(lines)
+
+
+def _width() -> int:
+    return min(WIDEST, shutil.get_terminal_size((80, 24)).columns)
 
 
 def _count(frame: pd.DataFrame, what: str) -> str:
@@ -160,7 +164,7 @@ def _tell_file(asked, made: FileProfile) -> str:
     if asked.backend in (None, "onnxruntime"):
         roof = measure_roof(0.5)
         lines += [f"A large product of matrices reaches {roof.peak_flops / 1e9:,.3g} GFLOP/s on {roof.label}."]
-    head = "\n".join(textwrap.fill(line, WIDEST) for line in lines)
+    head = "\n".join(textwrap.fill(line, _width()) for line in lines)
     roles = "The layers by role, and their share of the layers' sum:\n" + _table(per_role)
     return "\n\n".join((head, _table(pd.DataFrame(made.split.rows())), roles))
 
