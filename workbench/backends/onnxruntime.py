@@ -10,8 +10,6 @@ Options of ``build_engine(..., "onnxruntime", options={...})``:
 from __future__ import annotations
 
 import json
-import re
-import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -23,6 +21,7 @@ from ..errors import Refusal, WorkbenchError, one_of, refuse_unless
 from ..records import Batches, Engine, Variant
 from .base import Backend, Progress, Session, Tensor, check_feeds, silent
 from .machine import MemoryMeter, cores, environment
+from .model_files import copy_model, external_files
 
 OPTIONS = ("threads", "inter_op", "optimization")
 PROVIDERS = ["CPUExecutionProvider"]
@@ -37,9 +36,6 @@ REFUSALS = {
         "build it with tensorrt or tensorrt-rtx for SM89 and up; its accuracy can be emulated here",
     ),
 }
-#: ``key: "location"`` in a serialized StringStringEntryProto (onnx.proto), and the length of its value: the name of
-#: a file of weights. Found like this because the package onnx is not needed where engines only run.
-_LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])", re.DOTALL)
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -98,7 +94,7 @@ class OnnxRuntime(Backend):
         """
         options = _checked_options(options or {})
         progress("build", 0, 2)
-        path = _copy_model(variant.path, folder)
+        path = copy_model(variant.path, folder)
         progress("build", 1, 2)
         begin = time.perf_counter()
         native = _load(path, options)
@@ -296,26 +292,3 @@ def _layer_rows(events: Iterable[Mapping], skip: int) -> list[dict]:
         }
         for of_node in calls.values()
     ]
-
-
-def _copy_model(model: Path, folder: Path) -> Path:
-    """Copy, not link: onnx refuses external weights with several hard links, and engines may be tampered with."""
-    refuse_unless(
-        model.is_file(),
-        f"The variant's file {model} is missing",
-        why="it was moved or deleted after the variant was made",
-        remedy="make the variant again with apply_recipe",
-    )
-    for file in external_files(model):
-        copy = folder / file.relative_to(model.parent)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
-    return Path(shutil.copyfile(model, folder / "model.onnx"))
-
-
-def external_files(model: Path) -> tuple[Path, ...]:
-    """The files that hold a model's external weights, below its own folder as the ONNX format demands."""
-    content = model.read_bytes()
-    names = {content[m.end() : m.end() + m[1][0]].decode(errors="replace") for m in _LOCATION.finditer(content)}
-    below = [model.parent / name for name in sorted(names) if ".." not in Path(name).parts]
-    return tuple(file for file in below if file.is_relative_to(model.parent) and file.is_file())

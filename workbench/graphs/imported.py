@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from ..backends.base import Progress, silent
-from ..backends.onnxruntime import external_files
+from ..backends.model_files import external_files
 from ..errors import WorkbenchError, refuse_unless
 from ..records import Graph, Parity, Preprocessing
 from ..workspace import Workspace

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..backends import changed_file
-from ..backends.onnxruntime import external_files
+from ..backends.model_files import external_files
 from ..errors import WorkbenchError, refuse_unless
 from ..measuring.jobs import Exam, Report
 from ..records import Engine, Variant, decode
