@@ -21,6 +21,7 @@ _HOMES = {
     "models.cost": "cost",
     "models.expected": "expected",
     "models.profiling": "profile_attention",
+    "models.roof": "measure_jax_roof",
     "graphs.export": "export_onnx",
     "graphs.imported": "import_onnx",
     "graphs.inspect": "inspect",

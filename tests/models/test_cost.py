@@ -135,3 +135,10 @@ def test_a_batch_from_a_table_is_taken():
 def test_unknown_precisions_and_empty_batches_are_refused(arguments):
     with pytest.raises(wb.WorkbenchError):
         wb.cost(wb.model_spec("B/32"), **arguments)
+    with pytest.raises(wb.WorkbenchError):
+        cost.activation_bytes(wb.model_spec("B/32"), **arguments)
+
+
+def test_a_size_by_its_name_is_no_model_yet():
+    with pytest.raises(wb.WorkbenchError, match="model_spec"):
+        wb.cost("B/32")

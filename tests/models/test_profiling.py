@@ -119,6 +119,11 @@ def test_a_size_that_the_patch_does_not_divide_is_refused():
         profile_attention(SPEC, (64, 96, 128, 150, 160), meter=meter)
 
 
+def test_a_meter_that_forgets_a_part_is_refused():
+    with pytest.raises(WorkbenchError, match="does not time every part"):
+        profile_attention(SPEC, SIZES, meter=lambda spec: {"attention": [1.0]})
+
+
 def test_progress_is_told_and_can_stop():
     with pytest.raises(KeyError):
         profile_attention(SPEC, SIZES, meter=meter, progress=lambda *step: {}["stop"])

@@ -121,6 +121,19 @@ def cost(spec: ModelSpec, batch: int = 1, precision: str = "fp32") -> Cost:
         WorkbenchError: an unknown precision, or a batch below one.
     """
     one_of("precision", precision, PRECISIONS)
+    refuse_unless(
+        isinstance(spec, ModelSpec),
+        "cost counts a model of a known shape",
+        why=f"it was given a {type(spec).__name__}",
+        remedy="give a ModelSpec, such as model_spec('B/32')",
+    )
+    images = _images(batch)
+    count = _Counter(images, WIDTHS[precision])
+    blocks = [part for index in range(spec.depth) for part in _block(count, spec, block_name(index))]
+    return Cost(spec, images, precision, (_embedding(count, spec), *blocks, *_head(count, spec)))
+
+
+def _images(batch) -> int:
     images = whole(batch)
     refuse_unless(
         images is not None and images > 0,
@@ -128,9 +141,7 @@ def cost(spec: ModelSpec, batch: int = 1, precision: str = "fp32") -> Cost:
         why=f"it is {batch!r}",
         remedy="give a whole number of images, 1 or more",
     )
-    count = _Counter(images, WIDTHS[precision])
-    blocks = [part for index in range(spec.depth) for part in _block(count, spec, block_name(index))]
-    return Cost(spec, images, precision, (_embedding(count, spec), *blocks, *_head(count, spec)))
+    return images
 
 
 class _Counter(NamedTuple):
@@ -283,4 +294,4 @@ def activation_bytes(spec: ModelSpec, batch: int = 1, precision: str = "fp32", *
     numbers = spec.tokens * spec.width
     scores = 2 * spec.heads * spec.tokens**2 if materialized else 0
     widest = max(4 * numbers + scores, 2 * spec.tokens * spec.mlp)
-    return batch * (numbers + widest) * WIDTHS[precision].rest
+    return _images(batch) * (numbers + widest) * WIDTHS[precision].rest

@@ -159,7 +159,7 @@ def profile_attention(
     sizes: Sequence[int],
     *,
     meter: Meter | None = None,
-    source: str = "",
+    source: str = "the machine that was timed",
     held_back: int | None = None,
     progress: Progress = silent,
 ) -> Profile:
@@ -174,7 +174,8 @@ def profile_attention(
         progress: gets the stage ``resolution``.
 
     Raises:
-        WorkbenchError: too few sizes, one that the patch does not divide, or one to hold back that is not measured.
+        WorkbenchError: too few sizes, one that the patch does not divide, one to hold back that is not measured, or
+            a meter that leaves a part out.
     """
     sizes = sorted(set(sizes))
     held_back = sizes[-1] if held_back is None and sizes else held_back
@@ -191,7 +192,7 @@ def profile_attention(
     for turn in range(TURNS):
         for done, each in enumerate(specs):
             progress("resolution", turn * len(specs) + done, TURNS * len(specs))
-            for part, seconds in meter(each).items():
+            for part, seconds in _timed(meter, each).items():
                 times[each.image_size].setdefault(part, []).extend(seconds)
     progress("resolution", TURNS * len(specs), TURNS * len(specs))
     splits = {
@@ -203,6 +204,17 @@ def profile_attention(
         for part, seconds in own.items()
     }
     return Profile(spec, source, splits, spread, held_back)
+
+
+def _timed(meter: Meter, spec: ModelSpec) -> Times:
+    times = meter(spec)
+    refuse_unless(
+        set(times) == set(TERMS),
+        "The meter does not time every part",
+        why=f"it gave {', '.join(times) or 'nothing'} at {spec.image_size} pixels",
+        remedy=f"let it give seconds of {', '.join(TERMS)}",
+    )
+    return times
 
 
 def _last_root(square, linear, fixed) -> np.ndarray:
