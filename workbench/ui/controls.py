@@ -152,6 +152,7 @@ def log_lines(lines: Sequence[str]) -> str:
 def table(frame: pd.DataFrame) -> str:
     """A frame that looks as JupyterLab shows frames."""
     body = frame.to_html(index=False, border=0, float_format=_number)
+    body = body.replace("<table", '<table style="margin-left: 0"', 1)
     return f'<div class="jp-RenderedHTMLCommon" style="overflow-x: auto">{body}</div>'
 
 
