@@ -24,6 +24,14 @@ def test_the_limit_of_a_single_image_is_reading_the_weights():
     assert any("batch 32" in note for note in alone.notes)
 
 
+def test_weights_that_fit_a_cache_may_be_read_faster_and_a_note_says_how_fast():
+    small, large = expected(model_spec("Ti/16"), "RTX 4090", "fp16", 1), expected(B32, "RTX 4090", "fp16", 1)
+    assert small.bound == large.bound == "memory"
+    assert "cache" in small.notes[-1]
+    assert "131,732 img/s" in small.notes[-1]  # 330.3 TFLOP/s over 2 · 1.25368 GMAC
+    assert not any("cache" in note for note in large.notes)
+
+
 @pytest.mark.parametrize("row", EVIDENCE, ids=lambda row: f"{row.card} {row.model} {row.precision} {row.batch}")
 def test_what_was_measured_is_below_the_limit_and_inside_the_likely_range(row):
     estimate = expected(model_spec(row.model), row.card, row.precision, row.batch)

@@ -1,9 +1,10 @@
 """How fast a model can be on a card that is not at hand: the limit of physics, and the range that engines reach.
 
 Two bounds are computed from a card's published peaks. The *limit* moves weights, images and logits once and runs
-every product at the peak: nothing can be faster. The *unfused time* lets every part of the model read its inputs
-from memory and write its outputs, each part at the speed of the roofline. Measured engines lie between the two in
-what they move and below both in speed; ``EVIDENCE`` says how far below, and the likely range is what it shows.
+every product at the peak: nothing can be faster, unless its weights stay in a cache. The *unfused time* lets every
+part of the model read its inputs from memory and write its outputs, each part at the speed of the roofline. Measured
+engines lie between the two in what they move and below both in speed; ``EVIDENCE`` says how far below, and the
+likely range is what it shows.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ EVIDENCE = (
     Evidence("H200", "B/32", 32, "int8", 20846, _TRT86),
     Evidence("T4", "L/16", 32, "int8", 316, _NVIDIA),
 )
+#: Bytes of the largest second-level cache of a card in the table of peaks, the RTX 5090's.
+LARGEST_CACHE = 96 << 20
 #: The batches that the evidence covers.
 FEWEST_IMAGES = min(row.batch for row in EVIDENCE)
 #: The article that this project starts from: ViT-B/32 on a T4 at batch 32, in images per second.
@@ -60,7 +63,7 @@ class Expectation:
     """An estimate, not a measurement: how fast one model can be on one card.
 
     Attributes:
-        limit_s: no call can be faster than this.
+        limit_s: no call that reads its weights from memory can be faster than this.
         bound: what sets the limit, ``arithmetic`` or ``memory``.
         likely_s: shortest and longest call that the evidence makes likely.
         notes: what the estimate does not rest on.
@@ -125,7 +128,7 @@ def expected(spec: ModelSpec, card: str, precision: str = "fp16", batch: int = 3
         bound="arithmetic" if arithmetic_s >= memory_s else "memory",
         likely_s=(max(limit_s, unfused_s / high), unfused_s / low),
         source=peak.source,
-        notes=_notes(precision, batch),
+        notes=(*_notes(precision, batch), *_cached(counted, arithmetic_s, memory_s)),
     )
 
 
@@ -151,10 +154,24 @@ def _least_arithmetic(counted: Cost, peak: Peak) -> float:
 
 def _least_memory(counted: Cost, peak: Peak) -> float:
     """Seconds to read weights and images, one byte per channel of a pixel, and to write the logits."""
-    widths, spec = WIDTHS[counted.precision], counted.spec
-    weights = sum(p.parameters * (widths.weight if p.role in QUANTIZED else widths.rest) for p in counted.parts)
-    images = counted.batch * (3 * spec.image_size**2 + spec.classes * widths.rest)
-    return (weights + images) / peak.bandwidth
+    spec, rest = counted.spec, WIDTHS[counted.precision].rest
+    images = counted.batch * (3 * spec.image_size**2 + spec.classes * rest)
+    return (_weight_bytes(counted) + images) / peak.bandwidth
+
+
+def _weight_bytes(counted: Cost) -> int:
+    widths = WIDTHS[counted.precision]
+    return sum(p.parameters * (widths.weight if p.role in QUANTIZED else widths.rest) for p in counted.parts)
+
+
+def _cached(counted: Cost, arithmetic_s: float, memory_s: float) -> tuple[str, ...]:
+    """A note where the limit is memory's and weights this small may not be read from memory at every call."""
+    if memory_s <= arithmetic_s or _weight_bytes(counted) > LARGEST_CACHE:
+        return ()
+    alone = counted.batch / arithmetic_s
+    return (
+        f"Where its weights stay in the card's cache between calls, arithmetic alone allows {alone:,.0f} img/s.",
+    )
 
 
 def _unfused(counted: Cost, peak: Peak) -> float:
