@@ -2,9 +2,9 @@
 
 Two bounds are computed from a card's published peaks. The *limit* moves weights, images and logits once and runs
 every product at the peak: nothing can be faster, unless its weights stay in a cache. The *unfused time* lets every
-part of the model read its inputs from memory and write its outputs, each part at the speed of the roofline. Measured
-engines lie between the two in what they move and below both in speed; ``EVIDENCE`` says how far below, and the
-likely range is what it shows.
+part of the model read its inputs from memory and write its outputs, each part at the speed of the roofline.
+Measured engines lie between the two in what they move and below both in speed; ``EVIDENCE`` says how far below, and
+the likely range is what it shows.
 """
 
 from __future__ import annotations
