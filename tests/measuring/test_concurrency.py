@@ -89,7 +89,16 @@ def test_every_number_of_streams_is_one_measurement(engine):
 
 @pytest.mark.parametrize(
     "arguments",
-    [dict(streams=()), dict(streams=(0, 1)), dict(seconds=0), dict(batch=64), dict(images=some_images(0))],
+    [
+        dict(streams=()),
+        dict(streams=(0, 1)),
+        dict(streams=(1.5,)),
+        dict(streams=("two",)),
+        dict(streams=2),
+        dict(seconds=0),
+        dict(batch=64),
+        dict(images=some_images(0)),
+    ],
 )
 def test_streams_that_make_no_sense_are_refused(engine, arguments):
     with pytest.raises(WorkbenchError):

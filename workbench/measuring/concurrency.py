@@ -48,20 +48,24 @@ def measure_streams(
     subject.check_batch(batch)
     if images is not None:
         subject.check_images(images)
-    counts = tuple(streams)
+    counts = tuple(streams) if isinstance(streams, Iterable) else ()
     refuse_unless(
-        bool(counts) and min(counts) >= 1 and seconds > 0,
+        bool(counts) and all(_is_count(n) for n in counts) and seconds > 0,
         "Streams cannot be measured like this",
-        why=f"streams is {counts}, seconds is {seconds}",
+        why=f"streams is {counts or streams}, seconds is {seconds}",
         remedy="give numbers of streams of 1 or more, and a time above zero",
     )
     feeds = subject.feeds(one_batch(subject, images, batch))
     measured = []
-    for count in counts:
+    for count in map(int, counts):
         report = functools.partial(progress, "streams", len(measured), len(counts))
         measured.append(_measure(engine, subject, feeds, batch, count, seconds, report))
     progress("streams", len(counts), len(counts))
     return tuple(measured)
+
+
+def _is_count(value) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
 
 
 def diminishing_returns(measurements: Sequence[Measurement], share: float = 0.95) -> int:
