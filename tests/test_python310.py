@@ -13,10 +13,11 @@ import pytest
 import workbench
 
 PACKAGE = Path(workbench.__file__).parent
-GROUND = ("errors", "records", "sites", "ledger", "workspace")
+GROUND = ("errors", "sites", "ledger", "workspace")
+PACKAGES = ("records", "datasets", "backends", "measuring")
 LIGHT = [
     *(PACKAGE / f"{name}.py" for name in ("__init__", *GROUND, "worker", "doctor")),
-    *(file for part in ("datasets", "backends", "measuring") for file in sorted((PACKAGE / part).rglob("*.py"))),
+    *(file for part in PACKAGES for file in sorted((PACKAGE / part).rglob("*.py"))),
 ]
 REMEDY = "Remedy: install Python 3.10, for example by 'pyenv install 3.10' or 'uv python install 3.10'"
 

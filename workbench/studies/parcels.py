@@ -20,9 +20,9 @@ from ..workspace import Workspace, new_run_id
 from .reply import received
 
 #: What of this package a host needs, relative to it: the ground floor, and the packages of the light half.
-GROUND = ("records", "errors", "sites", "ledger", "workspace")
+GROUND = ("errors", "sites", "ledger", "workspace")
 LIGHT = tuple(f"{name}.py" for name in ("__init__", *GROUND, "worker", "doctor"))
-LIGHT_PACKAGES = ("datasets", "backends", "measuring")
+LIGHT_PACKAGES = ("records", "datasets", "backends", "measuring")
 _REMEDY = "run the job again; if it stays so, the other end is not the workbench"
 
 

@@ -1,0 +1,46 @@
+"""The nouns of the workbench, as frozen values that are valid from the moment they exist.
+
+``ModelSpec -> Graph -> Variant -> Engine -> Measurement`` is the pipeline; ``Recipe`` says what turns a graph
+into a variant. Only the standard library is imported here: these records travel to GPU hosts that have
+nothing else of ours.
+"""
+
+from __future__ import annotations
+
+from .checks import whole
+from .encoding import decode, encode
+from .measurement import EXECUTIONS, Measurement, quantile, wilson
+from .models import CLASSIFIERS, ModelSpec, Preprocessing
+from .pipeline import Batches, Engine, Graph, Parity, Variant
+from .recipes import LAYOUTS, METHODS, PRECISIONS, RESTS, ROLES, SCOPES, SHIFTS, Calibration, Recipe
+
+#: The type of output under which a notebook's last cell leaves its scalars for whoever ran the notebook.
+SCALARS_MIMETYPE = "application/vnd.workbench.scalars+json"
+
+__all__ = [
+    "CLASSIFIERS",
+    "EXECUTIONS",
+    "LAYOUTS",
+    "METHODS",
+    "PRECISIONS",
+    "RESTS",
+    "ROLES",
+    "SCALARS_MIMETYPE",
+    "SCOPES",
+    "SHIFTS",
+    "Batches",
+    "Calibration",
+    "Engine",
+    "Graph",
+    "Measurement",
+    "ModelSpec",
+    "Parity",
+    "Preprocessing",
+    "Recipe",
+    "Variant",
+    "decode",
+    "encode",
+    "quantile",
+    "whole",
+    "wilson",
+]

@@ -1,0 +1,163 @@
+"""Raw observations of an engine; statistics are computed when they are read."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..errors import one_of
+from .checks import positive
+from .recipes import Recipe
+
+EXECUTIONS = ("executed", "emulated", "built")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Raw observations of one engine at one batch size; statistics are computed when they are read.
+
+    Attributes:
+        latencies_s: seconds of every timed call, in the order taken.
+        device_s: seconds of compute alone, where the device can tell them from the copies.
+        predictions: the top class of every image; ``labels`` beside them.
+        reference_predictions: the reference's top class of every image.
+        memory_bytes: peak memory of the session, weights included.
+        execution: ``executed`` in the type named, ``emulated`` on another, or only ``built``.
+        attention_fused: in how many blocks one kernel computes attention, and in which type, where the build tells:
+            ``12 of 12, fp16``.
+    """
+
+    backend: str
+    model: str
+    recipe: Recipe
+    batch: int
+    variant: str
+    latencies_s: tuple[float, ...]
+    warmup_calls: int = 0
+    device_s: tuple[float, ...] = ()
+    predictions: tuple[int, ...] = ()
+    labels: tuple[int, ...] = ()
+    reference_predictions: tuple[int, ...] = ()
+    top5_hits: int = 0
+    reference: str = ""
+    dataset: str = ""
+    card: str | None = None
+    streams: int = 1
+    memory_bytes: int = 0
+    engine_bytes: int = 0
+    build_seconds: float = 0.0
+    execution: str = "executed"
+    attention_fused: str = ""
+    environment: Mapping[str, typing.Any] = field(default_factory=dict)
+    run_id: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        one_of("execution", self.execution, EXECUTIONS)
+        positive(self, "batch", "streams")
+
+    def percentile_ms(self, percent: float) -> float:
+        """A percentile of the call latency in milliseconds (linear interpolation); NaN without timed calls."""
+        return 1e3 * quantile(self.latencies_s, percent / 100)
+
+    @property
+    def p50_ms(self) -> float:
+        """Median latency of a call, ms."""
+        return self.percentile_ms(50)
+
+    @property
+    def p90_ms(self) -> float:
+        """90th percentile of the latency of a call, ms."""
+        return self.percentile_ms(90)
+
+    @property
+    def p99_ms(self) -> float:
+        """99th percentile of the latency of a call, ms."""
+        return self.percentile_ms(99)
+
+    @property
+    def images_per_second(self) -> float:
+        """Throughput in images per second; NaN without timed calls.
+
+        One stream: at the median latency. Several that call back to back: at the mean, because their waits for one
+        another are part of the throughput, and each completes calls at one over its mean latency.
+        """
+        if not self.latencies_s:
+            return math.nan
+        middle = statistics.fmean if self.streams > 1 else statistics.median
+        return self.batch * self.streams / middle(self.latencies_s)
+
+    @property
+    def images(self) -> int:
+        """Images that the accuracy rests on."""
+        return len(self.predictions)
+
+    @property
+    def top1_hits(self) -> int:
+        """Images whose top class is their label."""
+        return sum(p == t for p, t in zip(self.predictions, self.labels))
+
+    @property
+    def top1(self) -> float:
+        """Share of images classified rightly, 0...1; NaN without labels."""
+        return _share(self.top1_hits, len(self.labels))
+
+    @property
+    def top5(self) -> float:
+        """Share of images with the label among the five highest logits, 0...1; NaN without labels."""
+        return _share(self.top5_hits, len(self.labels))
+
+    @property
+    def agreement(self) -> float:
+        """Share of images on which engine and reference choose the same class, 0...1."""
+        same = sum(p == r for p, r in zip(self.predictions, self.reference_predictions))
+        return _share(same, len(self.reference_predictions))
+
+    @property
+    def reference_top1(self) -> float:
+        """The reference's share of images classified rightly, 0...1."""
+        hits = sum(r == t for r, t in zip(self.reference_predictions, self.labels))
+        return _share(hits, min(len(self.labels), len(self.reference_predictions)))
+
+    @property
+    def top1_interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of ``top1``."""
+        return wilson(self.top1_hits, len(self.labels))
+
+    @property
+    def top5_interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of ``top5``."""
+        return wilson(self.top5_hits, len(self.labels))
+
+
+def _share(hits: int, total: int) -> float:
+    return hits / total if total else math.nan
+
+
+def wilson(hits: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval for a share (Wilson, 1927, JASA 22:209-212).
+
+    Returns:
+        Lower and upper bound, each 0...1; (0, 1) when nothing was counted.
+    """
+    if not total:
+        return 0.0, 1.0
+    z = statistics.NormalDist().inv_cdf(0.5 + confidence / 2)
+    share, weight = hits / total, z * z / total
+    centre = (share + weight / 2) / (1 + weight)
+    half = math.sqrt(share * (1 - share) * weight + weight * weight / 4) / (1 + weight)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def quantile(values, share: float) -> float:
+    """The value below which ``share`` of the sample lies (linear interpolation); NaN for no sample."""
+    if not values:
+        return math.nan
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])

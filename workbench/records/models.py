@@ -1,0 +1,98 @@
+"""A model's shape, and how images become its input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import one_of, refuse_unless
+from .checks import positive
+
+CLASSIFIERS = ("token", "gap")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The shape of a Vision Transformer: what vit_jax calls a config.
+
+    ``representation`` is the width of the tanh layer before the head, or None where there is none.
+    """
+
+    name: str
+    image_size: int
+    patch: int
+    width: int
+    depth: int
+    heads: int
+    mlp: int
+    classes: int
+    classifier: str = "token"
+    representation: int | None = None
+
+    def __post_init__(self):
+        positive(self, "image_size", "patch", "width", "depth", "heads", "mlp", "classes")
+        one_of("classifier", self.classifier, CLASSIFIERS)
+        refuse_unless(
+            self.image_size % self.patch == 0,
+            f"{self.name} cannot cut its images into patches",
+            why=f"{self.image_size} pixels are no multiple of the patch of {self.patch}",
+            remedy="choose an image size that the patch divides",
+        )
+        refuse_unless(
+            self.width % self.heads == 0,
+            f"{self.name} cannot share its width among its heads",
+            why=f"a width of {self.width} is no multiple of {self.heads} heads",
+            remedy="choose a number of heads that divides the width",
+        )
+        if self.representation is not None:
+            positive(self, "representation")
+
+    @property
+    def grid(self) -> int:
+        """Patches along one edge of the image."""
+        return self.image_size // self.patch
+
+    @property
+    def tokens(self) -> int:
+        """Length of the sequence that the encoder sees, the class token included."""
+        return self.grid**2 + (self.classifier == "token")
+
+    @property
+    def head_size(self) -> int:
+        """Channels per attention head."""
+        return self.width // self.heads
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image file becomes a model's input; it travels with the graph and the bundle.
+
+    The image is resized so that its shorter edge (``keep_aspect``) or both edges have ``resize`` pixels, the
+    centre ``size`` x ``size`` is cut out, and ``(pixel - mean) / std`` is computed on 0...255 values.
+    The defaults are vit_jax's: a plain resize and (x - 127.5) / 127.5.
+    """
+
+    size: int
+    resize: int | None = None
+    keep_aspect: bool = False
+    interpolation: str = "bilinear"
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    layout: str = "NHWC"
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        positive(self, "size")
+        one_of("interpolation", self.interpolation, ("nearest", "bilinear", "bicubic", "lanczos"))
+        one_of("layout", self.layout, ("NHWC", "NCHW"))
+        refuse_unless(
+            self.resize is None or self.resize >= self.size,
+            "The crop must fit in the resized image",
+            why=f"the image is resized to {self.resize} and cropped to {self.size}",
+            remedy="give a resize of at least the crop size, or None",
+        )
+        refuse_unless(
+            len(self.mean) == len(self.std) == 3 and all(s > 0 for s in self.std),
+            "Mean and std must be three numbers each, std above zero",
+            why=f"they are {self.mean} and {self.std}",
+            remedy="give them on the 0...255 scale",
+        )
