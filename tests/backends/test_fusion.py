@@ -6,8 +6,9 @@ import pytest
 
 from tests.backends.vits import ALL_SITES, Block, draw
 from workbench.backends import build_engine
+from workbench.backends.attention_rules import predict_attention
 from workbench.backends.cards import capability
-from workbench.backends.fusion import attention_types, fusion, predict_attention, predict_fusion
+from workbench.backends.fusion import attention_types, fusion, predict_fusion
 from workbench.errors import WorkbenchError
 from workbench.records import Batches, ModelSpec, Recipe
 
@@ -214,6 +215,32 @@ def test_h14_is_predicted_apart_in_int8_attention_because_of_its_heads_of_80_cha
 def test_a_recipe_for_onnx_runtime_has_no_prediction():
     with pytest.raises(WorkbenchError, match="int8-dynamic"):
         predict_fusion(SPEC, Recipe(precision="int8-dynamic"), "T4")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "card", "reason"),
+    [
+        (Recipe("fp8"), "A10", "no tensor cores for fp8"),
+        (Recipe("int8", scope="attention", rest="bf16"), "T4", "no tensor cores for bf16"),
+        (Recipe("bf16"), "T4", "no tensor cores for bf16"),
+        (Recipe("int8", layout="cpu"), "T4", "is for ONNX Runtime"),
+    ],
+)
+def test_what_no_builder_takes_is_predicted_apart_with_that_reason(recipe, card, reason):
+    frame = predict_fusion(SPEC, recipe, card)
+    assert not frame.attention_fused.any()
+    assert frame.reason.str.contains(reason).all()
+
+
+@pytest.mark.parametrize("arguments", [(None, Recipe(), "T4"), (SPEC, "int8", "T4"), (SPEC, Recipe(), None)])
+def test_a_prediction_wants_a_shape_a_recipe_and_a_card(arguments):
+    with pytest.raises(WorkbenchError):
+        predict_fusion(*arguments)
+
+
+def test_fusion_is_read_off_engines_alone():
+    with pytest.raises(WorkbenchError, match="given was str"):
+        fusion("engine.plan")
 
 
 def test_scope_linear_leaves_attention_without_qdq():

@@ -89,6 +89,13 @@ def test_batches_become_the_optimization_profile(tmp_path):
     assert "MinShape: [2,50,64], OptShape: [5,50,64], MaxShape: [77,50,64]" in engine.log_path.read_text()
 
 
+def test_a_batch_beyond_all_measure_is_refused(tmp_path):
+    batches = Batches(1, 8, 10**12)
+    with pytest.raises(WorkbenchError, match="cannot have the shapes") as error:
+        build_engine(draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, batches=batches, card="SM86")
+    assert "batches.max" in error.value.remedy
+
+
 def test_a_static_batch_needs_no_profile(tmp_path):
     engine = build_engine(draw(tmp_path, SMALL, batch=4), "tensorrt-rtx", tmp_path, card="SM86")
     assert engine.batches == Batches(4, 4, 4)

@@ -7,20 +7,17 @@ tokens. The proof is a layer named ``_gemm_mha_v2...`` that carries the names of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from ..errors import WorkbenchError, refuse_unless
 from ..records import Engine, ModelSpec, Recipe
 from ..sites import block_name, place_of
-from .cards import FIRST_WITH, capability, sm_name
+from .attention_rules import EVERYWHERE, SITES, Prediction, predict_attention, without_tensor_cores
+from .cards import FIRST_WITH, capability
+from .flavours import types_of
 from .layers import Layer, layers_of
 
 COLUMNS = ("block", "attention_fused", "attention_type")
-#: The tensors of an attention that can carry Q/DQ, and the node that reads or, for ``context``, writes each.
-SITES = {"query": "scores", "key": "scores", "value": "context", "softmax": "context", "context": "context"}
-#: What the scope ``everything`` quantizes as well: the softmax's input.
-EVERYWHERE = {**SITES, "scores": "softmax"}
 LINEAR = ("qkv", "proj", "fc1", "fc2")
 
 
@@ -55,6 +52,12 @@ def predict_fusion(spec: ModelSpec, recipe: Recipe, card: str):
 
 def fusion_rows(engine: Engine) -> list[dict]:
     """``fusion`` as plain rows."""
+    refuse_unless(
+        isinstance(engine, Engine),
+        "Fusion is read off an engine",
+        why=f"given was {type(engine).__name__}",
+        remedy="give what build_engine returned",
+    )
     layers = layers_of(engine)
     if not layers:
         raise WorkbenchError(
@@ -141,16 +144,14 @@ def _float_roles(layers: Iterable[Layer], block: str) -> list[str]:
 # ---- prediction --------------------------------------------------------------------------------------------------
 
 
-class Prediction(NamedTuple):
-    """What will become of one attention."""
-
-    fused: bool
-    type: str | None
-    reason: str
-
-
 def predicted_rows(spec: ModelSpec, recipe: Recipe, card: str) -> list[dict]:
     """``predict_fusion`` as plain rows."""
+    refuse_unless(
+        isinstance(spec, ModelSpec) and isinstance(recipe, Recipe),
+        "Fusion is predicted from a model's shape and a recipe",
+        why=f"given were {type(spec).__name__} and {type(recipe).__name__}",
+        remedy="write predict_fusion(graph.spec, Recipe('fp16'), 'T4'); a graph without a spec has no known shape",
+    )
     refuse_unless(
         recipe.precision != "int8-dynamic",
         "int8-dynamic has no fused attention to predict",
@@ -158,10 +159,20 @@ def predicted_rows(spec: ModelSpec, recipe: Recipe, card: str) -> list[dict]:
         remedy="choose fp16, bf16, int8 or fp8",
     )
     sm = capability(card)
-    return [_predicted_row(block_name(index), spec, recipe, sm) for index in range(spec.depth)]
+    never = _never_built(recipe, sm)
+    return [_predicted_row(block_name(index), spec, recipe, sm, never) for index in range(spec.depth)]
 
 
-def _predicted_row(block: str, spec: ModelSpec, recipe: Recipe, sm: int) -> dict:
+def _never_built(recipe: Recipe, sm: int) -> Prediction | None:
+    if recipe.precision == "int8" and recipe.layout == "cpu":
+        return Prediction(False, None, "layout='cpu' is for ONNX Runtime; TensorRT refuses such a file")
+    lacking = [name for name in sorted(types_of(recipe)) if sm < FIRST_WITH.get(name, 0)]
+    return without_tensor_cores(lacking[0], sm) if lacking else None
+
+
+def _predicted_row(block: str, spec: ModelSpec, recipe: Recipe, sm: int, never: Prediction | None) -> dict:
+    if never:
+        return dict(zip((*COLUMNS, "reason"), (block, *never)))
     high, low, sites = attention_types(recipe, block)
     joined = spec.heads == 1 and not _is_kept(recipe, f"{block}/attention/proj")
     answer = predict_attention(high, low, sites, head_size=spec.head_size, tokens=spec.tokens, sm=sm, joined=joined)
@@ -184,87 +195,6 @@ def _is_kept(recipe: Recipe, node: str) -> bool:
     """Whether ``keep`` names a node by its site, itself, or a part of its path, the block included."""
     site = "/".join(place_of(node))
     return any(name == site or f"{node}/".startswith(f"{name}/") for name in recipe.keep)
-
-
-def predict_attention(
-    high: str,
-    low: str | None,
-    sites: frozenset[str],
-    *,
-    head_size: int,
-    tokens: int,
-    sm: int,
-    joined: bool = False,
-) -> Prediction:
-    """Whether one attention becomes one kernel.
-
-    Args:
-        high: the type around it: ``fp32``, ``fp16`` or ``bf16``.
-        low: the type of its Q/DQ, ``int8`` or ``fp8``, or None where there are none.
-        sites: the tensors that carry Q/DQ, out of ``EVERYWHERE``.
-        head_size: channels per head.
-        tokens: length of the sequence.
-        sm: compute capability, 86 for 8.6.
-        joined: whether ``proj``, quantized like it, reads the only head: no transpose stands between them then.
-    """
-    # Q/DQ on one input of a product leave it a product in the high type; on both they make it one in the low type.
-    first, second = sites >= {"query", "key"}, sites >= {"value", "softmax"}
-    if low is None or not (first or second or "softmax" in sites):
-        return _predict(high, HIGH_RULES, head_size, tokens, sm)
-    if "scores" in sites:
-        return Prediction(False, None, f"{low} Q/DQ between the first product and the softmax")
-    if not (first and second):
-        return Prediction(False, None, f"one product in {low}, the other in {high}: quantize both or none")
-    if low == "int8" and "context" not in sites:
-        return Prediction(False, None, "INT8 attention is fused only with Q/DQ after the second product as well")
-    if low == "int8" and joined and (sm < 89 or tokens <= 32):  # the last block is sometimes an exception
-        return Prediction(False, None, "a single head before a quantized proj wants SM89 and more than 32 tokens")
-    return _predict(low, LOW_RULES, head_size, tokens, sm)
-
-
-class Rule(NamedTuple):
-    """What must hold for a type; the reason is given where it does not."""
-
-    holds: Callable[[int, int, int], bool]  # of head size, tokens and compute capability
-    reason: str
-
-
-#: Measured with TensorRT for RTX 1.7.1 on builds for SM75, 80, 86, 89 and 120: one ViT block, head sizes 8 to 512
-#: and 2 to 2048 tokens, dynamic and static batch, opsets 17 to 21.
-_HALF = (
-    Rule(lambda head, tokens, sm: head > 8, "no kernel for heads of 8 channels or fewer"),
-    Rule(lambda head, tokens, sm: head <= 256, "no kernel for heads of more than 256 channels"),
-)
-HIGH_RULES: Mapping[str, tuple[Rule, ...]] = {
-    "fp32": (Rule(lambda head, tokens, sm: False, "no fused attention exists in FP32"),),
-    "fp16": _HALF,
-    "bf16": _HALF,
-}
-LOW_RULES: Mapping[str, tuple[Rule, ...]] = {
-    "int8": (
-        Rule(
-            lambda head, tokens, sm: head in (16, 32, 64), "INT8 kernels exist for heads of 16, 32 and 64 channels"
-        ),
-        Rule(lambda head, tokens, sm: tokens <= 512, "INT8 kernels hold 512 tokens at most"),
-        Rule(
-            lambda head, tokens, sm: sm > 75 or head < 64 or tokens <= 384,
-            "on SM75 the INT8 kernel for heads of 64 channels holds 384 tokens at most",
-        ),
-    ),
-    "fp8": (
-        Rule(lambda head, tokens, sm: head <= 256, "no kernel for heads of more than 256 channels"),
-        Rule(lambda head, tokens, sm: tokens >= 32, "FP8 kernels want 32 tokens at least"),
-    ),
-}
-
-
-def _predict(name: str, rules: Mapping[str, tuple[Rule, ...]], head: int, tokens: int, sm: int) -> Prediction:
-    if sm < FIRST_WITH.get(name, 0):
-        return Prediction(False, None, f"{sm_name(sm)} has no tensor cores for {name}; such an engine is not built")
-    broken = next((rule for rule in rules[name] if not rule.holds(head, tokens, sm)), None)
-    if broken:
-        return Prediction(False, None, broken.reason)
-    return Prediction(True, name, f"one kernel in {name}")
 
 
 def _frame(rows: list[dict]):

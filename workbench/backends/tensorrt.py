@@ -78,7 +78,7 @@ class TensorRT(Backend):
         try:
             return self._refuses_file(variant) or self._refuses_card(variant, card)
         except ImportError:
-            return _refuses_types(variant, capability(card)) if card else None
+            return None if card is None else _refuses_types(variant, capability(card))
 
     def _refuses_file(self, variant: Variant) -> Refusal | None:
         flavour = self.flavour
@@ -96,10 +96,10 @@ class TensorRT(Backend):
 
     def _refuses_card(self, variant: Variant, card: str | None) -> Refusal | None:
         here, targets = gpus(), self.flavour.targets
-        sm = capability(card) if card else here[0].sm if here else None
+        sm = capability(card) if card is not None else here[0].sm if here else None
         if sm is None:
             return None
-        name = card or here[0].name
+        name = here[0].name if card is None else card
         if targets is None and here and sm != here[0].sm:
             return Refusal(
                 f"{self.flavour.title} builds for the {here[0].name} of this machine only, and {name} is asked for",
@@ -164,7 +164,7 @@ class TensorRT(Backend):
 
     def _targets(self, variant: Variant, card: str | None) -> tuple[int, ...]:
         """The compute capabilities to build for: the card's, else the GPU's, else all that RTX covers by itself."""
-        if card:
+        if card is not None:
             return (capability(card),)
         if gpus():
             return (gpus()[0].sm,)

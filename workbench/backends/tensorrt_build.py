@@ -154,8 +154,17 @@ def _add_profiles(builder, network, config, variant: Variant, batches: Batches, 
         profile = builder.create_optimization_profile()
         for tensor in tensors:
             lengths = [size if length == -1 else length for length in tuple(tensor.shape)[1:]]
-            profile.set_shape(tensor.name, *((n, *lengths) for n in (batches.min, batches.opt, batches.max)))
+            _set_shapes(profile, tensor.name, [(n, *lengths) for n in (batches.min, batches.opt, batches.max)])
         config.add_optimization_profile(profile)
+
+
+def _set_shapes(profile, name: str, shapes: Iterable[tuple[int, ...]]) -> None:
+    try:
+        profile.set_shape(name, *shapes)
+    except RuntimeError as error:
+        raise WorkbenchError(
+            f"The input {name!r} cannot have the shapes {list(shapes)}", why=str(error), remedy="lower batches.max"
+        ) from error
 
 
 class _TimingCache:

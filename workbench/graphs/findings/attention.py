@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...backends.fusion import LOW_RULES, predict_attention
+from ...backends.attention_rules import LOW_RULES, predict_attention
 from ..anatomy import Anatomy, Attention, name_of
 from .quantization import written_for_a_cpu
 from .row import GRAPH, Finding, by_place
