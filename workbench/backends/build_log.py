@@ -13,7 +13,7 @@ from ..errors import Cancelled, WorkbenchError
 from ..records import Variant
 from ..sites import place_of
 from .base import Progress
-from .flavours import Flavour
+from .flavours import Flavour, refused_node
 
 #: What TensorRT says -> what to do about it. The first that matches the message or the operator counts.
 REMEDIES = (
@@ -152,9 +152,8 @@ def parser_error(variant: Variant, errors: Iterable, logged: Iterable[str]) -> W
     """What the ONNX parser refused: operator, node and block, and what to do."""
     logged = list(logged)
     for error in errors:
-        # node_name() and node_operator() came with TensorRT 10; before that only the log names the node
-        name = error.node_name() if hasattr(error, "node_name") else _node_in(logged)
-        operator = error.node_operator() if hasattr(error, "node_operator") else _operator_in(logged)
+        name, operator = refused_node(error)
+        name, operator = name or _node_in(logged), operator or _operator_in(logged)
         why = _first_line(error.desc())
         if not name and not operator:
             return _error(f"TensorRT cannot read {variant.path}", why, why)

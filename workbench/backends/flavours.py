@@ -177,3 +177,10 @@ def types_of(recipe: Recipe) -> frozenset[str]:
     if recipe.precision in ("int8", "fp8"):
         return frozenset({recipe.precision, recipe.resolved_rest})
     return frozenset({recipe.precision, *(["fp32"] if recipe.keep else [])})
+
+
+def refused_node(error) -> tuple[str, str]:
+    """Name and operator of the node in a parser's error; both empty on 8.6, where only the log has them."""
+    if not hasattr(error, "node_name"):  # it came with 10
+        return "", ""
+    return error.node_name(), error.node_operator()

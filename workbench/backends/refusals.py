@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from . import backend
 from .build_log import OTHER, REMEDIES
+from .flavours import refused_node
 
 #: Parsing takes seconds; a driver that hangs must not hang an inspection.
 LIMIT_S = 120
@@ -90,9 +91,7 @@ def _ask_parser(runtime: str, path: Path) -> list[Refused]:
 
 
 def _refused(error) -> Refused:
-    # TensorRT 8.6 does not say which node it was
-    name = error.node_name() if hasattr(error, "node_name") else ""
-    operator = error.node_operator() if hasattr(error, "node_operator") else ""
+    name, operator = refused_node(error)
     why = _one_line(error.desc())
     remedy = next((remedy for pattern, remedy in REMEDIES if re.search(pattern, f"{operator} {why}")), "")
     unknown = why == "false"  # all that the parser says of an operator that it does not know
