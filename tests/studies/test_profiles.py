@@ -130,6 +130,26 @@ def test_profile_sweeps_a_size_over_resolution(backend, capsys, tmp_path):
     assert "Curves without the 96 pixels" in text
 
 
+@pytest.mark.parametrize(
+    ("model", "arguments", "reason"),
+    [
+        ("fused_legacy.onnx", ["--batch", "-3"], "no call to time"),
+        ("fused_legacy.onnx", ["--batch", "0"], "no call to time"),
+        ("fused_legacy.onnx", ["--depth", "1"], "timed as it is"),
+        ("fused_legacy.onnx", ["--sizes", "32", "64"], "timed as it is"),
+    ],
+)
+def test_profile_refuses_what_means_nothing(model, arguments, reason, capsys, tmp_path):
+    assert cli.main(["profile", str(EXPORTS / model), *arguments, "--workspace", str(tmp_path)]) == 2
+    assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, "2"])
+def test_no_batch_is_timed_that_is_none(batch, tmp_path):
+    with pytest.raises(WorkbenchError, match="no batch to time"):
+        profile_onnx(EXPORTS / "cnn.onnx", tmp_path, batch=batch)
+
+
 def test_profile_refuses_an_unknown_model(capsys, tmp_path):
     assert cli.main(["profile", "B/17", "--workspace", str(tmp_path)]) == 2
     assert "did you mean" in capsys.readouterr().err

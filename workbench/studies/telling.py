@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..backends.base import Progress
+from ..errors import refuse_unless
 from ..graphs.inspect import Inspection
 from ..measuring.parts import AGREES, Split
 from ..measuring.roofline import measure_roof
@@ -146,7 +147,19 @@ def tell_profile(asked, progress: Progress) -> str:
     Raises:
         WorkbenchError: the model is no file and no size, or cannot be profiled.
     """
-    if str(asked.model).endswith(".onnx"):
+    refuse_unless(
+        asked.batch > 0,
+        "There is no call to time",
+        why=f"the batch is {asked.batch}",
+        remedy="give --batch 1 or more",
+    )
+    if Path(asked.model).suffix.lower() == ".onnx":
+        refuse_unless(
+            not asked.sizes and not asked.depth,
+            "An ONNX file is timed as it is",
+            why="its resolution and its blocks are fixed in it, so that --sizes and --depth mean nothing",
+            remedy="leave them out, or name a checkpoint or a size such as S/16",
+        )
         made = profile_onnx(asked.model, asked.workspace, asked.backend or "onnxruntime", asked.batch)
         return _tell_file(asked, made)
     return _tell_sweep(asked, progress)
