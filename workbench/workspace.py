@@ -269,6 +269,7 @@ def disk_errors(what: str):
         errno.EPERM: "choose a folder you may write to",
         errno.EEXIST: "choose a folder, not a file",
         errno.ENOTDIR: "choose a folder, not a file",
+        errno.EISDIR: "name a file, not a folder",
     }
     try:
         yield

@@ -119,3 +119,9 @@ def test_what_was_emulated_has_no_speed_of_its_own_and_is_neither_on_the_front_n
 def test_a_choice_cannot_be_changed(frame):
     with pytest.raises(AttributeError):
         choose(frame).verdict = "holds"
+
+
+@pytest.mark.parametrize("limits", [{"max_drop": float("nan")}, {"max_drop": "0.5"}, {"max_latency_ms": "fast"}])
+def test_a_limit_that_is_no_number_is_refused(frame, limits):
+    with pytest.raises(WorkbenchError, match=f"{next(iter(limits))} must be a number"):
+        choose(frame, **limits)

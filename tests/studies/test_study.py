@@ -177,11 +177,17 @@ def test_a_study_that_ran_is_found_by_its_name_alone(study):
     ("arguments", "message"),
     [
         ({"recipes": []}, "The study has no recipes"),
+        ({"recipes": ["fp32"]}, "recipes must be a list of Recipes"),
+        ({"recipes": wb.Recipe()}, "recipes must be a list of Recipes"),
+        ({"backends": "onnxruntime"}, "backends must be a list of names"),
         ({"batches": ()}, "The study has no batches"),
+        ({"batches": 8}, "batches must be a list of whole numbers"),
+        ({"batches": (1.5,)}, "batches must be a list of whole numbers"),
         ({"batches": (0,)}, "must be a positive whole number"),
         ({"backends": ("onnxrutime",)}, "did you mean 'onnxruntime'"),
         ({"cards": {"tensorrt": "T4"}}, "Unknown backend of the study 'tensorrt'"),
         ({"seconds": 0}, "timed for no time"),
+        ({"seconds": "2"}, "timed for no time"),
     ],
 )
 def test_a_grid_that_makes_no_sense_is_refused_at_once(study, arguments, message):

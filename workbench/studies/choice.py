@@ -91,6 +91,13 @@ def choose(
         WorkbenchError: nothing was measured, or no row is within the limits; it says which comes nearest.
     """
     one_of("latency column", latency, ("p99_ms", "p90_ms", "p50_ms"))
+    for name, limit in {"max_drop": max_drop, "max_latency_ms": max_latency_ms or 0}.items():
+        refuse_unless(
+            isinstance(limit, int | float) and not math.isnan(limit),
+            f"{name} must be a number",
+            why=f"it is {limit!r}",
+            remedy="give percentage points, and milliseconds or None",
+        )
     rows = executed(frame, batch)
     refuse_unless(
         len(rows) > 0,

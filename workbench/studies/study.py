@@ -7,6 +7,7 @@ a build, a round of timings and a finished cell as observations. The next run wi
 from __future__ import annotations
 
 import itertools
+import numbers
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -70,8 +71,8 @@ class Study:
     ):
         self.graph, self.workspace = graph, Workspace.of(workspace)
         self.cards, self.options = dict(cards or {}), dict(options or {})
-        self.recipes, self.backends = tuple(dict.fromkeys(recipes)), tuple(dict.fromkeys(backends))
-        self.batches = tuple(sorted({whole(batch) or batch for batch in batches}))
+        self.recipes, self.backends = _listed("recipes", recipes), _listed("backends", backends)
+        self.batches = tuple(sorted(whole(batch) or batch for batch in _listed("batches", batches)))
         self.images, self.labels = images, _checked(graph, images, labels)
         self.images_digest = digest(self.images, self.labels)
         self.calibration = calibration
@@ -99,9 +100,9 @@ class Study:
         for batch in self.batches:
             Batches(batch, batch, batch)
         refuse_unless(
-            self.seconds > 0,
+            isinstance(self.seconds, int | float) and self.seconds > 0,
             "A cell cannot be timed for no time",
-            why=f"seconds is {self.seconds}",
+            why=f"seconds is {self.seconds!r}",
             remedy="give a positive number; 2 is the default",
         )
 
@@ -235,6 +236,28 @@ class Study:
     ) -> Choice:
         """See ``Results.choose``."""
         return self.results().choose(max_drop, max_latency_ms, batch, latency)
+
+
+#: Axis of the grid -> the type of its values, and what a person calls them.
+_AXES = {
+    "recipes": (Recipe, "Recipes"),
+    "backends": (str | Host, "names of backends, or Hosts"),
+    "batches": (numbers.Integral, "whole numbers"),
+}
+
+
+def _listed(axis: str, values) -> tuple:
+    """The values of one axis of the grid, each once."""
+    kind, words = _AXES[axis]
+    several = isinstance(values, Iterable) and not isinstance(values, str)
+    found = tuple(dict.fromkeys(values)) if several else ()
+    refuse_unless(
+        several and all(isinstance(value, kind) for value in found),
+        f"The study's {axis} must be a list of {words}",
+        why=f"given was {found if several else values!r}",
+        remedy=f"write {axis}=[...], with one entry or more",
+    )
+    return found
 
 
 def _checked(graph: Graph, images, labels) -> np.ndarray:
