@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import getpass
 import io
@@ -445,6 +446,16 @@ def answered(tmp_path, tiny):
     assert len(list((tmp_path / "kept" / "engines").iterdir())) == len(
         Workspace(tmp_path / "kept").observations("engine", Engine)
     )
+
+
+def test_a_full_disk_here_is_told_and_leaves_the_workspace_as_it_was(answered, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("workbench.studies.parcels.shutil.copyfile", full)
+    with pytest.raises(WorkbenchError, match="cannot be written") as error:
+        answered(lambda report: None)
+    assert "No space left" in error.value.why
 
 
 def test_an_honest_report_is_kept(answered):

@@ -76,8 +76,7 @@ def keep(variant: Variant, archive: Path, workspace: Workspace, folder: Path) ->
     """
     written, run_id = told(archive, folder / "answer"), new_run_id()
     with workspace.new_folder("engines", run_id) as home:
-        if (folder / "answer" / "engine").is_dir():
-            shutil.copytree(folder / "answer" / "engine", home, dirs_exist_ok=True)
+        _copy(folder / "answer" / "engine", home)
         try:
             report = decode(Report, written, lambda path: home / path)
             engine = dataclasses.replace(report.engine, variant=variant, run_id=run_id)
@@ -87,6 +86,14 @@ def keep(variant: Variant, archive: Path, workspace: Workspace, folder: Path) ->
             raise WorkbenchError("The host sent a report that cannot be read", why=why, remedy=_REMEDY) from error
         workspace.append("engine", variant.digest, engine, run_id)
     return dataclasses.replace(report, engine=engine)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Every file below ``source``; unlike ``shutil.copytree`` it raises the system's own error for a full disk."""
+    for file in (path for path in sorted(source.rglob("*")) if path.is_file()):
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
 
 
 def _check_engine(engine: Engine, home: Path) -> None:
