@@ -210,6 +210,10 @@ class LabPage:
         outputs = [output for cell in self.cells() for output in cell.get("outputs", ())]
         return {k: v for output in outputs for k, v in output.get("data", {}).get(SCALARS_MIMETYPE, {}).items()}
 
+    def value(self, expression: str) -> str:
+        """How the notebook's kernel writes the value of an expression."""
+        return self.page.evaluate(VALUE, expression)
+
     def wait_run(self, seconds: float) -> None:
         """Wait until no cell waits for the kernel."""
         self.page.wait_for_function(PROMPTS_DONE, timeout=1000 * seconds)
@@ -280,6 +284,11 @@ RING = """selector => {
   if (!point) return null
   const box = point.getBoundingClientRect(), page = chart.getBoundingClientRect()
   return [box.x + box.width / 2 - page.x, box.y + box.height / 2 - page.y]
+}"""
+VALUE = """async expression => {
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel
+  const asked = {code: '', silent: true, store_history: false, user_expressions: {value: expression}}
+  return (await kernel.requestExecute(asked).done).content.user_expressions.value.data['text/plain']
 }"""
 SOME = """([selector, total]) => {
   const found = document.querySelectorAll(selector).length
