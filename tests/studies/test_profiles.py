@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from tests.graphs.drawn import draw
 from workbench import cli
+from workbench.backends.onnxruntime import OrtSession
 from workbench.errors import WorkbenchError
 from workbench.graphs.recipes import apply_recipe
 from workbench.records import ModelSpec, Recipe
@@ -118,6 +119,14 @@ def test_profile_prints_where_the_time_of_a_file_goes(capsys, tmp_path):
     assert cli.main(["profile", str(path), "--workspace", str(tmp_path), "--json"]) == 0
     parts = {row["part"]: row["ms"] for row in json.loads(capsys.readouterr().out)["parts"]}
     assert parts["attention"] + parts["mlp"] + parts["rest"] + parts["difference"] == pytest.approx(parts["whole"])
+
+
+def test_an_encoder_that_is_one_layer_is_told_instead_of_a_model_without_attention(tmp_path, monkeypatch):
+    region = {"name": "{ForeignNode[block00/norm1/scale...head/bias]}", "role": "block00 to head", "block": None}
+    monkeypatch.setattr(OrtSession, "layers", lambda self, feeds: [{**region, "type": "Myelin", "seconds": 1e-3}])
+    with pytest.raises(WorkbenchError, match="does not tell attention from the rest") as error:
+        EngineMeter("onnxruntime", tmp_path)(TINY)
+    assert "block00 to head" in error.value.why
 
 
 @pytest.mark.slow

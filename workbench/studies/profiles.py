@@ -147,7 +147,11 @@ class EngineMeter:
         self._engines: dict = {}
 
     def __call__(self, spec: ModelSpec) -> dict[str, list[float]]:
-        """The seconds of each part, medians of the runtime's profiler, and of single whole calls."""
+        """The seconds of each part, medians of the runtime's profiler, and of single whole calls.
+
+        Raises:
+            WorkbenchError: the runtime compiled several blocks into one layer, which hides the parts.
+        """
         if spec not in self._engines:
             self._engines[spec] = self._build(spec)
         shape = (self._batch, spec.image_size, spec.image_size, 3)
@@ -157,8 +161,17 @@ class EngineMeter:
             whole = session.device_time(feeds, CALLS) or session.time(feeds, CALLS)
             seconds = dict.fromkeys(("attention", "mlp", "rest"), 0.0)
             for row in locate(session.layers(feeds)):
+                self._check_inside(row)
                 seconds[part_of(row["role"])] += row["seconds"]
         return {**{part: [total] for part, total in seconds.items()}, "whole": list(whole)}
+
+    def _check_inside(self, row: Mapping) -> None:
+        refuse_unless(
+            " to " not in row["role"],
+            f"{self._backend} does not tell attention from the rest",
+            why=f"it compiled {row['role']} into one layer, {row['name'][:80]}",
+            remedy="profile with onnxruntime or jax, or with TensorRT 10 and later, whose layers have names",
+        )
 
     def _build(self, spec: ModelSpec):
         few = np.random.default_rng(0).standard_normal((2, spec.image_size, spec.image_size, 3), dtype=np.float32)
