@@ -97,6 +97,7 @@ def test_throughput_over_the_batch_has_a_named_line_per_recipe(frame):
     assert list(trace(figure, "fp32").x) == [1, 8]
     assert list(trace(figure, "fp32").y) == pytest.approx([100, 200])
     assert {a.text for a in figure.layout.annotations} == {"fp32", "int8-dynamic", "fp16"}
+    assert "points lost against FP32" in trace(figure, "fp32").hovertext[0]
     assert figure.layout.yaxis.range[0] == 0
 
 
@@ -131,6 +132,8 @@ def test_throughput_over_streams_says_how_it_wandered_where_that_is_known():
     figure = plots.throughput_over_streams(pd.DataFrame(rows))
     assert list(figure.data[0].error_y.array) == [30, 30]
     assert list(figure.data[0].error_y.arrayminus) == [10, 10]
+    told = "<b>fp32</b>, 2 streams<br>100.0 images/s (95 % of the run 90.0 to 130.0)<br>latency 20 ms p99"
+    assert figure.data[0].hovertext[1] == figure.data[1].hovertext[1] == told
     assert figure.layout.yaxis.range[1] > 130
 
 

@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 
 from ..records import quantile
 from .theme import COLOURS, ink, label_lines, marker, need_columns, new_figure, short, template_name
+from .trade_off import hover
 
 PERCENTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -77,7 +78,8 @@ def throughput_over_batch(frame: pd.DataFrame) -> go.Figure:
     several, ends = rows["where"].nunique() > 1, []
     for (label, name, execution), line in rows.groupby(["label", "where", "execution"], sort=False):
         name = f"{label} on {name}" if several else label
-        _add_line(figure, line, "batch", "images_per_second", name, "images/s", emulated=execution == "emulated")
+        told = [hover(row) for row in line.to_dict("records")]
+        _add_line(figure, line, "batch", "images_per_second", name, told, emulated=execution == "emulated")
         ends.append((math.log10(line.batch.iloc[-1]), line.images_per_second.iloc[-1], name))
     top = 1.08 * max(rows.images_per_second.max(), rows.images_per_second_high.max())
     label_lines(figure, ends, top, height=330)
@@ -99,14 +101,15 @@ def throughput_over_streams(frame: pd.DataFrame, knee: int | None = None) -> go.
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.18)
     figure.update_layout(template=template_name(), title_text="Several streams at once", height=430)
     figure.update_xaxes(title_text="streams", tickvals=sorted(set(frame.streams)))
-    units, ends = {"images_per_second": "images/s", "p99_ms": "ms"}, []
+    values, ends = ("images_per_second", "p99_ms"), []
     for label, line in frame.sort_values("streams").groupby("label", sort=False):
-        for column, (value, unit) in enumerate(units.items(), 1):
-            _add_line(figure, line, "streams", value, label, unit, row=1, col=column)
+        told = [_hover_streams(row) for row in line.to_dict("records")]
+        for column, value in enumerate(values, 1):
+            _add_line(figure, line, "streams", value, label, told, row=1, col=column)
         ends.append((line.streams.iloc[-1], line.p99_ms.iloc[-1], label))
     label_lines(figure, ends, 1.08 * frame.p99_ms.max(), height=290, xref="x2", yref="y2")
     titles = "throughput (images/s)", "p99 latency of a call (ms)"
-    for column, (value, title) in enumerate(zip(units, titles), 1):
+    for column, (value, title) in enumerate(zip(values, titles), 1):
         most = frame[f"{value}_high" if f"{value}_high" in frame else value].max()
         figure.update_yaxes(title_text=title, range=[0, 1.08 * most], col=column)
     if knee is not None:
@@ -126,7 +129,17 @@ def _add_knee(figure: go.Figure, knee: int) -> None:
     )
 
 
-def _add_line(figure, line, x: str, y: str, name: str, unit: str, emulated: bool = False, **place) -> None:
+def _hover_streams(row: dict) -> str:
+    low, high = row.get("images_per_second_low"), row.get("images_per_second_high")
+    spread = f" (95 % of the run {low:,.1f} to {high:,.1f})" if low is not None and math.isfinite(low) else ""
+    streams = "1 stream" if row["streams"] == 1 else f"{row['streams']} streams"
+    return (
+        f"<b>{row['label']}</b>, {streams}<br>{row['images_per_second']:,.1f} images/s{spread}<br>"
+        f"latency {short(row['p99_ms'])} ms p99"
+    )
+
+
+def _add_line(figure, line, x: str, y: str, name: str, told, emulated: bool = False, **place) -> None:
     """A line with markers, and error bars where the frame has the columns for them."""
     precision = line.precision.iloc[0]
     error = None
@@ -141,7 +154,8 @@ def _add_line(figure, line, x: str, y: str, name: str, unit: str, emulated: bool
         line={"color": COLOURS[precision], "width": 2.5},
         marker=marker(precision, emulated, size=11),
         cliponaxis=False,
-        hovertemplate=f"{name}<br>{x} %{{x}}: %{{y:,.4g}} {unit}<extra></extra>",
+        hovertext=told,
+        hovertemplate="%{hovertext}<extra></extra>",
         name=name,
         showlegend=False,
         **place,
