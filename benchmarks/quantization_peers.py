@@ -11,7 +11,8 @@ nvidia-modelopt needs an older onnx and torch, so it cannot live in this environ
     python -m venv modelopt && modelopt/bin/pip install "nvidia-modelopt[onnx]" && … --modelopt modelopt/bin/python
 
 It fails where we are slower than ``quantize_static`` with entropy, take more than a third of its peak memory, or
-err more than the best of the others.
+err more than nvidia-modelopt by the same method or than the best of all others by our best. Errors within 1 % are
+equal: tools that choose the same scales differ in the last bit of a scale, and so in a few roundings.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-SIZE, EXAM = 224, 64
+SIZE, EXAM, EQUAL = 224, 64, 1.01
 OURS = ("minmax", "percentile", "entropy", "mse")
+SAME_METHOD = (("ours, entropy", "modelopt, entropy"), ("ours, minmax", "modelopt, max"))
 
 OUR_CODE = """
 import numpy as np, sys
@@ -114,7 +116,7 @@ def main() -> int:
         for tool, row in rows.items():
             row |= error_of(row["path"], exam, reference)
             print(
-                f"{tool:28s} {row['seconds']:8.1f} {row['peak'] / 1e6:8.0f} {row['error']:12.4f} {row['pairs']:8d}"
+                f"{tool:28s} {row['seconds']:8.1f} {row['peak'] / 1e6:8.0f} {row['error']:12.5f} {row['pairs']:8d}"
             )
     return judge(rows)
 
@@ -180,16 +182,19 @@ def error_of(path: str, exam, reference) -> dict:
 
 
 def judge(rows: dict) -> int:
-    """How many of the three claims are broken."""
+    """How many claims are broken."""
     mine, theirs = rows["ours, entropy"], rows["quantize_static, Entropy"]
-    best = min(row["error"] for tool, row in rows.items() if tool.startswith("ours"))
-    others = min(row["error"] for tool, row in rows.items() if not tool.startswith("ours"))
+    speed, memory = theirs["seconds"] / mine["seconds"], mine["peak"] / theirs["peak"]
+    ours = {tool: row["error"] for tool, row in rows.items() if tool.startswith("ours")}
+    others = {tool: row["error"] for tool, row in rows.items() if tool not in ours}
+    pairs = [(min(ours, key=ours.get), min(others, key=others.get))]
+    pairs += [pair for pair in SAME_METHOD if pair[1] in others]
     claims = {
-        f"at least as fast as quantize_static: {theirs['seconds'] / mine['seconds']:.2f} x": mine["seconds"]
-        <= theirs["seconds"],
-        f"at most a third of its peak memory: {mine['peak'] / theirs['peak']:.2f}": 3 * mine["peak"]
-        <= theirs["peak"],
-        f"an error no larger than the best of the others: {best:.4f} and {others:.4f}": best <= others,
+        f"at least as fast as quantize_static: {speed:.2f} x": speed >= 1,
+        f"at most a third of its peak memory: {memory:.2f}": 3 * memory <= 1,
+    } | {
+        f"error of {a} no larger than of {b}: {ours[a]:.5f}, {others[b]:.5f}": ours[a] <= EQUAL * others[b]
+        for a, b in pairs
     }
     for claim, holds in claims.items():
         print("holds " if holds else "BROKEN", claim)
