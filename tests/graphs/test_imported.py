@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.graphs.references import run
 from workbench.errors import WorkbenchError
-from workbench.graphs import attention, edit
+from workbench.graphs import cores, edit
 from workbench.graphs.imported import import_onnx
 from workbench.records import ModelSpec, Preprocessing
 from workbench.sites import place_of
@@ -223,7 +223,7 @@ def test_columns_of_qkv_are_put_in_the_usual_order(unusual, tmp_path):
     path = vit(tmp_path, **unusual)
     graph = import_onnx(path, tmp_path / "ws")
     model = edit.load(graph.path)
-    assert len(attention.cores(model)) == 1
+    assert len(cores.cores(model)) == 1
     split = next(node for node in model.graph if node.op_type == "Split")
     assert split.name == "block00/attention/split"
     assert edit.array(split.inputs[1]).tolist() == [2, 2, 2]

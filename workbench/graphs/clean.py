@@ -27,7 +27,7 @@ CODE = (
     "workbench.sites",
     *(
         f"workbench.graphs.{module}"
-        for module in ("clean", "rules", "tracking", "activations", "masks", "attention", "embedding")
+        for module in ("clean", "rules", "tracking", "activations", "masks", "cores", "attention", "embedding")
     ),
     *(f"workbench.graphs.{module}" for module in ("roles", "names", "edit", "pen")),
 )
