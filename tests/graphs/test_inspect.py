@@ -108,6 +108,12 @@ def test_what_is_no_path_is_refused(model):
         look(model)
 
 
+def test_one_runtime_may_be_named_alone_and_an_empty_card_is_none(tmp_path):
+    assert inspect(EXPORTS / "mlp.onnx", runtimes="onnxruntime").asked == ("onnxruntime",)
+    with pytest.raises(WorkbenchError, match="card"):
+        inspect(EXPORTS / "mlp.onnx", card="", runtimes=())
+
+
 def test_weights_that_lie_nowhere_are_named(tmp_path):
     model = onnx.load(draw(tmp_path).path)
     onnx.save(model, tmp_path / "apart.onnx", save_as_external_data=True, location="apart.data", size_threshold=0)

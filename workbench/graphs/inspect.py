@@ -82,7 +82,8 @@ def inspect(model, card: str | None = None, runtimes: Sequence[str] | None = Non
     if runtimes is None:
         runtimes = model.runtimes if isinstance(model, Variant) else RUNTIMES
     path = _path_of(model)
-    sm = capability(card) if card else findings.NEWEST
+    runtimes = (runtimes,) if isinstance(runtimes, str) else runtimes
+    sm = findings.NEWEST if card is None else capability(card)
     body = anatomy.read(path)
     refused = {name: rows for name in runtimes if (rows := refused_nodes(name, path)) is not None}
     found = findings.ordered([*findings.refused(body, refused), *findings.find(body, sm)])
