@@ -72,6 +72,31 @@ def test_the_command_runs_the_study_prints_the_table_and_writes_the_report(write
     assert (tmp_path / "again.html").exists()
 
 
+def test_a_model_that_torch_exported_is_studied_on_images_of_ones_own(write, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.measuring.latency.WINDOW_S", 0.002)
+    export = Path(__file__).parents[1] / "graphs" / "torch_exports" / "fused_dynamo.onnx"  # takes (B, 3, H, W)
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "own.npz", images=rng.integers(0, 256, (60, 32, 32, 3), np.uint8), labels=np.arange(60) % 10
+    )
+    text = """
+model = "EXPORT"
+seconds = 0.05
+batches = [4]
+images = { dataset = "own.npz", count = 12 }
+[[recipes]]
+precision = "fp32"
+[[recipes]]
+precision = "int8"
+layout = "cpu"
+calibration = { dataset = "own.npz", samples = 3 }
+"""
+    assert main(["study", str(write(text.replace("EXPORT", str(export))))]) == 0
+    told = capsys.readouterr().out
+    assert told.count(" executed ") == 2
+    assert "Take " in told.splitlines()[-1]
+
+
 def test_limits_that_nothing_keeps_still_leave_table_and_report(write, mine, capsys, tmp_path):
     path = write(GRID.replace("max_drop = 60", "max_drop = 60\nmax_latency_ms = 0.000001"))
     assert main(["study", str(path)]) == 2

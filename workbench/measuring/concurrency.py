@@ -47,7 +47,7 @@ def measure_streams(
     batch = engine.batches.opt if batch is None else batch
     subject.check_batch(batch)
     if images is not None:
-        subject.check_images(images)
+        images = subject.checked_images(images)
     counts = tuple(streams) if isinstance(streams, Iterable) else ()
     refuse_unless(
         bool(counts) and all(_is_count(n) for n in counts) and seconds > 0,

@@ -37,8 +37,8 @@ def measure(
 
     Args:
         engine: what ``build_engine`` made.
-        images: float32 (N, H, W, 3), normalised as the graph's preprocessing says; None times the engine on noise
-            and measures no accuracy.
+        images: float32 (N, H, W, 3) or in the graph's own layout, normalised as its preprocessing says; None times
+            the engine on noise and measures no accuracy.
         labels: N whole numbers; without them ``top1`` and ``top5`` are NaN, while ``agreement`` is still measured.
         batch: images per call; None takes the size that the engine is tuned for.
         reference: whose top class ``agreement`` compares with: None for the FP32 graph on ONNX Runtime, another
@@ -135,7 +135,7 @@ class _Task:
     progress: Progress
 
     def checked(self, subject: Subject) -> _Task:
-        """The same task with its labels as int64, once everything in it fits the subject."""
+        """The same task, channels last and labels as int64, once everything in it fits the subject."""
         subject.check_batch(self.batch)
         refuse_unless(
             isinstance(self.seconds, int | float) and 0 <= self.seconds < math.inf,
@@ -151,12 +151,11 @@ class _Task:
                 remedy="give images, or leave labels and reference out and time the engine for some seconds",
             )
             return self
-        subject.check_images(self.images)
+        images = subject.checked_images(self.images)
         if self.reference is not None and not isinstance(self.reference, Engine | Session):
-            check_reference_array(self.reference, len(self.images))
-        if self.labels is None:
-            return self
-        return dataclasses.replace(self, labels=subject.checked_labels(self.labels, len(self.images)))
+            check_reference_array(self.reference, len(images))
+        labels = None if self.labels is None else subject.checked_labels(self.labels, len(images))
+        return dataclasses.replace(self, images=images, labels=labels)
 
     def feeds(self, subject: Subject) -> dict[str, np.ndarray]:
         """The batch that is timed."""

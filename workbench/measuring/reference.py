@@ -63,7 +63,7 @@ def check_reference_array(reference, count: int) -> np.ndarray:
 
 def _of_engine(engine: Engine, images: np.ndarray, progress: Progress) -> np.ndarray:
     subject = Subject.of(engine)
-    subject.check_images(images)
+    images = subject.checked_images(images)
     with open_engine(engine) as session:
         return predict(
             subject.logits(session),

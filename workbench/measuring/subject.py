@@ -98,8 +98,13 @@ class Subject:
             remedy=f"measure within these, or build for Batches({min(low, batch)}, {batch}, {max(high, batch)})",
         )
 
-    def check_images(self, images) -> None:
-        """Refuse anything but finite float32 images of the model's size, (N, size, size, 3), N above zero."""
+    def checked_images(self, images) -> np.ndarray:
+        """Images with the channels last, (N, size, size, 3); a graph's own layout may be given as well.
+
+        Raises:
+            WorkbenchError: anything but finite float32 images of the model's size, or none at all.
+        """
+        last, first = (self.size, self.size, 3), (3, self.size, self.size)
         expected = f"float32 (N, {self.size}, {self.size}, 3)"
         found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
         refuse_unless(
@@ -108,8 +113,10 @@ class Subject:
             why=f"expected was {expected}, given was {found}",
             remedy="turn uint8 pixels into the model's input with workbench.normalise",
         )
+        if self.layout == "NCHW" and images.shape[1:] == first:
+            images = images.transpose(0, 2, 3, 1)
         refuse_unless(
-            images.shape[1:] == (self.size, self.size, 3),
+            images.shape[1:] == last,
             f"The images do not fit {self.model}",
             why=f"expected was {expected}, given was {found}",
             remedy="resize the images, or load the checkpoint with image_size at theirs; channels come last",
@@ -127,6 +134,7 @@ class Subject:
             why=f"{int((~finite).sum())} of {len(images)} images do, first image {int(finite.argmin())}",
             remedy="look for a division by zero in the preprocessing, or leave these images out",
         )
+        return images
 
     def checked_labels(self, labels, count: int) -> np.ndarray:
         """Labels as (N,) int64, one for each of ``count`` images and all within the classes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tomllib
@@ -83,7 +83,9 @@ class StudyFile:
 
     def recipes(self) -> list[Recipe]:
         """The recipes, in the order of the file."""
-        return [_recipe(table, f"[[recipes]] of {self.path}") for table in self.values["recipes"]]
+        found = [_recipe(table, f"[[recipes]] of {self.path}") for table in self.values["recipes"]]
+        sets = [replace(recipe.calibration, dataset=self._dataset(recipe.calibration.dataset)) for recipe in found]
+        return [replace(recipe, calibration=calibration) for recipe, calibration in zip(found, sets)]
 
     def study(self, progress: Progress = silent) -> Study:
         """Export or import the model, read the images, and lay out the grid."""
@@ -92,8 +94,7 @@ class StudyFile:
         values, workspace = self.values, Workspace(self._place("workspace", "workspace"))
         recipes, graph = self.recipes(), self._graph(workspace)
         asked = {"dataset": "shapes", **values.get("images", {})}
-        if asked["dataset"] not in ("shapes", "cifar10"):
-            asked["dataset"] = self.path.parent / asked["dataset"]
+        asked["dataset"] = self._dataset(asked["dataset"])
         sample = images(**asked, preprocessing=graph.preprocessing, progress=progress)
         grid = {key: values[key] for key in ("backends", "batches", "cards", "options", "seconds") if key in values}
         return Study(
@@ -122,6 +123,9 @@ class StudyFile:
     def _record(self, cls, key: str):
         table = self.values.get(key)
         return None if table is None else _record(cls, table, f"[{key}] of {self.path}")
+
+    def _dataset(self, name: str) -> str:
+        return name if name in ("shapes", "cifar10") else str(self.path.parent / name)
 
     def _place(self, key: str, default: str) -> Path:
         return self.path.parent / self.values.get(key, default)

@@ -40,7 +40,7 @@ class Study:
         graph: what ``export_onnx`` or ``import_onnx`` made.
         workspace: a ``Workspace`` or a folder's path.
         recipes: what to do to the graph; FP32 on ONNX Runtime is the reference even when it is not among them.
-        images: float32 (N, H, W, 3), normalised as the graph's preprocessing says.
+        images: float32 (N, H, W, 3) or in the graph's own layout, normalised as its preprocessing says.
         labels: the true class of every image, (N,).
         backends: names of backends, which are used on this machine, and hosts.
         batches: images per call.
@@ -73,7 +73,7 @@ class Study:
         self.cards, self.options = dict(cards or {}), dict(options or {})
         self.recipes, self.backends = _listed("recipes", recipes), _listed("backends", backends)
         self.batches = tuple(sorted(whole(batch) or batch for batch in _listed("batches", batches)))
-        self.images, self.labels = images, _checked(graph, images, labels)
+        self.images, self.labels = _checked(graph, images, labels)
         self.images_digest = digest(self.images, self.labels)
         self.calibration = calibration
         self.name, self.dataset, self.seconds = name, dataset, seconds
@@ -260,8 +260,9 @@ def _listed(axis: str, values) -> tuple:
     return found
 
 
-def _checked(graph: Graph, images, labels) -> np.ndarray:
-    """The labels as int64, after a look at whether images and labels fit the graph."""
-    subject = Subject("study", model_name(graph), graph.preprocessing.size, graph.classes)
-    subject.check_images(images)
-    return subject.checked_labels(labels, len(images))
+def _checked(graph: Graph, images, labels) -> tuple[np.ndarray, np.ndarray]:
+    """Images with the channels last and labels as int64, after a look at whether both fit the graph."""
+    preprocessing = graph.preprocessing
+    subject = Subject("study", model_name(graph), preprocessing.size, graph.classes, layout=preprocessing.layout)
+    images = subject.checked_images(images)
+    return images, subject.checked_labels(labels, len(images))
