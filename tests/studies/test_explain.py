@@ -83,11 +83,21 @@ def test_a_layer_is_counted_where_its_own_nodes_stand_not_where_its_rounding_is_
     assert set(told.frame.cause) == {"rest", "between layers"}
 
 
-def test_the_steps_lead_from_one_total_to_the_other(told):
-    steps = told.steps()
+@pytest.mark.parametrize("by", ["cause", "role", "block"])
+def test_the_steps_lead_from_one_total_to_the_other(by, told):
+    steps = told.steps(by)
     assert list(steps.kind[[0, len(steps) - 1]]) == ["total", "total"]
     assert steps.ms.iloc[:-1].sum() == pytest.approx(steps.ms.iloc[-1])
     assert steps.ms.iloc[-1] == pytest.approx(1e3 * (total(EIGHT) + 3e-3))
+
+
+def test_a_step_may_be_a_role_or_a_block(told):
+    by_role, by_block = (told.steps(by).set_index("step").ms for by in ("role", "block"))
+    assert by_role["qkv"] == pytest.approx(2 + 0.5 - 4)  # the product and the pair before it
+    assert by_role["between layers"] == by_block["between layers"] == pytest.approx(2)
+    assert by_block["block00"] == pytest.approx(1e3 * (total(EIGHT) - total(HALF)))
+    with pytest.raises(WorkbenchError, match="kind of step"):
+        told.steps("layer")
 
 
 def test_the_change_is_told_by_block_and_role(told):

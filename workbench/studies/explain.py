@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..backends.layers import Layer
-from ..errors import refuse_unless
+from ..errors import one_of, refuse_unless
 from ..records import Engine
 from ..sites import Place
 from .layer_times import (
@@ -65,10 +65,20 @@ class Explanation:
         frame["change_ms"] = frame.other_ms - frame.base_ms
         return frame
 
-    def steps(self) -> pd.DataFrame:
-        """``step``, ``kind`` and ``ms``, as ``plots.waterfall`` draws them; the steps add up to the difference."""
-        change = self.frame.groupby("cause").change_ms.sum()
-        between = [(cause, "change", float(change[cause])) for cause in CAUSES if cause in change]
+    def steps(self, by: str = "cause") -> pd.DataFrame:
+        """``step``, ``kind`` and ``ms``, as ``plots.waterfall`` draws them; the steps add up to the difference.
+
+        Args:
+            by: what a step is: ``cause``, ``role`` or ``block``; what stands outside the blocks goes by its role.
+
+        Raises:
+            WorkbenchError: there are no such steps.
+        """
+        one_of("kind of step", by, ("cause", "role", "block"))
+        named = self.frame[by].mask(self.frame[by] == "", self.frame.role)
+        change = self.frame.change_ms.groupby(named.mask(named == "", self.frame.cause), sort=False).sum()
+        order = [cause for cause in CAUSES if cause in change] if by == "cause" else change.index
+        between = [(step, "change", float(change[step])) for step in order]
         ends = (self.base, "total", 1e3 * self.base_s), (self.other, "total", 1e3 * self.other_s)
         return pd.DataFrame([ends[0], *between, ends[1]], columns=["step", "kind", "ms"])
 
