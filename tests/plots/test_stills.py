@@ -13,8 +13,8 @@ from workbench.plots.stills import FIGURE, PICTURE, add_stills
 
 @pytest.fixture
 def executed(tmp_path):
-    """A notebook with a table, a figure, and a figure of a width of its own."""
-    figures = [go.Figure(go.Scatter(y=[1, 2]), layout={"width": width}) for width in (None, 600)]
+    """A notebook with a table, a figure, and a figure of a size of its own."""
+    figures = [go.Figure(go.Scatter(y=[1, 2]), layout=size) for size in ({}, {"width": 600, "height": 300})]
     data = [{"text/plain": "a table"}, *({FIGURE: json.loads(figure.to_json())} for figure in figures)]
     cell = nbformat.v4.new_code_cell("show()")
     cell.outputs = [nbformat.v4.new_output("display_data", one) for one in data]
@@ -27,17 +27,17 @@ def outputs(path):
     return [output.data for output in nbformat.read(path, as_version=4).cells[0].outputs]
 
 
-def test_every_figure_gets_a_picture_of_its_width_and_stays_a_figure(executed, monkeypatch):
-    def draw(figures, files, width, validate):
-        for file, wide in zip(files, width):
-            Image.new("RGB", (wide, 10)).save(file)
+def test_every_figure_gets_a_picture_of_its_size_and_stays_a_figure(executed, monkeypatch):
+    def draw(figures, files, width, height, validate):
+        for file, *size in zip(files, width, height):
+            Image.new("RGB", size).save(file)
 
     monkeypatch.setattr(pio, "write_images", draw)
     assert add_stills([executed]) is None
     table, *figures = outputs(executed)
     assert set(table) == {"text/plain"}
     pictures = [Image.open(io.BytesIO(base64.b64decode(figure[PICTURE]))) for figure in figures]
-    assert [picture.width for picture in pictures] == [1000, 600]
+    assert [picture.size for picture in pictures] == [(1000, 450), (600, 300)]
     assert all(figure[FIGURE]["data"][0]["y"] for figure in figures)
 
 

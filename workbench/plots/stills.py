@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 FIGURE, PICTURE = "application/vnd.plotly.v1+json", "image/png"
-#: The width in pixels of a figure that does not say its own.
-WIDTH = 1000
+#: In pixels, of a figure that does not say its own.
+WIDTH, HEIGHT = 1000, 450
 
 
 def add_stills(notebooks: Iterable) -> str | None:
@@ -53,5 +53,6 @@ def _drawn(figures: list[dict]) -> list[bytes]:
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{number}.png" for number in range(len(figures))]
         widths = [figure["layout"].get("width", WIDTH) for figure in figures]
-        pio.write_images(figures, files, width=widths, validate=False)
+        heights = [figure["layout"].get("height", HEIGHT) for figure in figures]
+        pio.write_images(figures, files, width=widths, height=heights, validate=False)
         return [file.read_bytes() for file in files]
