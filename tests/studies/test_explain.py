@@ -116,6 +116,7 @@ def test_the_sentence_names_every_cause_with_its_sign(told):
 def test_an_engine_beside_itself_differs_in_nothing():
     same = compare_layers("a", "a", (HALF, 1), (HALF, 1), measured=True, note="")
     assert np.allclose(same.frame.change_ms, 0)
+    assert list(same.steps("role").step) == ["a", "all others", "a"]
     assert "No cause differs" in str(same)
 
 

@@ -70,6 +70,7 @@ class Explanation:
 
         Args:
             by: what a step is: ``cause``, ``role`` or ``block``; what stands outside the blocks goes by its role.
+                Roles and blocks that change by less than a thousandth of the time are one step.
 
         Raises:
             WorkbenchError: there are no such steps.
@@ -77,8 +78,12 @@ class Explanation:
         one_of("kind of step", by, ("cause", "role", "block"))
         named = self.frame[by].mask(self.frame[by] == "", self.frame.role)
         change = self.frame.change_ms.groupby(named.mask(named == "", self.frame.cause), sort=False).sum()
-        order = [cause for cause in CAUSES if cause in change] if by == "cause" else change.index
-        between = [(step, "change", float(change[step])) for step in order]
+        small = change.abs() < self.base_s  # of as many ms
+        if by == "cause":
+            change = change.reindex([cause for cause in CAUSES if cause in change])
+        elif small.any():
+            change = pd.concat([change[~small], pd.Series({"all others": change[small].sum()})])
+        between = [(step, "change", float(ms)) for step, ms in change.items()]
         ends = (self.base, "total", 1e3 * self.base_s), (self.other, "total", 1e3 * self.other_s)
         return pd.DataFrame([ends[0], *between, ends[1]], columns=["step", "kind", "ms"])
 
