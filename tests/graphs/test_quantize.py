@@ -171,9 +171,32 @@ def test_the_softmax_scale_is_noted_and_loses_least(drawn, pictures, shelf):
     assert sum(f"softmax scales of {TINY.depth} blocks" in note for note in variant.notes) == 1
 
 
+@pytest.mark.parametrize("opset", [17, 20])
+def test_the_scale_after_a_gelu_loses_least_and_a_clip_that_loses_more_is_noted(
+    drawn, drawn17, pictures, shelf, opset
+):
+    graph = drawn if opset == 20 else drawn17
+    variant = wb.apply_recipe(graph, recipe(), shelf, calibration=pictures)
+    file, rows = File(variant.path), calibrate(graph, pictures, shelf).by_tensor
+    whole = 0
+    for index, values in enumerate(tensors_of(graph, pictures, "mlp/gelu:out")):
+        row = rows[f"block{index:02d}/mlp/gelu:out"]
+        assert row.gelu
+        chosen = 127 * float(file.weights[f"block{index:02d}/mlp/fc2/input0/scale"])
+        loss = {t: rounding_loss(np.abs(values), t) for t in (row.entropy, row.minmax)}
+        assert chosen == pytest.approx(min(loss, key=loss.get), rel=1e-6)
+        whole += loss[row.minmax] < loss[row.entropy]
+    assert whole
+    assert any(f"{whole} GELU outputs reach to the largest value" in note for note in variant.notes)
+
+
 def probabilities_of(graph, images):
+    return tensors_of(graph, images, "attention/softmax:out")
+
+
+def tensors_of(graph, images, place):
     model = onnx.load(graph.path)
-    names = [f"block{i:02d}/attention/softmax:out" for i in range(TINY.depth)]
+    names = [f"block{i:02d}/{place}" for i in range(TINY.depth)]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     return onnxruntime.InferenceSession(model.SerializeToString()).run(names, {"images": images})
 

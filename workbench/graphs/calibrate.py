@@ -41,6 +41,7 @@ class TensorRange:
         high: the largest value seen.
         percentile: the magnitude at which the method of that name clips; ``entropy`` and ``mse`` alike.
         unit_interval: whether it holds a softmax's probabilities.
+        gelu: whether it holds a GELU's output.
     """
 
     tensor: str
@@ -52,6 +53,7 @@ class TensorRange:
     entropy: float
     mse: float
     unit_interval: bool = False
+    gelu: bool = False
 
     @property
     def minmax(self) -> float:
@@ -159,11 +161,11 @@ def calibrate(
 def _part(graph: Graph, part: str, images: Images, workspace: Workspace, progress: Progress) -> Ranges:
     def make(folder: Path, key: str) -> Ranges:
         observed, session = _open(graph, part)
-        histograms = {tensor.name: Histogram() for tensor in observed}
+        histograms = {each.tensor: Histogram() for each in observed}
         for values in batches(graph, session, images, progress, "calibrate") if session else ():
             for name, histogram in histograms.items():
                 _add(histogram, values[name], name)
-        rows = tuple(_row(tensor, histograms[tensor.name]) for tensor in observed)
+        rows = tuple(_row(each, histograms[each.tensor]) for each in observed)
         path = folder / HISTOGRAMS
         np.savez_compressed(path, **_arrays(histograms))
         return Ranges(rows, (path,), len(images), key)
@@ -175,15 +177,16 @@ def _open(graph: Graph, part: str):
     """What is to be observed, and a session that computes it, or None; the model itself is freed again."""
     model = prepare(graph)
     observed = _observed(model, part)
-    computed = [tensor.name for tensor in observed if tensor.name != graph.input_name]
+    computed = [each.tensor for each in observed if each.tensor != graph.input_name]
     return observed, open_model(model, computed) if computed else None
 
 
 class _Observed(NamedTuple):
-    name: str
+    tensor: str
     site: str
     reader: str
     unit_interval: bool
+    gelu: bool
 
 
 def _observed(model: ir.Model, part: str) -> list[_Observed]:
@@ -194,7 +197,7 @@ def _observed(model: ir.Model, part: str) -> list[_Observed]:
         name = point.value.name
         if name not in elsewhere:
             reader = f"{point.node.name} {'output' if point.index is None else f'input {point.index}'}"
-            first.setdefault(name, _Observed(name, point.site, reader, point.probabilities))
+            first.setdefault(name, _Observed(name, point.site, reader, point.probabilities, point.gelu))
     return list(first.values())
 
 
@@ -214,9 +217,7 @@ def _row(tensor: _Observed, histogram: Histogram) -> TensorRange:
     amax = max(-low, high)
     folded = magnitudes(histogram.counts, histogram.reach, amax)
     clipped = {name: thresholds.METHODS[name](*folded, amax) for name in ("percentile", "entropy", "mse")}
-    return TensorRange(
-        tensor.name, tensor.site, tensor.reader, low, high, **clipped, unit_interval=tensor.unit_interval
-    )
+    return TensorRange(low=low, high=high, **clipped, **tensor._asdict())
 
 
 def _arrays(histograms: Mapping[str, Histogram]) -> dict[str, np.ndarray]:

@@ -48,6 +48,13 @@ class Point:
         producer = self.value.producer()
         return producer is not None and producer.op_type == "Softmax"
 
+    @property
+    def gelu(self) -> bool:
+        """Whether the tensor is a GELU's output, so that most of its values crowd just below zero."""
+        producer = self.value.producer()
+        place = place_of(producer.name or "") if producer is not None else None
+        return producer is not None and (producer.op_type == "Gelu" or (place is not None and place.role == "gelu"))
+
 
 def site_of(node: ir.Node) -> str:
     """The short name of the site that a node belongs to: ``block03/qkv``."""

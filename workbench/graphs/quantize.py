@@ -90,7 +90,7 @@ def quantize(
     wanted = [p for p in there if chosen(p.node)]
     products = [p for p in _weighted(model, recipe.scope) if chosen(p)]
     pairs: dict[str, ir.Value] = {}
-    softmax = []
+    softmax, whole = [], []
     for point in wanted:
         if point.index is None and not layout.outputs:
             continue
@@ -99,13 +99,15 @@ def quantize(
             threshold = clipping_point(ranges, value.name, recipe, layout)
             if point.probabilities:
                 softmax.append(threshold)
+            if point.gelu and threshold > ranges.by_tensor[value.name].threshold(recipe.calibration.method):
+                whole.append(value.name)
             grid = activation_grid(ranges.by_tensor[value.name], threshold, layout, stored)
             pairs[value.name] = _pair(model, point, grid)
         for consumer, index in _uses(point):
             consumer.replace_input_with(index, pairs[value.name])
     for product in products:
         _quantize_weight(model, product, layout, stored)
-    return _softmax_notes(softmax, layout)
+    return (*_softmax_notes(softmax, layout), *_gelu_notes(whole, recipe, layout))
 
 
 def _softmax_notes(thresholds_used: list[float], layout: Layout) -> tuple[str, ...]:
@@ -114,6 +116,13 @@ def _softmax_notes(thresholds_used: list[float], layout: Layout) -> tuple[str, .
     low, high = min(thresholds_used), max(thresholds_used)
     steps = 255 if layout.unsigned else layout.largest
     return (f"the softmax scales of {len(thresholds_used)} blocks are {low:.3g} to {high:.3g} over {steps:g}",)
+
+
+def _gelu_notes(whole: list[str], recipe: Recipe, layout: Layout) -> tuple[str, ...]:
+    if not whole or layout.kind == FP8:
+        return ()
+    method = recipe.calibration.method
+    return (f"the scales of {len(whole)} GELU outputs reach to the largest value: {method} would clip too much",)
 
 
 def _weighted(model: ir.Model, scope: str) -> list[ir.Node]:
@@ -127,19 +136,21 @@ def clipping_point(ranges: Ranges, tensor: str, recipe: Recipe, layout: Layout) 
     """The magnitude that the largest quantized number stands for.
 
     FP8 takes the largest magnitude seen: a float keeps its relative precision, so clipping would gain nothing.
-    Probabilities take whichever loses least on the calibration images: the method's threshold, the largest seen, or
-    1. A method that clips takes a few large probabilities for outliers, and they are what attention is about.
+    Probabilities and a GELU's output take whichever loses least on the calibration images: the method's threshold
+    or the largest seen, and for probabilities 1. Most of their values crowd near zero, so that a method that clips
+    takes the few large ones for outliers; but these are what attention, and the MLP, are about.
     """
     row = ranges.by_tensor[tensor]
     if layout.kind == FP8:
         return row.minmax
     threshold = row.threshold(recipe.calibration.method)
-    if not row.unit_interval:
+    if not (row.unit_interval or row.gelu):
         return threshold
     edges, counts = ranges.histogram(tensor)
     folded = magnitudes(counts, edges[-1], row.minmax)
     steps = 255 if layout.unsigned else 127
-    return min((threshold, row.minmax, 1.0), key=lambda t: thresholds.squared_error(*folded, t, steps))
+    candidates = (threshold, row.minmax, *([1.0] if row.unit_interval else []))
+    return min(candidates, key=lambda t: thresholds.squared_error(*folded, t, steps))
 
 
 def activation_grid(row: TensorRange, threshold: float, layout: Layout, stored: np.dtype) -> Grid:
