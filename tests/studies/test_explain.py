@@ -138,6 +138,16 @@ def test_engines_of_onnx_runtime_are_explained_by_their_own_layer_times(tmp_path
     assert steps.ms.iloc[:-1].sum() == pytest.approx(steps.ms.iloc[-1])
 
 
+def test_engines_of_two_models_are_not_compared(tmp_path):
+    specs = SPEC, dataclasses.replace(SPEC, mlp=128)
+    engines = [
+        build_engine(apply_recipe(draw(tmp_path, spec), Recipe(), tmp_path), "onnxruntime", tmp_path)
+        for spec in specs
+    ]
+    with pytest.raises(WorkbenchError, match="not of the same model"):
+        explain(*engines)
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """Engines for an A10 that nothing here can run."""

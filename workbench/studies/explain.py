@@ -78,7 +78,7 @@ class Explanation:
         one_of("kind of step", by, ("cause", "role", "block"))
         named = self.frame[by].mask(self.frame[by] == "", self.frame.role)
         change = self.frame.change_ms.groupby(named.mask(named == "", self.frame.cause), sort=False).sum()
-        small = change.abs() < self.base_s  # of as many ms
+        small = change.abs() < self.base_s  # seconds in ms: a thousandth
         if by == "cause":
             change = change.reindex([cause for cause in CAUSES if cause in change])
         elif small.any():
@@ -108,9 +108,16 @@ def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str 
         card: the card to estimate for where the engines cannot be run here; None takes the card of ``other``.
 
     Raises:
-        WorkbenchError: the engines can neither be run here nor estimated: no card is named, its peaks are not
-            known, the model's shape is not, or the compiler hides the layers.
+        WorkbenchError: they are of different models, or can neither be run here nor estimated: no card is named, its
+            peaks are not known, the model's shape is not, or the compiler hides the layers.
     """
+    ours, theirs = base.variant.graph.spec, other.variant.graph.spec
+    refuse_unless(
+        ours == theirs,
+        "The two engines are not of the same model",
+        why=f"they are {ours} and {theirs}",
+        remedy="build both from variants of one graph",
+    )
     batch = base.batches.opt if batch is None else batch
     if all(map(runs_here, (base, other))):
         timed = [time_layers(engine, batch) for engine in (base, other)]
