@@ -108,8 +108,8 @@ def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str 
         card: the card to estimate for where the engines cannot be run here; None takes the card of ``other``.
 
     Raises:
-        WorkbenchError: they are of different models, or can neither be run here nor estimated: no card is named, its
-            peaks are not known, the model's shape is not, or the compiler hides the layers.
+        WorkbenchError: they are of different models, or can neither be run here nor estimated: no card is named,
+            its peaks are not known, the model's shape is not, or the compiler hides the layers.
     """
     ours, theirs = base.variant.graph.spec, other.variant.graph.spec
     refuse_unless(
