@@ -8,7 +8,7 @@ from workbench.backends import build_engine, open_engine
 from workbench.backends.base import Session
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.measuring import Subject, measure, measure_in_turns, measure_session, reference
-from workbench.records import Batches, Measurement, Recipe
+from workbench.records import Batches, Graph, Measurement, Recipe
 from workbench.workspace import Workspace
 
 QUICK = dict(seconds=0.01)
@@ -151,6 +151,15 @@ def test_a_reference_may_be_an_engine_a_session_logits_or_classes(engine, tiny):
     assert agreement(half) == agreement(half.tolist()) == 0.5
     with open_engine(engine) as session:
         assert agreement(session) == 1
+
+
+def test_a_reference_whose_file_was_changed_is_refused(tmp_path, tiny):
+    workspace = Workspace(tmp_path / "w")
+    graph = workspace.artefact("graph", Graph, 1, lambda folder, key: tiny.graph(folder))
+    engine = engine_of(tmp_path, graph)
+    graph.path.write_bytes(graph.path.read_bytes()[:-50] + bytes(50))
+    with pytest.raises(WorkbenchError, match="not what was written"):
+        measure(engine, images=some_images(4), seconds=0)
 
 
 def test_the_answers_of_the_fp32_graph_are_computed_once_for_the_same_images(engine, monkeypatch):

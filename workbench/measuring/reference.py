@@ -10,7 +10,7 @@ from ..backends import open_engine
 from ..backends.base import Progress, Session
 from ..errors import refuse_unless
 from ..records import Batches, Engine, Graph, Recipe, Variant
-from ..workspace import digest
+from ..workspace import check_artefact, digest
 from .accuracy import check_logits, predict
 from .subject import Subject
 
@@ -78,6 +78,7 @@ def _of_engine(engine: Engine, images: np.ndarray, progress: Progress) -> np.nda
 def _of_graph(graph: Graph, images: np.ndarray, progress: Progress) -> np.ndarray:
     key = digest(graph.digest, graph.path, images)
     if key not in _answers:
+        check_artefact(graph.path)
         _answers[key] = _of_engine(_fp32_engine(graph), images, progress)
         while len(_answers) > _KEPT:
             _answers.popitem(last=False)
