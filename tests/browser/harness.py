@@ -256,12 +256,12 @@ class LabPage:
             assert time.monotonic() < limit, "the ring did not move"
             self.page.wait_for_timeout(200)
 
-    def screenshot(self, name: str, hook: str | None = None) -> None:
+    def screenshot(self, name: str, hook: str | None = None, height: int = 1000) -> None:
         """Keep how the page looks at each width and in the dark theme, scrolled to what a hook names."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         before = self.page.viewport_size
         for width in WIDTHS:
-            self.page.set_viewport_size({"width": width, "height": 1000})
+            self.page.set_viewport_size({"width": width, "height": height})
             self._shoot(f"{name}-{width}", hook)
         self._theme("JupyterLab Dark")
         self._shoot(f"{name}-{WIDTHS[-1]}-dark", hook)

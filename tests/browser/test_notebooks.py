@@ -142,4 +142,4 @@ def test_every_notebook_runs_to_its_end_in_the_browser(lab, project_notebook, na
     lab.run_all()
     assert lab.cell_errors() == []
     assert lab.scalars()
-    lab.screenshot(name)
+    lab.screenshot(name, height=8000)

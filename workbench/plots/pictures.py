@@ -14,13 +14,13 @@ from plotly.subplots import make_subplots
 from ..errors import refuse_unless
 from .theme import template_name
 
-#: Pixels on the page that one image and its caption take, and the height of the caption.
-CELL = (150, 172)
+#: Pixels of height that one image with its caption takes, and the caption alone.
+CELL = 172
 CAPTION = 22
 
 
-def contact_sheet(pixels: np.ndarray, captions: Sequence[str], columns: int = 6, title: str = "") -> go.Figure:
-    """A sheet of images, each under its caption.
+def contact_sheet(pixels: np.ndarray, captions: Sequence[str], columns: int = 4, title: str = "") -> go.Figure:
+    """A sheet of images, each under its caption; it is as wide as the page.
 
     Args:
         pixels: uint8 (N, H, W, 3).
@@ -38,7 +38,7 @@ def contact_sheet(pixels: np.ndarray, captions: Sequence[str], columns: int = 6,
         remedy="give one image or more, and a caption for each",
     )
     rows = math.ceil(len(pixels) / columns)
-    between = CAPTION / (CELL[1] * rows)  # Plotly wants a share of the height
+    between = CAPTION / (CELL * rows)  # Plotly wants a share of the height
     figure = make_subplots(
         rows, columns, subplot_titles=list(captions), horizontal_spacing=0.01, vertical_spacing=between
     )
@@ -48,9 +48,8 @@ def contact_sheet(pixels: np.ndarray, captions: Sequence[str], columns: int = 6,
     figure.update_xaxes(visible=False, constrain="domain")
     figure.update_yaxes(visible=False, constrain="domain")
     figure.update_annotations(font_size=11)
-    width, height = CELL[0] * columns + 40, CELL[1] * rows + (70 if title else 40)
-    margin = {"l": 20, "r": 20, "t": 60 if title else 30, "b": 10}
-    figure.update_layout(template=template_name(), title_text=title, width=width, height=height, margin=margin)
+    height, margin = CELL * rows + (70 if title else 40), {"l": 20, "r": 20, "t": 60 if title else 30, "b": 10}
+    figure.update_layout(template=template_name(), title_text=title, height=height, margin=margin)
     return figure
 
 
