@@ -202,7 +202,7 @@ def _tell_sweep(asked, progress: Progress) -> str:
     counted = attention_overtakes_mlp(spec)
     return "\n\n".join(
         (
-            f"{spec.name}, {spec.depth} blocks, batch {asked.batch} on {backend}: fastest call in ms, by part",
+            f"{spec.name}, depth {spec.depth}, batch {asked.batch} on {backend}: fastest call in ms, by part",
             table.round(3).to_string(index=False),
             f"Curves without the {made.held_back} pixels, against what was measured there:",
             made.extrapolation().round(3).to_string(index=False),
