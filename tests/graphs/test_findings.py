@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.backends import vits
 from tests.graphs.drawn import TINY, draw
 from workbench.errors import WorkbenchError
-from workbench.graphs.findings import SEVERITIES
+from workbench.graphs import findings
+from workbench.graphs.findings.row import SEVERITIES
 from workbench.graphs.imported import import_onnx
 from workbench.graphs.inspect import inspect
 from workbench.graphs.recipes import apply_recipe
@@ -273,6 +275,21 @@ def test_a_hazard_is_found_and_its_own_mitigation_mends_it(hazard, tmp_path):
     assert hazard not in set(after.hazard)
     assert set(before.severity) <= set(SEVERITIES)
     assert (before[["mitigation", "help"]].map(len) > 15).all(axis=None)
+
+
+def hazards():
+    """Every hazard that a detector names in its source."""
+    position = {"by_place": 2, "Finding": 0}
+    for module in Path(findings.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            name = getattr(getattr(node, "func", None), "id", None)
+            if name in position and isinstance(hazard := node.args[position[name]], ast.Constant):
+                yield hazard.value
+
+
+def test_every_hazard_has_its_case():
+    others = {"type without tensor cores"}  # mended by another card, below
+    assert set(hazards()) == set(CASES) | others
 
 
 @pytest.mark.parametrize("name", ["distilled_legacy", "library_legacy"])
