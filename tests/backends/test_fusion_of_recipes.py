@@ -17,6 +17,8 @@ RECIPES = [
     (wb.Recipe("fp16"), "T4", ["fp16", "fp16"]),
     (wb.Recipe("fp16", keep=("block01/fc2",)), "SM86", ["fp16", "fp16"]),
     (wb.Recipe("fp16", keep=("block01/scores",)), "SM86", ["fp16", None]),
+    (wb.Recipe("fp16", keep=("block00/attention/scores", "block01/attention/context")), "SM86", ["fp16", "fp16"]),
+    (wb.Recipe("bf16", keep=("block01/attention/scores", "block01/attention/softmax")), "SM86", ["bf16", None]),
     (wb.Recipe("bf16"), "SM86", ["bf16", "bf16"]),
     (wb.Recipe("int8"), "SM86", ["fp16", "fp16"]),
     (wb.Recipe("int8", rest="fp32"), "SM86", [None, None]),

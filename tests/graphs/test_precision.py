@@ -94,6 +94,7 @@ def computes_in(path):
         # A softmax stays with its scores, which may be too large for 16 bits.
         ("block02/scores", {f"block02/attention/{part}" for part in ("scores", "scale", "softmax", "context")}),
         ("block01/attention/softmax", {"block01/attention/softmax"}),
+        ("block01/attention/scores", {"block01/attention/scores"}),  # it reads two tensors that need a cast
     ],
 )
 def test_what_is_kept_computes_in_float32_and_nothing_else_does(drawn, shelf, precision, keep, high):

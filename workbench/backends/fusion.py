@@ -182,13 +182,28 @@ def _predicted_row(block: str, spec: ModelSpec, recipe: Recipe, sm: int, never: 
 def attention_types(recipe: Recipe, block: str) -> tuple[str, str | None, frozenset[str]]:
     """What a recipe does to a block's attention: the type around it, the type of its Q/DQ, and where they are."""
     if recipe.precision not in ("int8", "fp8"):
-        products = (f"{block}/attention/{node}" for node in ("scores", "context"))
-        return "fp32" if any(_is_kept(recipe, node) for node in products) else recipe.precision, None, frozenset()
+        return "fp32" if _is_float(recipe, f"{block}/attention") else recipe.precision, None, frozenset()
     if recipe.scope == "linear":
         return recipe.resolved_rest, None, frozenset()
     reached = EVERYWHERE if recipe.scope == "everything" else SITES
     sites = frozenset(site for site, node in reached.items() if not _is_kept(recipe, f"{block}/attention/{node}"))
     return recipe.resolved_rest, recipe.precision if sites else None, sites
+
+
+#: The products of an attention, and the nodes that feed or read each but for the other one; ``merge`` moves only.
+AROUND = {
+    "scores": (("scale",), ("split",), ("softmax",)),
+    "context": (("split",), ("softmax",), ("merge", "proj")),
+}
+
+
+def _is_float(recipe: Recipe, attention: str) -> bool:
+    """Whether ``keep`` leaves a product in float32. With half numbers all around it the builder drops its casts."""
+
+    def kept(*nodes: str) -> bool:
+        return all(_is_kept(recipe, f"{attention}/{node}") for node in nodes)
+
+    return any(kept(product) and any(kept(*one) for one in around) for product, around in AROUND.items())
 
 
 def _is_kept(recipe: Recipe, node: str) -> bool:

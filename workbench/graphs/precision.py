@@ -68,7 +68,7 @@ def retype(model: ir.Model, precision: str, keep: tuple[str, ...] = ()) -> tuple
             if wanted != _written(value, types):
                 key = (value.name, wanted)
                 if key not in retyped:
-                    retyped[key] = _as(model, value, wanted, each)
+                    retyped[key] = _as(model, value, wanted, each, {value.name for value in retyped.values()})
                 each.replace_input_with(index, retyped[key])
     for each, kind in types.items():
         for value in each.outputs:
@@ -180,7 +180,7 @@ def _written(value: ir.Value, types: dict) -> ir.DataType:
     return FLOAT if producer is None else types[producer]
 
 
-def _as(model: ir.Model, value: ir.Value, wanted: ir.DataType, reader: ir.Node) -> ir.Value:
+def _as(model: ir.Model, value: ir.Value, wanted: ir.DataType, reader: ir.Node, taken: set[str]) -> ir.Value:
     """The tensor in another type: weights are rounded here, what is computed goes through a cast."""
     label = next(name for name, kind in TYPES.items() if kind == wanted)
     if (weight := array(value)) is not None:
@@ -188,7 +188,10 @@ def _as(model: ir.Model, value: ir.Value, wanted: ir.DataType, reader: ir.Node) 
     producer = value.producer()
     # Named after what stays float32, or after the reader where that is the graph's input.
     owner = producer if producer is not None and wanted != FLOAT else reader
-    cast = node("Cast", f"{owner.name or value.name}/{label}", value, like=value, dtype=wanted, to=wanted)
+    name = f"{owner.name or value.name}/{label}"
+    while f"{name}:0" in taken:  # a product that stays float32 reads two computed tensors
+        name += "'"
+    cast = node("Cast", name, value, like=value, dtype=wanted, to=wanted)
     if producer is None:
         model.graph.insert_before(reader, cast)
     else:
