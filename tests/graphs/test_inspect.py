@@ -210,6 +210,15 @@ def test_tokens_that_are_expanded_to_the_batch_are_counted(rows, batch, tmp_path
     assert product.macs == (1 if batch == "b" else 2) * (rows + 4) * 3 * 5
 
 
+def test_rows_that_hold_the_batch_are_counted_once_for_each_image(tmp_path):
+    text = """<ir_version: 9, opset_import: ["": 17]>
+    rows (float[b, 4, 3] x, float[3, 5] w) => (float[m, 5] y)
+    <int64[2] flat = {-1, 3}> { r = Reshape(x, flat) y = MatMul(r, w) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "rows.onnx")
+    product = look(tmp_path / "rows.onnx").nodes.iloc[-1]
+    assert (product["shape"], product["macs"]) == ("?×5", 4 * 3 * 5)
+
+
 def test_what_is_not_known_is_no_part_of_a_sum(tmp_path):
     path = draw(tmp_path).path
     model = onnx.load(path)

@@ -24,15 +24,19 @@ def complete_shapes(model: ir.Model, path: Path) -> None:
     tensor's, one that differs depends on the batch and stays open. Where it is a multiple of the batch, its name
     says so, for ``per_image``.
     """
+    batch = {str(n) for value in model.graph.inputs for n in value.shape or () if not isinstance(n, int)}
     values = [value for node in model.graph for value in node.outputs if _is_open(value)]
-    shaping = [node for node in model.graph if node.op_type in ("Reshape", "Expand")]
-    if not any(array(value) is None for node in shaping for value in node.inputs[1:]):
+    if all(value.shape is not None and batch.issuperset(_open_lengths(value)) for value in values):
         return
     one, other = (_shapes_at(path, batch) for batch in _TRIALS)
     for value in values:
         if value.name in one and value.name in other and len(one[value.name]) == len(other[value.name]):
             pairs = zip(one[value.name], other[value.name])
             value.shape = ir.Shape([a if a == b else _multiple(a, b) for a, b in pairs])
+
+
+def _open_lengths(value: ir.Value) -> list[str]:
+    return [str(n) for n in value.shape or () if not isinstance(n, int)]
 
 
 def _multiple(one: int, other: int) -> str | None:
