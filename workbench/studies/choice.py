@@ -151,8 +151,8 @@ def _reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency):
         speed += f" ({best.speedup:.2f} × FP32 on ONNX Runtime)"
     yield f"Take {row_name(best)}: the fastest of {len(fits)} measured within the limits ({limits}), with {speed}."
     yield (
-        f"It classifies {best.top1:.1%} of {best.images:,.0f} images rightly and loses {_drop(best)} against FP32"
-        f" on the same images: the limit {_VERDICTS[found]}."
+        f"It classifies {best.top1:.1%} of {best.images:,.0f} images rightly and {_change(best, 'loses', 'gains')}"
+        f" against FP32 on the same images: the limit {_VERDICTS[found]}."
     )
     if found == CANNOT_TELL:
         needed = images_to_decide(best, max_drop)
@@ -162,7 +162,8 @@ def _reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency):
         if len(sure):
             yield f"The fastest for which the limit is shown to hold is {row_name(sure.iloc[0])}."
     if runner_up is not None:
-        yield f"The runner-up is {row_name(runner_up)}, {_slower(runner_up, best)}, losing {_drop(runner_up)}."
+        change = _change(runner_up, "losing", "gaining")
+        yield f"The runner-up is {row_name(runner_up)}, {_slower(runner_up, best)}, {change}."
     else:
         yield "No other recipe or backend is within the limits."
 
@@ -180,11 +181,12 @@ def _slower(row: Mapping, best: Mapping) -> str:
     return share if decided else f"{share} (which these samples cannot tell from equal)"
 
 
-def _drop(row: Mapping) -> str:
-    return (
-        f"{row['drop_points']:.2f} points (95 % interval {row['drop_points_low']:.2f} to"
-        f" {row['drop_points_high']:.2f})"
-    )
+def _change(row: Mapping, loses: str, gains: str) -> str:
+    """How many points a row loses, or gains where more images are named rightly than by FP32."""
+    lost, low, high = (row[f"drop_points{end}"] for end in ("", "_low", "_high"))
+    if round(lost, 2) >= 0:
+        return f"{loses} {abs(lost):.2f} points (95 % interval {low:.2f} to {high:.2f})"
+    return f"{gains} {-lost:.2f} points (95 % interval {-high:.2f} to {-low:.2f})"
 
 
 def _round_up(images: float) -> int:
