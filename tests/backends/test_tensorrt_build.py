@@ -39,14 +39,16 @@ class Engine:
         return SimpleNamespace(set_input_shape=self.shapes.__setitem__) if self._room else None
 
 
-def layers_of(engine):
+def layers_of(engine, strongly_typed=True):
     module = SimpleNamespace(
         Runtime=lambda logger: SimpleNamespace(deserialize_cuda_engine=lambda plan: engine),
         LayerInformationFormat=SimpleNamespace(JSON="json"),
         TensorIOMode=SimpleNamespace(INPUT="in"),
     )
     log = SimpleNamespace(logger=None, errors=["out of memory"])
-    return _layers_of(SimpleNamespace(module=module, title="stand-in"), b"plan", {}, log)
+    return _layers_of(
+        SimpleNamespace(module=module, title="stand-in", strongly_typed=strongly_typed), b"plan", {}, log
+    )
 
 
 def test_layers_are_told_at_the_shapes_that_the_engine_is_tuned_for():
@@ -57,6 +59,10 @@ def test_layers_are_told_at_the_shapes_that_the_engine_is_tuned_for():
 
 def test_without_room_for_a_context_layers_are_told_without_types():
     assert layers_of(Engine(room=False)) == ("json", None, {})
+
+
+def test_86_is_asked_without_a_context():
+    assert layers_of(Engine(room=True), strongly_typed=False) == ("json", None, {})
 
 
 def test_an_engine_that_does_not_load_is_an_error_in_the_runtimes_words():

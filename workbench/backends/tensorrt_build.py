@@ -108,7 +108,9 @@ def _layers_of(flavour: Flavour, plan: bytes, options: Mapping, log: BuildLog) -
         why=" ".join(" ".join(log.errors).split())[:400] or "it gives no reason",
         remedy="free the GPU's memory, or build with fewer options",
     )
-    inspector, context = engine.create_engine_inspector(), engine.create_execution_context()
+    inspector = engine.create_engine_inspector()
+    # 8.6 hides nearly all in one region, whatever it knows
+    context = engine.create_execution_context() if flavour.strongly_typed else None
     if context is not None:  # there may be no memory for one
         for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
             if -1 in tuple(engine.get_tensor_shape(name)) and _is_input(flavour.module, engine, name):
