@@ -146,7 +146,7 @@ def _add_roof(figure: go.Figure, roof, low: float, high: float) -> None:
 
 
 #: Letters of a step's name on one line under its bar.
-STEP_WIDTH = 11
+STEP_WIDTH = 12
 
 
 def waterfall(frame: pd.DataFrame, title: str, value: str = "ms") -> go.Figure:
@@ -175,7 +175,7 @@ def waterfall(frame: pd.DataFrame, title: str, value: str = "ms") -> go.Figure:
         hovertext=[f"{step}<br>{v:.4g} {value}" for step, v in zip(frame.step, frame[value])],
         hovertemplate="%{hovertext}<extra></extra>",
     )
-    names = ["<br>".join(textwrap.wrap(step, STEP_WIDTH)) for step in frame.step]
+    names = ["<br>".join(textwrap.wrap(step, STEP_WIDTH, break_on_hyphens=False)) for step in frame.step]
     figure.update_xaxes(tickvals=list(range(len(frame))), ticktext=names)
     figure.update_yaxes(rangemode="tozero")
     return figure
