@@ -5,6 +5,8 @@ import pytest
 
 import workbench as wb
 from workbench.errors import WorkbenchError
+from workbench.records import Measurement
+from workbench.studies import report
 from workbench.studies.report import write_report
 from workbench.studies.table import printed
 
@@ -110,3 +112,16 @@ def test_the_printed_table_fits_the_terminal_and_keeps_what_the_choice_rests_on(
         assert {"recipe", "batch", "images/s"} <= set(table.splitlines()[0].split())
         assert "points lost" in table.splitlines()[0]
     assert "file MiB" in table
+
+
+def test_a_note_stands_once_with_all_that_it_is_about():
+    def measured(precision, batch, *notes):
+        return Measurement("onnxruntime", "m", wb.Recipe(precision), batch, "v", (), notes=notes)
+
+    text = report._notes(
+        [measured("fp32", 1, "slow"), measured("fp32", 8, "slow"), measured("fp16", 8, "a<b", "slow")]
+    )
+    assert text.count("<li>") == 2
+    assert "<li>fp32 on onnxruntime (batch 1, 8); fp16 on onnxruntime (batch 8): slow</li>" in text
+    assert "<li>fp16 on onnxruntime (batch 8): a&lt;b</li>" in text
+    assert report._notes([]) == ""

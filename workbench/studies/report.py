@@ -15,6 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from .. import plots
+from ..records import Measurement
 from ..workspace import disk_errors
 from .choice import Choice, candidates
 from .results import Results
@@ -81,7 +82,7 @@ def write_report(
         _heading("All cells", _table(summary(frame[frame.execution != "refused"], choice and choice.row))),
         _heading("Figures", _inline(shown)) if shown else "",
         _refused(frame),
-        _notes(frame),
+        _notes(results.measurements()),
         _heading("How to read this", f"<ul>{HOW_TO_READ}</ul>"),
         _heading("Machine and versions", _table(_facts(results.environment()), "left")),
     ]
@@ -139,11 +140,18 @@ def _refused(frame: pd.DataFrame) -> str:
     return _heading("What could not be run here, and what would make it possible", _table(table, "left"))
 
 
-def _notes(frame: pd.DataFrame) -> str:
-    rows = frame[frame.notes != ""]
-    told = dict.fromkeys(f"{row.label} on {row.where}: {row.notes}" for row in rows.itertuples())
-    items = "".join(f"<li>{html.escape(note)}</li>" for note in told)
-    return _heading("Notes", f"<ul>{items}</ul>") if told else ""
+def _notes(measurements: Iterable[Measurement]) -> str:
+    """Every note once, with the engines and batches that it is about."""
+    about: dict[str, dict[str, list[str]]] = {}
+    for m in measurements:
+        name = " ".join(filter(None, (m.recipe.label, "on", m.backend, m.card)))
+        for note in m.notes:
+            about.setdefault(note, {}).setdefault(name, []).append(str(m.batch))
+    items = ""
+    for note, rows in about.items():
+        names = (f"{name} (batch {', '.join(batches)})" for name, batches in rows.items())
+        items += f"<li>{html.escape('; '.join(names))}: {html.escape(note)}</li>"
+    return _heading("Notes", f"<ul>{items}</ul>") if items else ""
 
 
 def _facts(environment: Mapping) -> pd.DataFrame:
