@@ -29,6 +29,18 @@ def test_an_error_is_told_with_why_and_remedy_and_without_a_traceback(command, c
     assert told == "error: It cannot be.\n  why: it is Monday\n  remedy: wait a day\n"
 
 
+def test_a_reader_that_leaves_early_is_no_error():
+    """As in ``workbench doctor | head``."""
+    script = (
+        "import sys; from workbench import cli; cli.COMMANDS['doctor'] = cli.COMMANDS['doctor']._replace(run=print)"
+    )
+    script += "; sys.exit(cli.main(['doctor']))"
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child.stdout.close()
+    assert child.stderr.read() == b""
+    assert child.wait() == cli.UNREAD
+
+
 def test_control_c_ends_with_130_and_one_line(command, capsys):
     def interrupt(asked):
         raise KeyboardInterrupt

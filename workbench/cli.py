@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +14,8 @@ from typing import NamedTuple
 from . import __version__
 from .errors import WorkbenchError
 
-#: Exit codes: something the user can mend; interrupted (128 + SIGINT, as shells report it).
-REFUSED, INTERRUPTED = 2, 130
+#: Exit codes: something the user can mend; interrupted and unread (128 + SIGINT and SIGPIPE, as shells report them).
+REFUSED, INTERRUPTED, UNREAD = 2, 130, 141
 
 
 class Command(NamedTuple):
@@ -29,11 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand.
 
     Returns:
-        0; 2 for an error that says what to do about it; 130 after Ctrl-C.
+        0; 2 for an error that says what to do about it; 130 after Ctrl-C; 141 where the output's reader left early.
     """
     asked = parser().parse_args(arguments)
     try:
-        return COMMANDS[asked.command].run(asked) or 0
+        status = COMMANDS[asked.command].run(asked) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `workbench doctor | head`; nothing may be left to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except WorkbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED
