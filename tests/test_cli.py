@@ -35,10 +35,10 @@ def test_a_reader_that_leaves_early_is_no_error():
         "import sys; from workbench import cli; cli.COMMANDS['doctor'] = cli.COMMANDS['doctor']._replace(run=print)"
     )
     script += "; sys.exit(cli.main(['doctor']))"
-    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    child.stdout.close()
-    assert child.stderr.read() == b""
-    assert child.wait() == cli.UNREAD
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == cli.UNREAD
 
 
 def test_control_c_ends_with_130_and_one_line(command, capsys):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from . import __version__
 from .errors import WorkbenchError
 
-#: Exit codes: something the user can mend; interrupted and unread (128 + SIGINT and SIGPIPE, as shells report them).
+#: Exit codes: something the user can mend; 128 + SIGINT and 128 + SIGPIPE, as shells report them.
 REFUSED, INTERRUPTED, UNREAD = 2, 130, 141
 
 
