@@ -136,6 +136,7 @@ def test_07_moves_the_chosen_point_when_a_limit_is_dragged(lab, lab_server, proj
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
 def test_every_notebook_runs_to_its_end_in_the_browser(lab, project_notebook, name):
     lab.open(project_notebook(name))

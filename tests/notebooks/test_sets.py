@@ -9,7 +9,7 @@ import pytest
 from workbench.tutorial import notebook_parameters
 
 ROOT = Path(__file__).parents[2] / "notebooks"
-pytestmark = [pytest.mark.notebooks, pytest.mark.slow]
+pytestmark = [pytest.mark.notebooks, pytest.mark.slow, pytest.mark.timeout(1200)]
 #: The design's budget on two cores, the first time.
 SECONDS = 90
 
