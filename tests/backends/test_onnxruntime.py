@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import sys
 import threading
@@ -68,7 +69,14 @@ def test_changing_an_engine_leaves_the_variant_as_it_was(engine):
     before = file_digest(engine.variant.path)
     engine.path.write_bytes(b"broken")
     assert file_digest(engine.variant.path) == before
-    refused(lambda: open_engine(engine), "does not load", "export it again")
+    refused(lambda: open_engine(engine), "is not what was built", "build the engine again")
+
+
+def test_a_file_that_the_runtime_cannot_read_is_refused(engine):
+    """An engine from a ledger that knows no checksums yet."""
+    engine.path.write_bytes(b"broken")
+    old = dataclasses.replace(engine, checksums={})
+    refused(lambda: open_engine(old), "does not load", "export it again")
 
 
 def test_the_log_says_which_provider_takes_which_node(engine):
