@@ -118,12 +118,13 @@ def torch_graph(spec, params, path: Path, images: np.ndarray) -> Path:
 
 
 def alternate(calls: dict) -> dict[str, list[float]]:
-    """Seconds of every call, the first round left out."""
-    seconds = {name: [] for name in calls}
-    for _ in range(ROUNDS + 1):
-        for name, call in calls.items():
+    """Seconds of every call, the first round left out. Rounds begin in turn: what ran before a call tells on it."""
+    seconds, names = {name: [] for name in calls}, list(calls)
+    for index in range(ROUNDS + 1):
+        first = index % len(names)
+        for name in names[first:] + names[:first]:
             start = time.perf_counter()
-            call()
+            calls[name]()
             seconds[name].append(time.perf_counter() - start)
     return {name: values[1:] for name, values in seconds.items()}
 
