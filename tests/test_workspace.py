@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import workbench as wb
 from tests.notes import Note, noted
 from workbench import ledger
 from workbench.errors import Cancelled, WorkbenchError
@@ -502,3 +503,10 @@ def test_what_has_no_bytes_of_its_own_is_refused():
         digest(np.array([object()]))
     with pytest.raises(TypeError):
         digest({1, 2})
+
+
+@pytest.mark.parametrize("path", [None, 5, ["workspace"]])
+@pytest.mark.parametrize("call", [Workspace, wb.load_checkpoint, lambda path: wb.import_onnx(path, "workspace")])
+def test_what_is_no_path_is_refused(call, path):
+    with pytest.raises(WorkbenchError, match="is given by its path"):
+        call(path)

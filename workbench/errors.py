@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -53,6 +55,17 @@ def refuse_unless(condition: bool, what: str, *, why: str, remedy: str) -> None:
     """Raise a ``WorkbenchError`` when a condition on the input does not hold."""
     if not condition:
         raise WorkbenchError(what, why=why, remedy=remedy)
+
+
+def path_of(what: str, path) -> Path:
+    """A path as ``pathlib`` has it; raise a ``WorkbenchError`` when it is none."""
+    refuse_unless(
+        isinstance(path, str | os.PathLike),
+        f"{what} is given by its path",
+        why=f"given was {path!r}",
+        remedy="give a string or a pathlib.Path",
+    )
+    return Path(path)
 
 
 def one_of(what: str, value, allowed) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from . import records
-from .errors import WorkbenchError
+from .errors import WorkbenchError, path_of
 from .ledger import Ledger
 
 RECORD = "record.json"
@@ -96,7 +96,7 @@ class Workspace:
     """The folder of one project. Everything in it is found again by digest or by run id."""
 
     def __init__(self, path):
-        self.path = Path(path).expanduser().absolute()
+        self.path = path_of("A workspace", path).expanduser().absolute()
         with disk_errors(f"The workspace {self.path} cannot be used"):
             self.path.mkdir(parents=True, exist_ok=True)
 

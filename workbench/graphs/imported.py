@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ..backends.base import Progress, silent
 from ..backends.model_files import external_files
-from ..errors import WorkbenchError, refuse_unless
+from ..errors import WorkbenchError, path_of, refuse_unless
 from ..records import Graph, Parity, Preprocessing
 from ..workspace import Workspace
 from . import clean, edit, specs
@@ -48,7 +48,7 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
         WorkbenchError: the file is no ONNX model or damaged, has several inputs or outputs, an open image size, is
             quantized already, or does not run.
     """
-    path = Path(path)
+    path = path_of("An ONNX model", path)
     _check_file(path)
     progress("read", 0, 1)
     files = (path, *external_files(path))

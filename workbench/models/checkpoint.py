@@ -13,7 +13,7 @@ import numpy as np
 import scipy.ndimage
 from flax import traverse_util
 
-from ..errors import WorkbenchError, one_of, refuse_unless
+from ..errors import WorkbenchError, one_of, path_of, refuse_unless
 from ..records import ModelSpec
 from . import vit
 from .files import new_file
@@ -52,7 +52,7 @@ def load_checkpoint(path, *, image_size: int | None = None) -> tuple[ModelSpec, 
         WorkbenchError: no such file, a damaged one, one that needs pickle, a hybrid or a Mixer, a key that is
             missing or unknown, or an array of a wrong shape or type; it says expected and found.
     """
-    path = Path(path)
+    path = path_of("A checkpoint", path)
     arrays = _linen_names(_parameters(_read(path), path), path)
     spec = _infer(arrays, path)
     params = traverse_util.unflatten_dict(arrays, sep="/")
@@ -75,7 +75,7 @@ def save_checkpoint(path, spec: ModelSpec, params: dict, dtype: str = "float32")
         WorkbenchError: parameters that are not the model's or do not fit the type; a full or read-only disk.
     """
     one_of("type for a checkpoint", dtype, DTYPES)
-    path = Path(path)
+    path = path_of("A checkpoint", path)
     vit.check_parameters(spec, params)
     published = {linen: old for old, linen in _PUBLISHED_TO_LINEN.items()}
     arrays = {}
