@@ -49,7 +49,7 @@ def test_03_finds_every_block_and_no_hazard_in_a_clean_graph(run):
 
 
 def test_04_loses_answers_to_outliers_and_gets_them_back_by_smoothing(run):
-    found = run("04_choose_precision", images=24, samples=16)
+    found = run("04_choose_precision", images=16, samples=16)
     assert found["agreement"] >= 0.9
     assert found["agreement_smoothed"] >= 0.9
     assert found["agreement_linear"] < 0.8 < found["agreement_smoothed"]
