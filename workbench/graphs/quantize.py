@@ -193,11 +193,11 @@ def _quantize_weight(model: ir.Model, product: ir.Node, layout: Layout, stored: 
         source = constant(model, f"{name}/weight/quantized", data)
     else:
         source = constant(model, f"{name}/weight/on-grid", dequantize_weight(data, axis, grid))
-        source = _along(model, product, "quantize", source, scale, zero, axis, zero.dtype)
-    product.replace_input_with(1, _along(model, product, "dequantize", source, scale, zero, axis, value.dtype))
+        source = _by_channel(model, product, "quantize", source, scale, zero, axis, zero.dtype)
+    product.replace_input_with(1, _by_channel(model, product, "dequantize", source, scale, zero, axis, value.dtype))
 
 
-def _along(model: ir.Model, product: ir.Node, kind: str, source, scale, zero, axis: int, dtype) -> ir.Value:
+def _by_channel(model: ir.Model, product: ir.Node, kind: str, source, scale, zero, axis: int, dtype) -> ir.Value:
     """A per-channel QuantizeLinear or DequantizeLinear of a product's weights."""
     name = f"{product.name or product.outputs[0].name}/weight/{kind}"
     made = node(f"{kind.title()}Linear", name, source, scale, zero, like=product.inputs[1], dtype=dtype, axis=axis)

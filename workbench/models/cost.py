@@ -127,17 +127,18 @@ def cost(spec: ModelSpec, batch: int = 1, precision: str = "fp32") -> Cost:
         why=f"it was given a {type(spec).__name__}",
         remedy="give a ModelSpec, such as model_spec('B/32')",
     )
-    images = _images(batch)
+    images = checked_batch(batch, "count")
     count = _Counter(images, WIDTHS[precision])
     blocks = [part for index in range(spec.depth) for part in _block(count, spec, block_name(index))]
     return Cost(spec, images, precision, (_embedding(count, spec), *blocks, *_head(count, spec)))
 
 
-def _images(batch) -> int:
+def checked_batch(batch, verb: str) -> int:
+    """The number of images in a call; ``verb`` says in the error what cannot be done without one."""
     images = whole(batch)
     refuse_unless(
         images is not None and images > 0,
-        "There is no batch to count",
+        f"There is no batch to {verb}",
         why=f"it is {batch!r}",
         remedy="give a whole number of images, 1 or more",
     )
@@ -294,4 +295,4 @@ def activation_bytes(spec: ModelSpec, batch: int = 1, precision: str = "fp32", *
     numbers = spec.tokens * spec.width
     scores = 2 * spec.heads * spec.tokens**2 if materialized else 0
     widest = max(4 * numbers + scores, 2 * spec.tokens * spec.mlp)
-    return _images(batch) * (numbers + widest) * WIDTHS[precision].rest
+    return checked_batch(batch, "count") * (numbers + widest) * WIDTHS[precision].rest

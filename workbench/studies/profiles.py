@@ -19,7 +19,8 @@ from ..graphs.imported import import_onnx
 from ..graphs.recipes import apply_recipe
 from ..measuring.parts import Split, locate, part_of, split_layers
 from ..models import vit
-from ..records import Batches, Graph, ModelSpec, Preprocessing, Recipe, Variant, whole
+from ..models.cost import checked_batch
+from ..records import Batches, Graph, ModelSpec, Preprocessing, Recipe, Variant
 from ..workspace import digest
 
 #: Calls whose median is a time.
@@ -108,13 +109,7 @@ def _feed(body: Anatomy, batch: int) -> tuple[str, np.ndarray]:
         why=f"its inputs are {', '.join(f'{value.name} {value.shape}' for value in inputs) or 'none'}",
         remedy="give a model with one input of a known image size; only the batch may be open",
     )
-    images = whole(batch)
-    refuse_unless(
-        images is not None and images > 0,
-        "There is no batch to time",
-        why=f"it is {batch!r}",
-        remedy="give a whole number of images, 1 or more",
-    )
+    images = checked_batch(batch, "time")
     first, *others = lengths[0]
     shape = (first if isinstance(first, int) else images, *others)
     noise = np.random.default_rng(0).standard_normal(shape)
