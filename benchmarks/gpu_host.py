@@ -37,8 +37,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.gpu import checks
 from workbench.datasets.preprocessing import normalise
-from workbench.measuring.jobs import Exam, Job, run_job
 from workbench.records import Batches, Engine, Measurement, Recipe, Variant, decode, encode
+from workbench.remote.job import Exam, Job, run_job
 
 TILE = 1021
 MODEL, OPSET = "B/32", 17
@@ -48,7 +48,7 @@ RECIPES = {
     "fp32": Recipe("fp32"),
     "fp16": Recipe("fp16"),
     "int8": Recipe("int8"),
-    "int8-rest-fp32": Recipe("int8", rest="fp32"),
+    "int8-rest-fp32": Recipe("int8", high_precision="fp32"),
     "int8-attention": Recipe("int8", scope="attention"),
 }
 #: Error of a logit against FP32 on ONNX Runtime, as a share of the largest. FP16 rounded after every operator errs
@@ -105,7 +105,7 @@ def repeating_parameters(spec) -> dict:
 
 
 def run(archive: Path, out: Path, names: list[str], backend: str, python: str | None) -> int:
-    from workbench.doctor import rows, table
+    from workbench.remote.doctor import rows, table
 
     print(table(rows()), flush=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ def _one(recipe: str, folder: Path, out: Path, backend: str, python: str | None,
 
 
 def _on_host(python: str, backend: str, variant: Variant, exam: Exam, folder: Path):
-    from workbench.studies.hosts import Host
+    from workbench.remote.host import Host
 
     host = Host("gpu", backend, (python,), cache=str(folder / "cache"))
     return host.run(

@@ -27,7 +27,7 @@ import numpy as np
 import onnxruntime
 
 from workbench.graphs.export import export_onnx
-from workbench.graphs.recipes import apply_recipe
+from workbench.graphs.quantization.recipe import apply_recipe
 from workbench.models import vit
 from workbench.models.tree import init, join_qkv
 from workbench.records import ModelSpec, Recipe

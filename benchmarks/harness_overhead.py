@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.tiny import Tiny, some_images, variant_of
 from workbench.backends import build_engine, open_engine
-from workbench.measuring.latency import time_calls
+from workbench.measuring.timing import time_calls
 
 ROUNDS, CALLS, LIMIT = 300, 20, 0.01
 

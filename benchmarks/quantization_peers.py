@@ -41,7 +41,7 @@ import json
 from pathlib import Path
 folder, method = Path(sys.argv[1]), sys.argv[2]
 graph = decode(Graph, json.loads((folder / "graph.json").read_text()))
-recipe = wb.Recipe("int8", rest="fp32", calibration=wb.Calibration(method=method))
+recipe = wb.Recipe("int8", high_precision="fp32", calibration=wb.Calibration(method=method))
 x = np.load(folder / "calibration.npy")
 print(wb.apply_recipe(graph, recipe, folder / f"ours-{method}", calibration=x).path)
 """

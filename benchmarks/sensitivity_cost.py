@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 
 import workbench as wb
-from workbench.graphs.sensitivity import BATCH
+from workbench.graphs.analysis.sensitivity import BATCH
 
 CHECKPOINT = Path(__file__).parents[1] / "data" / "checkpoints" / "shapes-vit.npz"
 MOST = 1.5

@@ -15,8 +15,8 @@ import pytest
 import workbench
 
 PACKAGE = Path(workbench.__file__).parent
-GROUND = ("records", "errors", "sites", "ledger", "workspace")
-LIGHT = (*GROUND, "datasets", "backends", "measuring", "worker", "doctor")  # the doctor visits hosts
+GROUND = ("records", "errors", "progress", "places", "code_version", "ledger", "workspace")
+LIGHT = (*GROUND, "datasets", "backends", "measuring", "remote")  # the doctor visits hosts
 LEAVES = ("ui", "cli")
 #: What the light half may import beside the standard library: NumPy, and a runtime or Pillow where needed.
 LIGHT_NEEDS = ("numpy", "PIL", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda")
@@ -115,14 +115,21 @@ def test_every_part_of_the_workbench_was_read():
         "models",
         "graphs",
         "studies",
-        "plots",
+        "reporting",
     }
 
 
 def test_the_ground_floor_imports_only_the_standard_library():
     assert told(i for i in FOREIGN if part_of(i.importer) in GROUND) == []
-    below = {"errors": (), "sites": (), "records": ("errors",), "ledger": ("errors",)}
-    below["workspace"] = ("errors", "records", "ledger")
+    below = {
+        "errors": (),
+        "places": (),
+        "progress": (),
+        "code_version": (),
+        "records": ("errors",),
+        "ledger": ("errors",),
+    }
+    below["workspace"] = ("errors", "records", "ledger", "code_version")
     ours = [i for i in IMPORTS if part_of(i.importer) in GROUND and i.top == "workbench"]
     assert told(i for i in ours if i.inside not in (part_of(i.importer), *below[part_of(i.importer)])) == []
 
@@ -184,13 +191,13 @@ def test_the_ground_floor_runs_on_the_standard_library():
     assert outside_the_library(modules_after(code)) == set()
 
 
-@pytest.mark.parametrize("name", ["datasets", "backends", "measuring", "worker", "measuring.compare"])
+@pytest.mark.parametrize("name", ["datasets", "backends", "measuring", "remote.worker"])
 def test_the_light_half_brings_in_numpy_alone(name):
     found = outside_the_library(modules_after(f"import workbench.{name}"))
     assert found <= {"numpy", "mkl"}, found
 
 
-@pytest.mark.parametrize("name", ["graphs", "models", "studies", "plots", "ui", "cli"])
+@pytest.mark.parametrize("name", ["graphs", "models", "performance", "studies", "reporting", "ui", "cli"])
 def test_importing_a_package_brings_in_no_heavy_library(name):
     heavy = {*JAX, *ONNX, *WIDGETS, "pandas", "plotly", "onnxruntime", "tensorrt_rtx", "torch"}
     assert modules_after(f"import workbench.{name}") & heavy == set()

@@ -11,14 +11,10 @@ from pathlib import Path
 import pytest
 
 import workbench
+from workbench.remote.protocol import light_half
 
 PACKAGE = Path(workbench.__file__).parent
-GROUND = ("errors", "sites", "ledger", "workspace")
-PACKAGES = ("records", "datasets", "backends", "measuring")
-LIGHT = [
-    *(PACKAGE / f"{name}.py" for name in ("__init__", *GROUND, "worker", "doctor")),
-    *(file for part in PACKAGES for file in sorted((PACKAGE / part).rglob("*.py"))),
-]
+LIGHT = [PACKAGE.parent / name for name in light_half()]
 REMEDY = "Remedy: install Python 3.10, for example by 'pyenv install 3.10' or 'uv python install 3.10'"
 
 
@@ -78,7 +74,7 @@ def test_the_grammar_of_310_is_what_is_asked_for():
 def test_the_ground_floor_keeps_records_on_310(python310, uninstalled, tmp_path):
     code = f"""
 import workbench as wb
-from workbench import sites
+from workbench import places
 from workbench.records import Batches, Engine, Graph, Measurement, Preprocessing, Recipe, Variant
 from workbench.workspace import new_run_id
 from pathlib import Path
@@ -88,8 +84,8 @@ def make(folder, key):
     return Graph(folder / "graph.onnx", key, 20, Preprocessing(8))
 
 workspace = wb.Workspace({str(tmp_path)!r})
-graph = workspace.artefact("graph", Graph, 1, make, code=["workbench.sites"], tools=["numpy"])
-variant = Variant(graph.path, "d", graph, Recipe("int8", keep=("block00",)), 20, ("onnxruntime",))
+graph = workspace.artefact("graph", Graph, 1, make, tools=["numpy"])
+variant = Variant(graph.path, "d", graph, Recipe("int8", exclude=("block00",)), 20, ("onnxruntime",))
 engine = Engine("onnxruntime", graph.path, variant, Batches(), new_run_id())
 measured = Measurement("onnxruntime", "m", Recipe(), 8, "v", (0.1, 0.2), labels=(0, 1), predictions=(0, 0))
 for kind, record in (("engine", engine), ("measurement", measured)):
@@ -98,7 +94,7 @@ for kind, record in (("engine", engine), ("measurement", measured)):
 try:
     wb.Recipe("int9")
 except wb.WorkbenchError as error:
-    print(error.remedy, sites.place_of("block03/attention/qkv"))
+    print(error.remedy, places.place_of("block03/attention/qkv"))
 """
     said = run(python310, uninstalled, code)
     assert "use one of the known ones" in said

@@ -63,10 +63,10 @@ def test_a_spec_knows_its_grid_tokens_and_head_size():
         (lambda: Recipe("int9"), "did you mean 'int8'"),
         (lambda: Recipe(scope="all"), "'everything'"),
         (lambda: Recipe(layout="gpu"), "'tensorrt', 'cpu'"),
-        (lambda: Recipe(rest="int8"), "'fp32', 'fp16', 'bf16'"),
-        (lambda: Recipe(keep="block03"), 'keep=("block03",)'),
-        (lambda: Recipe(keep=None), "tuple of names"),
-        (lambda: Recipe(keep=(3,)), "tuple of names"),
+        (lambda: Recipe(high_precision="int8"), "'fp32', 'fp16', 'bf16'"),
+        (lambda: Recipe(exclude="block03"), 'exclude=("block03",)'),
+        (lambda: Recipe(exclude=None), "tuple of names"),
+        (lambda: Recipe(exclude=(3,)), "tuple of names"),
         (lambda: Recipe(smooth=1.5), "0...1"),
         (lambda: Recipe(smooth="half"), "0...1"),
         (lambda: Recipe(smooth=math.nan), "0...1"),
@@ -96,9 +96,9 @@ def test_a_record_cannot_be_changed(record):
 
 
 def test_the_rest_beside_int8_is_fp16_for_tensorrt_and_fp32_for_the_cpu():
-    assert Recipe("int8").resolved_rest == "fp16"
-    assert Recipe("int8", layout="cpu").resolved_rest == "fp32"
-    assert Recipe("int8", layout="cpu", rest="bf16").resolved_rest == "bf16"
+    assert Recipe("int8").resolved_high_precision == "fp16"
+    assert Recipe("int8", layout="cpu").resolved_high_precision == "fp32"
+    assert Recipe("int8", layout="cpu", high_precision="bf16").resolved_high_precision == "bf16"
 
 
 def test_only_int8_and_fp8_need_ranges():
@@ -114,9 +114,9 @@ def test_recipes_that_differ_have_other_labels():
         Recipe("int8"),
         Recipe("int8", layout="cpu"),
         Recipe("int8", scope="attention"),
-        Recipe("int8", rest="fp32"),
+        Recipe("int8", high_precision="fp32"),
         Recipe("int8", smooth=0.5),
-        Recipe("int8", keep=("block00",)),
+        Recipe("int8", exclude=("block00",)),
         Recipe("int8", calibration=Calibration(method="minmax")),
         Recipe("int8", calibration=Calibration(variant="dark")),
     ]
@@ -130,7 +130,7 @@ def test_whole_numbers_of_numpy_become_pythons_own():
 
 
 def test_a_list_of_names_to_keep_becomes_a_tuple():
-    assert Recipe(keep=["block00", "block03/fc2"]) == Recipe(keep=("block00", "block03/fc2"))
+    assert Recipe(exclude=["block00", "block03/fc2"]) == Recipe(exclude=("block00", "block03/fc2"))
 
 
 # ---- measurements ----------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def every_record():
         parity=Parity(1e-5, 1.0, 64, (1, 7)),
         notes=("a note",),
     )
-    recipe = Recipe("int8", keep=("block03/fc2",), smooth=0.5, calibration=Calibration(samples=7))
+    recipe = Recipe("int8", exclude=("block03/fc2",), smooth=0.5, calibration=Calibration(samples=7))
     variant = Variant(Path("/w/variant.onnx"), "d", graph, recipe, 20, ("onnxruntime", "tensorrt"))
     engine = Engine(
         "tensorrt",

@@ -18,7 +18,15 @@ from workbench import ledger
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.ledger import LEDGER
 from workbench.records import Batches, Engine, Graph, Preprocessing, Recipe, Variant
-from workbench.workspace import RECORD, Workspace, check_artefact, code_digest, digest, file_digest, new_run_id
+from workbench.workspace import (
+    RECORD,
+    Workspace,
+    check_artefact,
+    code_digest,
+    digest,
+    file_digest,
+    new_run_id,
+)
 
 
 @pytest.fixture
@@ -58,7 +66,7 @@ def test_other_inputs_code_tools_or_kinds_are_other_artefacts(workspace):
         key_of("note", "b"),
         key_of("letter", "a"),
         key_of("note", "a", code=["workbench.errors"]),
-        key_of("note", "a", code=["workbench.sites"]),
+        key_of("note", "a", code=["workbench.places"]),
         key_of("note", "a", tools=["numpy"]),
         key_of("note", "a", tools=["a-tool-that-nobody-installs"]),
     }

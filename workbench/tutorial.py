@@ -143,10 +143,10 @@ def run_tutorial(out, workspace, parameters: Mapping | None = None, notebooks="n
     Raises:
         WorkbenchError: a parameter that no notebook knows, or a cell failed.
     """
-    from .plots.stills import add_stills
-    from .studies.report import write_report
+    from .reporting.figures.stills import add_stills
+    from .reporting.html import write_report
+    from .reporting.table import printed
     from .studies.results import study_results
-    from .studies.table import printed
 
     out, workspace = Path(out).absolute(), Path(workspace).absolute()
     paths = [Path(notebooks) / f"{name}.ipynb" for name in MAIN_JOB]

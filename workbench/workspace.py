@@ -12,7 +12,6 @@ import errno
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import secrets
@@ -22,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from . import records
+from .code_version import code_digest
 from .errors import WorkbenchError, path_of
 from .ledger import Ledger
 
@@ -70,12 +70,6 @@ def file_digest(path: Path) -> str:
 
 
 @functools.cache
-def code_digest(modules: tuple[str, ...]) -> str:
-    """A digest of the source of modules, so that an artefact never outlives the code that made it."""
-    return digest(*(Path(importlib.util.find_spec(name).origin) for name in modules))
-
-
-@functools.cache
 def tool_versions(tools: tuple[str, ...]) -> dict[str, str]:
     """The installed versions of distributions, ``absent`` where there is none."""
     versions = {}
@@ -117,7 +111,6 @@ class Workspace:
         inputs,
         make: Callable[[Path, str], object],
         *,
-        code: Iterable[str] = (),
         tools: Iterable[str] = (),
     ):
         """Find an artefact by the digest of everything that makes it, or make it.
@@ -127,8 +120,8 @@ class Workspace:
             cls: the record type that describes the artefact.
             inputs: anything ``digest`` takes.
             make: called with an empty folder and the digest; writes its files there and returns the record, whose
-                paths may lie in that folder or in another artefact's.
-            code: names of the modules whose source shapes the result.
+                paths may lie in that folder or in another artefact's. Its module and the modules
+                that this imports are part of the digest.
             tools: names of the distributions whose version shapes the result.
 
         Returns:
@@ -137,8 +130,8 @@ class Workspace:
         Raises:
             WorkbenchError: a stored artefact's bytes were changed, or the disk is full or read-only.
         """
-        code, tools = tuple(code), tuple(tools)
-        key = digest(FORMAT, kind, inputs, code_digest(code), tool_versions(tools))
+        code, tools = code_digest(make.__module__), tool_versions(tuple(tools))
+        key = digest(FORMAT, kind, inputs, code, tools)
         folder = self.path / "artefacts" / kind / key
         if not (folder / RECORD).exists():
             self._make(folder, key, make)

@@ -138,7 +138,7 @@ def draw(folder: Path, blocks, *, tokens=50, high="fp16", opset=20, batch=None) 
 def recipe_of(blocks, high: str) -> Recipe:
     """The recipe in whose variants these types occur."""
     low = next((block.low or block.linear for block in blocks if block.low or block.linear), None)
-    return Recipe(precision=low, scope="attention", rest=high) if low else Recipe(precision=high)
+    return Recipe(precision=low, scope="attention", high_precision=high) if low else Recipe(precision=high)
 
 
 def variant_of(

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.browser.harness import ROOT
 from workbench import Workspace
 from workbench.records import Measurement
-from workbench.studies.cells import MEASUREMENT
+from workbench.studies.plan import MEASUREMENT
 from workbench.studies.results import saved_plan
 from workbench.tutorial import run_notebook
 

@@ -27,7 +27,7 @@ def work(recipe, progress):
     return recipe
 """
 PANEL = """\
-seed = wb.Recipe(keep=("block01",))
+seed = wb.Recipe(exclude=("block01",))
 panel = ui.recipe_panel(graph, "ws", seed, work=work, show=lambda made: ipywidgets.Label(made.label))
 panel
 """
@@ -44,7 +44,7 @@ def test_a_click_on_a_precision_changes_the_record_that_the_panel_reads_back(lab
     lab.hook("recipe-panel", "precision").get_by_role("button", name="int8", exact=True).click()
     lab.run_cell(2)
     assert "precision='int8'" in lab.output(2)
-    assert "keep=('block01',)" in lab.output(2)
+    assert "exclude=('block01',)" in lab.output(2)
     lab.screenshot("recipe-panel", "panel")
     lab.run_cell(3)
     assert "precision='int8'" in lab.output(3)
@@ -68,7 +68,7 @@ def test_a_long_run_shows_progress_is_cancelled_by_a_click_and_runs_again(lab, w
     lab.wait_text(status, "calibrating")
     lab.wait_text(status, "Done in")
     lab.run_cell(2)
-    assert lab.output(2).strip() == "fp32 keep 1"
+    assert lab.output(2).strip() == "fp32 exclude 1"
 
 
 def test_a_click_on_cancel_is_heard_while_the_next_cell_waits_for_the_result(lab, write_notebook):

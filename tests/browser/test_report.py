@@ -6,7 +6,7 @@ import pytest
 import workbench as wb
 from tests.browser.harness import SCREENSHOTS, WIDTHS
 from tests.tiny import CLASSES, SIZE, Tiny
-from workbench.studies.report import write_report
+from workbench.reporting.html import write_report
 
 pytestmark = pytest.mark.browser
 

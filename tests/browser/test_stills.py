@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from tests.ui import measured
-from workbench import plots
-from workbench.plots.stills import FIGURE, PICTURE, add_stills
+from workbench.reporting import figures
+from workbench.reporting.figures.stills import FIGURE, PICTURE, add_stills
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def test_a_chart_gets_a_picture_in_its_own_colours(browser, tmp_path):
-    data = {FIGURE: json.loads(plots.pareto(measured.frame()).to_json())}
+    data = {FIGURE: json.loads(figures.pareto(measured.frame()).to_json())}
     cell = nbformat.v4.new_code_cell("", outputs=[nbformat.v4.new_output("display_data", data)])
     path = tmp_path / "executed.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
@@ -25,4 +25,4 @@ def test_a_chart_gets_a_picture_in_its_own_colours(browser, tmp_path):
     picture = Image.open(io.BytesIO(base64.b64decode(stored[PICTURE]))).convert("RGB")
     assert picture.size == (1000, 460)
     seen = {"#{:02X}{:02X}{:02X}".format(*pixel) for _, pixel in picture.getcolors(1 << 20)}
-    assert {plots.COLOURS[precision] for precision in ("fp32", "fp16", "int8", "int8-dynamic")} <= seen
+    assert {figures.COLOURS[precision] for precision in ("fp32", "fp16", "int8", "int8-dynamic")} <= seen

@@ -8,7 +8,7 @@ from statistics import median
 import numpy as np
 
 from workbench.backends import open_engine, open_streams
-from workbench.backends.device import device
+from workbench.backends.hardware.gpu import device
 from workbench.errors import WorkbenchError
 from workbench.records import Engine
 

@@ -10,10 +10,10 @@ import pytest
 from tests.gpu import checks
 from tests.tiny import Tiny, some_images, variant_of
 from workbench.backends import backend, build_engine
-from workbench.backends.device import gpus, pycuda_missing
+from workbench.backends.hardware.gpu import gpus, pycuda_missing
 from workbench.measuring import diminishing_returns, measure, measure_streams
 from workbench.records import Batches
-from workbench.studies.hosts import Host
+from workbench.remote.host import Host
 
 pytestmark = pytest.mark.gpu
 

@@ -1,4 +1,4 @@
-"""Small Vision Transformers drawn node by node with ``onnx.helper``, named as ``workbench.sites`` says.
+"""Small Vision Transformers drawn node by node with ``onnx.helper``, named as ``workbench.places`` says.
 
 They do not pass through the exporter, so what a test of a rewrite finds wrong lies in the rewrite.
 """

@@ -9,8 +9,10 @@ import pytest
 
 from tests.graphs.references import answers, checkpoint, run
 from workbench.errors import Cancelled, WorkbenchError
-from workbench.graphs import clean, edit, export, parity
+from workbench.graphs import export, parity
+from workbench.graphs.canonical import clean
 from workbench.graphs.export import export_onnx
+from workbench.graphs.structure import edit
 from workbench.records import Preprocessing
 
 

@@ -7,7 +7,7 @@ import pytest
 import workbench as wb
 from workbench.datasets import shapes
 from workbench.models import tree, vit
-from workbench.sites import place_of
+from workbench.places import place_of
 
 TINY = wb.ModelSpec("tiny", image_size=16, patch=8, width=32, depth=2, heads=2, mlp=64, classes=5)
 IMAGES = np.random.default_rng(0).standard_normal((3, 16, 16, 3)).astype(np.float32)

@@ -72,6 +72,6 @@ def recipes(monkeypatch, tmp_path, weights):
         return Variant(path, digest(path), graph, recipe, 20, runtimes)
 
     stub = types.SimpleNamespace(apply_recipe=apply_recipe, applied=applied)
-    monkeypatch.setitem(__import__("sys").modules, "workbench.graphs.recipes", stub)
-    monkeypatch.setattr("workbench.graphs.recipes", stub, raising=False)
+    monkeypatch.setitem(__import__("sys").modules, "workbench.graphs.quantization.recipe", stub)
+    monkeypatch.setattr("workbench.graphs.quantization.recipe", stub, raising=False)
     return stub

@@ -9,14 +9,14 @@ import numpy as np
 
 import workbench as wb
 from tests.tiny import SIZE, Tiny
-from workbench.measuring import latency
+from workbench.measuring import timing
 
 RECIPES = (wb.Recipe(), wb.Recipe("int8-dynamic"))
 
 
 def study(folder: Path) -> wb.Study:
     """Four cells on a tiny model; the same in every process."""
-    latency.WINDOW_S = 0.002
+    timing.WINDOW_S = 0.002
     tiny = Tiny.of()
     images = np.random.default_rng(1).normal(size=(60, SIZE, SIZE, 3)).astype(np.float32)
     labels = tiny.logits(images).argmax(axis=1)

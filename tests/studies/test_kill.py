@@ -13,7 +13,7 @@ import pytest
 
 from tests.studies.kill import study
 from workbench.records import Measurement
-from workbench.studies.cells import MEASUREMENT
+from workbench.studies.plan import MEASUREMENT
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = "tests.studies.kill"

@@ -9,7 +9,7 @@ from tests.tiny import CLASSES, SIZE, Tiny
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    monkeypatch.setattr("workbench.measuring.latency.WINDOW_S", 0.002)
+    monkeypatch.setattr("workbench.measuring.timing.WINDOW_S", 0.002)
     tiny = Tiny.of()
     images = np.random.default_rng(1).normal(size=(100, SIZE, SIZE, 3)).astype(np.float32)
     labels = tiny.logits(images).argmax(axis=1)
@@ -33,7 +33,7 @@ def test_fp32_and_int8_dynamic_run_and_bf16_says_what_it_needs(study):
 
 
 def test_a_recipe_that_cannot_be_applied_is_a_row_and_the_others_are_measured(study):
-    frame = study(wb.Recipe(), wb.Recipe("int8-dynamic", keep=("block77",))).run().frame()
+    frame = study(wb.Recipe(), wb.Recipe("int8-dynamic", exclude=("block77",))).run().frame()
     assert list(frame.execution) == ["executed", "refused"]
     assert "block77" in frame.reason[1]
 

@@ -5,16 +5,16 @@ import pytest
 
 import workbench as wb
 from workbench.errors import Cancelled, WorkbenchError
+from workbench.measuring.interleaved import ROUND, Round
 from workbench.records import Engine, Measurement
-from workbench.studies.cells import MEASUREMENT
+from workbench.studies.plan import MEASUREMENT
 from workbench.studies.results import study_results
-from workbench.studies.rounds import ROUND, Round
 from workbench.workspace import Workspace
 
 
 @pytest.fixture
 def study(graph, recipes, images, labels, tmp_path, monkeypatch):
-    monkeypatch.setattr("workbench.measuring.latency.WINDOW_S", 0.002)  # the warm-up of a model that takes 20 µs
+    monkeypatch.setattr("workbench.measuring.timing.WINDOW_S", 0.002)  # the warm-up of a model that takes 20 µs
 
     def make(*precisions, **arguments):
         grid = [wb.Recipe(p) for p in precisions or ("fp32", "int8-dynamic")]

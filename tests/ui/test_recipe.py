@@ -6,9 +6,9 @@ from workbench.ui import recipe_panel
 
 RECIPES = [
     Recipe(),
-    Recipe("fp16", keep=("block02/fc2", "block00")),
+    Recipe("fp16", exclude=("block02/fc2", "block00")),
     Recipe("int8", "attention", "cpu", "bf16", Calibration("shapes", "dark", "mse", 7, seed=3), smooth=0.37),
-    Recipe("int8-dynamic", calibration=Calibration("/photos/mine", samples=200_000), keep=("block17",)),
+    Recipe("int8-dynamic", calibration=Calibration("/photos/mine", samples=200_000), exclude=("block17",)),
 ]
 
 
@@ -27,21 +27,21 @@ def test_choices_change_the_record_and_going_back_restores_it(graph, tmp_path, c
     panel = recipe_panel(graph, tmp_path, recipe)
     control(panel, "precision").value = "fp8"
     control(panel, "scope").value = "everything"
-    control(panel, "rest").value = ""
+    control(panel, "high-precision").value = ""
     control(panel, "method").value = "percentile"
     control(panel, "samples").value = 9
     control(panel, "smooth").value = False
-    control(panel, "keep").value = ("block01",)
+    control(panel, "exclude").value = ("block01",)
     calibration = Calibration("shapes", "dark", "percentile", 9, seed=3)
     assert panel.value == Recipe("fp8", "everything", "cpu", None, calibration, None, ("block01",))
     for hook, value in [
         ("precision", "int8"),
         ("scope", "attention"),
-        ("rest", "bf16"),
+        ("high-precision", "bf16"),
         ("method", "mse"),
         ("samples", 7),
         ("smooth", True),
-        ("keep", ()),
+        ("exclude", ()),
     ]:
         control(panel, hook).value = value
     assert panel.value == recipe
@@ -58,7 +58,7 @@ def test_what_has_no_consequence_for_a_precision_is_not_offered(graph, tmp_path,
 
 
 def test_every_block_and_product_of_the_graph_can_be_kept(graph, tmp_path, control):
-    offered = control(recipe_panel(graph, tmp_path), "keep").options
+    offered = control(recipe_panel(graph, tmp_path), "exclude").options
     assert len(offered) == 3 + 3 * 5  # three blocks with five products each
     assert "block02/scores" in offered
 
@@ -72,7 +72,7 @@ def test_nobody_clicks_and_the_variant_is_made_all_the_same(graph, tmp_path):
 
 
 def test_a_wrong_name_to_keep_appears_with_its_remedy(graph, tmp_path, shown):
-    panel = recipe_panel(graph, tmp_path, Recipe("int8-dynamic", keep=("block17",)))
+    panel = recipe_panel(graph, tmp_path, Recipe("int8-dynamic", exclude=("block17",)))
     with pytest.raises(Exception, match="block17"):
         panel.result()
     assert "block17" in shown(panel)
@@ -87,7 +87,7 @@ def test_a_backend_that_will_not_take_the_choice_says_why_while_one_chooses(grap
     control(panel, "precision").value = "int8"
     assert "will not take it" not in shown(panel)
     control(panel, "layout").value = "cpu"
-    control(panel, "rest").value = "bf16"
+    control(panel, "high-precision").value = "bf16"
     assert "The cpu layout cannot have a BF16 rest" in shown(panel)
 
 

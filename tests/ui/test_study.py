@@ -13,7 +13,7 @@ FP32, INT8 = Recipe(), Recipe("int8-dynamic")
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    monkeypatch.setattr("workbench.measuring.latency.WINDOW_S", 0.002)  # the warm-up of a model that takes 0.2 ms
+    monkeypatch.setattr("workbench.measuring.timing.WINDOW_S", 0.002)  # the warm-up of a model that takes 0.2 ms
     images = np.random.default_rng(0).standard_normal((20, 16, 16, 3)).astype(np.float32)
     labels = np.arange(20) % 10
     return Study(

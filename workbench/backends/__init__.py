@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from pathlib import Path
 
 from ..errors import WorkbenchError, one_of, refuse_unless
+from ..progress import Progress, silent
 from ..records import Batches, Engine, Variant
 from ..workspace import Workspace, check_artefact, file_digest, new_run_id
-from .base import Backend, Progress, Session, silent
+from .base import Backend, Session
 
-#: Backend name -> (module, factory). A module is imported when its backend is first asked for.
-REGISTRY = {
-    "onnxruntime": ("onnxruntime", "OnnxRuntime"),
-    "tensorrt": ("tensorrt", "tensorrt"),
-    "tensorrt-rtx": ("tensorrt", "tensorrt_rtx"),
-}
+
+def _onnxruntime() -> Backend:
+    from .onnxruntime import OnnxRuntime
+
+    return OnnxRuntime()
+
+
+def _tensorrt() -> Backend:
+    from .tensorrt.backend import tensorrt
+
+    return tensorrt()
+
+
+def _tensorrt_rtx() -> Backend:
+    from .tensorrt.backend import tensorrt_rtx
+
+    return tensorrt_rtx()
+
+
+#: Backend name -> what makes it. A runtime is imported when its backend is first asked for.
+REGISTRY = {"onnxruntime": _onnxruntime, "tensorrt": _tensorrt, "tensorrt-rtx": _tensorrt_rtx}
 
 
 def backend(name: str) -> Backend:
@@ -26,8 +41,7 @@ def backend(name: str) -> Backend:
         WorkbenchError: no backend has this name.
     """
     one_of("backend", name, tuple(REGISTRY))
-    module, factory = REGISTRY[name]
-    return getattr(importlib.import_module(f".{module}", __name__), factory)()
+    return REGISTRY[name]()
 
 
 def build_engine(
@@ -49,7 +63,7 @@ def build_engine(
         batches: the batch sizes the engine must take; left out, the graph's static batch or ``Batches(1, 8, 32)``.
         card: the GPU to build for, by name or architecture (``T4``, ``SM86``); None is the one at hand.
         options: the backend's own options, see its module.
-        progress: see ``backends.base.Progress``.
+        progress: see ``progress.Progress``.
 
     Raises:
         WorkbenchError: the runtime is not installed, or refuses the variant, the card or the batches; the variant's

@@ -6,21 +6,15 @@ A new runtime is one module with a ``Backend`` and one line in ``workbench.backe
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import Refusal, refuse_unless
+from ..progress import Progress, silent
 from ..records import Batches, Engine, Variant
-
-#: ``progress(stage, done, total)`` is called often; it may raise ``Cancelled`` to stop the work.
-Progress = Callable[[str, int, int], None]
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """A progress callback that does nothing."""
 
 
 class Tensor(NamedTuple):

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import Refusal, WorkbenchError, one_of, refuse_unless
+from ..progress import Progress, silent
 from ..records import Batches, Engine, Variant
-from .base import Backend, Progress, Session, Tensor, check_feeds, silent
-from .machine import MemoryMeter, cores, environment
-from .model_files import copy_model, external_files
+from .base import Backend, Session, Tensor, check_feeds
+from .external_data import copy_model, external_files
+from .hardware.cpu import MemoryMeter, cores, environment
 
 OPTIONS = ("threads", "inter_op", "optimization")
 PROVIDERS = ["CPUExecutionProvider"]
@@ -128,7 +129,7 @@ class OnnxRuntime(Backend):
     def emulated_types(self, variant: Variant) -> tuple[str, ...]:
         """FP16, BF16 and FP8, whose products the CPU provider computes in FP32."""
         recipe = variant.recipe
-        types = (recipe.precision, recipe.resolved_rest) if recipe.needs_ranges else (recipe.precision,)
+        types = (recipe.precision, recipe.resolved_high_precision) if recipe.needs_ranges else (recipe.precision,)
         return tuple(name for name in types if name in ("fp16", "bf16", "fp8"))
 
     def files(self, engine: Engine) -> tuple[Path, ...]:

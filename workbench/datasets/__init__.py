@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..backends.base import Progress, silent
 from ..errors import WorkbenchError, one_of, refuse_unless
+from ..progress import Progress, silent
 from ..records import SHIFTS, Preprocessing
 from ..workspace import digest
 from . import shapes
@@ -111,7 +111,7 @@ def images(
             ``random-noise``.
         preprocessing: how the images are prepared and normalised; None is vit_jax's plain resize to ``size``. Where
             it names classes, labels are indices into these; where it names none, the set's own names count.
-        progress: see ``backends.base.Progress``.
+        progress: see ``progress.Progress``.
 
     Warns:
         UserWarning: files could not be read and others were taken; ``skipped`` names them.

@@ -6,8 +6,8 @@ import os
 import urllib.parse
 from pathlib import Path
 
-from ..backends.base import Progress, silent
 from ..errors import one_of, refuse_unless
+from ..progress import Progress, silent
 from . import cifar10
 from .transfer import download
 

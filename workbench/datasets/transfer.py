@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..backends.base import Progress, silent
 from ..errors import WorkbenchError
+from ..progress import Progress, silent
 from ..workspace import disk_errors
 
 ATTEMPTS = 5  # in a row that bring nothing

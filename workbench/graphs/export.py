@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from ..backends.base import Progress, check_feeds, silent
+from ..backends.base import check_feeds
 from ..errors import WorkbenchError, one_of, refuse_unless
+from ..progress import Progress, silent
 from ..records import Graph, ModelSpec, Preprocessing, whole
 from ..workspace import Workspace
-from . import clean, edit
+from .canonical import clean
 from .parity import Comparison, compare
+from .structure import edit
 
 OPSETS = tuple(range(17, 24))
 DYNAMIC = "dynamic"
@@ -29,13 +31,6 @@ STAMPING = {"JAX2ONNX_ENABLE_STACKTRACE_METADATA": "1", "JAX2ONNX_STACKTRACE_DET
 IMAGES = 64
 #: Batches that a graph with a symbolic batch is tried with.
 BATCHES = (1, 7)
-CODE = (
-    *clean.CODE,
-    "workbench.models.vit",
-    "workbench.models.tree",
-    "workbench.graphs.export",
-    "workbench.graphs.parity",
-)
 TOOLS = (*clean.TOOLS, "jax", "flax", "jax2onnx", "onnxruntime")
 
 
@@ -62,7 +57,7 @@ def export_onnx(
         batch: ``"dynamic"``, or the one batch size the graph takes.
         preprocessing: how images become the input; vit_jax's when left out.
         images: (N, H, W, 3) float32, normalised, to compare on; 64 of ``shapes`` when left out.
-        progress: see ``backends.base.Progress``; stages ``trace``, ``clean`` and ``compare``.
+        progress: see ``progress.Progress``; stages ``trace``, ``clean`` and ``compare``.
 
     Returns:
         The graph; its ``parity`` says how closely it repeats JAX.
@@ -101,7 +96,7 @@ def export_onnx(
         )
 
     inputs = (spec, params, opset, batch, preprocessing, images)
-    return workspace.artefact("graph", Graph, inputs, make, code=CODE, tools=TOOLS)
+    return workspace.artefact("graph", Graph, inputs, make, tools=TOOLS)
 
 
 def _numbers(opset, batch) -> tuple[int, int | str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..backends.base import Progress
+from ..progress import Progress
 from ..records import Graph, ModelSpec, Parity
 
 #: The largest difference between two logits. Independent implementations of vit_jax agree to 5e-6 on logits of
@@ -38,7 +38,7 @@ def compare(
         images: (N, H, W, 3) float32, normalised.
         batches: the batch sizes that the images are given in, by turns; a short batch at the end is given alone
             where several sizes are allowed, and filled up with images from the beginning where there is one.
-        progress: see ``backends.base.Progress``; stage ``compare``, counted in images.
+        progress: see ``progress.Progress``; stage ``compare``, counted in images.
     """
     from ..models.vit import logits
 
@@ -89,7 +89,7 @@ def _run(path: Path, images: np.ndarray, batches: tuple[int, ...], progress: Pro
 def _failure(spec, params, path: Path, images: np.ndarray, parity: Parity, tolerance: float) -> str:
     """What does not hold, and the output at which most of the error is added."""
     from ..records import Preprocessing
-    from .difference import diff
+    from .analysis.difference import diff
 
     graph = Graph(path, "", 0, Preprocessing(spec.image_size), spec)
     rows = diff(graph, (spec, params), images[:8]).rows

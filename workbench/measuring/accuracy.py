@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..backends.base import Progress, silent
 from ..errors import WorkbenchError, refuse_unless
+from ..progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def predict(
         batch: images per call; the last call may have fewer.
         at_least: the fewest images that ``logits`` takes; a shorter last batch is padded and the padding cut off.
         stage: what progress is reported under, in images.
-        progress: see ``backends.base.Progress``.
+        progress: see ``progress.Progress``.
 
     Raises:
         WorkbenchError: a logit is NaN or infinite, or a label lies beyond the classes.

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..backends import open_engine
-from ..backends.base import Progress, Session, silent
-from ..backends.machine import environment
+from ..backends.base import Session
+from ..backends.hardware.cpu import environment
 from ..errors import refuse_unless
+from ..progress import Progress, silent
 from ..records import Engine, Graph, Measurement
 from ..workspace import new_run_id
 from .accuracy import Predictions, predict
-from .latency import Latency, time_calls, time_in_turns
 from .reference import check_reference_array, reference_classes
 from .subject import Subject
+from .timing import Latency, time_calls, time_in_turns
 
 
 def measure(
@@ -45,7 +46,7 @@ def measure(
             Engine, a Session, logits (N, classes), or classes (N,).
         seconds: how long calls are timed after the warm-up; 0 measures accuracy alone.
         dataset: the name of the images, for the record.
-        progress: see ``backends.base.Progress``; stages ``warm-up``, ``latency``, ``accuracy``, ``reference``.
+        progress: see ``progress.Progress``; stages ``warm-up``, ``latency``, ``accuracy``, ``reference``.
 
     Raises:
         WorkbenchError: images, labels, batch or reference do not fit the engine, told before any work is done;

@@ -7,8 +7,9 @@ from collections import OrderedDict
 import numpy as np
 
 from ..backends import open_engine
-from ..backends.base import Progress, Session
+from ..backends.base import Session
 from ..errors import refuse_unless
+from ..progress import Progress
 from ..records import Batches, Engine, Graph, Recipe, Variant
 from ..workspace import check_artefact, digest
 from .accuracy import check_logits, predict

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..backends.base import Progress, silent
-from ..backends.machine import cores
+from ..backends.hardware.cpu import cores
+from ..code_version import code_digest
 from ..datasets import shapes
-from ..workspace import code_digest, digest
+from ..progress import Progress, silent
+from ..workspace import digest
 from .files import new_file
 
 #: Images drawn by one task of the process pool.
@@ -27,7 +28,7 @@ def kept(count: int, seed: int, size: int, folder: Path, progress: Progress = si
     Returns:
         Pixels (count, size, size, 3) uint8, mapped from the file, and labels (count,) int32.
     """
-    key = digest(count, seed, size, code_digest((shapes.__name__,)))
+    key = digest(count, seed, size, code_digest(shapes.__name__))
     pixels_path, labels_path = folder / f"images-{key}.npy", folder / f"labels-{key}.npy"
     if not (pixels_path.exists() and labels_path.exists()):
         with new_file(pixels_path) as pixels_partial, new_file(labels_path) as labels_partial:

@@ -25,11 +25,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..backends.base import Progress, silent
+from ..code_version import code_digest
 from ..datasets import normalise, shapes
 from ..errors import one_of, refuse_unless
+from ..progress import Progress, silent
 from ..records import ModelSpec, encode, wilson
-from ..workspace import code_digest, digest, tool_versions
+from ..workspace import digest, tool_versions
 from . import drawing, vit
 from .checkpoint import load_checkpoint, save_checkpoint
 from .files import new_file
@@ -37,7 +38,6 @@ from .files import new_file
 #: Seconds between two writes of the state: what a killed run loses at most, plus one call.
 SAVE_EVERY = 30.0
 #: Whose source a kept state depends on: new code starts anew.
-_CODE = tuple(f"workbench.models.{name}" for name in ("training", "tree", "vit"))
 TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -103,7 +103,7 @@ def train(plan: Plan, folder, *, progress: Progress = silent) -> dict:
     pixels, labels = (
         jnp.asarray(a) for a in drawing.kept(plan.images, plan.seed, plan.spec.image_size, folder, progress)
     )
-    state_path = folder / f"state-{digest(plan, code_digest(_CODE))}.msgpack"
+    state_path = folder / f"state-{digest(plan, code_digest(__name__))}.msgpack"
     state = _restored(state_path, _first_state(plan))
     saved = time.monotonic()
     for step in range(int(state["step"]), plan.steps, plan.steps_per_call):

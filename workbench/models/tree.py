@@ -15,8 +15,8 @@ import numpy as np
 from flax import traverse_util
 
 from ..errors import refuse_unless
+from ..places import OUTPUT, block_name
 from ..records import ModelSpec
-from ..sites import OUTPUT, block_name
 
 
 def parameter_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
@@ -165,7 +165,7 @@ _PARTS = {"MultiHeadDotProductAttention_0": "attention", "MlpBlock_0": "mlp", "D
 
 
 def site_of(path: tuple[str, ...]) -> str:
-    """Linen's path of a sown tensor as a name of ``workbench.sites``."""
+    """Linen's path of a sown tensor as a name of ``workbench.places``."""
     if path in _OUTSIDE:
         return _OUTSIDE[path]
     block, inside = block_name(int(path[1].removeprefix("encoderblock_"))), path[2:]

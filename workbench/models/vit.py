@@ -18,9 +18,9 @@ from flax import traverse_util
 
 from ..backends.base import Tensor, check_feeds
 from ..errors import one_of
+from ..performance.cost import activation_bytes
+from ..places import OUTPUT
 from ..records import ModelSpec
-from ..sites import OUTPUT
-from .cost import activation_bytes
 from .tree import check_parameters, init, join_qkv, parameter_shapes, site_of, split_qkv
 
 __all__ = [
@@ -231,7 +231,7 @@ def forward(spec: ModelSpec, params: dict, images) -> jax.Array:
 
 
 def forward_with_intermediates(spec: ModelSpec, params: dict, images) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """``forward``, and the tensors on the way under the names of ``workbench.sites``.
+    """``forward``, and the tensors on the way under the names of ``workbench.places``.
 
     ``embedding/patches`` (B, grid, grid, D), ``embedding/output`` (B, S, D) with position embeddings added,
     ``norm/output`` (B, S, D), ``head/output`` (B, classes), and in each block ``norm1``, ``attention/qkv``

@@ -12,7 +12,7 @@ from .encoding import decode, encode
 from .measurement import EXECUTIONS, Measurement, quantile, wilson
 from .models import CLASSIFIERS, ModelSpec, Preprocessing
 from .pipeline import Batches, Engine, Graph, Parity, Variant
-from .recipes import LAYOUTS, METHODS, PRECISIONS, RESTS, ROLES, SCOPES, SHIFTS, Calibration, Recipe
+from .recipes import HIGH_PRECISIONS, LAYOUTS, METHODS, PRECISIONS, ROLES, SCOPES, SHIFTS, Calibration, Recipe
 
 #: The type of output under which a notebook's last cell leaves its scalars for whoever ran the notebook.
 SCALARS_MIMETYPE = "application/vnd.workbench.scalars+json"
@@ -20,10 +20,10 @@ SCALARS_MIMETYPE = "application/vnd.workbench.scalars+json"
 __all__ = [
     "CLASSIFIERS",
     "EXECUTIONS",
+    "HIGH_PRECISIONS",
     "LAYOUTS",
     "METHODS",
     "PRECISIONS",
-    "RESTS",
     "ROLES",
     "SCALARS_MIMETYPE",
     "SCOPES",

@@ -10,7 +10,7 @@ from .checks import positive
 PRECISIONS = ("fp32", "fp16", "bf16", "fp8", "int8", "int8-dynamic")
 SCOPES = ("linear", "attention", "everything")
 LAYOUTS = ("tensorrt", "cpu")
-RESTS = ("fp32", "fp16", "bf16")
+HIGH_PRECISIONS = ("fp32", "fp16", "bf16")
 METHODS = ("minmax", "percentile", "entropy", "mse")
 SHIFTS = ("plain", "dark", "noisy", "one-class", "random-noise")
 #: The roles a quantizable site can have inside a block, in the order in which a block computes them.
@@ -41,27 +41,27 @@ class Recipe:
         precision: the type of the products that the scope covers.
         scope: ``linear`` layers, linear layers and ``attention``, or ``everything`` (a lesson, not advice).
         layout: where the Q/DQ nodes go: as ``tensorrt`` or as a ``cpu`` runtime wants them.
-        rest: the type beside int8 and fp8; None is fp16 for the tensorrt layout and fp32 for cpu.
+        high_precision: the type beside int8 and fp8; None is fp16 for the tensorrt layout and fp32 for cpu.
         calibration: where activation ranges come from.
         smooth: SmoothQuant's alpha (Xiao et al., 2023, arXiv:2211.10438), or None.
-        keep: names of blocks or sites that stay high: ``block03`` or ``block03/fc2``. Beside int8 and fp8 that is
-            the rest's type, beside fp16, bf16 and int8-dynamic float32.
+        exclude: names of blocks or sites that stay high: ``block03`` or ``block03/fc2``. Beside int8 and fp8
+            that means the high-precision type, beside fp16, bf16 and int8-dynamic float32.
     """
 
     precision: str = "fp32"
     scope: str = "linear"
     layout: str = "tensorrt"
-    rest: str | None = None
+    high_precision: str | None = None
     calibration: Calibration = Calibration()
     smooth: float | None = None
-    keep: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self):
         one_of("precision", self.precision, PRECISIONS)
         one_of("scope", self.scope, SCOPES)
         one_of("layout", self.layout, LAYOUTS)
-        if self.rest is not None:
-            one_of("type for the rest", self.rest, RESTS)
+        if self.high_precision is not None:
+            one_of("high-precision type", self.high_precision, HIGH_PRECISIONS)
         refuse_unless(
             isinstance(self.calibration, Calibration),
             "Recipe.calibration must be a Calibration",
@@ -69,12 +69,12 @@ class Recipe:
             remedy='write calibration=Calibration(dataset="shapes"); images go to apply_recipe',
         )
         refuse_unless(
-            isinstance(self.keep, tuple | list) and all(isinstance(name, str) for name in self.keep),
-            "Recipe.keep must be a tuple of names",
-            why=f"it is {self.keep!r}",
-            remedy='write keep=("block03",), or keep=() for none',
+            isinstance(self.exclude, tuple | list) and all(isinstance(name, str) for name in self.exclude),
+            "Recipe.exclude must be a tuple of names",
+            why=f"it is {self.exclude!r}",
+            remedy='write exclude=("block03",), or exclude=() for none',
         )
-        object.__setattr__(self, "keep", tuple(self.keep))
+        object.__setattr__(self, "exclude", tuple(self.exclude))
         refuse_unless(
             self.smooth is None or (isinstance(self.smooth, int | float) and 0 <= self.smooth <= 1),
             "SmoothQuant's alpha must lie in 0...1",
@@ -83,9 +83,9 @@ class Recipe:
         )
 
     @property
-    def resolved_rest(self) -> str:
+    def resolved_high_precision(self) -> str:
         """The type beside int8 or fp8, with None resolved."""
-        return self.rest or ("fp16" if self.layout == "tensorrt" else "fp32")
+        return self.high_precision or ("fp16" if self.layout == "tensorrt" else "fp32")
 
     @property
     def needs_ranges(self) -> bool:
@@ -104,10 +104,10 @@ class Recipe:
                 parts.append(f"{self.calibration.variant} set")
         if self.scope != "linear":
             parts.append(self.scope)
-        if self.rest is not None:
-            parts.append(f"rest {self.rest}")
+        if self.high_precision is not None:
+            parts.append(f"high {self.high_precision}")
         if self.smooth is not None:
             parts.append(f"smooth {self.smooth:g}")
-        if self.keep:
-            parts.append(f"keep {len(self.keep)}")
+        if self.exclude:
+            parts.append(f"exclude {len(self.exclude)}")
         return " ".join(parts)

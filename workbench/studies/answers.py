@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ..backends import open_engine
-from ..backends.base import Progress
 from ..measuring import Subject
 from ..measuring.accuracy import Predictions, predict
+from ..progress import Progress
 from ..records import Engine
 from ..workspace import Workspace
 
-CODE = (__name__, "workbench.measuring.accuracy", "workbench.measuring.subject")
 #: Images per call where the engine takes as many. Accuracy does not depend on it, except with dynamic quantization,
 #: whose ranges are those of the batch.
 BATCH = 32
@@ -39,7 +38,7 @@ def answers(
         labels: (N,) int64.
         workspace: where the answers are kept.
         inputs: what beside the variant decides them: images, runtime, options, machine.
-        progress: see ``backends.base.Progress``; stage ``accuracy``, in images.
+        progress: see ``progress.Progress``; stage ``accuracy``, in images.
 
     Raises:
         WorkbenchError: the engine cannot be opened here, or answers with NaN.
@@ -55,5 +54,5 @@ def answers(
         np.save(path, found.classes, allow_pickle=False)
         return Answers(path, found.top5_hits)
 
-    kept = workspace.artefact("answers", Answers, [engine.variant.digest, inputs], make, code=CODE)
+    kept = workspace.artefact("answers", Answers, [engine.variant.digest, inputs], make)
     return Predictions(np.load(kept.path, allow_pickle=False), kept.top5_hits)

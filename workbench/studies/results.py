@@ -9,10 +9,10 @@ import pandas as pd
 
 from ..errors import WorkbenchError
 from ..records import Measurement
+from ..reporting.table import as_frame, cell_row, measured_row
 from ..workspace import Workspace
-from .cells import OBSTACLE, PLAN, Cell, Obstacle, Plan, newest_measurement
 from .choice import Choice, choose, pareto
-from .table import as_frame, cell_row, measured_row
+from .plan import OBSTACLE, PLAN, Cell, Obstacle, Plan, newest_measurement
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,20 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from ..backends import backend, silent
-from ..backends.base import Progress
-from ..backends.device import gpus
+from ..backends import backend
+from ..backends.hardware.gpu import gpus
 from ..errors import Cancelled, WorkbenchError, one_of, refuse_unless
 from ..measuring import Subject
 from ..measuring.subject import model_name
+from ..progress import PARTS, Meter, Progress, silent
 from ..records import Batches, Graph, Recipe, Variant, whole
+from ..remote.dispatch import send, spread
+from ..remote.host import Host
 from ..workspace import Workspace, digest, new_run_id, tool_versions
-from .cells import PLAN, Cell, Obstacle, Plan, machine_facts
 from .choice import Choice
-from .hosts import Host
-from .meter import PARTS, Meter
+from .plan import PLAN, Cell, Obstacle, Plan, machine_facts
 from .results import Results, saved_plan
-from .running import Job, Runner
-from .sending import send, spread
+from .runner import Job, Runner
 
 #: Backend -> the distributions whose version decides what it computes.
 DISTRIBUTIONS = {"tensorrt-rtx": ("tensorrt-rtx",), "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")}
@@ -126,7 +125,7 @@ class Study:
         host, and for a GPU, all cells of one engine are one job.
 
         Args:
-            progress: see ``backends.base.Progress``.
+            progress: see ``progress.Progress``.
             client: a Dask client whose workers do the jobs, see ``sending.spread``; None does them one at a time.
             repeat: measure every cell anew; earlier measurements stay in the ledger.
 
@@ -164,7 +163,7 @@ class Study:
         return jobs, Plan(self.name, self.request, tuple(cells))
 
     def _variant(self, recipe: Recipe, progress: Progress) -> Variant | Obstacle:
-        from ..graphs.recipes import apply_recipe
+        from ..graphs.quantization.recipe import apply_recipe
 
         try:
             return apply_recipe(self.graph, recipe, self.workspace, calibration=self.calibration, progress=progress)

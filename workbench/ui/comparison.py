@@ -8,10 +8,10 @@ from typing import Any
 import ipywidgets as widgets
 import pandas as pd
 
-from ..backends.base import Progress
 from ..errors import refuse_unless
-from ..measuring.compare import compare
+from ..progress import Progress
 from ..records import Measurement
+from ..statistics.compare import compare
 from . import controls
 from .choices import Pair
 from .panel import Panel

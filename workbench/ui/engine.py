@@ -10,10 +10,10 @@ import ipywidgets as widgets
 import pandas as pd
 
 from ..backends import REGISTRY, backend, build_engine
-from ..backends.base import Progress
 from ..errors import Refusal
+from ..progress import Progress
 from ..records import Batches, Engine, Variant
-from ..studies.hosts import Host, hosts
+from ..remote.host import Host, hosts
 from ..workspace import Workspace
 from . import controls
 from .choices import Build

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..models.cost import cost
+from ..performance.cost import cost
 from ..records import Measurement, ModelSpec, Recipe
-from ..studies.hosts import Host
+from ..remote.host import Host
 from ..studies.study import Study
 
 #: Bytes of a weight in a file, by precision.

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..backends.base import Progress
 from ..errors import Cancelled
+from ..progress import Progress
 
 #: Lines of the log that a job keeps.
 LOG_LINES = 200

@@ -13,8 +13,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from ..backends.base import Progress
 from ..errors import Cancelled, Refusal
+from ..progress import Progress
 from .controls import error_box, hooked, log_lines, muted, paragraph, warning
 from .job import Job, Status
 

@@ -9,11 +9,22 @@ from typing import Any
 import ipywidgets as widgets
 
 from ..backends import REGISTRY, backend
-from ..backends.base import Progress
-from ..backends.fusion import predicted_rows
-from ..graphs.recipes import apply_recipe, foreseen
-from ..records import LAYOUTS, METHODS, PRECISIONS, ROLES, SCOPES, SHIFTS, Calibration, Graph, Recipe, Variant
-from ..sites import block_name
+from ..graphs.quantization.recipe import apply_recipe, foreseen
+from ..performance.fusion import predicted_rows
+from ..places import block_name
+from ..progress import Progress
+from ..records import (
+    LAYOUTS,
+    METHODS,
+    PRECISIONS,
+    ROLES,
+    SCOPES,
+    SHIFTS,
+    Calibration,
+    Graph,
+    Recipe,
+    Variant,
+)
 from . import controls
 from .panel import Panel
 
@@ -114,7 +125,9 @@ def _controls(recipe: Recipe, sites: Sequence[str]) -> dict[str, widgets.Widget]
         "precision": c.buttons("precision", PRECISIONS, list(PRECISION_HINTS.values()), recipe.precision),
         "scope": c.choice("scope", "Apply this to", worded(SCOPES, SCOPE_WORDS), recipe.scope),
         "layout": c.choice("layout", "Place the Q/DQ pairs", worded(LAYOUTS, LAYOUT_WORDS), recipe.layout),
-        "rest": c.choice("rest", "Compute everything else in", rests, recipe.rest or AS_THE_LAYOUT),
+        "high_precision": c.choice(
+            "high-precision", "Compute everything else in", rests, recipe.high_precision or AS_THE_LAYOUT
+        ),
         "dataset": c.text("dataset", "Find the ranges on images of", calibration.dataset, DATASETS),
         "variant": c.choice("variant", "Show these images", worded(SHIFTS, SHIFT_WORDS), calibration.variant),
         "method": c.choice("method", "Set each range by", worded(METHODS, METHOD_WORDS), calibration.method),
@@ -123,7 +136,7 @@ def _controls(recipe: Recipe, sites: Sequence[str]) -> dict[str, widgets.Widget]
             "smooth", "Move outliers from activations into weights first (SmoothQuant)", recipe.smooth is not None
         ),
         "alpha": c.slider("alpha", "with a strength (alpha) of", _alpha(recipe), 1.0),
-        "keep": c.several("keep", "Leave these as they are", sites, recipe.keep),
+        "exclude": c.several("exclude", "Leave these as they are", sites, recipe.exclude),
     }
 
 
@@ -142,14 +155,14 @@ def _read(seed: Recipe, rows: dict[str, widgets.Widget]) -> Recipe:
     calibration: Calibration = dataclasses.replace(
         seed.calibration, **{name: chosen[name] for name in ("dataset", "variant", "method", "samples")}
     )
-    given = {name: place for place, name in enumerate(seed.keep)}  # kept in the order in which they were given
+    given = {name: place for place, name in enumerate(seed.exclude)}  # kept in the order in which they were given
     return dataclasses.replace(
         seed,
         **{name: chosen[name] for name in ("precision", "scope", "layout")},
-        rest=chosen["rest"] or None,
+        high_precision=chosen["high_precision"] or None,
         calibration=calibration,
         smooth=controls.exact(rows["alpha"], _alpha(seed)) if chosen["smooth"] else None,
-        keep=tuple(sorted(chosen["keep"], key=lambda name: given.get(name, len(given)))),
+        exclude=tuple(sorted(chosen["exclude"], key=lambda name: given.get(name, len(given)))),
     )
 
 
@@ -158,8 +171,12 @@ def _hide_what_does_not_matter(recipe: Recipe, rows: dict[str, widgets.Widget]) 
     eight = recipe.precision in ("int8", "fp8", "int8-dynamic")
     seen = recipe.needs_ranges or (eight and recipe.smooth is not None)  # whether the model sees calibration images
     matters = dict.fromkeys(("dataset", "variant", "samples"), seen)
-    matters |= dict.fromkeys(("scope", "method", "layout", "rest"), recipe.needs_ranges)
-    matters |= {"keep": recipe.precision != "fp32", "smooth": eight, "alpha": eight and recipe.smooth is not None}
+    matters |= dict.fromkeys(("scope", "method", "layout", "high_precision"), recipe.needs_ranges)
+    matters |= {
+        "exclude": recipe.precision != "fp32",
+        "smooth": eight,
+        "alpha": eight and recipe.smooth is not None,
+    }
     for name, needed in matters.items():
         rows[name].layout.display = None if needed else "none"
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 import ipywidgets as widgets
 import pandas as pd
 
-from .. import plots
-from ..backends.base import Progress
-from ..graphs.sensitivity import Sensitivity, SiteLoss, sensitivity
+from ..graphs.analysis.sensitivity import Sensitivity, SiteLoss, sensitivity
+from ..places import block_name
+from ..progress import Progress
 from ..records import METHODS, ROLES, SCOPES, Graph, Recipe
-from ..sites import block_name
+from ..reporting import figures
 from . import controls
 from .panel import Panel
 from .recipe import METHOD_WORDS, SCOPE_WORDS, worded
@@ -107,7 +107,7 @@ def sensitivity_map(graph: Graph, recipe: Recipe, rows: Iterable[SiteLoss]):
         for block, role in places
     )
     images = max((row.images for row in found.values()), default=0)
-    return plots.heat_map(
+    return figures.heat_map(
         frame, "logit_error", f"Logit error with one site in {recipe.precision}, {images:,} images", "", "lower"
     )
 

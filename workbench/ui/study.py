@@ -9,11 +9,11 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from ..backends.base import Progress
 from ..measuring.subject import model_name
+from ..progress import Progress
 from ..records import Engine, Measurement, Recipe
-from ..studies.cells import MEASUREMENT, newest_measurement
-from ..studies.hosts import Host
+from ..remote.host import Host
+from ..studies.plan import MEASUREMENT, newest_measurement
 from ..studies.study import Study
 from . import controls
 from .choices import Grid

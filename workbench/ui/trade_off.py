@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipywidgets as widgets
 import pandas as pd
 
-from .. import plots
-from ..backends.base import Progress
 from ..errors import Refusal, WorkbenchError
+from ..progress import Progress
+from ..reporting import figures
 from ..studies.choice import Choice, candidates, choose
 from . import controls
 from .choices import Limits
@@ -41,10 +41,10 @@ def trade_off_panel(study, limits: Limits | None = None, *, batch: int | None = 
         try:
             choice = pick(chosen)
         except WorkbenchError as error:
-            chart.draw(plots.pareto(frame, max_drop=chosen.max_drop, batch=batch))
+            chart.draw(figures.pareto(frame, max_drop=chosen.max_drop, batch=batch))
             reason.value = ""
             return [Refusal(f"{error.what}: {error.why}", error.remedy)]
-        chart.draw(plots.pareto(frame, choice, chosen.max_drop, batch))
+        chart.draw(figures.pareto(frame, choice, chosen.max_drop, batch))
         reason.value = controls.paragraph(choice.reason)
         return []
 

@@ -1,0 +1,358 @@
+"""The backend on TensorRT for RTX, which builds on any machine; what needs a GPU is in tests/gpu."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.backends.vits import Block, draw, variant_of
+from tests.graphs.drawn import draw as drawn_graph
+from workbench.backends import backend, build_engine, open_engine
+from workbench.backends.hardware.gpu import Gpu
+from workbench.backends.tensorrt.layers import from_log
+from workbench.backends.tensorrt.options import checked_options
+from workbench.backends.tensorrt.versions import skip_casts_of_dequantized
+from workbench.errors import Cancelled, WorkbenchError
+from workbench.graphs.quantization.recipe import apply_recipe
+from workbench.records import Batches, Recipe
+from workbench.workspace import Workspace
+
+pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is missing: pip install tensorrt-rtx")
+
+SMALL = [Block(head_size=16)]
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr("workbench.backends.tensorrt.backend.gpus", lambda: ())
+
+
+@pytest.fixture
+def gpu_is(monkeypatch):
+    def install(name, sm):
+        monkeypatch.setattr("workbench.backends.tensorrt.backend.gpus", lambda: (Gpu(name, sm, 1 << 34, "580.65"),))
+
+    return install
+
+
+def one_node(folder, operator, *, inputs=("images",), constants=(), opset=20, name="block03/mlp/fc1", to=1):
+    """A variant whose second node is ``operator``; the first does nothing."""
+    nodes = [
+        helper.make_node("Relu", ["images"], ["first"], name="embedding/relu"),
+        helper.make_node(operator, ["first", *inputs[1:]], ["logits"], name=name),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "one",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["B", 4])],
+        [helper.make_tensor_value_info("logits", to, None)],
+        list(constants),
+    )
+    path = folder / "variant.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10), path)
+    return variant_of(path, Recipe())
+
+
+def test_an_engine_is_built_without_a_gpu_and_its_log_is_kept(tmp_path, no_gpu):
+    variant = draw(tmp_path, SMALL)
+    engine = build_engine(variant, "tensorrt-rtx", tmp_path, batches=Batches(1, 8, 32), card="SM86")
+    assert engine.path.stat().st_size > 10_000
+    assert engine.card == "SM86"
+    assert engine.build_seconds > 0
+    assert engine.environment["targets"] == ["SM86"]
+    text = engine.log_path.read_text()
+    assert "[VERBOSE]" in text
+    assert any(layer.is_attention for layer in from_log(text))
+    (noted,) = Workspace(tmp_path).observations("engine", type(engine))
+    assert noted == engine
+
+
+def test_without_card_and_gpu_the_engine_covers_every_ampere_and_later(tmp_path, no_gpu):
+    engine = build_engine(draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path)
+    assert engine.environment["targets"] == ["SM80", "SM86", "SM89", "SM120"]
+    assert "Number of target compute capabilities: 4" in engine.log_path.read_text()
+
+
+def test_without_card_and_gpu_an_fp8_engine_covers_only_what_knows_fp8(tmp_path, no_gpu):
+    engine = build_engine(draw(tmp_path, [Block(low="fp8")]), "tensorrt-rtx", tmp_path)
+    assert engine.environment["targets"] == ["SM89", "SM120"]
+
+
+def test_batches_become_the_optimization_profile(tmp_path):
+    engine = build_engine(
+        draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, batches=Batches(2, 5, 77), card="RTX 3090"
+    )
+    assert "MinShape: [2,50,64], OptShape: [5,50,64], MaxShape: [77,50,64]" in engine.log_path.read_text()
+
+
+def test_a_batch_beyond_all_measure_is_refused(tmp_path):
+    batches = Batches(1, 8, 10**12)
+    with pytest.raises(WorkbenchError, match="cannot have the shapes") as error:
+        build_engine(draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, batches=batches, card="SM86")
+    assert "batches.max" in error.value.remedy
+
+
+def test_a_static_batch_needs_no_profile(tmp_path):
+    engine = build_engine(draw(tmp_path, SMALL, batch=4), "tensorrt-rtx", tmp_path, card="SM86")
+    assert engine.batches == Batches(4, 4, 4)
+
+
+def symbolic_sizes(folder):
+    """An average over an image of any size: (B, H, W, 3) -> (B, 3)."""
+    nodes = [helper.make_node("ReduceMean", ["images", "axes"], ["logits"], name="pool/mean", keepdims=0)]
+    graph = helper.make_graph(
+        nodes,
+        "sizes",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["B", "H", "W", 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 3])],
+        [numpy_helper.from_array(np.array([1, 2]), "axes")],
+    )
+    path = folder / "variant.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return variant_of(path, Recipe())
+
+
+def test_several_image_sizes_become_several_profiles(tmp_path):
+    engine = build_engine(
+        symbolic_sizes(tmp_path), "tensorrt-rtx", tmp_path, card="SM86", options={"image_sizes": (32, 64)}
+    )
+    log = engine.log_path.read_text()
+    assert "OptShape: [8,32,32,3]" in log
+    assert "OptShape: [8,64,64,3]" in log
+
+
+def test_image_sizes_are_refused_where_the_model_takes_one_size(tmp_path):
+    with pytest.raises(WorkbenchError, match="one image size only"):
+        build_engine(
+            draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, card="SM86", options={"image_sizes": (32, 64)}
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"workspace": 1}, "Unknown option of TensorRT 'workspace'"),
+        ({"workspace_gib": 0}, "above zero"),
+        ({"workspace_gib": True}, "above zero"),
+        ({"time_limit_s": float("nan")}, "above zero"),
+        ({"optimization_level": 9}, "'optimization_level' must be a whole number from 0 to 5"),
+        ({"image_sizes": 32}, "'image_sizes' must be a list"),
+        ({"cuda_graph": "no"}, "'cuda_graph' must be True or False"),
+        ({"version_compatible": True}, "for RTX has no option 'version_compatible'"),
+        ([("workspace_gib", 1)], "names with values"),
+    ],
+)
+def test_options_are_checked(tmp_path, options, complaint):
+    with pytest.raises(WorkbenchError, match=complaint):
+        build_engine(draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, card="SM86", options=options)
+
+
+def test_each_product_has_options_of_its_own():
+    assert checked_options({"version_compatible": True, "timings": "t"}, rtx=False)
+    with pytest.raises(WorkbenchError, match="TensorRT has no option 'specialization'"):
+        checked_options({"specialization": "eager"}, rtx=False)
+    assert checked_options({"specialization": "eager"}, rtx=True) == {"specialization": "eager"}
+
+
+def test_too_small_a_workspace_is_told_with_the_option_that_widens_it(tmp_path):
+    options = {"workspace_gib": 1e-9}
+    with pytest.raises(WorkbenchError, match="within workspace limit") as error:
+        build_engine(draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, card="SM86", options=options)
+    assert "workspace_gib" in error.value.remedy
+
+
+def test_options_reach_the_builder(tmp_path):
+    options = {"workspace_gib": 1, "optimization_level": 1}
+    engine = build_engine(draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, card="SM86", options=options)
+    assert engine.options == options
+
+
+# ---- refusals that cost no build ---------------------------------------------------------------------------------
+
+
+def refusal(tmp_path, card, high="fp16", blocks=SMALL, **drawing):
+    return backend("tensorrt-rtx").refuses(draw(tmp_path, blocks, high=high, **drawing), card)
+
+
+@pytest.mark.parametrize("card", ["H100", "H200", "SM90", "B200"])
+def test_a_card_that_rtx_does_not_support_is_refused_in_one_line(tmp_path, no_gpu, card):
+    refused = refusal(tmp_path, card)
+    assert card in refused.reason
+    assert "\n" not in refused.reason
+    assert "use tensorrt" in refused.remedy
+    with pytest.raises(WorkbenchError, match="does not support"):
+        build_engine(draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, card=card)
+    assert not list(tmp_path.glob("engines/*"))
+
+
+def test_the_gpu_at_hand_is_refused_when_no_card_is_named(tmp_path, gpu_is):
+    gpu_is("NVIDIA H200", 90)
+    assert "NVIDIA H200 (SM90)" in refusal(tmp_path, None).reason
+    assert refusal(tmp_path, "A10") is None
+
+
+def test_fp8_is_refused_below_sm89_and_bf16_below_sm80(tmp_path, no_gpu):
+    assert "SM89" in refusal(tmp_path, "A100", blocks=[Block(low="fp8")]).reason
+    assert refusal(tmp_path, "L4", blocks=[Block(low="fp8")]) is None
+    assert "SM80" in refusal(tmp_path, "T4", high="bf16").reason
+
+
+def test_fp32_products_are_refused_on_turing_under_rtx(tmp_path, no_gpu):
+    assert "FP32" in refusal(tmp_path, "T4", high="fp32").reason
+    assert "FP32" in refusal(tmp_path, "T4", high="fp32", blocks=[Block(low="int8")]).reason
+    assert refusal(tmp_path, "T4") is None
+
+
+def test_the_builder_agrees_that_turing_has_no_fp32_products(tmp_path):
+    runtime = backend("tensorrt-rtx")
+    with pytest.raises(WorkbenchError, match="FP32 GEMM is not supported") as error:
+        runtime.compile(draw(tmp_path, SMALL, high="fp32"), Batches(), tmp_path, "run", card="T4")
+    assert "block00, qkv" in error.value.what
+    assert "fp16" in error.value.remedy
+
+
+def test_variants_for_other_runtimes_are_refused(tmp_path):
+    draw(tmp_path, SMALL)
+    variant = variant_of(tmp_path / "variant.onnx", Recipe(precision="int8-dynamic"), runtimes=("onnxruntime",))
+    refused = backend("tensorrt-rtx").refuses(variant)
+    assert "onnxruntime" in refused.reason
+    assert "layout='tensorrt'" in refused.remedy
+
+
+# ---- errors of the parser ----------------------------------------------------------------------------------------
+
+
+def build_error(tmp_path, variant):
+    with pytest.raises(WorkbenchError) as error:
+        build_engine(variant, "tensorrt-rtx", tmp_path / "workspace", card="SM86")
+    assert not list(tmp_path.glob("workspace/engines/*"))
+    return error.value
+
+
+def test_an_unsupported_operator_is_named_with_its_node_and_block(tmp_path):
+    error = build_error(tmp_path, one_node(tmp_path, "DynamicQuantizeLinear", to=TensorProto.UINT8))
+    assert error.what.startswith(
+        "TensorRT does not take the DynamicQuantizeLinear at block03/mlp/fc1 (block03, fc1)"
+    )
+    assert "layout='tensorrt'" in error.remedy
+
+
+def test_mixed_types_in_a_strongly_typed_network_are_named(tmp_path):
+    weight = numpy_helper.from_array(np.ones((4, 4), np.float16), "weight")
+    error = build_error(tmp_path, one_node(tmp_path, "MatMul", inputs=("images", "weight"), constants=[weight]))
+    assert "(block03, fc1)" in error.what
+    assert "type Float" in error.why
+    assert "mixes types" in error.remedy
+
+
+def test_an_asymmetric_zero_point_is_explained(tmp_path):
+    scale = numpy_helper.from_array(np.float32(0.1), "scale")
+    zero = numpy_helper.from_array(np.int8(3), "zero")
+    variant = one_node(
+        tmp_path,
+        "QuantizeLinear",
+        inputs=("images", "scale", "zero"),
+        constants=[scale, zero],
+        to=TensorProto.INT8,
+    )
+    assert "symmetric" in build_error(tmp_path, variant).remedy
+
+
+def test_a_file_that_is_no_onnx_model_is_refused(tmp_path):
+    path = tmp_path / "variant.onnx"
+    path.write_bytes(b"no model at all" * 10)
+    error = build_error(tmp_path, variant_of(path, Recipe()))
+    assert "cannot read" in error.what
+    assert "damaged" in error.remedy
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    error = build_error(tmp_path, variant_of(tmp_path / "gone.onnx", Recipe()))
+    assert "is missing" in error.what
+
+
+# ---- progress, cancel, logs --------------------------------------------------------------------------------------
+
+
+def test_progress_is_reported_by_phase(tmp_path):
+    seen = []
+    build_engine(
+        draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, card="SM86", progress=lambda *step: seen.append(step)
+    )
+    stages = {stage for stage, _, _ in seen}
+    assert "Building engine" in stages
+    assert all(0 <= done <= total for _, done, total in seen)
+
+
+def test_a_build_can_be_cancelled_and_leaves_nothing(tmp_path):
+    calls = []
+
+    def cancel(stage, done, total):
+        calls.append(stage)
+        if len(calls) == 5:
+            raise Cancelled()
+
+    with pytest.raises(Cancelled):
+        build_engine(draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, card="SM86", progress=cancel)
+    assert len(calls) == 5
+    assert not list(tmp_path.glob("engines/*"))
+    assert build_engine(draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, card="SM86").path.exists()
+
+
+def test_a_build_that_takes_too_long_is_given_up(tmp_path):
+    with pytest.raises(Cancelled, match="given up"):
+        build_engine(draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, card="SM86", options={"time_limit_s": 1e-6})
+
+
+def test_builds_in_two_threads_keep_their_logs_apart(tmp_path):
+    engines = {}
+
+    def build(name, head):
+        (tmp_path / name).mkdir()
+        variant = draw(tmp_path / name, [Block(head_size=head)], tokens=17)
+        engines[name] = build_engine(variant, "tensorrt-rtx", tmp_path / name, card="SM86")
+
+    threads = [threading.Thread(target=build, args=item) for item in (("one", 16), ("two", 24))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    shapes = {name: "17,16]" in engine.log_path.read_text() for name, engine in engines.items()}
+    assert shapes == {"one": True, "two": False}
+    assert all(len(from_log(e.log_path.read_text())) > 5 for e in engines.values())
+
+
+# ---- where no GPU is ---------------------------------------------------------------------------------------------
+
+
+def test_opening_an_engine_without_a_gpu_says_so(tmp_path, no_gpu):
+    engine = build_engine(draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, card="SM86")
+    with pytest.raises(WorkbenchError) as error:
+        open_engine(engine)
+    assert "GPU" in error.value.why
+
+
+def test_tensorrt_without_its_module_or_a_gpu_is_missing_with_a_remedy(no_gpu):
+    refused = backend("tensorrt").missing()
+    assert refused is not None
+    assert "tensorrt" in refused.remedy
+
+
+def test_a_weakly_typed_network_reads_dequantized_numbers_without_the_cast_to_fp16(tmp_path):
+    """On a network of TensorRT for RTX, because 8.6 makes none without a GPU; the method is the same there."""
+    trt = backend("tensorrt-rtx").flavour.module
+    images = np.random.default_rng(0).standard_normal((8, 16, 16, 3)).astype(np.float32)
+    variant = apply_recipe(drawn_graph(tmp_path, opset=17), Recipe("int8"), tmp_path, calibration=images)
+    log = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(log)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, log)
+    assert parser.parse_from_file(str(variant.path))
+    sites = [point for point in onnx.load(variant.path).graph.node if point.op_type == "DequantizeLinear"]
+    assert skip_casts_of_dequantized(trt, network) == len(sites)
+    assert skip_casts_of_dequantized(trt, network) == 0
+    del parser

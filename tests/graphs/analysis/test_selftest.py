@@ -1,0 +1,117 @@
+import dataclasses
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import workbench as wb
+from tests.graphs.drawn import TINY, draw, jax_parameters
+from workbench.datasets import ImageSet
+from workbench.errors import WorkbenchError
+from workbench.graphs.analysis.selftest import check_evaluator, check_order
+
+CLASSES = tuple(f"class {i}" for i in range(TINY.classes))
+
+
+@pytest.fixture(scope="module")
+def named(drawn):
+    """The graph, with class names in its preprocessing."""
+    return dataclasses.replace(drawn, preprocessing=dataclasses.replace(drawn.preprocessing, classes=CLASSES))
+
+
+@pytest.fixture(scope="module")
+def image_set(named):
+    """Images that the model classifies rightly, a few of them mislabelled."""
+    pixels = np.random.default_rng(0).integers(0, 256, (120, 1, 1, 3)) // 2 + np.random.default_rng(1).integers(
+        0, 128, (120, 16, 16, 3)
+    )
+    plain = ImageSet(pixels.astype(np.uint8), np.zeros(120, np.int64), CLASSES, "noise", named.preprocessing)
+    chosen = onnxruntime.InferenceSession(named.path).run(None, {"images": plain.x})[0].argmax(axis=1)
+    chosen[::10] = (chosen[::10] + 1) % TINY.classes
+    return dataclasses.replace(plain, labels=chosen.astype(np.int64))
+
+
+def test_sides_that_belong_together_pass(named, image_set, pictures, shelf):
+    variant = wb.apply_recipe(named, wb.Recipe("int8"), shelf, calibration=pictures)
+    result = check_evaluator(image_set, graph=named, model=jax_parameters(named), variant=variant)
+    assert len(result.frame()) == 6
+    assert "90.0% of 120" in result.checks[-1].found
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"mean": (123.7, 116.3, 103.5)}, "preprocessing.mean"),
+        ({"std": (58.4, 57.1, 57.4)}, "preprocessing.std"),
+        ({"interpolation": "bicubic"}, "preprocessing.interpolation"),
+        ({"keep_aspect": True}, "preprocessing.keep_aspect"),
+    ],
+)
+def test_another_preprocessing_is_named(named, image_set, change, word):
+    other = dataclasses.replace(image_set, preprocessing=dataclasses.replace(image_set.preprocessing, **change))
+    with pytest.raises(WorkbenchError, match=word):
+        check_evaluator(other, graph=named)
+
+
+def test_classes_in_another_order_are_named(named, image_set):
+    swapped = (CLASSES[0], CLASSES[2], CLASSES[1], *CLASSES[3:])
+    with pytest.raises(WorkbenchError, match="class 1 is 'class 2'"):
+        check_evaluator(dataclasses.replace(image_set, classes=swapped), graph=named)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: x / 2 + 0.5,  # 0 … 1
+        lambda x: x * 127.5 + 127.5,  # 0 … 255
+        lambda x: x / 0.25,  # another std
+    ],
+)
+def test_arrays_that_are_normalised_otherwise_are_refused(named, image_set, wrong):
+    with pytest.raises(WorkbenchError, match="not normalised as the graph wants"):
+        check_evaluator(wrong(image_set.x), image_set.labels, graph=named)
+
+
+def test_a_graph_of_other_parameters_is_refused_with_the_block(named, image_set):
+    spec, params = jax_parameters(named)
+    layer = params["Transformer"]["encoderblock_1"]["MlpBlock_0"]["Dense_1"]
+    layer["kernel"] = layer["kernel"] * np.float32(1.1)
+    with pytest.raises(WorkbenchError, match="JAX and the FP32 graph part at block01/output"):
+        check_evaluator(image_set, graph=named, model=(spec, params))
+
+
+def test_shifted_labels_are_refused_with_the_class_that_moved(named, image_set):
+    with pytest.raises(WorkbenchError, match="the labels and FP32 count the classes in different orders"):
+        check_evaluator(image_set.x, (image_set.labels + 1) % TINY.classes, graph=named)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_labels_that_say_nothing_are_not_taken_for_another_order(classes):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        ours, reference = rng.integers(0, classes, (2, 48))
+        assert check_order("the labels", ours, reference, classes)
+
+
+def test_labels_of_other_images_are_refused(named, image_set):
+    shuffled = np.random.default_rng(3).permutation(image_set.labels)
+    with pytest.raises(WorkbenchError, match="chance"):
+        check_evaluator(image_set.x, shuffled, graph=named)
+
+
+def test_a_variant_whose_classes_are_in_another_order_is_refused(named, image_set, tmp_path):
+    order = np.roll(np.arange(TINY.classes), 1)
+
+    def roll(weights):
+        weights["head/kernel"] = weights["head/kernel"][:, order]
+        weights["head/bias_value"] = weights["head/bias_value"][order]
+
+    variant = wb.apply_recipe(draw(tmp_path, edit=roll), wb.Recipe("fp16"), tmp_path)
+    with pytest.raises(WorkbenchError, match="the variant and FP32 count"):
+        check_evaluator(image_set.x, graph=named, variant=variant)
+
+
+def test_a_bad_variant_is_not_mistaken_for_a_bad_evaluator(named, image_set, pictures, shelf):
+    recipe = wb.Recipe("int8", scope="everything", calibration=wb.Calibration(method="entropy"))
+    variant = wb.apply_recipe(named, recipe, shelf, calibration=0.01 * pictures)
+    assert check_evaluator(image_set, graph=named, variant=variant)

@@ -1,0 +1,187 @@
+import numpy as np
+import onnxruntime
+import pytest
+
+import workbench as wb
+from tests.graphs.drawn import TINY, draw
+from workbench.errors import Cancelled, WorkbenchError
+from workbench.graphs.analysis.search import _shortest_prefix
+
+ROLES = ("qkv", "scores", "proj", "fc1", "fc2")
+
+
+@pytest.fixture(scope="module")
+def many():
+    rng = np.random.default_rng(7)
+    return (rng.uniform(-0.6, 0.6, (96, 1, 1, 1)) + rng.uniform(-0.4, 0.4, (96, 16, 16, 3))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def labels(drawn, many):
+    """Right for the float32 model on three images of four."""
+    chosen = onnxruntime.InferenceSession(drawn.path).run(None, {"images": many})[0].argmax(axis=1)
+    return np.where(np.arange(len(many)) % 4 == 0, (chosen + 1) % TINY.classes, chosen)
+
+
+@pytest.fixture(scope="module")
+def mapped(drawn, many, labels, pictures, shelf):
+    recipe = wb.Recipe("int8", scope="attention")
+    return wb.sensitivity(drawn, recipe, shelf, images=many, labels=labels, calibration=pictures)
+
+
+def test_there_is_a_row_for_every_block_and_role(mapped):
+    places = [(row.block, row.role) for row in mapped.rows]
+    expected = {(f"block{i:02d}", role) for i in range(TINY.depth) for role in ROLES}
+    assert set(places) == expected
+    assert len(places) == len(expected)
+    assert mapped.top1 == 0.75
+    assert mapped.frame().pivot(index="block", columns="role", values="logit_error").notna().all().all()
+
+
+def test_a_row_is_what_a_recipe_that_keeps_all_other_sites_does(drawn, many, labels, pictures, shelf, mapped):
+    row = next(row for row in mapped.rows if row.site == "block01/fc2")
+    others = tuple(other.site for other in mapped.rows if other.site != row.site)
+    recipe = wb.Recipe("int8", scope="attention", high_precision="fp32", exclude=others)
+    variant = wb.apply_recipe(drawn, recipe, shelf, calibration=pictures)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    ours = onnxruntime.InferenceSession(variant.path, options).run(None, {"images": many})[0]
+    reference = onnxruntime.InferenceSession(drawn.path).run(None, {"images": many})[0]
+    assert row.logit_error == pytest.approx(np.linalg.norm(ours - reference) / np.linalg.norm(reference), rel=1e-2)
+    hits = [(answers.argmax(axis=1) == labels).sum() for answers in (reference, ours)]
+    assert row.points_lost == pytest.approx(100 * (hits[0] - hits[1]) / len(many))
+
+
+def test_a_site_with_outliers_is_the_most_sensitive(pictures, many, tmp_path):
+    def spoil(weights):
+        weights["block01/norm2/scale"][3] *= 80
+        weights["block01/norm2/shift"][3] *= 80
+        weights["block01/mlp/fc1/kernel"][3] /= 80
+
+    graph = draw(tmp_path, edit=spoil)
+    recipe = wb.Recipe("int8", calibration=wb.Calibration(method="minmax"))
+    found = wb.sensitivity(graph, recipe, tmp_path, images=many[:32], calibration=pictures)
+    assert found.order[0] == "block01/fc1"
+    assert np.isnan(found.top1)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(drawn, many, pictures, tmp_path):
+    recipe, events = wb.Recipe("int8"), []
+
+    def cancel(stage, done, total):
+        if stage == "sensitivity" and done == 5:
+            raise Cancelled
+
+    def watch(stage, done, total):
+        events.append((stage, done))
+
+    arguments = dict(images=many[:16], labels=None, calibration=pictures)
+    with pytest.raises(Cancelled):
+        wb.sensitivity(drawn, recipe, tmp_path, **arguments, progress=cancel)
+    whole = wb.sensitivity(drawn, recipe, tmp_path, **arguments, progress=watch)
+    assert len(whole.rows) == 4 * TINY.depth
+    classified_at = [index for index, (stage, _) in enumerate(events) if stage == "classify"]
+    assert events.index(("sensitivity", 5)) < classified_at[0]  # the first five are found, not made
+
+
+def test_bad_arguments_are_refused(drawn, many, labels, pictures, shelf):
+    cases = [
+        (wb.Recipe("fp16"), labels, "fp16"),
+        (wb.Recipe("int8"), labels[:-1], "one whole number"),
+        (wb.Recipe("int8"), labels + 0.5, "one whole number"),
+        (wb.Recipe("int8"), labels + 100, "beyond"),
+        (wb.Recipe("int8", exclude=("block77",)), labels, "block77"),
+    ]
+    for recipe, wrong, word in cases:
+        with pytest.raises(WorkbenchError, match=word):
+            wb.sensitivity(drawn, recipe, shelf, images=many, labels=wrong, calibration=pictures)
+
+
+def test_labels_in_another_order_are_refused_before_any_site_is_tried(drawn, many, labels, pictures, tmp_path):
+    stages = set()
+    with pytest.raises(WorkbenchError, match="the labels and FP32 count the classes in different orders"):
+        wb.sensitivity(
+            drawn,
+            wb.Recipe("int8"),
+            tmp_path,
+            images=many,
+            labels=(labels + 1) % TINY.classes,
+            calibration=pictures,
+            progress=lambda stage, *_: stages.add(stage),
+        )
+    assert "sensitivity" not in stages
+
+
+# ---- search ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sites", [1, 2, 7, 20, 60])
+def test_bisection_finds_the_shortest_prefix_in_few_evaluations(sites):
+    def search(needed):
+        asked = []
+        found = _shortest_prefix(sites, lambda kept: asked.append(kept) or kept >= needed)
+        return found, len(set(asked))
+
+    for needed in range(sites + 1):
+        found, evaluations = search(needed)
+        assert found == needed
+        assert evaluations <= np.log2(sites) + 2
+
+
+def test_a_loose_limit_keeps_nothing_and_holds(drawn, many, labels, pictures, shelf, mapped):
+    found = wb.search_recipe(
+        drawn, mapped.recipe, shelf, max_drop=50, images=many, labels=labels, calibration=pictures
+    )
+    assert found.recipe.exclude == ()
+    assert found.verdict == "holds"
+    assert not found.frame().kept.any()
+    assert found.sensitivity == mapped
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory):
+    """A ViT one site of which does not survive INT8: one channel dwarfs all others."""
+
+    def spoil(weights):
+        weights["block00/norm1/scale"][3] *= 3000
+        weights["block00/norm1/shift"][3] *= 3000
+        weights["block00/attention/qkv/kernel"][3] /= 3000
+
+    return draw(tmp_path_factory.mktemp("fragile"), edit=spoil)
+
+
+def test_the_fragile_site_is_kept_and_the_answer_is_counted(fragile, many, pictures, tmp_path):
+    reference = onnxruntime.InferenceSession(fragile.path).run(None, {"images": many})[0]
+    recipe = wb.Recipe("int8", calibration=wb.Calibration(method="minmax"))
+    found = wb.search_recipe(
+        fragile,
+        recipe,
+        tmp_path,
+        max_drop=6,
+        images=many,
+        labels=reference.argmax(axis=1),
+        calibration=pictures,
+    )
+    assert "block00/qkv" in found.recipe.exclude
+    tried = dict(found.tried)
+    assert len(tried) <= np.log2(4 * TINY.depth) + 3
+    assert tried[0].points_lost > 6 >= found.result.points_lost
+    assert tried[len(found.recipe.exclude)] == found.result
+    _, high = found.result.points_lost_interval
+    assert found.verdict == ("holds" if high <= 6 else "cannot tell")
+    assert (found.images_needed is None) == (found.verdict == "holds")
+    assert found.frame().loc[0, "site"] == "block00/qkv"
+    assert f"{len(many)} images" in str(found)
+
+
+def test_a_search_needs_labels_and_a_limit(drawn, many, labels, pictures, shelf):
+    recipe = wb.Recipe("int8")
+    with pytest.raises(WorkbenchError, match="labels"):
+        wb.search_recipe(drawn, recipe, shelf, max_drop=1, images=many, labels=None, calibration=pictures)
+    shuffled = np.random.default_rng(0).permutation(labels)
+    with pytest.raises(WorkbenchError, match="chance"):
+        wb.search_recipe(drawn, recipe, shelf, max_drop=1, images=many, labels=shuffled, calibration=pictures)
+    with pytest.raises(WorkbenchError, match="negative"):
+        wb.search_recipe(drawn, recipe, shelf, max_drop=-1, images=many, labels=labels, calibration=pictures)
+    with pytest.raises(WorkbenchError, match="limit"):
+        wb.search_recipe(drawn, recipe, shelf, max_drop="1", images=many, labels=labels, calibration=pictures)

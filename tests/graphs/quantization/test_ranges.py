@@ -1,0 +1,229 @@
+import dataclasses
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import workbench as wb
+from tests.graphs.drawn import TINY, draw
+from workbench.errors import Cancelled, WorkbenchError
+from workbench.graphs.quantization import activations
+from workbench.graphs.quantization import ranges as module
+from workbench.graphs.quantization.activations import Images
+from workbench.graphs.quantization.ranges import calibrate
+from workbench.records import METHODS
+
+
+def activation(graph, tensor, images):
+    """A tensor of the graph's own file, by ONNX Runtime without optimizations."""
+    model = onnx.load(graph.path)
+    model.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    return session.run([tensor], {"images": images})[0]
+
+
+@pytest.fixture(scope="module")
+def ranges(drawn, pictures, shelf):
+    return calibrate(drawn, pictures, shelf, scope="attention")
+
+
+@pytest.mark.parametrize("tensor", ["block00/norm1:out", "block02/mlp/gelu:out", "block01/attention/softmax:out"])
+def test_extremes_are_those_of_all_images_at_once(drawn, pictures, ranges, tensor):
+    values, row = activation(drawn, tensor, pictures), ranges.by_tensor[tensor]
+    assert row.low == pytest.approx(values.min(), rel=1e-4, abs=1e-6)
+    assert row.high == pytest.approx(values.max(), rel=1e-4)
+
+
+def test_the_histogram_counts_every_value(drawn, pictures, ranges):
+    values = activation(drawn, "block00/norm1:out", pictures)
+    edges, counts = ranges.histogram("block00/norm1:out")
+    assert counts.sum() == values.size
+    expected, _ = np.histogram(values, edges)
+    assert np.abs(counts - expected).sum() <= 1e-3 * values.size  # runtimes differ in the last bit
+
+
+def test_bins_and_limits_are_what_the_plot_takes(ranges):
+    from workbench.reporting import figures
+
+    tensors = ["block00/norm1:out", "block01/attention/softmax:out"]
+    bins, limits = ranges.bins(tensors), ranges.limits(tensors)
+    for tensor in tensors:
+        edges, counts = ranges.histogram(tensor)
+        mine = bins[bins["tensor"] == tensor]
+        np.testing.assert_array_equal(
+            mine[["left", "right", "count"]], np.stack([edges[:-1], edges[1:], counts], 1)
+        )
+        of = limits[limits["tensor"] == tensor].set_index("method")["limit"]
+        row = ranges.by_tensor[tensor]
+        assert dict(of) == {method: row.threshold(method) for method in METHODS}
+    assert set(limits["tensor"]) == set(tensors)
+    assert len(figures.ranges(bins, limits).data) >= len(tensors)
+
+
+def test_linear_reads_four_tensors_a_block_and_attention_five_more(drawn, pictures, shelf, ranges):
+    linear = calibrate(drawn, pictures, shelf)
+    assert [row.site for row in linear.rows] == [
+        f"block{i:02d}/{role}" for i in range(TINY.depth) for role in ("qkv", "proj", "fc1", "fc2")
+    ]
+    assert len(ranges.rows) == 9 * TINY.depth
+    assert sum(row.unit_interval for row in ranges.rows) == TINY.depth
+
+
+def test_the_table_has_every_method_for_every_tensor(ranges):
+    frame = ranges.frame()
+    assert len(frame) == len(ranges.rows)
+    assert (frame[["percentile", "entropy", "mse"]].le(frame.minmax * (1 + 1e-6), axis=0)).all().all()
+    assert (frame[["percentile", "entropy", "mse", "minmax"]] > 0).all().all()
+
+
+def test_a_second_calibration_and_a_wider_scope_do_not_run_the_model_again(drawn, pictures, tmp_path, monkeypatch):
+    first, opened = calibrate(drawn, pictures, tmp_path), []
+
+    def counting(model, outputs):
+        opened.append(outputs)
+        return original(model, outputs)
+
+    original = module.open_model
+    monkeypatch.setattr(module, "open_model", counting)
+    assert calibrate(drawn, pictures, tmp_path) == first
+    assert not opened
+    calibrate(drawn, pictures, tmp_path, scope="attention")
+    assert len(opened) == 1
+    assert not set(opened[0]) & set(first.by_tensor)
+
+
+def test_other_images_are_other_ranges(drawn, pictures, tmp_path):
+    assert calibrate(drawn, pictures, tmp_path).digest != calibrate(drawn, pictures[::-1], tmp_path).digest
+
+
+def test_a_static_batch_counts_no_padding(ranges, pictures, tmp_path):
+    static = calibrate(draw(tmp_path, batch=5), pictures, tmp_path, scope="attention")
+    for tensor in ranges.by_tensor:
+        assert static.histogram(tensor)[1].sum() == ranges.histogram(tensor)[1].sum()
+
+
+def test_images_of_a_data_set_are_loaded_at_the_size_of_the_graph(drawn, tmp_path):
+    ranges = calibrate(drawn, wb.Calibration(samples=6), tmp_path)
+    assert ranges.images == 6
+    same = wb.images("shapes", split="calibration", count=6, size=TINY.image_size)
+    assert calibrate(drawn, same.x, tmp_path) == ranges
+
+
+def test_images_that_are_channels_first_go_into_a_graph_that_wants_them(drawn, pictures, tmp_path):
+    preprocessing = dataclasses.replace(drawn.preprocessing, layout="NCHW")
+    graph = dataclasses.replace(drawn, preprocessing=preprocessing)
+    (turned,) = module.calibration_images(graph, pictures, lambda *_: None).parts()
+    np.testing.assert_array_equal(turned, pictures.transpose(0, 3, 1, 2))
+    (as_given,) = module.calibration_images(graph, turned, lambda *_: None).parts()
+    np.testing.assert_array_equal(as_given, turned)
+
+
+@pytest.mark.parametrize("variant", ["plain", "noisy", "one-class"])
+def test_a_data_set_is_read_a_few_images_at_a_time_and_has_the_digest_of_the_whole(drawn, variant):
+    asked = wb.Calibration(samples=150, variant=variant, seed=3)
+    found = module.calibration_images(drawn, asked, lambda *_: None)
+    whole = wb.images("shapes", "calibration", 150, seed=3, size=TINY.image_size, variant=variant).x
+    parts = list(found.parts())
+    assert max(map(len, parts)) <= 64
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert found.digest == Images.of(whole).digest
+    assert found.digest != Images.of(whole[::-1]).digest
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [3, 4, 9], [5, 10, 15, 20]])
+def test_batches_do_not_depend_on_how_images_come(cuts):
+    images = np.arange(23, dtype=np.float32)
+    batches = list(activations._cut(np.split(images, cuts), 5))
+    assert [len(batch) for batch in batches] == [5, 5, 5, 5, 3]
+    np.testing.assert_array_equal(np.concatenate(batches), images)
+
+
+def test_constant_images_have_ranges(drawn, tmp_path):
+    ranges = calibrate(drawn, np.zeros((4, 16, 16, 3), np.float32), tmp_path, scope="everything")
+    assert all(np.isfinite([row.low, row.high, row.entropy, row.mse]).all() for row in ranges.rows)
+    assert ranges.by_tensor["embedding/layout:out"].minmax == 0
+
+
+@pytest.mark.parametrize(
+    ("images", "word"),
+    [
+        (np.zeros((0, 16, 16, 3), np.float32), "no images"),
+        (np.zeros((4, 15, 16, 3), np.float32), "16, 16, 3"),
+        (np.zeros((4, 16, 16, 3), np.float64), "float32"),
+        (np.zeros((4, 16, 16, 3), np.uint8), "normalise"),
+        (np.full((4, 16, 16, 3), np.nan, np.float32), "NaN"),
+        ([[1.0]], "array"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(drawn, tmp_path, images, word):
+    with pytest.raises(WorkbenchError, match=word):
+        calibrate(drawn, images, tmp_path)
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def test_fewer_images_than_asked_for_are_refused(drawn, tmp_path):
+    few = tmp_path / "few.npz"
+    rng = np.random.default_rng(0)
+    np.savez(few, images=rng.integers(0, 255, (8, 16, 16, 3), np.uint8), labels=np.zeros(8, np.int64))
+    with pytest.raises(WorkbenchError, match="50"):
+        calibrate(drawn, wb.Calibration(dataset=str(few), samples=50), tmp_path)
+
+
+def test_nan_in_an_activation_is_refused_by_its_name(tmp_path, pictures):
+    def spoil(weights):
+        weights["block01/mlp/fc1/bias_value"][3] = np.nan
+
+    graph = draw(tmp_path, edit=spoil)
+    with pytest.raises(WorkbenchError, match=r"block01/mlp/gelu:out holds NaN"):
+        calibrate(graph, pictures, tmp_path / "workspace")
+    assert not list((tmp_path / "workspace").rglob("*.npz"))
+
+
+def test_cancelling_leaves_nothing_half_done_and_the_next_run_is_whole(drawn, pictures, tmp_path):
+    def cancel(stage, done, total):
+        if stage == "calibrate" and done >= 8:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        calibrate(drawn, pictures, tmp_path, progress=cancel)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert calibrate(drawn, pictures, tmp_path).images == len(pictures)
+
+
+def test_progress_counts_images(drawn, pictures, tmp_path):
+    seen = []
+    calibrate(drawn, pictures, tmp_path, progress=lambda *event: seen.append(event))
+    assert seen[0] == ("calibrate", 0, 24)
+    assert seen[-1] == ("calibrate", 24, 24)
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_the_number_of_images(tmp_path):
+    """ViT-B/16: the stream keeps a few images' activations, so 24 images take what 8 do, and under 3 GB."""
+    import subprocess
+    import sys
+
+    code = """
+import resource, sys
+import numpy as np
+from tests.graphs.drawn import draw
+from workbench.records import ModelSpec
+from workbench.graphs.quantization.ranges import calibrate
+graph = draw(sys.argv[1], spec=ModelSpec("B/16", 224, 16, 768, 12, 12, 3072, 1000))
+x = np.random.default_rng(0).uniform(-1, 1, (int(sys.argv[2]), 224, 224, 3)).astype(np.float32)
+calibrate(graph, x, sys.argv[1], scope="attention")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - graph.path.stat().st_size - x.nbytes)
+"""
+    peaks = []
+    for count in (8, 24):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(folder), str(count)], check=True, capture_output=True, timeout=900
+        )
+        peaks.append(int(done.stdout))
+    assert peaks[1] < 1.1 * peaks[0]
+    assert peaks[1] < 3e9

@@ -1,0 +1,195 @@
+"""Times over resolution: curves, crossover and extrapolation from times that are known; the meter by its FLOP."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from workbench.errors import WorkbenchError
+from workbench.models import roofline
+from workbench.models import timing as meter_of_jax
+from workbench.models.timing import JaxMeter
+from workbench.models.vit import model_spec
+from workbench.performance.cost import attention_overtakes_mlp, cost
+from workbench.performance.curves import fit
+from workbench.performance.profile import profile_attention, tokens_at
+from workbench.records import ModelSpec
+
+SPEC = model_spec("tutorial")
+SIZES = (64, 96, 128, 160, 192, 224, 256)
+
+
+def meter(spec, *, scatter=0.0, fused=False, seed=0):
+    """A machine that does 1 GMAC a millisecond and is never disturbed by more than ``scatter``."""
+    random = np.random.default_rng(spec.image_size + seed)
+    tokens, width = spec.tokens, spec.width
+    macs = {
+        "attention": spec.depth * (4 * tokens * width**2 + (0 if fused else 2 * tokens**2 * width)),
+        "mlp": spec.depth * 2 * tokens * width * spec.mlp,
+        "rest": 3000.0 * tokens,
+    }
+    times = {part: [m * 1e-12 * np.exp(scatter * random.standard_normal())] * 3 for part, m in macs.items()}
+    return {**times, "whole": [sum(each[0] for each in times.values())] * 3}
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return profile_attention(SPEC, SIZES, meter=meter, source="a machine")
+
+
+def test_where_every_mac_takes_the_same_time_the_crossover_is_that_of_the_macs(exact):
+    low, middle, high = exact.crossover()
+    expected = attention_overtakes_mlp(SPEC)
+    assert middle.tokens == pytest.approx(expected.tokens, rel=1e-6)
+    assert middle.image_size == pytest.approx(expected.image_size, rel=1e-6)
+    assert low.tokens == pytest.approx(high.tokens, rel=1e-3)
+    assert "384 tokens, an image of 157 pixels" in exact.verdict()
+
+
+@pytest.mark.parametrize("name", ["S/16", "B/16", "L/16", "H/14"])
+def test_the_crossover_of_another_size_follows_from_its_widths(name, exact):
+    other = model_spec(name)
+    assert exact.crossover_of(other)[1].tokens == pytest.approx(attention_overtakes_mlp(other).tokens, rel=1e-6)
+
+
+def test_the_held_back_size_is_foretold(exact):
+    frame = exact.extrapolation().set_index("part")
+    assert exact.held_back == 256
+    assert np.allclose(frame.error, 0, atol=1e-9)
+    assert frame.measured_ms["attention"] == pytest.approx(1e-9 * cost_of_attention(256))
+
+
+def cost_of_attention(size):
+    rows = cost(dataclasses.replace(SPEC, image_size=size)).frame()
+    return rows[rows.role.isin(["qkv", "scores", "proj"])].macs.sum()
+
+
+def test_a_curve_with_scatter_holds_the_truth_in_its_band_and_says_how_wide_it_is():
+    inside = []
+    for seed in range(40):
+        noisy = profile_attention(SPEC, SIZES, meter=lambda s, n=seed: meter(s, scatter=0.05, seed=n * 1000))
+        low, _, high = noisy.crossover()
+        inside.append(low.tokens <= attention_overtakes_mlp(SPEC).tokens <= high.tokens)
+    assert 0.8 < np.mean(inside) <= 1
+
+
+def test_times_that_scatter_too_much_or_have_no_quadratic_term_tell_no_crossover():
+    wild = profile_attention(SPEC, SIZES, meter=lambda s: meter(s, scatter=0.8), source="a machine")
+    flat = profile_attention(SPEC, SIZES, meter=lambda s: meter(s, scatter=0.05, fused=True), source="a machine")
+    assert wild.crossover() is None
+    assert flat.crossover() is None or flat.crossover()[1].tokens > 2000
+    assert "cannot tell" in wild.verdict()
+
+
+def test_a_fixed_cost_of_every_call_is_no_attention():
+    def slow_to_start(spec):
+        return {part: [s + 5e-5 for s in seconds] for part, seconds in meter(spec).items()}
+
+    made = profile_attention(SPEC, SIZES, meter=slow_to_start)
+    assert made.crossover()[1].tokens == pytest.approx(attention_overtakes_mlp(SPEC).tokens, rel=1e-6)
+    assert made.curves["mlp"].coefficients[0] == pytest.approx(5e-5)
+
+
+def test_a_model_whose_mlp_is_narrow_has_attention_ahead_from_the_first_token():
+    narrow = dataclasses.replace(SPEC, mlp=SPEC.width)
+    assert profile_attention(narrow, SIZES, meter=meter).crossover()[1].tokens == pytest.approx(0, abs=1)
+
+
+def test_the_frame_has_what_the_figure_draws(exact):
+    frame = exact.frame()
+    assert set(frame.kind) == {"measured", "fitted"}
+    measured = frame[frame.kind == "measured"]
+    assert set(measured.image_size) == set(SIZES)
+    assert (frame.low <= frame.ms + 1e-9).all()
+    assert (frame.ms <= frame.high + 1e-9).all()
+    assert list(measured[measured.part == "mlp"].tokens) == [tokens_at(SPEC, size) for size in SIZES]
+
+
+@pytest.mark.parametrize("sizes", [(64, 96, 128, 160), (64, 96, 96, 64, 64), ()])
+def test_too_few_sizes_are_refused(sizes):
+    with pytest.raises(WorkbenchError, match="No curve can be fitted"):
+        profile_attention(SPEC, sizes, meter=meter)
+
+
+def test_a_size_that_the_patch_does_not_divide_is_refused():
+    with pytest.raises(WorkbenchError, match="cannot cut"):
+        profile_attention(SPEC, (64, 96, 128, 150, 160), meter=meter)
+
+
+def test_a_meter_that_forgets_a_part_is_refused():
+    with pytest.raises(WorkbenchError, match="does not time every part"):
+        profile_attention(SPEC, SIZES, meter=lambda spec: {"attention": [1.0]})
+
+
+def test_progress_is_told_and_can_stop():
+    with pytest.raises(KeyError):
+        profile_attention(SPEC, SIZES, meter=meter, progress=lambda *step: {}["stop"])
+
+
+# ---- the fit -----------------------------------------------------------------------------------------------------
+
+
+def test_a_fit_finds_the_coefficients_that_made_the_times():
+    tokens = np.array([10, 20, 40, 80, 160])
+    curve = fit(tokens, 3e-6 * tokens + 5e-9 * tokens**2, (1, 2))
+    assert curve.coefficients == pytest.approx([3e-6, 5e-9], rel=1e-9)
+    assert curve.predict([100])[0, 0] == pytest.approx(3.5e-4)
+
+
+def test_one_coefficient_has_the_textbooks_interval():
+    # y = b x with equal relative errors: b is the mean of y/x, its variance that of the mean
+    tokens, ratios = np.array([1.0, 2.0, 4.0, 8.0]), np.array([1.0, 1.1, 0.9, 1.05])
+    curve = fit(tokens, tokens * ratios, (1,))
+    weights = 1 / ratios**2
+    slope = (weights * ratios).sum() / weights.sum()
+    assert curve.coefficients[0] == pytest.approx(slope)
+    scatter = np.sqrt(((1 - slope / ratios) ** 2).sum() / 3)
+    assert curve.scatter == pytest.approx(scatter)
+    low, high = curve.predict([1.0])[0, 1:]
+    assert (high - low) / 2 == pytest.approx(3.18245 * scatter / np.sqrt(weights.sum()), rel=1e-4)  # t of 3, 97.5 %
+
+
+def test_as_many_coefficients_as_times_are_refused():
+    with pytest.raises(WorkbenchError, match="No curve"):
+        fit([1, 2], [1, 2], (1, 2))
+
+
+# ---- JAX ---------------------------------------------------------------------------------------------------------
+
+TINY = ModelSpec("tiny", image_size=32, patch=8, width=32, depth=2, heads=2, mlp=64, classes=4)
+
+
+def test_the_parts_that_jax_times_do_the_work_of_the_whole(monkeypatch):
+    flops = {}
+
+    def count(function, params, x):
+        flops[len(flops)] = jax.jit(function).lower(params, x).cost_analysis().get("flops", 0)
+        return lambda: None
+
+    monkeypatch.setattr(meter_of_jax, "_call", count)
+    JaxMeter(seconds=0)(TINY)
+    found = dict(zip(("whole", "attention", "mlp", "rest", "nothing"), flops.values()))
+    assert found["nothing"] == 0
+    parts = found["attention"] + found["mlp"] + found["rest"]
+    assert parts == pytest.approx(found["whole"], rel=0.01)
+    macs = cost(TINY).frame().groupby("role").macs.sum()
+    assert found["rest"] < 2.5 * (macs["embedding"] + macs["head"]) + 40 * TINY.depth * TINY.tokens * TINY.width
+
+
+def test_jax_times_every_part_of_a_real_model():
+    times = JaxMeter(batch=2, seconds=0)(TINY)
+    assert set(times) == {"attention", "mlp", "rest", "whole"}
+    assert all(len(each) == 3 and min(each) > 0 for each in times.values())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_roof_of_jaxs_device_is_measured(precision, monkeypatch):
+    monkeypatch.setitem(roofline.SIZES, "cpu", (64, 1 << 16))
+    made = roofline.measure_jax_roof(precision, seconds=0)
+    assert made.measured
+    assert made.label.endswith(precision)
+    assert 1e6 < made.peak_flops < 1e16
+    assert 1e6 < made.bandwidth < 1e14

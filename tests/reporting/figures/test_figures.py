@@ -1,0 +1,244 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from workbench.errors import WorkbenchError
+from workbench.records import Measurement, Recipe
+from workbench.reporting import figures
+from workbench.reporting.figures.theme import COLOURS
+from workbench.reporting.table import as_frame, cell_row, measured_row
+from workbench.studies.choice import choose
+
+
+def measured(precision, batch, ms, wrong, execution="executed"):
+    """A thousand images of which ``wrong`` are wrong, and a hundred calls around ``ms``."""
+    labels = tuple([0] * 1000)
+    predictions = tuple([1] * wrong + [0] * (1000 - wrong))
+    latencies = tuple(ms * 1e-3 * (1 + 0.001 * np.arange(-50, 51)))
+    return Measurement(
+        backend="onnxruntime",
+        model="tiny",
+        recipe=Recipe(precision),
+        batch=batch,
+        variant=precision,
+        latencies_s=latencies,
+        predictions=predictions,
+        labels=labels,
+        reference_predictions=tuple([1] * 50 + [0] * 950),
+        execution=execution,
+    )
+
+
+@pytest.fixture
+def frame():
+    rows = [
+        measured_row(measured("fp32", 1, 10, 50)),
+        measured_row(measured("fp32", 8, 40, 50)),
+        measured_row(measured("int8-dynamic", 1, 5, 60)),
+        measured_row(measured("int8-dynamic", 8, 20, 60)),
+        measured_row(measured("fp16", 8, 80, 50, "emulated")),
+        cell_row("tensorrt", Recipe("fp8"), 8) | {"execution": "refused"},
+    ]
+    return as_frame(rows)
+
+
+def trace(figure, name):
+    return next(trace for trace in figure.data if trace.name == name)
+
+
+def test_the_pareto_figure_shows_throughput_accuracy_and_both_intervals(frame):
+    figure = figures.pareto(frame)
+    series = trace(figure, "int8-dynamic")
+    assert list(series.x) == pytest.approx([200, 400])
+    assert list(series.y) == pytest.approx([94, 94])
+    assert series.error_x.array[0] > 0
+    assert series.error_y.array[0] == pytest.approx(95.31 - 94, abs=0.01)  # Wilson's upper bound for 940 of 1000
+    assert series.marker.color == COLOURS["int8-dynamic"]
+    assert "images/s" in figure.layout.xaxis.title.text
+    assert "%" in figure.layout.yaxis.title.text
+    assert "1,000 images" in figure.layout.title.text
+
+
+def test_throughputs_far_apart_stand_on_an_axis_of_whole_numbers(frame):
+    frame.loc[0, "images_per_second_low"] = 20
+    axis = figures.pareto(frame[frame.execution != "refused"]).layout.xaxis
+    assert axis.type == "log"
+    assert {20, 50, 100, 200} <= set(axis.tickvals)
+
+
+def test_the_front_joins_what_nothing_beats_and_the_choice_is_ringed(frame):
+    figure = figures.pareto(frame, choose(frame, max_drop=2), max_drop=2)
+    front = trace(figure, "Pareto front")
+    assert list(front.x) == pytest.approx([400, 200])  # int8-dynamic and fp32, both at batch 8
+    assert list(front.y) == pytest.approx([94, 95])
+    assert trace(figure, "chosen").x[0] == pytest.approx(400)
+    assert figure.layout.shapes[0].y0 == pytest.approx(93)  # FP32's 95 % less 2 points
+
+
+def test_a_point_tells_everything_when_hovered(frame):
+    text = trace(figures.pareto(frame), "int8-dynamic").hovertext[1]
+    for part in ("int8-dynamic", "batch 8", "400.0 images/s", "20 ms median", "94.00%", "1,000 images",
+                 "1.00 points lost", "2.00 × FP32", "executed", "MiB"):  # fmt: skip
+        assert part in text
+
+
+def test_what_was_not_run_is_not_drawn_and_what_was_emulated_says_so(frame):
+    names = {trace.name for trace in figures.pareto(frame).data}
+    assert names == {"Pareto front", "fp32", "int8-dynamic", "fp16 (emulated)"}
+
+
+def test_a_study_in_which_nothing_ran_cannot_be_drawn(frame):
+    with pytest.raises(WorkbenchError, match="no rows"):
+        figures.pareto(frame[frame.execution == "refused"])
+
+
+def test_throughput_over_the_batch_has_a_named_line_per_recipe(frame):
+    figure = figures.throughput_over_batch(frame)
+    assert list(trace(figure, "fp32").x) == [1, 8]
+    assert list(trace(figure, "fp32").y) == pytest.approx([100, 200])
+    assert {a.text for a in figure.layout.annotations} == {"fp32", "int8-dynamic", "fp16"}
+    assert "points lost against FP32" in trace(figure, "fp32").hovertext[0]
+    assert figure.layout.yaxis.range[0] == 0
+
+
+def test_latencies_show_their_percentiles_in_words():
+    calls = pd.DataFrame({"label": "fp32", "precision": "fp32", "latency_ms": np.arange(1.0, 102.0)})
+    figure = figures.latency_distribution(calls)
+    assert list(trace(figure, "fp32 percentiles").x) == pytest.approx([51, 91, 100])
+    assert "median 51 ms<br>p90 91 ms, p99 100 ms" in figure.data[0].y[0]
+    assert "ms" in figure.layout.xaxis.title.text
+
+
+def test_a_few_very_slow_calls_do_not_squeeze_the_rest_and_are_told():
+    calls = pd.DataFrame({"label": "fp32", "precision": "fp32", "latency_ms": [10.0] * 999 + [1000.0]})
+    axis = figures.latency_distribution(calls).layout.xaxis
+    assert axis.range[1] == pytest.approx(14)
+    assert "1 of 1,000 calls took longer, the longest 1,000 ms" in axis.title.text
+
+
+def test_streams_show_throughput_latency_and_where_more_gain_little():
+    rows = [("fp32", "fp32", s, 100 * min(s, 4), 10 * s) for s in (1, 2, 4, 8)]
+    columns = ["label", "precision", "streams", "images_per_second", "p99_ms"]
+    figure = figures.throughput_over_streams(pd.DataFrame(rows, columns=columns), knee=4)
+    assert list(figure.data[0].y) == [100, 200, 400, 400]
+    assert list(figure.data[1].y) == [10, 20, 40, 80]
+    assert figure.layout.shapes[0].x0 == 4
+    assert "ms" in figure.layout.yaxis2.title.text
+
+
+def test_throughput_over_streams_says_how_it_wandered_where_that_is_known():
+    row = {"label": "fp32", "precision": "fp32", "images_per_second_low": 90.0, "images_per_second_high": 130.0}
+    rows = [row | {"streams": n, "images_per_second": 100.0, "p99_ms": 10.0 * n} for n in (1, 2)]
+    figure = figures.throughput_over_streams(pd.DataFrame(rows))
+    assert list(figure.data[0].error_y.array) == [30, 30]
+    assert list(figure.data[0].error_y.arrayminus) == [10, 10]
+    told = "<b>fp32</b>, 2 streams<br>100.0 images/s (95 % of the run 90.0 to 130.0)<br>latency 20 ms p99"
+    assert figure.data[0].hovertext[1] == figure.data[1].hovertext[1] == told
+    assert figure.layout.yaxis.range[1] > 130
+
+
+def test_attention_over_resolution_marks_where_it_overtakes_the_mlp():
+    rows = [
+        (s, part, kind, s / 100)
+        for s in (224, 384)
+        for part in ("attention", "mlp")
+        for kind in ("measured", "fitted")
+    ]
+    frame = pd.DataFrame(rows, columns=["image_size", "part", "kind", "ms"])
+    figure = figures.attention_cost(frame, crossover=512)
+    assert trace(figure, "attention, measured").mode == "markers"
+    assert trace(figure, "mlp, fitted").mode == "lines"
+    assert {one.name for one in figure.data if one.showlegend} == {"attention, fitted", "mlp, fitted"}
+    assert figure.layout.shapes[0].x0 == 512
+    assert "512 px" in figure.layout.annotations[0].text
+
+
+def test_a_roof_bends_where_bandwidth_meets_the_peak():
+    points = pd.DataFrame([("fc1", "fp32", 50.0, 80.0)], columns=["label", "precision", "intensity", "gflops"])
+    columns = ["label", "precision", "peak_gflops", "bandwidth_gb_s"]
+    roofs = pd.DataFrame([("this CPU", "fp32", 100.0, 20.0)], columns=columns)
+    figure = figures.roofline(points, roofs)
+    roof = trace(figure, "this CPU")
+    assert roof.x[1] == 5  # FLOP/byte
+    assert roof.y[1] == roof.y[2] == 100
+    assert roof.y[0] == pytest.approx(20 * roof.x[0])
+    assert trace(figure, "fc1").y[0] == 80
+
+
+@pytest.mark.parametrize("gflops", [40.0, 90.0, 250.0])
+def test_a_roofline_shows_the_slope_and_every_point_also_one_above_the_roof(gflops):
+    points = pd.DataFrame([("fc1", "fp32", 50.0, gflops)], columns=["label", "precision", "intensity", "gflops"])
+    columns = ["label", "precision", "peak_gflops", "bandwidth_gb_s"]
+    axis = figures.roofline(points, pd.DataFrame([("cpu", "fp32", 100.0, 20.0)], columns=columns)).layout.yaxis
+    low, high = (10**edge for edge in axis.range)
+    assert low <= 10
+    assert high > max(gflops, 100)
+
+
+def test_a_waterfall_leads_from_one_total_to_the_other():
+    rows = [
+        ("FP16", "total", 10.0),
+        ("products", "change", -3.0),
+        ("reformats", "change", 4.0),
+        ("INT8", "total", 11.0),
+    ]
+    figure = figures.waterfall(pd.DataFrame(rows, columns=["step", "kind", "ms"]), "why")
+    bars = figure.data[0]
+    assert list(bars.measure) == ["absolute", "relative", "relative", "absolute"]
+    assert list(bars.text) == ["10", "-3", "+4", "11"]
+    assert list(bars.hovertext) == ["FP16<br>10 ms", "products<br>-3 ms", "reformats<br>4 ms", "INT8<br>11 ms"]
+    assert list(figure.layout.xaxis.ticktext) == [step for step, _, _ in rows]
+
+
+def test_a_waterfall_between_engines_of_one_name_has_all_its_bars_and_breaks_long_names():
+    name = "onnxruntime int8 tensorrt attention"
+    rows = [(name, "total", 3.0), ("products", "change", -1.0), (name, "total", 2.0)]
+    figure = figures.waterfall(pd.DataFrame(rows, columns=["step", "kind", "ms"]), "why")
+    assert len(set(figure.data[0].x)) == 3
+    assert figure.layout.xaxis.ticktext[0] == "onnxruntime<br>int8<br>tensorrt<br>attention"
+
+
+def test_a_heat_map_keeps_the_order_of_blocks_and_roles_and_leaves_gaps_empty():
+    rows = [("block00", "qkv", 0.1), ("block00", "fc1", 0.2), ("block01", "qkv", 0.3)]
+    figure = figures.heat_map(pd.DataFrame(rows, columns=["block", "role", "drop"]), "drop", "map", unit="points")
+    cells = figure.data[0]
+    assert list(cells.x) == ["qkv", "fc1"]
+    assert list(cells.y) == ["block00", "block01"]
+    assert np.isnan(cells.z[1][1])
+    assert cells.text[1][1] == ""
+    assert "points" in cells.colorbar.title.text
+
+
+def test_ranges_draw_the_histogram_and_both_ends_of_every_method():
+    bins = pd.DataFrame({"tensor": "t", "left": [-1.0, 0.0], "right": [0.0, 1.0], "count": [3, 5]})
+    limits = pd.DataFrame([("t", "minmax", 1.0), ("t", "entropy", 0.7)], columns=["tensor", "method", "limit"])
+    figure = figures.ranges(bins, limits)
+    assert list(figure.data[0].y) == [3, 5]
+    assert sorted(shape.x0 for shape in figure.layout.shapes) == [-1.0, -0.7, 0.7, 1.0]
+    assert any("entropy ±0.7" in a.text for a in figure.layout.annotations)
+
+
+def test_the_band_of_a_fitted_line_is_drawn_behind_it_and_ends_at_zero():
+    rows = [(64, "mlp", "fitted", 1.0, -0.5, 2.0), (96, "mlp", "fitted", 2.0, 1.5, 2.5)]
+    frame = pd.DataFrame(rows, columns=["image_size", "part", "kind", "ms", "low", "high"])
+    band, line = figures.attention_cost(frame).data
+    assert list(band.x) == [64, 96, 96, 64]
+    assert list(band.y) == [2.0, 2.5, 1.5, 0.0]
+    assert list(line.y) == [1.0, 2.0]
+    assert band.mode == "lines"  # no marks on its edge
+
+
+def test_views_share_one_map_and_a_button_shows_one_of_them():
+    time = pd.DataFrame({"block": ["block00", "block01"], "role": ["qkv", "fc1"], "ms": [1.0, 2.0]})
+    types = pd.DataFrame({"block": ["block01"], "role": ["qkv"], "computes": ["int8"]})
+    views = {"time": figures.View(time, "ms", "ms", "lower"), "precision": figures.View(types, "computes")}
+    figure = figures.block_views(views)
+    assert [trace.visible for trace in figure.data] == [True, False]
+    assert all(list(trace.x) == ["qkv", "fc1"] and list(trace.y) == ["block00", "block01"] for trace in figure.data)
+    assert figure.data[1].text[1][0] == "int8"
+    shown = [button.args[0]["visible"] for button in figure.layout.updatemenus[0].buttons]
+    assert shown == [[True, False], [False, True]]
+    codes = figure.data[1].z
+    share = (codes[1][0] + 0.5) / len([*COLOURS, "other"])
+    colours = [colour for edge, colour in figure.data[1].colorscale if edge <= share]
+    assert colours[-1] == COLOURS["int8"]

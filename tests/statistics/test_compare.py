@@ -1,0 +1,208 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from workbench.errors import WorkbenchError
+from workbench.records import Measurement, Recipe
+from workbench.statistics.compare import compare, images_to_decide, paired_interval
+
+Z = stats.norm.ppf(0.975)
+
+
+def timed(seconds, *, turns="", batch=8, **fields):
+    environment = {"cpu": "a CPU", **({"turns": turns} if turns else {})}
+    return Measurement(
+        "onnxruntime", "tiny", Recipe(), batch, "v", tuple(seconds), environment=environment, **fields
+    )
+
+
+def noise(rng, calls, centre=0.01, spread=0.05):
+    """Times with the right-hand tail that real ones have."""
+    return centre * np.exp(spread * np.abs(rng.standard_normal(calls)))
+
+
+# ---- speed -----------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_against_itself_cannot_be_told_apart():
+    a = timed(noise(np.random.default_rng(0), 200))
+    found = compare(a, a)
+    assert found.speed == "cannot tell"
+    assert found.speedup == 1
+    assert found.speedup_interval[0] < 1 < found.speedup_interval[1]
+
+
+def test_half_the_time_is_twice_as_fast_in_one_direction_and_half_in_the_other():
+    rng = np.random.default_rng(1)
+    fast, slow = timed(noise(rng, 200)), timed(noise(rng, 200, centre=0.02))
+    assert compare(fast, slow).speed == "faster"
+    assert compare(fast, slow).speedup == pytest.approx(2, rel=0.03)
+    assert compare(slow, fast).speed == "slower"
+    low, high = compare(fast, slow).speedup_interval
+    assert compare(slow, fast).speedup_interval == pytest.approx((1 / high, 1 / low))
+
+
+def drifting(rng, calls):
+    """A random walk of the machine's own speed, as from neighbours and clocks: some 10 % over a run."""
+    return np.exp(np.cumsum(rng.standard_normal(calls)) * 0.1 / math.sqrt(calls))
+
+
+def test_equal_engines_on_a_machine_that_drifts_are_rarely_told_apart_in_turns():
+    rng = np.random.default_rng(2)
+    verdicts = []
+    for _ in range(100):
+        machine = drifting(rng, 100)
+        a, b = (timed(noise(rng, 100) * machine, turns="t") for _ in range(2))
+        verdicts.append(compare(a, b).speed)
+    assert verdicts.count("cannot tell") > 88  # 95 % are promised; 88 is three deviations below
+
+
+def test_equal_engines_in_separate_runs_of_a_drifting_machine_are_rarely_told_apart():
+    rng = np.random.default_rng(3)
+    pairs = [[timed(noise(rng, 100) * drifting(rng, 100)) for _ in range(2)] for _ in range(100)]
+    assert [compare(a, b).speed for a, b in pairs].count("cannot tell") > 88
+
+
+def test_turns_tell_five_percent_where_separate_runs_cannot():
+    rng = np.random.default_rng(4)
+    machine = drifting(rng, 200)
+    fast, slow = noise(rng, 200) * machine, noise(rng, 200, centre=0.0105) * machine
+    assert compare(timed(fast, turns="t"), timed(slow, turns="t")).speed == "faster"
+    assert compare(timed(fast), timed(slow)).speed == "cannot tell"
+    assert "take turns" in str(compare(timed(fast), timed(slow)))
+
+
+def test_the_calls_that_would_decide_are_more_than_were_made_and_enough():
+    rng = np.random.default_rng(5)
+
+    def compared(calls, ratio):
+        fast, slow = noise(rng, calls, spread=0.4), noise(rng, calls, centre=0.01 * ratio, spread=0.4)
+        return compare(timed(fast, turns="t"), timed(slow, turns="t"))
+
+    found = compared(200, ratio=1.03)
+    assert found.speed == "cannot tell"
+    assert found.calls_needed > 200
+    assert f"{found.calls_needed:,} calls" in str(found)
+    verdicts = [compared(found.calls_needed, found.speedup).speed for _ in range(40)]  # the ratio as it was seen
+    assert verdicts.count("faster") >= 24  # about 32 are promised
+
+
+def test_five_calls_decide_nothing():
+    found = compare(timed([0.01] * 5), timed([0.1] * 5))
+    assert found.speed == "cannot tell"
+    assert compare(timed([0.01] * 6), timed([0.1] * 6)).speed == "faster"
+
+
+def test_different_batches_are_not_compared():
+    with pytest.raises(WorkbenchError, match="same batch"):
+        compare(timed([0.01] * 9), timed([0.01] * 9, batch=16))
+
+
+def test_without_times_the_speed_is_not_measured():
+    assert compare(timed([]), timed([0.01] * 9)).speed == "not measured"
+
+
+def test_emulation_and_other_machines_are_told():
+    a = timed([0.01] * 9, execution="emulated")
+    b = dataclasses.replace(timed([0.01] * 9), environment={"cpu": "another"})
+    assert any("emulated" in note for note in compare(a, b).notes)
+    assert any("different machines" in note for note in compare(a, b).notes)
+
+
+# ---- accuracy --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b"), [(12, 2), (2, 12), (30, 14), (9, 3), (5, 0), (6, 1), (51, 49), (3, 0)]
+)
+def test_the_interval_leaves_out_zero_where_mcnemar_rejects(only_a, only_b):
+    low, high = paired_interval(only_a, only_b, 500)
+    rejected = abs(only_a - only_b) / math.sqrt(only_a + only_b) > Z  # McNemar, 1947, without correction
+    assert (low > 0 or high < 0) == rejected
+    assert low < (only_a - only_b) / 500 < high
+
+
+@pytest.mark.parametrize("images", [10, 100, 5000])
+def test_no_disagreement_gives_wilsons_bound_both_ways(images):
+    bound = Z**2 / (
+        images + Z**2
+    )  # with no discordant pair Tango's equation is that of Wilson's interval for 0 of n
+    assert paired_interval(0, 0, images) == pytest.approx((-bound, bound), abs=1e-9)
+
+
+@pytest.mark.parametrize(("only_a", "only_b", "images"), [(12, 5, 80), (40, 20, 160), (1, 9, 300)])
+def test_the_interval_is_where_the_restricted_likelihood_says(only_a, only_b, images):
+    """The same by another way: scipy maximizes the likelihood under each supposed difference."""
+
+    def score(difference):
+        def log_likelihood(share):  # of images that only the second gets right
+            both = only_a * math.log(share + difference) + only_b * math.log(share)
+            return -(both + (images - only_a - only_b) * math.log(1 - 2 * share - difference))
+
+        low, high = max(0.0, -difference) + 1e-12, (1 - difference) / 2 - 1e-12
+        share = optimize.minimize_scalar(log_likelihood, bounds=(low, high), options={"xatol": 1e-12}).x
+        variance = images * (2 * share + difference - difference**2)
+        return (only_a - only_b - images * difference) / math.sqrt(variance)
+
+    low, high = paired_interval(only_a, only_b, images)
+    assert score(low) == pytest.approx(Z, abs=1e-3)
+    assert score(high) == pytest.approx(-Z, abs=1e-3)
+
+
+def test_the_interval_holds_the_truth_in_95_of_100_samples():
+    rng = np.random.default_rng(6)
+    only_a, only_b, images = 0.03, 0.02, 1500
+    samples = rng.multinomial(images, [only_a, only_b, 1 - only_a - only_b], size=1000)
+    held = [low <= only_a - only_b <= high for low, high in (paired_interval(*s[:2], images) for s in samples)]
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
+def test_the_images_to_decide_give_mcnemars_test_a_power_of_80_percent():
+    needed = images_to_decide(30, 20, 1000)
+    rng = np.random.default_rng(7)
+    samples = rng.multinomial(needed, [0.03, 0.02, 0.95], size=2000)
+    rejected = np.abs(samples[:, 0] - samples[:, 1]) / np.sqrt(samples[:, 0] + samples[:, 1]) > Z
+    assert 0.77 <= rejected.mean() <= 0.83
+    assert images_to_decide(20, 20, 1000) is None
+
+
+def judged(right, **fields):
+    """Labels of 0 and predictions that are right (0) or wrong (1)."""
+    return timed(
+        [0.01] * 9, labels=(0,) * len(right), predictions=tuple(int(not r) for r in right), dataset="d", **fields
+    )
+
+
+def test_a_lossy_engine_is_worse_and_the_difference_is_counted_in_images():
+    reference, lossy = judged([True] * 90 + [False] * 10), judged([True] * 70 + [False] * 30)
+    found = compare(lossy, reference)
+    assert found.accuracy == "worse"
+    assert found.top1_difference == pytest.approx(-0.2)
+    assert found.images == 100
+    assert compare(reference, lossy).accuracy == "better"
+
+
+def test_a_small_loss_cannot_be_told_and_the_sample_that_would_is_named():
+    reference = judged([True] * 90 + [False] * 10)
+    lossy = judged([True] * 88 + [False] * 12)
+    found = compare(lossy, reference)
+    assert found.accuracy == "cannot tell"
+    assert found.images_needed > 100
+    assert f"{found.images_needed:,} images would decide" in str(found)
+
+
+def test_accuracies_on_different_images_are_not_compared():
+    a, b = judged([True] * 10), judged([True] * 12)
+    with pytest.raises(WorkbenchError, match="different images"):
+        compare(a, b)
+    with pytest.raises(WorkbenchError, match="different images"):
+        compare(a, dataclasses.replace(a, dataset="another"))
+
+
+def test_without_labels_the_accuracy_is_not_measured():
+    found = compare(timed([0.01] * 9), judged([True] * 10))
+    assert found.accuracy == "not measured"
+    assert "Top-1: not measured." in str(found)

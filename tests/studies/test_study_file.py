@@ -1,0 +1,138 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from workbench.cli.commands import main
+from workbench.errors import WorkbenchError
+from workbench.records import Recipe
+from workbench.studies.study_file import StudyFile
+
+GRID = """
+name = "laptop"
+model = "linear.onnx"
+batches = [1, 8]
+seconds = 0.05
+[images]
+dataset = "mine.npz"
+count = 60
+[limits]
+max_drop = 60
+[[recipes]]
+precision = "fp32"
+[[recipes]]
+precision = "int8-dynamic"
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def make(text):
+        path = tmp_path / "study.toml"
+        path.write_text(text)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def mine(tmp_path, graph, recipes, monkeypatch):
+    """An image set as a file, and a graph in place of an import."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (400, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "mine.npz", images=pixels, labels=rng.integers(0, 4, 400))
+    monkeypatch.setattr(StudyFile, "_graph", lambda self, workspace: graph)
+    monkeypatch.setattr("workbench.measuring.timing.WINDOW_S", 0.002)
+
+
+def test_the_example_file_holds_every_key_that_is_not_commented_out():
+    file = StudyFile.read("data/study.toml")
+    assert [recipe.label for recipe in file.recipes()] == ["fp32", "int8-dynamic", "int8 cpu"]
+    assert file.limits == {"max_drop": 0.5}
+
+
+def test_every_line_that_is_commented_out_in_the_example_is_valid_too(tmp_path):
+    body = Path("data/study.toml").read_text().split("\n\n", 1)[1]  # what comes after the explanation
+    (tmp_path / "all.toml").write_text("\n".join(line.removeprefix("# ") for line in body.splitlines()))
+    file = StudyFile.read(tmp_path / "all.toml")
+    assert file.values["seconds"] == 2.0
+    assert file.values["cards"] == {"tensorrt-rtx": "SM86"}
+    assert file.recipes()[2] == Recipe("int8", layout="cpu", smooth=0.5, exclude=("block00", "block05/fc2"))
+
+
+def test_the_command_runs_the_study_prints_the_table_and_writes_the_report(write, mine, capsys, tmp_path):
+    path = write(GRID)
+    assert main(["study", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert "int8-dynamic" in told
+    assert "Take " in told.splitlines()[-1]
+    assert (tmp_path / "report.html").exists()
+    assert main(["report", "--study", "laptop", "--workspace", str(tmp_path / "workspace"), "--max-drop", "60",
+                 "--out", str(tmp_path / "again.html")]) == 0  # fmt: skip
+    assert (tmp_path / "again.html").exists()
+
+
+def test_a_model_that_torch_exported_is_studied_on_images_of_ones_own(write, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.measuring.timing.WINDOW_S", 0.002)
+    export = Path(__file__).parents[1] / "graphs" / "torch_exports" / "fused_dynamo.onnx"  # takes (B, 3, H, W)
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "own.npz", images=rng.integers(0, 256, (60, 32, 32, 3), np.uint8), labels=np.arange(60) % 10
+    )
+    text = """
+model = "EXPORT"
+seconds = 0.05
+batches = [4]
+images = { dataset = "own.npz", count = 12 }
+[[recipes]]
+precision = "fp32"
+[[recipes]]
+precision = "int8"
+layout = "cpu"
+calibration = { dataset = "own.npz", samples = 3 }
+"""
+    assert main(["study", str(write(text.replace("EXPORT", str(export))))]) == 0
+    told = capsys.readouterr().out
+    assert told.count(" executed ") == 2
+    assert "Take " in told.splitlines()[-1]
+
+
+def test_limits_that_nothing_keeps_still_leave_table_and_report(write, mine, capsys, tmp_path):
+    path = write(GRID.replace("max_drop = 60", "max_drop = 60\nmax_latency_ms = 0.000001"))
+    assert main(["study", str(path)]) == 2
+    told = capsys.readouterr()
+    assert "images/s" in told.out
+    assert "No engine of this study is within the limits" in told.err
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = [", "cannot be read as a study"),
+        ('name = "x"', "does not say what to study"),
+        (GRID.replace("batches", "batchs"), "did you mean 'batches'"),
+        (GRID.replace("count = 60", 'count = "many"'), "count in .* has the wrong type"),
+        (GRID.replace("count = 60", "count = true"), "count in .* has the wrong type"),
+        (GRID.replace("max_drop", "max_dorp"), "did you mean 'max_drop'"),
+        (GRID + 'checkpoint = "x.npz"', "Unknown key in"),
+        ('checkpoint = "x.npz"\n' + GRID, "does not say what to study"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_refused_before_any_work(write, text, message):
+    with pytest.raises(WorkbenchError, match=message):
+        StudyFile.read(write(text))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ('precison = "fp32"', "did you mean 'precision'"),
+        ('precision = "int9"', "did you mean 'int8'"),
+        ('precision = "int8"\ncalibration = { method = "entrpy" }', "did you mean 'entropy'"),
+        ('precision = "int8"\ncalibration = { sample = 4 }', "did you mean 'samples'"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(write, recipe, message):
+    with pytest.raises(WorkbenchError, match=message):
+        StudyFile.read(write(f'model = "x.onnx"\n[[recipes]]\n{recipe}'))

@@ -1,0 +1,230 @@
+"""TensorRT 8.6, 10 and 11 (``tensorrt``) and TensorRT for RTX (``tensorrt-rtx``): one backend, handed the module.
+
+What a build can be told is in ``tensorrt_options``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from ...errors import Refusal, WorkbenchError, refuse_unless
+from ...progress import Progress, silent
+from ...records import Batches, Engine, Variant
+from ..base import Backend, Session
+from ..hardware.cards import FIRST_WITH, capability, sm_name
+from ..hardware.cpu import environment
+from ..hardware.gpu import gpus, pycuda_missing
+from .build import build_plan
+from .log import BuildLog, BuildWatch
+from .options import checked_options
+from .versions import PORTABLE, Flavour, types_of
+
+ENGINE, LOG = "engine.plan", "build.log"
+#: TensorRT has one logger per process: builds in one process wait for each other, so that each has its own log.
+_ONE_BUILD = threading.Lock()
+
+
+def tensorrt() -> TensorRT:
+    """The backend on the ``tensorrt`` module, which builds for the GPU of its machine."""
+    return TensorRT(
+        "tensorrt",
+        "tensorrt",
+        "pip install tensorrt on a machine with an NVIDIA GPU; it fetches its libraries from NVIDIA's own index",
+    )
+
+
+def tensorrt_rtx() -> TensorRT:
+    """The backend on the ``tensorrt_rtx`` module, which builds for RTX GPUs on any machine."""
+    return TensorRT("tensorrt-rtx", "tensorrt_rtx", "pip install tensorrt-rtx (Linux and Windows on x86-64)")
+
+
+class TensorRT(Backend):
+    """Both products behind one class; ``flavours`` holds what their versions answer differently."""
+
+    isolated = True
+
+    def __init__(self, name: str, module: str, install: str):
+        self.name, self._module, self._install = name, module, install
+
+    @functools.cached_property
+    def flavour(self) -> Flavour:
+        """The imported runtime; raises ImportError where it is not installed."""
+        return Flavour(importlib.import_module(self._module))
+
+    def missing(self) -> Refusal | None:
+        """Why no engine can be built here: the module cannot be imported, or it needs a GPU and there is none."""
+        try:
+            flavour = self.flavour
+        except Exception as error:  # a module whose libraries do not fit the driver fails in many ways
+            return Refusal(f"{self._module} cannot be imported: {error}", self._install)
+        if not flavour.is_rtx and not gpus():
+            return Refusal(
+                f"{flavour.title} builds on the GPU that will run the engine, and nvidia-smi shows none here",
+                "give the job to a host with a GPU, or build with tensorrt-rtx, which needs none",
+            )
+        return None
+
+    def refuses(self, variant: Variant, card: str | None = None) -> Refusal | None:
+        """Why this variant cannot be built for the card: its layout, its opset, its types, or the card itself."""
+        if self.name not in variant.runtimes:
+            return Refusal(
+                f"the variant was written for {', '.join(variant.runtimes) or 'no runtime'}",
+                "choose precision fp32, fp16, bf16, int8 or fp8 with layout='tensorrt' in the recipe",
+            )
+        try:
+            return self._refuses_file(variant) or self._refuses_card(variant, card)
+        except ImportError:
+            return None if card is None else _refuses_types(variant, capability(card))
+
+    def _refuses_file(self, variant: Variant) -> Refusal | None:
+        flavour = self.flavour
+        if flavour.max_opset and variant.opset > flavour.max_opset:
+            return Refusal(
+                f"the file is in opset {variant.opset}, and {flavour.title} reads {flavour.max_opset} and below",
+                f"export with opset={flavour.max_opset}, or install a newer TensorRT",
+            )
+        if unknown := types_of(variant.recipe) - set(flavour.types):
+            return Refusal(
+                f"{flavour.title} has no kernels for {', '.join(sorted(unknown))}",
+                "choose fp16 or int8, or install TensorRT 10 or later",
+            )
+        return None
+
+    def _refuses_card(self, variant: Variant, card: str | None) -> Refusal | None:
+        here, targets = gpus(), self.flavour.targets
+        sm = capability(card) if card is not None else here[0].sm if here else None
+        if sm is None:
+            return None
+        name = here[0].name if card is None else card
+        if targets is None and here and sm != here[0].sm:
+            return Refusal(
+                f"{self.flavour.title} builds for the {here[0].name} of this machine only, and {name} is asked for",
+                f"leave card out, run the job on a host with {name}, or build with tensorrt-rtx",
+            )
+        if targets is not None and sm not in targets:
+            return Refusal(
+                f"{self.flavour.title} does not support {name} ({sm_name(sm)})",
+                f"use tensorrt on that GPU, or name a card of {', '.join(map(sm_name, targets))}",
+            )
+        return _refuses_types(variant, sm) or (_refuses_turing(variant, name) if targets and sm == 75 else None)
+
+    def compile(
+        self,
+        variant: Variant,
+        batches: Batches,
+        folder: Path,
+        run_id: str,
+        card: str | None = None,
+        options: Mapping | None = None,
+        progress: Progress = silent,
+    ) -> Engine:
+        """Build ``engine.plan``, with TensorRT's whole log beside it and, where a GPU is, its list of layers.
+
+        Raises:
+            WorkbenchError: the parser or the builder refuses the file; it names node and block where there is one.
+        """
+        flavour = self.flavour
+        options = checked_options(options or {}, rtx=flavour.is_rtx)
+        _wait_for(_ONE_BUILD, progress)
+        try:
+            begin = time.perf_counter()
+            with BuildLog.of(flavour).into(folder / LOG) as log:
+                watch = BuildWatch(progress, options.get("time_limit_s", 3600))
+                targets = self._targets(variant, card) if flavour.targets else ()
+                plan = build_plan(flavour, variant, batches, targets, options, folder, log, watch)
+            seconds = time.perf_counter() - begin
+        finally:
+            _ONE_BUILD.release()
+        (folder / ENGINE).write_bytes(plan)
+        return Engine(
+            backend=self.name,
+            path=folder / ENGINE,
+            variant=variant,
+            batches=batches,
+            run_id=run_id,
+            card=card,
+            options=options,
+            build_seconds=seconds,
+            log_path=folder / LOG,
+            environment={**environment(), **self._facts(variant, card)},
+        )
+
+    def _facts(self, variant: Variant, card: str | None) -> dict:
+        here = gpus()
+        return {
+            "runtime": self.flavour.title,
+            "targets": [sm_name(sm) for sm in self._targets(variant, card)],
+            "gpu": here[0].name if here else "none",
+            "driver": here[0].driver if here else "none",
+        }
+
+    def _targets(self, variant: Variant, card: str | None) -> tuple[int, ...]:
+        """The compute capabilities to build for: the card's, else the GPU's, else all that RTX covers by itself."""
+        if card is not None:
+            return (capability(card),)
+        if gpus():
+            return (gpus()[0].sm,)
+        return tuple(sm for sm in PORTABLE if not _refuses_types(variant, sm))
+
+    def open(self, engine: Engine, streams: int = 1) -> tuple[Session, ...]:
+        """Sessions on one deserialized engine: a context, a CUDA stream and buffers each.
+
+        Raises:
+            WorkbenchError: there is no GPU, pycuda is missing, or the engine was built for another GPU or version.
+        """
+        refuse_unless(
+            streams >= 1,
+            "An engine cannot be opened without a stream",
+            why=f"streams is {streams}",
+            remedy="ask for 1 stream or more",
+        )
+        if refusal := self._cannot_run():
+            raise WorkbenchError(f"{engine.label} cannot be opened", why=refusal.reason, remedy=refusal.remedy)
+        from .session import open_sessions
+
+        with _ONE_BUILD:
+            return open_sessions(self.flavour, engine, streams)
+
+    def _cannot_run(self) -> Refusal | None:
+        if not gpus():
+            return Refusal(
+                "running it needs an NVIDIA GPU, and nvidia-smi shows none here",
+                "name a host with one in hosts.toml; what was built can be taken there",
+            )
+        targets = self.flavour.targets
+        if targets is not None and gpus()[0].sm not in targets:
+            return Refusal(
+                f"{self.flavour.title} does not support the {gpus()[0].name} ({sm_name(gpus()[0].sm)})",
+                "use the backend tensorrt on this GPU",
+            )
+        return pycuda_missing()
+
+
+def _refuses_types(variant: Variant, sm: int) -> Refusal | None:
+    for name in sorted(types_of(variant.recipe)):
+        if sm < FIRST_WITH.get(name, 0):
+            return Refusal(
+                f"{sm_name(sm)} has no tensor cores for {name}; they begin with {sm_name(FIRST_WITH[name])}",
+                "choose fp16 or int8, or a newer card",
+            )
+    return None
+
+
+def _refuses_turing(variant: Variant, name: str) -> Refusal | None:
+    """TensorRT for RTX stops at the first float32 product: "FP32 GEMM is not supported" (1.7.1, SM75)."""
+    if "fp32" not in types_of(variant.recipe):
+        return None
+    return Refusal(
+        f"TensorRT for RTX has no FP32 matrix products for {name} (SM75)",
+        "choose fp16, or int8 with high_precision='fp16' and nothing kept in fp32, or use tensorrt on that GPU",
+    )
+
+
+def _wait_for(lock: threading.Lock, progress: Progress) -> None:
+    while not lock.acquire(timeout=0.2):
+        progress("wait for another build", 0, 1)

@@ -1,0 +1,112 @@
+"""An engine on the device: deserialized once, shared by the sessions of all its streams."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from ...errors import WorkbenchError
+from ...records import Engine
+from ..base import Session, Tensor
+from ..hardware.gpu import device, gpus
+from .log import BuildLog
+from .versions import Flavour
+
+#: A tensor's type, by TensorRT's name for it; its own ``nptype`` fails on 8.6 beside NumPy 1.24 and later.
+DTYPES = {
+    "FLOAT": np.float32,
+    "HALF": np.float16,
+    "INT8": np.int8,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "UINT8": np.uint8,
+    "BOOL": np.bool_,
+}
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def runtime_of(flavour: Flavour, options: Mapping, logger):
+    """What loads engines. A version-compatible one brings a runtime of its own along, as code for the host."""
+    runtime = flavour.module.Runtime(logger)
+    runtime.engine_host_code_allowed = bool(options.get("version_compatible"))
+    return runtime
+
+
+class Loaded:
+    """What the sessions of one engine share: the weights on the device."""
+
+    def __init__(self, flavour: Flavour, engine: Engine):
+        self.flavour, self.engine, self.device = flavour, engine, device()
+        self.sessions: list[Session] = []  # all of which have release()
+        with self.device.active():
+            self.free_before = self.least_free = self.device.free_bytes()
+            self.runtime = runtime_of(flavour, engine.options, BuildLog.of(flavour).logger)
+            self.native = self._deserialized()
+        trt, names = flavour.module, [self.native.get_tensor_name(i) for i in range(self.native.num_io_tensors)]
+        modes = {name: self.native.get_tensor_mode(name) for name in names}
+        self.inputs = [name for name in names if modes[name] == trt.TensorIOMode.INPUT]
+        self.outputs = [name for name in names if modes[name] == trt.TensorIOMode.OUTPUT]
+        self.dtypes = {name: np.dtype(DTYPES[self.native.get_tensor_dtype(name).name]) for name in names}
+        self.takes = {
+            name: Tensor(
+                self.dtypes[name], tuple(n if n >= 0 else None for n in self.native.get_tensor_shape(name))
+            )
+            for name in self.inputs
+        }
+        self.profiles = [self._profile(index) for index in range(self.native.num_optimization_profiles)]
+
+    def _deserialized(self):
+        log = BuildLog.of(self.flavour)
+        with log.into(os.devnull):
+            native = self.runtime.deserialize_cuda_engine(self.engine.path.read_bytes())
+        if native is None:
+            raise WorkbenchError(
+                f"{self.engine.label} cannot be loaded on this {gpus()[0].name} by {self.flavour.title}",
+                why=" ".join((log.errors[0] if log.errors else "it gives no reason").split())[:400],
+                remedy="build it again here: an engine belongs to one version of TensorRT and one kind of GPU; "
+                "the options version_compatible and hardware_compatible widen that",
+            )
+        return native
+
+    def _profile(self, index: int) -> dict[str, tuple]:
+        """Smallest and largest shape of every input that has symbolic dimensions."""
+        shapes = {}
+        for name in self.inputs:
+            if -1 in tuple(self.native.get_tensor_shape(name)):
+                low, _, high = self.native.get_tensor_profile_shape(name, index)
+                shapes[name] = (tuple(low), tuple(high))
+        return shapes
+
+    def note_memory(self) -> None:
+        """Look at how much of the device is taken; the most counts."""
+        self.least_free = min(self.least_free, self.device.free_bytes())
+
+    def free(self) -> None:
+        """Free all contexts, then what they share."""
+        for session in self.sessions:
+            session.release()
+        with self.device.active():
+            self.native = self.runtime = None
+
+
+def profile_for(shapes: Shapes, profiles: list[Mapping[str, tuple]]) -> int:
+    """The first optimization profile that takes these shapes.
+
+    Raises:
+        WorkbenchError: none does.
+    """
+    for index, profile in enumerate(profiles):
+        if all(_within(shapes[name], *limits) for name, limits in profile.items()):
+            return index
+    known = "; ".join(f"{name} {low} to {high}" for profile in profiles for name, (low, high) in profile.items())
+    raise WorkbenchError(
+        f"The engine does not take the shapes {dict(shapes)}",
+        why=f"it was built for {known}",
+        remedy="give a batch within that, or build for other Batches or image_sizes",
+    )
+
+
+def _within(shape: tuple[int, ...], low: tuple[int, ...], high: tuple[int, ...]) -> bool:
+    return all(a <= n <= b for a, n, b in zip(low, shape, high))

@@ -1,0 +1,233 @@
+"""The layers of a built engine, in one form, from the lists that each version of TensorRT writes.
+
+- TensorRT for RTX prints them to its VERBOSE log, as ``Name: ..., LayerType: ..., Inputs: [...], ...``.
+- ``IEngineInspector`` gives JSON. Until 10 a tensor has one field ``Format/Datatype`` ("Row major linear FP16
+  format"); from 11 on ``Format`` and ``Datatype`` are two ("Migrating IEngineInspector Usage from TensorRT 10.x to
+  11.x"). A layer that was built without DETAILED verbosity is only its name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from ...places import Place, block_index, block_name, place_of
+from ...records import Engine
+
+#: The file beside an engine that holds what an inspector says of it.
+LAYERS = "layers.json"
+#: The names of a type in logs and inspectors -> ours.
+TYPES = {
+    "float": "fp32",
+    "fp32": "fp32",
+    "float32": "fp32",
+    "half": "fp16",
+    "fp16": "fp16",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "bf16": "bf16",
+    "int8": "int8",
+    "fp8": "fp8",
+    "int32": "int32",
+    "int64": "int64",
+    "bool": "bool",
+}
+#: Operators that only move numbers, as Myelin abbreviates them in the names of its kernels.
+MOVES = frozenset(("Move", "Repl", "Conc", "Resh", "Tran", "Slic", "Copy", "Gath", "Sque", "Unsq", "Expa"))
+
+_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+_TYPE = re.compile(r"\b(" + "|".join(sorted(TYPES, key=len, reverse=True)) + r")\b", re.IGNORECASE)
+
+
+class Layer(NamedTuple):
+    """One layer of an engine: the ONNX nodes that went into it, and the types that it reads and writes.
+
+    ``inputs`` are activations only; constants are left out where the list tells them apart.
+    """
+
+    name: str
+    kind: str
+    nodes: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    constants: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where its nodes stand, each place once, in order."""
+        return tuple(dict.fromkeys(filter(None, map(place_of, self.nodes))))
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """What a generated kernel does, read off its name: ``__myl_ReshCastMul_myl0_3`` -> Resh, Cast, Mul."""
+        match = re.match(r"__myl_((?:[A-Z][a-z0-9]*)+)", self.name)
+        return tuple(re.findall(r"[A-Z][a-z0-9]*", match[1])) if match else ()
+
+    @property
+    def is_attention(self) -> bool:
+        """Whether it is a whole fused attention: anchored on the name, because TacticName repeats it."""
+        return self.name.startswith("_gemm_mha_v2")
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it computes a matrix product other than a fused attention's."""
+        named = {"gemm", "MatrixMultiply", "FullyConnected", "CaskGemmConvolution"}
+        return not self.is_attention and (self.kind in named or "Fc" in self.operations)
+
+    @property
+    def is_reformat(self) -> bool:
+        """Whether it only moves or repacks numbers."""
+        if self.kind in ("Reformat", "Reformatting", "NoOp") or "Reformatting CopyNode" in self.name:
+            return True
+        return bool(self.operations) and MOVES.issuperset(self.operations)
+
+    @property
+    def is_cast(self) -> bool:
+        """Whether it changes the type of numbers, alone or beside other work."""
+        return self.kind == "Cast" or "Cast" in self.operations
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether it is a region that a compiler swallowed whole, so that nothing inside can be seen."""
+        return self.name.startswith("{ForeignNode[")
+
+    def blocks(self, depth: int | None = None) -> tuple[str, ...]:
+        """The blocks that it has a part in. Of a region its first and last node are known, and what lies between.
+
+        Args:
+            depth: blocks in the model, for a region that goes on to the head; None where that is not known.
+        """
+        named = dict.fromkeys(place.block for place in self.places if place.block)
+        if not (self.is_opaque and self.places):
+            return tuple(named)
+        depth = depth if depth is not None else 1 + max(map(block_index, named), default=-1)
+        begin, end = _position(self.nodes[0], -1, depth), _position(self.nodes[-1], depth, depth)
+        return tuple(map(block_name, range(max(begin, 0), min(end, depth - 1) + 1)))
+
+
+def _position(node: str, unknown: int, depth: int) -> int:
+    """The index of a node's block; -1 before the blocks, ``depth`` behind them, ``unknown`` for a foreign name."""
+    place = place_of(node)
+    if place is None:
+        return unknown
+    return block_index(place.block) if place.block else -1 if place.role == "embedding" else depth
+
+
+def layers_of(engine: Engine) -> list[Layer]:
+    """The layers of an engine: from an inspector's JSON beside it, else from its build log; or none."""
+    inspector, log = engine.path.with_name(LAYERS), engine.log_path
+    if inspector.is_file():
+        # 8.6 writes line breaks into strings
+        return from_inspector(json.loads(inspector.read_text(), strict=False))
+    return from_log(log.read_text(errors="replace")) if log is not None and log.is_file() else []
+
+
+def from_log(text: str) -> list[Layer]:
+    """The layers that TensorRT for RTX lists at the end of a build; the last list where there are several."""
+    _, found, listing = text.rpartition("Layers:\nName: ")
+    lines = f"Name: {listing}".splitlines() if found else []
+    layers = []
+    for line in lines:
+        if not line.startswith("Name: "):
+            break
+        layers.append(_from_line(line))
+    return layers
+
+
+def _from_line(line: str) -> Layer:
+    def part(begin: str, end: str) -> str:
+        return line.partition(begin)[2].partition(end)[0]
+
+    return Layer(
+        name=part("Name: ", ", LayerType: "),
+        kind=part(", LayerType: ", ", Inputs: ["),
+        nodes=tuple(_NODE.findall(line)),
+        inputs=_types(part(", Inputs: [", "], Constants: [")),
+        outputs=_types(part(", Outputs: [", "], TacticName: ")),
+        constants=_types(part(", Constants: [", "], Outputs: [")),
+    )
+
+
+def _types(tensors: str) -> tuple[str, ...]:
+    return tuple(TYPES.get(name.lower(), name.lower()) for name in re.findall(r"Datatype: (\w+)", tensors))
+
+
+def from_inspector(document: Mapping) -> list[Layer]:
+    """The layers in the JSON of ``IEngineInspector.get_engine_information`` of 8.6, 10 or 11."""
+    return [_from_json(layer) for layer in document.get("Layers", ())]
+
+
+def _from_json(layer) -> Layer:
+    if isinstance(layer, str):  # built without DETAILED verbosity
+        return Layer(layer, "", _nodes({"Name": layer}), (), ())
+    return Layer(
+        name=layer.get("Name", ""),
+        kind=layer.get("LayerType", ""),
+        nodes=_nodes(layer),
+        inputs=_tensor_types(layer.get("Inputs", ())),
+        outputs=_tensor_types(layer.get("Outputs", ())),
+        constants=_tensor_types(layer.get("Constants", ())),
+    )
+
+
+#: Reformats are named after the layer that they serve.
+_SERVES = re.compile(r"^Reformatting CopyNode for (?:Input|Output) Tensor \d+ to ")
+#: A region's name holds its first and its last node, each perhaps beside others.
+_REGION = re.compile(r"^\{ForeignNode\[(.*?)\.\.\.(.*)\]\}$", re.DOTALL)
+
+
+def _nodes(layer: Mapping) -> tuple[str, ...]:
+    """The ONNX nodes in ``Metadata``; where there are none, those in the name.
+
+    On 8.6 ``Metadata`` is empty for reformats and for a region of Myelin's, of whose nodes the name holds two.
+    """
+    if nodes := _NODE.findall(layer.get("Metadata") or ""):
+        return tuple(nodes)
+    name = layer.get("Name", "")
+    if region := _REGION.match(name):
+        return tuple(_nodes({"Name": end})[0] if _nodes({"Name": end}) else end for end in region.groups())
+    parts = (part.strip() for part in _SERVES.sub("", name).split(" + "))
+    return tuple(part for part in parts if place_of(part))
+
+
+def _tensor_types(tensors: Iterable[Mapping]) -> tuple[str, ...]:
+    """Types in our words; a type that we have no word for as it is written, and none where none is told."""
+    found = (t.get("Datatype") or t.get("DataType") or t.get("Format/Datatype") or "" for t in tensors)
+    told = (text for text in found if text and not text.startswith("N/A"))
+    return tuple(TYPES[match[1].lower()] if (match := _TYPE.search(text)) else text for text in told)
+
+
+def timed_rows(times: Iterable[tuple[str, float]], layers: Iterable[Layer]) -> list[dict]:
+    """A profiler's names and seconds, joined to block and role by the layers' own names.
+
+    A layer whose nodes stand in several blocks has no block, and its role says which: ``block00 to block11``, or
+    ``block00 to head`` for an encoder compiled into one region. Without any node of ours it is ``unnamed``.
+    """
+    known = {layer.name: layer for layer in layers}
+    rows = []
+    for name, seconds in times:
+        layer = known.get(name) or Layer(name, "", _nodes({"Name": name}), (), ())
+        block, role = _span(layer)
+        rows.append({"name": name, "type": layer.kind, "seconds": seconds, "block": block, "role": role})
+    return rows
+
+
+def _span(layer: Layer) -> tuple[str | None, str]:
+    if not layer.places:
+        return None, "unnamed"
+    blocks = sorted({place.block for place in layer.places if place.block})
+    first, last = map(_where, (layer.nodes[0], layer.nodes[-1]))
+    if layer.is_opaque and first != last:
+        return None, f"{first} to {last}"
+    if len(blocks) > 1:
+        return None, f"{blocks[0]} to {blocks[-1]}"
+    roles = [place.role for place in layer.places if place.block or not blocks]
+    return (blocks[0] if blocks else None), " ".join(dict.fromkeys(roles))
+
+
+def _where(node: str) -> str:
+    """The block of a node, or what stands outside the blocks: ``head``."""
+    place = place_of(node)
+    return place.block or place.role if place else node.split("/")[0]

@@ -1,0 +1,272 @@
+"""Sessions on a TensorRT engine: one deserialized engine; per stream a context, a CUDA stream and buffers."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from statistics import median
+
+import numpy as np
+
+from ...errors import WorkbenchError, refuse_unless
+from ...records import Engine
+from ..base import Session, check_feeds
+from ..hardware.gpu import Buffer, CudaGraph, Device, gpus
+from .engine import Loaded, Shapes, profile_for
+from .layers import layers_of, timed_rows
+from .versions import Flavour
+
+#: Calls that a layer's time is the median of, and calls before them that are left out.
+PROFILED, WARMUP = 20, 3
+#: Shapes whose CUDA graph is kept.
+GRAPHS = 8
+
+
+def open_sessions(flavour: Flavour, engine: Engine, streams: int) -> tuple[Session, ...]:
+    """Deserialize an engine once and give it as many contexts as there are streams.
+
+    Raises:
+        WorkbenchError: the engine was built for another GPU or by another version, or does not fit in memory.
+    """
+    loaded = Loaded(flavour, engine)
+    try:
+        with loaded.device.active():
+            for _ in range(streams):
+                loaded.sessions.append(TensorRTSession(loaded))
+    except BaseException:
+        loaded.free()
+        raise
+    return tuple(loaded.sessions)
+
+
+class TensorRTSession(Session):
+    """One context with a CUDA stream and buffers of its own. Made inside ``device.active()``."""
+
+    def __init__(self, loaded: Loaded):
+        cuda, flavour = loaded.device.cuda, loaded.flavour
+        self._loaded: Loaded | None = loaded
+        self._device: Device = loaded.device
+        cache = loaded.engine.path.with_name("runtime.cache")
+        self._context, self._compiled = flavour.context_of(loaded.native, loaded.engine.options, cache)
+        refuse_unless(
+            self._context is not None,
+            f"{loaded.engine.label} has no room for another stream",
+            why="TensorRT made no execution context; the device's memory is the usual reason",
+            remedy="open fewer streams, or build for smaller batches",
+        )
+        self._cache = cache
+        self._stream = cuda.Stream()
+        self._buffers = {name: Buffer(loaded.device, dtype) for name, dtype in loaded.dtypes.items()}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._profile: int | None = None
+        self._graphs: dict[tuple, CudaGraph | None] = {}
+        # RTX captures by itself
+        self._captures = loaded.engine.options.get("cuda_graph", True) and not flavour.is_rtx
+        self.environment = {
+            "runtime": flavour.title,
+            "gpu": gpus()[0].name,
+            "driver": gpus()[0].driver,
+            "cuda_graph": bool(loaded.engine.options.get("cuda_graph", True)),
+        }
+
+    # ---- what everything measures --------------------------------------------------------------------------------
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Compute all outputs for one batch."""
+        loaded = self._checked(feeds)
+        with loaded.device.active():
+            self._prepare(feeds)
+            self._call()
+            return {name: self._buffers[name].host.copy() for name in loaded.outputs}
+
+    def time(self, feeds: Mapping[str, np.ndarray], repeats: int) -> list[float]:
+        """Seconds of each call by the host's clock: from pinned memory to the device, compute, and back."""
+        loaded = self._checked(feeds)
+        seconds, clock = [], time.perf_counter
+        with loaded.device.active():
+            self._prepare(feeds)
+            for _ in range(repeats):
+                begin = clock()
+                self._call()
+                seconds.append(clock() - begin)
+        return seconds
+
+    def device_time(self, feeds: Mapping[str, np.ndarray], repeats: int) -> list[float]:
+        """Seconds of compute alone between two CUDA events, copies left out."""
+        loaded = self._checked(feeds)
+        with loaded.device.active():
+            begin, end = loaded.device.cuda.Event(), loaded.device.cuda.Event()
+            self._prepare(feeds)
+            self._call()
+            seconds = []
+            for _ in range(repeats):
+                begin.record(self._stream)
+                self._compute()
+                end.record(self._stream)
+                end.synchronize()
+                seconds.append(end.time_since(begin) * 1e-3)
+            del begin, end  # while the context is current
+        return seconds
+
+    def layers(self, feeds: Mapping[str, np.ndarray]) -> list[dict]:
+        """Rows ``name``, ``type``, ``seconds``, ``block``, ``role`` in the order of execution.
+
+        They come from a context of their own, because a profiler waits after every layer; seconds are medians. A
+        layer that a compiler made of a whole region has no block, and ``role`` says what it spans.
+        """
+        loaded = self._checked(feeds)
+        with loaded.device.active():
+            self._prepare(feeds)
+            context, _ = loaded.flavour.context_of(loaded.native, {"cuda_graph": False}, self._cache)
+            times = _profiled(loaded.flavour.module, context, self._bind, self._stream)
+            del context
+        return timed_rows([(name, median(seconds)) for name, seconds in times], layers_of(loaded.engine))
+
+    def memory(self) -> int:
+        """The most of the device's memory that was taken since before the engine was loaded, in bytes.
+
+        Contexts of all streams are in it, and what other processes took meanwhile.
+        """
+        return max(0, self._open().free_before - self._open().least_free)
+
+    def close(self) -> None:
+        """Free this stream; when it is the first, the others and the weights as well."""
+        loaded = self._loaded
+        if loaded is not None and loaded.sessions and loaded.sessions[0] is self:
+            loaded.free()
+        else:
+            self.release()
+
+    def release(self) -> None:
+        """Free the context, the stream and the buffers."""
+        if self._loaded is None:
+            return
+        with self._device.active():
+            self._stream.synchronize()
+            self._forget_graphs()
+            if self._compiled is not None:
+                with contextlib.suppress(OSError):  # without the cache RTX compiles again, which costs only time
+                    self._cache.write_bytes(bytes(self._compiled.serialize()))
+            self._context = self._compiled = None
+            for buffer in self._buffers.values():
+                buffer.free()
+            self._stream = None
+        self._loaded = None
+
+    # ---- one call ------------------------------------------------------------------------------------------------
+
+    def _open(self) -> Loaded:
+        refuse_unless(
+            self._loaded is not None,
+            "The session is closed",
+            why="close() was called on it or on the first of its streams",
+            remedy="use it inside the with block, or open the engine again",
+        )
+        return self._loaded
+
+    def _checked(self, feeds: Mapping[str, np.ndarray]) -> Loaded:
+        loaded = self._open()
+        check_feeds(feeds, loaded.takes)
+        return loaded
+
+    def _prepare(self, feeds: Mapping[str, np.ndarray]) -> None:
+        """Shapes, buffers and addresses for these feeds, and the feeds in pinned memory."""
+        shapes = {name: feeds[name].shape for name in self._loaded.inputs}
+        if shapes != self._shapes:
+            self._reshape(shapes)
+        for name in self._loaded.inputs:
+            np.copyto(self._buffers[name].host, feeds[name])
+
+    def _reshape(self, shapes: Shapes) -> None:
+        loaded, self._shapes = self._loaded, {}  # known again once everything below has worked
+        profile = profile_for(shapes, loaded.profiles)
+        if profile != self._profile:
+            self._context.set_optimization_profile_async(profile, self._stream.handle)
+            self._stream.synchronize()
+            self._profile = profile
+        for name, shape in shapes.items():
+            self._context.set_input_shape(name, shape)
+        moved = [self._buffers[name].fit(shape) for name, shape in shapes.items()]
+        moved += [self._buffers[name].fit(tuple(self._context.get_tensor_shape(name))) for name in loaded.outputs]
+        if any(moved):
+            self._forget_graphs()  # they hold the old addresses
+        self._bind(self._context)
+        loaded.note_memory()
+        self._shapes = dict(shapes)
+
+    def _bind(self, context) -> None:
+        """Give a context the shapes, the profile and the buffers of this session."""
+        if context is not self._context:
+            context.set_optimization_profile_async(self._profile, self._stream.handle)
+            self._stream.synchronize()
+            for name, shape in self._shapes.items():
+                context.set_input_shape(name, shape)
+        for name, buffer in self._buffers.items():
+            context.set_tensor_address(name, buffer.address)
+
+    def _call(self) -> None:
+        """Inputs up, compute, outputs down, and wait."""
+        for name in self._loaded.inputs:
+            self._buffers[name].upload(self._stream)
+        self._compute()
+        for name in self._loaded.outputs:
+            self._buffers[name].download(self._stream)
+        self._stream.synchronize()
+
+    def _compute(self) -> None:
+        """Enqueue the engine, from the second call with the same shapes on as a CUDA graph."""
+        key = tuple(self._shapes.values())
+        graph = self._graphs.get(key)
+        if graph is not None:
+            graph.launch()
+            return
+        if self._captures and key in self._graphs:
+            try:
+                self._stream.synchronize()
+                self._graphs[key] = CudaGraph(self._stream, self._enqueue)
+                self._graphs[key].launch()
+                return
+            except RuntimeError as error:  # an engine that waits for the host inside cannot be captured
+                self._captures = False
+                self.environment["cuda_graph"] = f"refused: {error}"
+        if len(self._graphs) >= GRAPHS:
+            self._forget_graphs()
+        self._graphs.setdefault(key, None)
+        self._enqueue()
+
+    def _enqueue(self) -> None:
+        if not self._context.execute_async_v3(self._stream.handle):
+            raise WorkbenchError(
+                f"{self._loaded.engine.label} failed while it ran",
+                why="TensorRT's execute_async_v3 said so",
+                remedy="run it in a fresh process; a driver that met an error keeps it until the process ends",
+            )
+
+    def _forget_graphs(self) -> None:
+        for graph in self._graphs.values():
+            if graph is not None:
+                graph.free()
+        self._graphs.clear()
+
+
+def _profiled(trt, context, bind, stream) -> list[tuple[str, list[float]]]:
+    """Every layer's name and its seconds in each profiled call, in the order of execution."""
+
+    class Times(trt.IProfiler):
+        def __init__(self):
+            trt.IProfiler.__init__(self)
+            self.calls = []
+
+        def report_layer_time(self, name, milliseconds):
+            self.calls[-1].append((name, milliseconds * 1e-3))
+
+    times = Times()
+    bind(context)
+    context.profiler = times
+    for _ in range(WARMUP + PROFILED):
+        times.calls.append([])
+        context.execute_async_v3(stream.handle)
+        stream.synchronize()
+    kept = times.calls[WARMUP:]
+    return [(name, [call[i][1] for call in kept]) for i, (name, _) in enumerate(kept[0])]

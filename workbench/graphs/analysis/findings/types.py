@@ -1,0 +1,128 @@
+"""Types that slow a graph down or break its numbers: islands, casts, weights beyond a type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+from ....backends.hardware.cards import FIRST_WITH, sm_name
+from ...quantization.casts import FP16_MAX
+from ...structure.anatomy import HALVES, PRODUCTS, Anatomy, type_of
+from ...structure.edit import FLOATS, array
+from .finding import GRAPH, Finding, by_place
+
+
+def float32_islands(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+    """Products and GELUs in FP32 in a graph whose other products are 16 bits wide.
+
+    LayerNorm and means are left out: their sums belong in FP32. So is a softmax between casts, which TensorRT for
+    RTX 1.7 fuses all the same.
+    """
+    if not anatomy.product_types.intersection(HALVES):
+        return
+    island = [n for n in anatomy.nodes if n.op_type in (*PRODUCTS, "Gelu") and type_of(n) == "fp32"]
+    beyond = {n for n in island if any(_amax(value) > FP16_MAX for value in n.inputs)}
+    yield from by_place(
+        anatomy,
+        (n for n in island if n not in beyond),
+        "FP32 island",
+        "warning",
+        "leave this place out of Recipe.exclude, or cast it with apply_recipe from the FP32 graph",
+        "FP32 products run at a fraction of the 16-bit speed, and a cast stands at either end",
+    )
+    yield from by_place(
+        anatomy,
+        beyond,
+        "FP32 island",
+        "note",
+        "Recipe(precision='bf16') or high_precision='bf16': BF16 reaches as far as FP32",
+        f"its weights exceed {FP16_MAX:,.0f}, so FP16 cannot hold them",
+    )
+
+
+def types_the_card_lacks(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+    """Types that the tensor cores of an architecture do not know."""
+    for name in sorted(anatomy.product_types):
+        if sm < FIRST_WITH.get(name, 0):
+            yield Finding(
+                "type without tensor cores",
+                "error",
+                GRAPH,
+                f"choose fp16 or int8, or a card from {sm_name(FIRST_WITH[name])} on",
+                f"{sm_name(sm)} has no {name} products, so that TensorRT refuses to build",
+            )
+
+
+def casts(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+    """Casts that could be left out: there and back, twice the same, or of weights."""
+    floating = [n for n in anatomy.nodes if n.op_type == "Cast" and n.inputs[0].dtype in FLOATS]
+    floating = [n for n in floating if n.outputs[0].dtype in FLOATS]
+    back = [n for n in floating if _undone(n)]
+    yield from by_place(
+        anatomy,
+        back,
+        "cast there and back",
+        "warning",
+        "remove both casts and read the tensor before the first",
+        "nothing is computed between the two, and where the middle type is narrower, digits are lost",
+    )
+    seen: set[tuple] = set()
+    again = [n for n in floating if (key := (n.inputs[0], n.outputs[0].dtype)) in seen or seen.add(key)]
+    yield from by_place(
+        anatomy,
+        again,
+        "the same cast twice",
+        "note",
+        "let all readers share the first cast",
+        "each cast writes the tensor once more",
+    )
+    yield from by_place(
+        anatomy,
+        (n for n in floating if array(n.inputs[0]) is not None and array(n.inputs[0]).size > 1),
+        "weight cast at run time",
+        "note",
+        "store the weight in the type that is read: apply_recipe on the FP32 graph does",
+        "a runtime that does not fold constants casts it at every call, and the file holds the wider type",
+    )
+
+
+def _undone(cast: ir.Node) -> bool:
+    before = cast.inputs[0].producer()
+    return before is not None and before.op_type == "Cast" and before.inputs[0].dtype == cast.outputs[0].dtype
+
+
+def weights_beyond_fp16(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+    """Weights that are not finite, and those that FP16 would make infinite."""
+    readers = [(n, _amax(value), value.dtype) for n in anatomy.nodes for value in n.inputs if _is_weight(value)]
+    yield from by_place(
+        anatomy,
+        (n for n, amax, _ in readers if not math.isfinite(amax)),
+        "weight is not finite",
+        "error",
+        "convert the checkpoint again, or write the graph in bf16 or fp32",
+        "an infinity in a product makes NaN of a whole row",
+    )
+    yield from by_place(
+        anatomy,
+        (n for n, amax, kind in readers if kind == ir.DataType.FLOAT and FP16_MAX < amax < math.inf),
+        "weight overflows FP16",
+        "warning",
+        "Recipe(precision='bf16'); with precision='fp16', apply_recipe leaves this layer in FP32",
+        f"FP16 ends at {FP16_MAX:,.0f} (IEEE 754 binary16)",
+    )
+
+
+def _is_weight(value: ir.Value | None) -> bool:
+    return (
+        value is not None and value.const_value is not None and value.dtype in FLOATS and value.const_value.size > 1
+    )
+
+
+def _amax(value: ir.Value | None) -> float:
+    if not _is_weight(value):
+        return 0.0
+    amax = np.abs(array(value).astype(np.float32)).max()
+    return float(amax) if np.isfinite(amax) else math.inf

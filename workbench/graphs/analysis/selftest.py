@@ -1,0 +1,197 @@
+"""Before any comparison: do the JAX model, its graph, a variant and the labels speak of the same thing?
+
+A wrong mean or a shifted label makes every engine look bad alike, and on one side alone it makes an INT8 engine
+look better than FP32. So the evaluator is tested first, and it refuses to go on where the sides part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...datasets import ImageSet
+from ...errors import WorkbenchError, refuse_unless
+from ...measuring.accuracy import check_label_range, check_logits
+from ...records import Graph, ModelSpec, Preprocessing, Variant, wilson
+from ..quantization.activations import batches, check_same_images, graph_input, open_model
+from ..quantization.emulation import HALVES, widen
+from ..structure import edit
+from .difference import diff
+
+#: Relative error of the logits: float32's rounding stays below, a wrong GELU or epsilon is three times this.
+PARITY = 1e-4
+#: Images whose logits are compared; labels are judged on all.
+COMPARED = 64
+#: Two lists of classes are the same list in another order when renaming brings them from below half to above, and
+#: chance does not: of a hundred tests of labels that say nothing, the intervals' confidence lets none through.
+RENAMED, SURE = 0.5, 0.9999
+#: Room for resizing filters that overshoot, in units of a normalised pixel.
+SLACK = 0.05
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that two sides agree on, in words and as a number."""
+
+    what: str
+    found: str
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What was checked; that it exists says that everything held."""
+
+    checks: tuple[Check, ...]
+
+    def frame(self):
+        """One row per check, as a pandas DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(check) for check in self.checks])
+
+
+def check_evaluator(
+    images: ImageSet | np.ndarray,
+    labels=None,
+    *,
+    graph: Graph,
+    model: tuple[ModelSpec, dict] | None = None,
+    variant: Variant | None = None,
+) -> SelfTest:
+    """Test that images, labels, JAX, the FP32 graph and a variant belong together.
+
+    Args:
+        images: an image set, or (N, H, W, 3) float32, normalised.
+        labels: N whole numbers; an image set brings its own.
+        graph: the float32 graph.
+        model: (spec, params) of the JAX model that the graph was exported from.
+        variant: what is to be compared with the graph.
+
+    Raises:
+        WorkbenchError: two sides part; it says which, and where.
+    """
+    checks = []
+    if isinstance(images, ImageSet):
+        checks.append(_same_preprocessing("the image set", images.preprocessing, graph.preprocessing))
+        _same_classes(images.classes, graph)
+        labels, images = images.labels, images.x
+    x = graph_input(graph, images)
+    checks.append(_in_range(x, graph.preprocessing))
+    logits = _logits(graph, graph, x)
+    if model is not None:
+        checks.append(_same_as_jax(graph, model, images[:COMPARED]))
+    if variant is not None:
+        checks.append(_same_preprocessing("the variant", variant.graph.preprocessing, graph.preprocessing))
+        answers = _logits(variant, graph, x[:COMPARED]).argmax(axis=1)
+        checks.append(check_order("the variant", answers, logits[:COMPARED].argmax(axis=1), logits.shape[1]))
+    if labels is not None:
+        checks.append(check_labels(logits, np.asarray(labels)))
+    return SelfTest(tuple(checks))
+
+
+def check_labels(logits: np.ndarray, labels: np.ndarray) -> Check:
+    """Refuse labels that count in another order than the logits, or that the model cannot tell from chance.
+
+    Args:
+        logits: (N, classes) of the float32 model.
+        labels: (N,) whole numbers.
+    """
+    check_label_range(labels, logits.shape[1])
+    chosen, classes = logits.argmax(axis=1), logits.shape[1]
+    check_order("the labels", labels, chosen, classes)
+    hits = int((chosen == labels).sum())
+    low, _ = wilson(hits, len(labels))
+    # A model that always answers the commonest class is right by chance too.
+    chance = max(1 / classes, np.bincount(labels).max() / len(labels)) if len(set(labels.tolist())) > 1 else 0
+    refuse_unless(
+        low > chance or len(labels) < classes,
+        "The comparison is refused: the labels say nothing about this model",
+        why=f"FP32 is right on {hits} of {len(labels)} images; chance is {chance:.1%}",
+        remedy="check that images and labels are in one order, and that the model was trained on these classes",
+    )
+    return Check("labels against FP32", f"top-1 {hits / len(labels):.1%} of {len(labels)} images")
+
+
+def check_order(side: str, ours: np.ndarray, reference: np.ndarray, classes: int) -> Check:
+    """Refuse classes that agree with the reference's only after renaming them.
+
+    Args:
+        side: whose classes they are, for the message.
+        ours: (N,) whole numbers within the classes.
+        reference: (N,), what the float32 model chose.
+        classes: how many there are.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (ours, reference), 1)
+    rows, columns = linear_sum_assignment(-confusion)
+    hits, renamed = int(np.trace(confusion)), int(confusion[rows, columns].sum())
+    below, above = wilson(hits, len(ours), SURE)[1] < RENAMED, wilson(renamed, len(ours), SURE)[0] > RENAMED
+    if below and above and len(ours) >= 2 * classes:  # of fewer images each can be given a class of its own
+        moved = next(i for i in rows[np.argsort(-confusion[rows, columns])] if columns[i] != i)
+        raise WorkbenchError(
+            f"The comparison is refused: {side} and FP32 count the classes in different orders",
+            why=f"{hits} of {len(ours)} agree, and {renamed} would after renaming: class {moved} of {side} is "
+            f"class {columns[moved]} of FP32",
+            remedy="bring the class names into the order in which the model was trained",
+        )
+    return Check(f"{side} against FP32", f"same class on {hits / len(ours):.1%} of {len(ours)} images")
+
+
+def _same_preprocessing(side: str, found: Preprocessing, expected: Preprocessing) -> Check:
+    check_same_images(side, found, expected)
+    return Check(f"preprocessing of {side}", "the same as the graph's")
+
+
+def _same_classes(classes: tuple[str, ...], graph: Graph) -> None:
+    expected = graph.preprocessing.classes
+    for index, (ours, theirs) in enumerate(zip(classes, expected)):
+        refuse_unless(
+            ours == theirs,
+            f"The comparison is refused: class {index} is {ours!r} for the images and {theirs!r} for the graph",
+            why="labels count the classes of the image set, logits those of the graph",
+            remedy="load the images with preprocessing=graph.preprocessing, which puts the classes in its order",
+        )
+
+
+def _in_range(x: np.ndarray, preprocessing: Preprocessing) -> Check:
+    """Normalised pixels lie between a black and a white pixel of each channel, and on both sides of the middle."""
+    mean, std = (np.asarray(v, np.float64) for v in (preprocessing.mean, preprocessing.std))
+    axes = (0, 1, 2) if preprocessing.layout == "NHWC" else (0, 2, 3)
+    low, high = x.min(axis=axes), x.max(axis=axes)
+    black, white = -mean / std, (255 - mean) / std
+    found = (
+        f"pixels lie in {low.min():.3g} … {high.max():.3g}, and black is {black.min():.3g}, white {white.max():.3g}"
+    )
+    refuse_unless(
+        bool(np.all(low >= black - SLACK) and np.all(high <= white + SLACK) and np.any(low < (black + white) / 2)),
+        "The comparison is refused: the images are not normalised as the graph wants them",
+        why=found,
+        remedy="call workbench.normalise(pixels, graph.preprocessing)",
+    )
+    return Check("range of the pixels", found)
+
+
+def _same_as_jax(graph: Graph, model: tuple[ModelSpec, dict], images: np.ndarray) -> Check:
+    difference = diff(graph, model, images)
+    error = difference.rows[-1].error
+    refuse_unless(
+        error <= PARITY,
+        f"The comparison is refused: JAX and the FP32 graph part at {difference.jump or 'the logits'}",
+        why=f"relative error {error:.2g} over {difference.images} images, where rounding stays below {PARITY:g}",
+        remedy="export the graph again from these parameters",
+    )
+    return Check("FP32 graph against JAX", f"relative error {error:.1g} over {difference.images} images")
+
+
+def _logits(side: Graph | Variant, graph: Graph, x: np.ndarray) -> np.ndarray:
+    model = edit.load(side.path)
+    if any(value.dtype in HALVES for node in model.graph for value in node.outputs):
+        widen(model)
+    session = open_model(model, [graph.output_name])
+    parts = [values[graph.output_name] for values in batches(graph, session, x, lambda *_: None, "")]
+    logits = np.concatenate(parts)
+    check_logits(logits)
+    return logits

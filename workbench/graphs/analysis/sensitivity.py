@@ -1,0 +1,273 @@
+"""What each site costs in accuracy: one block's one role quantized at a time, everything else in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from ...errors import refuse_unless
+from ...measuring.accuracy import check_label_range, check_logits
+from ...places import place_of
+from ...progress import Progress, silent
+from ...records import Graph, Recipe
+from ...statistics.compare import paired_interval
+from ...workspace import Workspace, digest
+from ..quantization.activations import batches, check_graph, graph_input, open_model
+from ..quantization.prepare import prepare
+from ..quantization.qdq import layout_of, quantize
+from ..quantization.qdq_sites import check_keep, points, site_of
+from ..quantization.ranges import Ranges, calibrate
+from ..quantization.saturation import largest_weight
+from ..quantization.scales import FLOAT_TYPES
+from ..quantization.smoothquant import smoothed
+from .selftest import check_order
+
+TOOLS = ("onnxruntime", "onnx", "onnx-ir", "numpy")
+#: Images that are classified at once.
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class SiteLoss:
+    """What quantizing a set of sites alone does to a model's answers.
+
+    Attributes:
+        site: ``block03/fc2``, or a description where several were quantized.
+        logit_error: ‖quantized - float‖ / ‖float‖ over the logits of all images.
+        changed: images whose top class changed.
+        only_float: images that only the float32 model gets right; ``only_quantized`` the other way round. Both are
+            0 without labels.
+        images: how many were classified.
+    """
+
+    site: str
+    logit_error: float
+    changed: int
+    only_float: int
+    only_quantized: int
+    images: int
+
+    @property
+    def block(self) -> str | None:
+        """The block, or None outside the blocks."""
+        place = place_of(self.site)
+        return place.block if place else None
+
+    @property
+    def role(self) -> str:
+        """What the site does: ``qkv``, ``scores``, ``proj``, ``fc1``, ``fc2`` …"""
+        return self.site.rsplit("/", 1)[-1]
+
+    @property
+    def points_lost(self) -> float:
+        """Top-1 lost against float32, in percentage points."""
+        return 100 * (self.only_float - self.only_quantized) / self.images
+
+    @property
+    def points_lost_interval(self) -> tuple[float, float]:
+        """95 % interval of ``points_lost``: Tango's for paired shares, see ``measuring.compare``."""
+        low, high = paired_interval(self.only_float, self.only_quantized, self.images)
+        return 100 * low, 100 * high
+
+    def row(self) -> dict:
+        """The record and its properties as one row of a table."""
+        low, high = self.points_lost_interval
+        place = {"block": self.block, "role": self.role}
+        return {**place, **vars(self), "points_lost": self.points_lost, "points_low": low, "points_high": high}
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """A row for each site that a recipe quantizes, in the order of the graph.
+
+    Attributes:
+        rows: one per site.
+        top1: the float32 model's top-1 on these images, 0...1; NaN without labels.
+        images: how many were classified.
+        recipe: whose precision, layout and scope were tried.
+    """
+
+    rows: tuple[SiteLoss, ...]
+    top1: float
+    images: int
+    recipe: Recipe
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Sites from the most to the least sensitive, by logit error, which is steadier than accuracy."""
+        return tuple(row.site for row in sorted(self.rows, key=lambda row: -row.logit_error))
+
+    def frame(self):
+        """One row per site, as a pandas DataFrame, with points of top-1 lost and their 95 % interval."""
+        import pandas as pd
+
+        return pd.DataFrame([row.row() for row in self.rows])
+
+
+def sensitivity(
+    graph: Graph,
+    recipe: Recipe,
+    workspace,
+    *,
+    images: np.ndarray,
+    labels=None,
+    calibration: np.ndarray | None = None,
+    progress: Progress | None = None,
+    each: Callable[[SiteLoss], None] = lambda row: None,
+) -> Sensitivity:
+    """Quantize each site alone and see what it does to the logits and to accuracy.
+
+    Every site's result is kept as it comes: an interrupted run goes on where it was, and a second costs nothing.
+    Q/DQ pairs run as written with the rest in float32, so that only the rounding of that site counts.
+
+    Args:
+        graph: a float32 graph.
+        recipe: int8 or fp8; its scope says which sites there are.
+        workspace: a ``Workspace`` or a folder's path.
+        images: (N, H, W, 3) float32, normalised, to judge by.
+        labels: N whole numbers; without them only the logits are compared.
+        calibration: images that replace the recipe's own calibration set.
+        progress: see ``progress.Progress``; stage ``sensitivity``, counted in sites.
+        each: called with every row as it comes, for a map that fills.
+
+    Raises:
+        WorkbenchError: the recipe has no sites, images and labels do not fit, or the labels count the classes in
+            another order than the model.
+    """
+    evaluation = Evaluation.of(graph, recipe, workspace, images, labels, calibration, progress or silent)
+    evaluation.check_order()
+    sites = evaluation.sites()
+    rows = []
+    for index, site in enumerate(sites):
+        evaluation.progress("sensitivity", index, len(sites))
+        rows.append(evaluation.loss(site, (site,)))
+        each(rows[-1])
+    evaluation.progress("sensitivity", len(sites), len(sites))
+    return Sensitivity(tuple(rows), evaluation.top1(), len(images), recipe)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Everything that stays the same while different sets of sites are quantized."""
+
+    graph: Graph
+    model: ir.Model
+    recipe: Recipe
+    workspace: Workspace
+    ranges: Ranges
+    images: np.ndarray
+    labels: np.ndarray | None
+    key: str
+    progress: Progress
+
+    @classmethod
+    def of(cls, graph, recipe, workspace, images, labels, calibration, progress) -> Evaluation:
+        """Check the arguments of ``sensitivity`` and gather the ranges."""
+        check_graph(graph)
+        refuse_unless(
+            recipe.needs_ranges,
+            f"{recipe.precision} has no sites to try one by one",
+            why="sensitivity is about the rounding of calibrated Q/DQ pairs",
+            remedy="give a recipe with precision='int8' or 'fp8'",
+        )
+        workspace, images = Workspace.of(workspace), graph_input(graph, images)
+        labels = None if labels is None else _checked_labels(labels, len(images))
+        source = recipe.calibration if calibration is None else calibration
+        if recipe.smooth is not None:
+            graph = smoothed(graph, recipe.smooth, source, workspace, progress)
+        ranges = calibrate(graph, source, workspace, scope=recipe.scope, progress=progress)
+        how = (recipe.precision, recipe.scope, recipe.layout, recipe.calibration.method, largest_weight())
+        key = digest(graph.digest, ranges.digest, how, images, [] if labels is None else labels)
+        model = prepare(graph)
+        check_keep(model, recipe)
+        return cls(graph, model, recipe, workspace, ranges, images, labels, key, progress)
+
+    def sites(self) -> tuple[str, ...]:
+        """The sites of the recipe's scope, in the order of the graph."""
+        found = points(self.model, self.recipe.scope)
+        return tuple(dict.fromkeys(point.site for point in found))
+
+    def loss(self, name: str, sites: tuple[str, ...]) -> SiteLoss:
+        """What quantizing these sites and no others does; found in the workspace where it was tried before."""
+
+        def make(folder: Path, key: str) -> SiteLoss:
+            chosen = set(sites)
+            quantized = self._logits(lambda node: site_of(node) in chosen)
+            return _compare(name, quantized, self.reference(), self.labels)
+
+        inputs = (self.key, name, sites)
+        return self.workspace.artefact("sensitivity", SiteLoss, inputs, make, tools=TOOLS)
+
+    def reference(self) -> np.ndarray:
+        """The float32 model's logits, computed once in each workspace."""
+
+        def make(folder: Path, key: str) -> Answers:
+            path = folder / "logits.npy"
+            np.save(path, self._logits(None))
+            return Answers(path)
+
+        inputs = (self.graph.digest, self.key)
+        kept = self.workspace.artefact("answers", Answers, inputs, make, tools=TOOLS)
+        return np.load(kept.path, allow_pickle=False)
+
+    def check_order(self) -> None:
+        """Refuse labels that are another order of the model's classes, before anything is compared by them."""
+        if self.labels is not None:
+            reference = self.reference()
+            check_label_range(self.labels, reference.shape[1])
+            check_order("the labels", self.labels, reference.argmax(axis=1), reference.shape[1])
+
+    def top1(self) -> float:
+        """The float32 model's top-1, 0...1."""
+        if self.labels is None:
+            return float("nan")
+        return float((self.reference().argmax(axis=1) == self.labels).mean())
+
+    def _logits(self, chosen: Callable[[ir.Node], bool] | None) -> np.ndarray:
+        model = self.model.clone()
+        if chosen is not None:
+            layout = layout_of(self.recipe, largest_weight())
+            quantize(model, self.recipe, self.ranges, layout, FLOAT_TYPES["fp32"], chosen)
+        session = open_model(model, [self.graph.output_name])
+        parts = [
+            values[self.graph.output_name]
+            for values in batches(self.graph, session, self.images, self._tick, "", BATCH)
+        ]
+        logits = np.concatenate(parts)
+        check_logits(logits)
+        return logits
+
+    def _tick(self, stage: str, done: int, total: int) -> None:
+        self.progress("classify", done, total)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A file of logits, (N, classes) float32."""
+
+    path: Path
+
+
+def _checked_labels(labels, count: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    refuse_unless(
+        labels.shape == (count,) and np.issubdtype(labels.dtype, np.integer),
+        "Labels must be one whole number for each image",
+        why=f"there are {count} images; labels have shape {labels.shape} and type {labels.dtype}",
+        remedy="give labels of the same length, as integers",
+    )
+    return labels
+
+
+def _compare(name: str, quantized: np.ndarray, reference: np.ndarray, labels: np.ndarray | None) -> SiteLoss:
+    error = np.linalg.norm(quantized - reference) / np.linalg.norm(reference)
+    ours, theirs = quantized.argmax(axis=1), reference.argmax(axis=1)
+    only_float = only_quantized = 0
+    if labels is not None:
+        only_float = int(((theirs == labels) & (ours != labels)).sum())
+        only_quantized = int(((ours == labels) & (theirs != labels)).sum())
+    return SiteLoss(name, float(error), int((ours != theirs).sum()), only_float, only_quantized, len(ours))

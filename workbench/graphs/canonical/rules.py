@@ -1,0 +1,238 @@
+"""Rewrite rules from what exporters write to the operators an expert would draw, on onnxscript's rewriter."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from onnxscript.rewriter import pattern
+from onnxscript.rewriter.rules.fusion import _layer_norm
+
+from ..structure.edit import array
+
+RuleClass = pattern.RewriteRuleClassBase
+
+
+class EinsumIsMatMul(RuleClass):
+    """``Einsum("abc,cd->abd")``, which jax2onnx writes for ``x @ w``, is a MatMul."""
+
+    def pattern(self, op, x, w):
+        """One Einsum of two inputs."""
+        return op.Einsum(x, w, _allow_other_attributes=True, _outputs=["y"])
+
+    def check(self, context, x, w, y, **_):
+        """Whether the last axis of x meets the first of w and nothing else is summed."""
+        inputs, _, output = y.producer().attributes["equation"].as_string().replace(" ", "").partition("->")
+        left, _, right = inputs.partition(",")
+        product = len(right) == 2 and left.endswith(right[0]) and output == left[:-1] + right[1]
+        return product and len(set(left + right)) == len(left) + 1
+
+    def rewrite(self, op, x, w, **_):
+        """A MatMul."""
+        return op.MatMul(x, w)
+
+
+class GemmIsMatMulAdd(RuleClass):
+    """A Gemm with a constant weight is a MatMul, and an Add where the bias is not zero."""
+
+    def pattern(self, op, x, w):
+        """One Gemm, with or without a bias."""
+        return op.Gemm(x, w, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["y"])
+
+    def check(self, context, x, w, y, **_):
+        """Whether the weight is constant, x is not transposed, and nothing is scaled."""
+        gemm = y.producer()
+        alpha, beta = (_attribute(gemm, name, 1.0) for name in ("alpha", "beta"))
+        bias = _input(gemm, 2)
+        absent = bias is None or beta == 0 or (array(bias) is not None and not array(bias).any())
+        self.bias = None if absent else bias
+        return array(w) is not None and alpha == 1 and not _attribute(gemm, "transA", 0) and (absent or beta == 1)
+
+    def rewrite(self, op, x, w, y, **_):
+        """MatMul and Add; a weight that was read transposed is stored transposed."""
+        if _attribute(y.producer(), "transB", 0):
+            w = op.initializer(ir.tensor(np.ascontiguousarray(array(w).T)), name=f"{w.name}/transposed/{y.name}")
+        product = op.MatMul(x, w)
+        return product if self.bias is None else op.Add(product, self.bias)
+
+
+class FlatProduct(RuleClass):
+    """A product between two Reshapes that only put the leading axes together and apart again needs neither."""
+
+    def __init__(self, bias: bool):
+        super().__init__(name=f"FlatProduct(bias={bias})")
+        self.bias = bias
+
+    def pattern(self, op, x, w, flat, shape, b=None):
+        """Reshape, MatMul, perhaps Add, Reshape."""
+        product = op.MatMul(op.Reshape(x, flat, _allow_other_attributes=True), w)
+        if self.bias:
+            product = op.Add(product, b)
+        return op.Reshape(product, shape, _allow_other_attributes=True, _outputs=["y"])
+
+    def check(self, context, x, w, y, b=None, **_):
+        """Whether the result has the shape that the product of x itself would have."""
+        weight, bias = array(w), array(b)
+        if weight is None or weight.ndim != 2 or x.shape is None or y.shape is None or (self.bias and bias is None):
+            return False
+        return x.shape[-1] == weight.shape[0] and list(y.shape) == [*x.shape[:-1], weight.shape[1]]
+
+    def rewrite(self, op, x, w, b=None, **_):
+        """MatMul, and Add."""
+        product = op.MatMul(x, w)
+        return op.Add(product, b) if self.bias else product
+
+
+class MeanOfSum(RuleClass):
+    """A sum divided by the number of its terms is a mean."""
+
+    def pattern(self, op, x, axes, count):
+        """ReduceSum, Div."""
+        return op.Div(op.ReduceSum(x, axes, _allow_other_attributes=True, _outputs=["sum"]), count)
+
+    def check(self, context, x, axes, count, **_):
+        """Whether the divisor is the product of the summed dimensions."""
+        axes, count = array(axes), array(count)
+        if axes is None or count is None or count.size != 1 or x.shape is None:
+            return False
+        dimensions = [x.shape[int(axis)] for axis in axes.ravel()]
+        return all(isinstance(d, int) for d in dimensions) and float(count.item()) == np.prod(dimensions)
+
+    def rewrite(self, op, x, axes, sum, **_):
+        """A ReduceMean, which took its axes as an attribute before opset 18."""
+        keep = _attribute(sum.producer(), "keepdims", 1)
+        if sum.producer().graph.opset_imports[""] < 18:
+            return op.ReduceMean(x, axes=[int(axis) for axis in array(axes).ravel()], keepdims=keep)
+        return op.ReduceMean(x, axes, keepdims=keep)
+
+
+class GatherOfTranspose(RuleClass):
+    """One slice along an axis that was moved to the front is a slice along the axis where it lies."""
+
+    def pattern(self, op, x, index):
+        """Transpose, Gather."""
+        moved = op.Transpose(x, _allow_other_attributes=True, _outputs=["moved"])
+        return op.Gather(moved, index, _allow_other_attributes=True, _outputs=["y"])
+
+    def check(self, context, index, moved, y, **_):
+        """Whether one element is taken and the other axes stay in order."""
+        permutation = _attribute(moved.producer(), "perm", None)
+        if permutation is None or array(index) is None or array(index).ndim:
+            return False
+        self.axis = permutation[_attribute(y.producer(), "axis", 0)]
+        rest = [axis for axis in permutation if axis != self.axis]
+        return rest == sorted(rest)
+
+    def rewrite(self, op, x, index, **_):
+        """A Gather."""
+        return op.Gather(x, index, axis=self.axis)
+
+
+class GatherOfSlice(RuleClass):
+    """A slice of length 1 whose axis is squeezed away is a Gather of one index."""
+
+    def pattern(self, op, x, starts, ends, axes, squeezed):
+        """Slice, Squeeze."""
+        return op.Squeeze(op.Slice(x, starts, ends, axes), squeezed, _outputs=["y"])
+
+    def check(self, context, x, starts, ends, axes, squeezed, **_):
+        """Whether one axis is cut to one element and the others are whole."""
+        values = [array(v) for v in (starts, ends, axes, squeezed)]
+        if any(v is None for v in values) or values[3].size != 1 or x.shape is None:
+            return False
+        self.axis, self.index = int(values[3].item()) % len(x.shape), None
+        for start, end, axis in zip(*(v.ravel().tolist() for v in values[:3])):
+            size = x.shape[axis]
+            if axis % len(x.shape) == self.axis:
+                self.index = start if end == start + 1 and start >= 0 else None
+            elif start != 0 or not isinstance(size, int) or end < size:
+                return False
+        return self.index is not None
+
+    def rewrite(self, op, x, y, **_):
+        """A Gather."""
+        index = op.initializer(ir.tensor(np.int64(self.index)), name=f"{y.name}/index")
+        return op.Gather(x, index, axis=self.axis)
+
+
+class LayerNormWrittenOut(_layer_norm.LayerNormFusion):
+    """onnxscript's rule for LayerNormalization, wherever ReduceMean has its axes: an attribute before opset 18."""
+
+    def pattern(self, op, x, scale, epsilon):
+        """(x - mean) / sqrt(mean((x - mean)²) + epsilon) * scale."""
+        anything = {"_allow_other_inputs": True, "_allow_other_attributes": True}
+        deviation = op.Sub(x, op.ReduceMean(x, **anything, _outputs=["mean"]))
+        squared = pattern.OrValue([op.Mul(deviation, deviation), op.Pow(deviation, 2)])
+        root = op.Sqrt(op.Add(op.ReduceMean(squared, **anything, _outputs=["variance"]), epsilon))
+        normal = pattern.OrValue([op.Div(deviation, root), op.Mul(deviation, op.Reciprocal(root))])
+        return op.Mul(normal, scale)
+
+    def check(self, context, x, scale, epsilon, mean, variance, **_):
+        """Whether both means are over the last axis, and the scale is a vector of it."""
+        gain = array(scale)
+        last_axis = all(_is_over_last_axis(value.producer(), x) for value in (mean, variance))
+        if not last_axis or gain is None or gain.ndim != 1:
+            return pattern.MatchResult().fail("Not a LayerNorm over the last axis.")
+        return super().check(context, x, epsilon)
+
+
+class LayerNormBias(_layer_norm.LayerNormBiasFusion):
+    """onnxscript's rule that takes the bias in, for a bias: a residual may be added to a LayerNorm too."""
+
+    def check(self, context, bias, **_):
+        """Whether what is added is a constant vector."""
+        return array(bias) is not None and array(bias).ndim == 1
+
+
+def _is_over_last_axis(mean: ir.Node, x: ir.Value) -> bool:
+    axes = _attribute(mean, "axes", None)
+    axes = array(_input(mean, 1)) if axes is None else np.array(axes)
+    last = -1 if x.shape is None else len(x.shape) - 1
+    return axes is not None and axes.tolist() in ([-1], [last]) and bool(_attribute(mean, "keepdims", 1))
+
+
+class ScaledDense(RuleClass):
+    """A dense layer whose result is multiplied by a constant per channel (LayerScale) is another dense layer."""
+
+    def pattern(self, op, x, w, b, scale):
+        """MatMul, Add, Mul."""
+        return op.Mul(op.Add(op.MatMul(x, w), b, _outputs=["y"]), scale, _outputs=["scaled"])
+
+    def check(self, context, w, b, scale, y, scaled, **_):
+        """Whether weight, bias and scale are constant, and the scale has one element per channel."""
+        weight, bias, factor = array(w), array(b), array(scale)
+        if any(v is None for v in (weight, bias, factor)) or weight.ndim != 2 or len(y.uses()) != 1:
+            return False
+        return factor.ndim >= 1 and factor.size == weight.shape[1] == factor.shape[-1] == bias.size
+
+    def rewrite(self, op, x, w, b, scale, scaled, **_):
+        """MatMul and Add with scaled weights."""
+        factor = array(scale).ravel()
+        weight = op.initializer(ir.tensor(array(w) * factor), name=f"{scaled.name}/weight")
+        bias = op.initializer(ir.tensor(array(b).ravel() * factor), name=f"{scaled.name}/bias")
+        return op.Add(op.MatMul(x, weight), bias)
+
+
+def _attribute(node: ir.Node, name: str, default):
+    return node.attributes[name].value if name in node.attributes else default
+
+
+def _input(node: ir.Node, index: int) -> ir.Value | None:
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+#: In the order in which they are tried at each node. Additions and products are matched either way round.
+RULES = pattern.RewriteRuleSet(
+    [
+        EinsumIsMatMul.rule(),
+        GemmIsMatMulAdd.rule(),
+        FlatProduct.rule(bias=False),
+        FlatProduct.rule(bias=True),
+        MeanOfSum.rule(),
+        GatherOfTranspose.rule(),
+        GatherOfSlice.rule(),
+        LayerNormWrittenOut.rule(),
+        LayerNormBias.rule(),
+        ScaledDense.rule(),
+    ],
+    commute=True,
+)

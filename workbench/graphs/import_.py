@@ -1,0 +1,245 @@
+"""A ViT that something else exported comes in: cleaned up, named by role, and checked against what it was."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from ..backends.external_data import external_files
+from ..errors import WorkbenchError, path_of, refuse_unless
+from ..progress import Progress, silent
+from ..records import Graph, Parity, Preprocessing
+from ..workspace import Workspace
+from .canonical import clean
+from .parity import RELATIVE_TOLERANCE, TOLERANCE
+from .quantization.prepare import check_float32
+from .structure import edit
+from .structure.spec import infer as infer_spec
+
+TOOLS = (*clean.TOOLS, "onnxruntime")
+#: The first opset with LayerNormalization; older files are converted.
+LEAST_OPSET = 17
+#: Random images that the clean graph is compared with the original on, and the batches they are given in.
+BATCHES = (1, 3)
+
+
+def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, progress: Progress = silent) -> Graph:
+    """Let in a ViT's ONNX file, exported by torch, timm or anything else.
+
+    The graph is cleaned up like an exported one, and its blocks are found by structure, so that their names can be
+    anything. Input and output are renamed to ``images`` and ``logits``. A model without blocks of attention and MLP
+    comes in too, with its nodes as they are.
+
+    Args:
+        path: the file; external data lies beside it.
+        workspace: a ``Workspace`` or a folder's path.
+        preprocessing: how images become the model's input. The layout is read off the file. When left out, mean and
+            std are vit_jax's, and a note says that this is a guess.
+        progress: see ``progress.Progress``; stages ``read``, ``clean`` and ``compare``.
+
+    Returns:
+        The graph. ``spec`` is None where no ModelSpec describes it; ``parity`` compares it with the original file
+        on random images; ``notes`` say what could not be read off.
+
+    Raises:
+        WorkbenchError: the file is no ONNX model or damaged, has several inputs or outputs, an open image size, is
+            quantized already, or does not run.
+    """
+    path = path_of("An ONNX model", path)
+    _check_file(path)
+    progress("read", 0, 1)
+    files = (path, *external_files(path))
+
+    def make(folder: Path, key: str) -> Graph:
+        model = _load(path)
+        batch, size, layout = _input(model)
+        classes = _output(model)
+        original = _Runner(path)
+        found = _found(preprocessing, size, layout)
+        progress("clean", 0, 1)
+        model, places = clean.clean(model)
+        _rename(model)
+        saved = edit.save(model, folder)
+        progress("compare", 0, 1)
+        parity = _compare(original, _Runner(saved), (batch, size, layout))
+        spec, reason = infer_spec(model, places, path.stem, size)
+        return Graph(
+            path=saved,
+            digest=key,
+            opset=edit.opset(model),
+            preprocessing=found,
+            spec=spec,
+            batch=batch,
+            classes=classes,
+            parity=parity,
+            notes=tuple(_notes(preprocessing, layout, places, reason)),
+        )
+
+    return Workspace.of(workspace).artefact("graph", Graph, (files, preprocessing), make, tools=TOOLS)
+
+
+# ---- what is let in ----------------------------------------------------------------------------------------------
+
+
+def _check_file(path: Path) -> None:
+    try:
+        onnx.checker.check_model(str(path))
+    except (onnx.checker.ValidationError, OSError, ValueError, RuntimeError) as error:
+        reason = "there is no such file" if not path.is_file() else str(error).strip().splitlines()[0]
+        raise WorkbenchError(
+            f"{path} cannot be read as an ONNX model",
+            why=reason,
+            remedy="give the path of an .onnx file that was written whole, with its external data beside it",
+        ) from error
+
+
+def _load(path: Path) -> ir.Model:
+    try:
+        model = edit.load(path, LEAST_OPSET)
+    except RuntimeError as error:  # ONNX's converter between opsets
+        raise WorkbenchError(
+            f"{path} cannot be brought to opset {LEAST_OPSET}",
+            why=str(error).strip().splitlines()[0],
+            remedy=f"export the model again with opset {LEAST_OPSET} or above",
+        ) from error
+    check_float32(model)
+    return model
+
+
+def _input(model: ir.Model) -> tuple[int | None, int, str]:
+    """Batch (None where it is open), image size and layout of the one input."""
+    inputs = [value for value in model.graph.inputs if not value.is_initializer()]
+    refuse_unless(
+        len(inputs) == 1,
+        "The model must have one input, the images",
+        why=f"it has {len(inputs)}: {', '.join(value.name for value in inputs)}",
+        remedy="export the image encoder alone, with everything else fixed",
+    )
+    shape = list(inputs[0].shape or ())
+    refuse_unless(
+        inputs[0].dtype == ir.DataType.FLOAT and len(shape) == 4 and 3 in (shape[1], shape[3]),
+        "The model's input must be a batch of float32 images with three channels",
+        why=f"{inputs[0].name} is {inputs[0].dtype} of shape {inputs[0].shape}",
+        remedy="export the model so that it takes (B, 3, H, W) or (B, H, W, 3), normalised",
+    )
+    layout = "NCHW" if shape[1] == 3 else "NHWC"
+    height, width = shape[2:] if layout == "NCHW" else shape[1:3]
+    refuse_unless(
+        isinstance(height, int) and height == width,
+        "The model must take square images of one size",
+        why=f"{inputs[0].name} has shape {inputs[0].shape}",
+        remedy="export it with a fixed image size; only the batch may be open",
+    )
+    return (shape[0] if isinstance(shape[0], int) else None), height, layout
+
+
+def _output(model: ir.Model) -> int | None:
+    outputs = model.graph.outputs
+    refuse_unless(
+        len(outputs) == 1 and outputs[0].dtype == ir.DataType.FLOAT,
+        "The model must have one float32 output, the logits",
+        why=f"it has {', '.join(f'{value.name} ({value.dtype}, {value.shape})' for value in outputs)}",
+        remedy="export it so that it returns the logits alone",
+    )
+    shape = outputs[0].shape
+    refuse_unless(
+        shape is None or len(shape) == 2,
+        "The model's output must be one row of logits per image",
+        why=f"{outputs[0].name} has shape {shape}",
+        remedy="export the classifier with its head, not the features",
+    )
+    classes = None if shape is None else shape[1]
+    return classes if isinstance(classes, int) else None
+
+
+def _found(given: Preprocessing | None, size: int, layout: str) -> Preprocessing:
+    preprocessing = given or Preprocessing(size=size)
+    refuse_unless(
+        preprocessing.size == size,
+        f"The model takes images of {size} pixels",
+        why=f"the preprocessing makes {preprocessing.size}",
+        remedy=f"give a Preprocessing of size {size}, or export the model for {preprocessing.size}",
+    )
+    return dataclasses.replace(preprocessing, layout=layout)
+
+
+def _notes(given: Preprocessing | None, layout: str, places, reason: str):
+    if given is None:
+        yield (
+            "How images are prepared cannot be read off a file: mean and std are vit_jax's (127.5, 127.5). Give the"
+            " model's own Preprocessing, or its accuracy means nothing."
+        )
+    elif given.layout != layout:
+        yield f"The model takes {layout} images; the preprocessing said {given.layout}."
+    if not places:
+        yield "No block of attention and MLP was found: nodes keep their names, and tables cannot group by block."
+    if reason:
+        yield reason
+
+
+# ---- what comes out ----------------------------------------------------------------------------------------------
+
+
+def _rename(model: ir.Model) -> None:
+    """The names that every backend of the workbench feeds and reads."""
+    boundary = {"images": model.graph.inputs[0], "logits": model.graph.outputs[0]}
+    inside = [value for node in model.graph for value in node.outputs]
+    for name, value in boundary.items():
+        for other in (*model.graph.initializers.values(), *inside):
+            if other.name == name and other is not value:
+                other.name = f"{name}:inside"
+        value.name = name
+
+
+class _Runner:
+    """A file on ONNX Runtime, its optimizations off, so that only what the file says is compared."""
+
+    def __init__(self, path: Path):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions have no common base of their own
+            raise _does_not_run(path, error) from error
+        self.path = path
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        try:
+            return self.session.run(None, {self.session.get_inputs()[0].name: images})[0]
+        except Exception as error:
+            raise _does_not_run(self.path, error) from error
+
+
+def _does_not_run(path: Path, error: Exception) -> WorkbenchError:
+    return WorkbenchError(
+        f"ONNX Runtime cannot run {path}",
+        why=str(error).strip().splitlines()[0],
+        remedy="export the model with ONNX's own operators and an opset of 17 to 23",
+    )
+
+
+def _compare(original: _Runner, cleaned: _Runner, taken: tuple[int | None, int, str]) -> Parity:
+    batch, size, layout = taken
+    rng, worst, same, total = np.random.default_rng(0), 0.0, 0, 0
+    batches = BATCHES if batch is None else (batch,)
+    for count in batches:
+        shape = (count, 3, size, size) if layout == "NCHW" else (count, size, size, 3)
+        images = rng.standard_normal(shape, np.float32)
+        before, after = original(images), cleaned(images)
+        error, largest = float(np.abs(after - before).max()), float(np.abs(before).max())
+        refuse_unless(
+            error < max(TOLERANCE, RELATIVE_TOLERANCE * largest),
+            f"The clean-up changed what {original.path} computes",
+            why=f"outputs differ by up to {error:.3g} on random images, where they reach {largest:.3g}",
+            remedy="this is a fault of the workbench: please report it with the file; another opset may avoid it",
+        )
+        worst, total = max(worst, error), total + count
+        same += int((after.argmax(-1) == before.argmax(-1)).sum())
+    return Parity(worst, same / total, total, batches)

@@ -1,0 +1,58 @@
+"""``int8-dynamic``: weights in 8 bits, activations quantized as they come; no calibration.
+
+Each linear layer becomes DynamicQuantizeLinear, MatMulInteger and two multiplications, ONNX operators that ONNX
+Runtime fuses with the bias into one DynamicQuantizeMatMul. Its own ``quantize_dynamic`` writes the same, but
+renames the nodes, and a node that has lost its block cannot be grouped, kept or measured.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ...records import Recipe
+from ..structure.edit import array, constant, node, take_place
+from .qdq_sites import kept, linear_products
+from .scales import channel_amax, quantize_weight, symmetric
+
+
+def quantize_dynamically(model: ir.Model, recipe: Recipe, largest: int) -> tuple[str, ...]:
+    """Rewrite the linear layers of a float32 model in place.
+
+    Args:
+        model: changed in place.
+        recipe: ``keep`` names what stays float32.
+        largest: the largest magnitude of a weight, see ``saturation``.
+
+    Returns:
+        Notes for the variant.
+    """
+    left = []
+    for product in linear_products(model):
+        if kept(product, recipe.exclude):
+            continue
+        if product.op_type != "MatMul":
+            left.append(product.name or product.outputs[0].name)
+            continue
+        _rewrite(model, product, largest)
+    notes = ["each batch sets the range of its own activations, so an image's logits depend on its batch"]
+    if recipe.scope != "linear":
+        notes.append(f"the scope {recipe.scope} changes nothing here: int8-dynamic is about linear layers")
+    return (*notes, *(f"{name} is a Gemm and stays float32" for name in left))
+
+
+def _rewrite(model: ir.Model, product: ir.Node, largest: int) -> None:
+    name = product.name or product.outputs[0].name
+    activation, weight = product.inputs[0], array(product.inputs[1])
+    grid = symmetric(channel_amax(weight, -1), largest, np.dtype(np.int8), np.dtype(np.float32))
+    integers = constant(model, f"{name}/weight/integers", quantize_weight(weight, weight.ndim - 1, grid, largest))
+    scales = constant(model, f"{name}/weight/scale", grid.scale)
+    quantize = node("DynamicQuantizeLinear", f"{name}/quantize", activation, outputs=3)
+    data, scale, zero = quantize.outputs
+    multiply = node("MatMulInteger", f"{name}/integers", data, integers, zero)
+    to_float = node("Cast", f"{name}/float", multiply.outputs[0], to=ir.DataType.FLOAT)
+    joint = node("Mul", f"{name}/scale", scale, scales)
+    rescale = node("Mul", name, to_float.outputs[0], joint.outputs[0])
+    model.graph.insert_before(product, (quantize, multiply, to_float, joint, rescale))
+    take_place(rescale.outputs[0], product.outputs[0])
+    model.graph.remove(product, safe=True)

@@ -1,0 +1,165 @@
+"""Where a recipe may quantize: the matrix products of a graph and the activations that they read and write.
+
+Linear layers are the four products of a block with weights (qkv, proj, fc1, fc2). The patch embedding and the head
+stay as they are under ``linear`` and ``attention``: together they are 1.3 % of a ViT-S/16's multiplications, while
+the first rounds the image for all that follows and the last rounds the logits themselves. ``everything`` takes them
+too, with LayerNorm, softmax, GELU and the residual additions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from ...errors import refuse_unless
+from ...places import Place, place_of
+from ...records import Recipe
+from ..structure.edit import FLOATS, array
+
+PRODUCTS = ("MatMul", "Gemm", "Conv")
+#: What moves numbers without computing any: a Q/DQ pair before it and one after it would say the same.
+MOVES = (
+    *("Reshape", "Transpose", "Split", "Squeeze", "Unsqueeze", "Slice", "Concat", "Gather", "Expand", "Flatten"),
+    *("Identity", "Cast", "Shape", "Tile", "Pad"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One activation to quantize where one node reads it, or, with ``index`` None, where the node writes it."""
+
+    node: ir.Node
+    index: int | None
+
+    @property
+    def value(self) -> ir.Value:
+        """The tensor."""
+        return self.node.outputs[0] if self.index is None else self.node.inputs[self.index]
+
+    @property
+    def site(self) -> str:
+        """``block03/fc2``, ``head``, or the node's own name where it has no place."""
+        return site_of(self.node)
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether the tensor is a softmax's output, so that its values lie in 0...1."""
+        producer = self.value.producer()
+        return producer is not None and producer.op_type == "Softmax"
+
+    @property
+    def gelu(self) -> bool:
+        """Whether the tensor is a GELU's output, so that most of its values crowd just below zero."""
+        producer = self.value.producer()
+        place = place_of(producer.name or "") if producer is not None else None
+        return producer is not None and (producer.op_type == "Gelu" or (place is not None and place.role == "gelu"))
+
+
+def site_of(node: ir.Node) -> str:
+    """The short name of the site that a node belongs to: ``block03/qkv``."""
+    place = place_of(node.name or "")
+    if place is None:
+        return node.name or node.outputs[0].name
+    return f"{place.block}/{place.role}" if place.block else place.role
+
+
+def linear_products(model: ir.Model) -> list[ir.Node]:
+    """The products with constant weights inside the blocks, and those whose place in the ViT is unknown."""
+    return [node for node in model.graph if node.op_type in ("MatMul", "Gemm") and _is_linear(node)]
+
+
+def _is_linear(node: ir.Node) -> bool:
+    place = place_of(node.name or "") or Place("unknown", "")
+    return place.block is not None and array(node.inputs[1]) is not None and array(node.inputs[0]) is None
+
+
+def attention_products(model: ir.Model) -> list[ir.Node]:
+    """The products of two activations around a softmax: q kᵀ and probabilities v."""
+    return [
+        node
+        for node in model.graph
+        if node.op_type == "MatMul" and all(array(value) is None for value in node.inputs)
+    ]
+
+
+def points(model: ir.Model, scope: str) -> list[Point]:
+    """Every activation that a scope quantizes, in the order of the graph."""
+    return {"linear": _linear, "attention": _attention, "everything": _everything}[scope](model)
+
+
+def _linear(model: ir.Model) -> list[Point]:
+    return [Point(node, 0) for node in linear_products(model)]
+
+
+def _attention(model: ir.Model) -> list[Point]:
+    """The linear points, and q, k, v, the probabilities and the second product's output.
+
+    TensorRT fuses INT8 attention only when all five are quantized.
+    """
+    products = set(attention_products(model)) | set(linear_products(model))
+    found = []
+    for node in model.graph:
+        if node in products:
+            found += [Point(node, i) for i in (0, 1) if array(node.inputs[i]) is None]
+            if node.op_type == "MatMul" and _reads_probabilities(node):
+                found.append(Point(node, None))
+    return found
+
+
+def _reads_probabilities(node: ir.Node) -> bool:
+    return Point(node, 0).probabilities
+
+
+def _everything(model: ir.Model) -> list[Point]:
+    """Every activation that an operator computes with.
+
+    A GELU that opset 17 spells out in nine nodes stays whole: TensorRT for RTX 1.7 cannot compile Q/DQ inside it.
+    """
+    return [
+        Point(node, index)
+        for node in model.graph
+        if node.op_type not in MOVES and not _inside_gelu(node)
+        for index, value in enumerate(node.inputs)
+        if value is not None and array(value) is None and value.dtype in FLOATS
+    ]
+
+
+def kept(node: ir.Node, keep: tuple[str, ...]) -> bool:
+    """Whether a recipe leaves a node high: by its block, its site, its name, or any part of the name's path."""
+    name = node.name or ""
+    place = place_of(name)
+    names = {site_of(node), place.block if place else None}
+    return any(k in names or name == k or name.startswith(f"{k}/") for k in keep)
+
+
+def _inside_gelu(node: ir.Node) -> bool:
+    place = place_of(node.name or "")
+    return place is not None and place.role == "gelu" and node.op_type != "Gelu"
+
+
+def unnamed_notes(model: ir.Model) -> list[str]:
+    """A note on the linear layers whose place in the ViT is unknown, where there are any."""
+    unnamed = [site_of(each) for each in linear_products(model) if place_of(each.name or "") is None]
+    if not unnamed:
+        return []
+    return [
+        f"{len(unnamed)} products belong to no known block, {unnamed[0]} first; a recipe keeps them by that name"
+    ]
+
+
+def check_keep(model: ir.Model, recipe: Recipe) -> None:
+    """Raise a ``WorkbenchError`` for a name in ``keep`` that the graph does not have."""
+    import difflib
+
+    for name in recipe.exclude:
+        if any(kept(node, (name,)) for node in model.graph):
+            continue
+        known = sorted({site_of(n) for n in linear_products(model) + attention_products(model)})
+        near = difflib.get_close_matches(name, known, n=1)
+        refuse_unless(
+            False,
+            f"The recipe keeps {name!r}, which the graph does not have",
+            why=f"its sites are {', '.join(known[:6])} … ({len(known)} in all)",
+            remedy=f"did you mean {near[0]!r}?" if near else "write a block (block03) or a site (block03/fc2)",
+        )

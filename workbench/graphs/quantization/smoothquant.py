@@ -1,0 +1,114 @@
+"""SmoothQuant: move the outliers of LayerNorm's channels from activations, where they hurt, into weights.
+
+A channel that is a hundred times larger than the others leaves them a hundredth of the 8-bit steps. Dividing it by
+s in LayerNorm's gamma and beta and multiplying the next weights' rows by s changes no output. For channel j,
+``s_j = max|x_j|^α / max|w_j|^(1-α)`` (Xiao et al., 2023, arXiv:2211.10438, equation 4).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from ...errors import refuse_unless
+from ...progress import Progress
+from ...records import Calibration, Graph
+from ...workspace import Workspace
+from ..structure import edit
+from ..structure.edit import array, constant
+from .activations import Images, batches, calibration_images, open_model
+from .prepare import prepare
+from .qdq_sites import linear_products
+
+TOOLS = ("onnxruntime", "onnx", "onnx-ir", "numpy")
+#: A factor is never smaller (the paper's own code clamps at 1e-5), so that dividing by it cannot overflow.
+LEAST_FACTOR = 1e-5
+
+
+def smoothed(
+    graph: Graph, alpha: float, calibration: Calibration | np.ndarray, workspace: Workspace, progress: Progress
+) -> Graph:
+    """The same function with LayerNorm's outliers moved into the weights that follow.
+
+    Args:
+        graph: a float32 graph.
+        alpha: 0 leaves the activations alone, 1 makes all their channels equally large.
+        calibration: which images, or the images themselves, normalised.
+        workspace: where the smoothed graph is kept.
+        progress: stage ``smooth``, counted in images.
+
+    Raises:
+        WorkbenchError: no LayerNorm stands directly before linear layers; or the images do not fit the graph.
+    """
+    images = calibration_images(graph, calibration, progress)
+
+    def make(folder: Path, key: str) -> Graph:
+        amax = _channel_extremes(graph, images, progress)
+        model = prepare(graph)
+        for norm, products in _foldable(model).items():
+            _fold(model, norm, products, amax[norm.outputs[0].name], alpha)
+        path = edit.save(model, folder)
+        note = f"smoothed with alpha {alpha:g} over {len(images)} images"
+        return dataclasses.replace(graph, path=path, digest=key, notes=(*graph.notes, note))
+
+    return workspace.artefact("graph", Graph, (graph.digest, alpha, images.digest), make, tools=TOOLS)
+
+
+def _foldable(model: ir.Model) -> dict[ir.Node, list[ir.Node]]:
+    """LayerNorms with gamma and beta of their own that only linear layers read, and those layers."""
+    linear = set(linear_products(model))
+    found = {}
+    for norm in model.graph:
+        if norm.op_type != "LayerNormalization":
+            continue
+        readers = [use.node for use in norm.outputs[0].uses()]
+        affine = norm.inputs[1:]
+        if readers and all(r in linear and r.op_type == "MatMul" for r in readers) and all(map(_own, affine)):
+            found[norm] = readers
+    refuse_unless(
+        bool(found),
+        "The graph cannot be smoothed",
+        why="no LayerNorm with constant scale and shift stands directly before linear layers",
+        remedy="leave smooth out",
+    )
+    return found
+
+
+def _own(value: ir.Value | None) -> bool:
+    return array(value) is not None and len(value.uses()) == 1
+
+
+def _channel_extremes(graph: Graph, images: Images, progress: Progress) -> dict[str, np.ndarray]:
+    """Tensor name -> the largest magnitude in each channel."""
+    model = prepare(graph)
+    session = open_model(model, [norm.outputs[0].name for norm in _foldable(model)])
+    del model
+    largest: dict[str, np.ndarray] = {}
+    for values in batches(graph, session, images, progress, "smooth"):
+        values.pop(graph.input_name)
+        for name, value in values.items():
+            seen = np.abs(value).reshape(-1, value.shape[-1]).max(axis=0)
+            largest[name] = np.maximum(largest.get(name, 0), seen)
+    return largest
+
+
+def _fold(model: ir.Model, norm: ir.Node, products: list[ir.Node], amax: np.ndarray, alpha: float) -> None:
+    """Divide LayerNorm's gamma and beta by the factors and multiply the rows of the weights that read it."""
+    rows = np.max([np.abs(array(product.inputs[1])).max(axis=1) for product in products], axis=0)
+    factors = _factors(amax, rows, alpha)
+    for index, value in list(enumerate(norm.inputs))[1:]:
+        norm.replace_input_with(index, constant(model, f"{value.name}/smooth", array(value) / factors))
+    for product in products:
+        value = product.inputs[1]
+        scaled = array(value) * factors[:, None]
+        product.replace_input_with(1, constant(model, f"{value.name}/smooth", scaled))
+
+
+def _factors(amax: np.ndarray, rows: np.ndarray, alpha: float) -> np.ndarray:
+    """One factor per channel, float32; 1 where a channel or its weights are nothing but zeros."""
+    alive = (amax > 0) & (rows > 0)
+    raw = np.where(alive, amax, 1) ** alpha / np.where(alive, rows, 1) ** (1 - alpha)
+    return np.maximum(np.where(alive, raw, 1), LEAST_FACTOR).astype(np.float32)

@@ -1,0 +1,110 @@
+"""The ModelSpec behind a graph, read off its clean nodes where it has one."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ...errors import WorkbenchError
+from ...places import block_name
+from ...records import ModelSpec
+from .edit import array
+
+
+class _Unlike(Exception):
+    """The graph is no ViT that a ModelSpec describes; the message says why."""
+
+
+def infer(model: ir.Model, places: dict[ir.Node, str], name: str, image_size: int) -> tuple[ModelSpec | None, str]:
+    """The spec, or None and a sentence that says what a ModelSpec cannot express.
+
+    Args:
+        model: a clean model.
+        places: the place of each node.
+        name: the spec's name.
+        image_size: pixels along an edge of the input.
+    """
+    try:
+        return _infer(_Reader(places), name, image_size, model.graph.outputs[0].shape[-1]), ""
+    except _Unlike as reason:
+        return None, f"No ModelSpec describes this model: {reason}."
+
+
+def _infer(read: _Reader, name: str, image_size: int, classes) -> ModelSpec:
+    depth = sum(place.endswith("residual1") for place in read.places.values())
+    blocks = [read.block(block_name(i)) for i in range(depth)]
+    if not blocks:
+        raise _Unlike("no block of attention and MLP was found")
+    if len(set(blocks)) > 1:
+        raise _Unlike("its blocks differ in size")
+    width, mlp, heads, tokens = blocks[0]
+    patch = read.patch(width)
+    try:
+        spec = ModelSpec(
+            name=name,
+            image_size=image_size,
+            patch=patch,
+            width=width,
+            depth=depth,
+            heads=heads,
+            mlp=mlp,
+            classes=classes if isinstance(classes, int) else 0,
+            classifier=read.classifier(),
+            representation=read.representation(),
+        )
+    except WorkbenchError as error:
+        raise _Unlike(f"{error.what} ({error.why})") from error
+    if spec.tokens != tokens:
+        raise _Unlike(
+            f"it has {tokens} tokens where {spec.classifier} pooling of {spec.grid}² patches has {spec.tokens}"
+        )
+    return spec
+
+
+class _Reader:
+    """Looks nodes up by place."""
+
+    def __init__(self, places: dict[ir.Node, str]):
+        self.places = places
+
+    def nodes(self, place: str, *kinds: str) -> list[ir.Node]:
+        return [node for node, found in self.places.items() if found == place and node.op_type in kinds]
+
+    def one(self, place: str, *kinds: str) -> ir.Node:
+        nodes = self.nodes(place, *kinds)
+        if len(nodes) != 1:
+            raise _Unlike(f"{place} holds {len(nodes)} nodes of kind {' or '.join(kinds)}")
+        return nodes[0]
+
+    def block(self, name: str) -> tuple[int, int, int, int]:
+        """Width, MLP width, heads and tokens."""
+        layers = ("attention/proj", "mlp/fc1", "mlp/fc2")
+        proj, fc1, fc2 = (array(self.one(f"{name}/{layer}", "MatMul").inputs[1]) for layer in layers)
+        scores = self.one(f"{name}/attention/softmax", "Softmax").outputs[0].shape
+        if proj is None or fc1 is None or scores is None or not all(isinstance(d, int) for d in scores[1:]):
+            raise _Unlike(f"{name} has no plain attention and MLP")
+        if fc2 is None or len(fc2) != fc1.shape[1]:
+            raise _Unlike(f"the MLP of {name} is gated")
+        return proj.shape[1], fc1.shape[1], scores[1], scores[-1]
+
+    def patch(self, width: int) -> int:
+        """The patch's edge, from a convolution whose stride is its kernel."""
+        conv = self.one("embedding", "Conv")
+        kernel = array(conv.inputs[1])
+        strides = conv.attributes["strides"].as_ints() if "strides" in conv.attributes else ()
+        if kernel is None or kernel.shape[0] != width or {*kernel.shape[2:]} != {*strides} or len({*strides}) != 1:
+            raise _Unlike("its patches overlap or are not square")
+        return kernel.shape[2]
+
+    def classifier(self) -> str:
+        """``token`` where the first token goes to the head, ``gap`` for the mean."""
+        pool = self.one("pool", "Gather", "ReduceMean")
+        if pool.op_type == "ReduceMean":
+            return "gap"
+        if array(pool.inputs[1]) is None or array(pool.inputs[1]).item() != 0:
+            raise _Unlike("its head reads another token than the first")
+        return "token"
+
+    def representation(self) -> int | None:
+        """The width of the layer before the head, if there is one."""
+        products = self.nodes("pre_logits", "MatMul")
+        return array(products[0].inputs[1]).shape[1] if products else None

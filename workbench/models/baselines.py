@@ -1,0 +1,145 @@
+"""The model itself as sessions: the baselines in JAX and PyTorch that every speed-up is quoted against."""
+
+from __future__ import annotations
+
+import abc
+import functools
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..backends.base import Session, check_feeds
+from ..backends.hardware.cpu import MemoryMeter
+from ..errors import WorkbenchError, one_of, refuse_unless
+from ..records import ModelSpec
+from . import vit
+from .tree import join_qkv
+
+TYPES = ("float32", "float16", "bfloat16")
+
+
+def open_jax(spec: ModelSpec, params: dict, *, dtype: str = "float32") -> Session:
+    """The Flax model under ``jax.jit`` on JAX's default device.
+
+    Args:
+        spec: the model's shape.
+        params: its parameters; q, k and v are joined once, as the exported graphs have them.
+        dtype: the type of parameters and activations. On a GPU, JAX multiplies float32 in TF32 by default.
+
+    Raises:
+        WorkbenchError: an unknown type, or parameters of another model.
+    """
+    one_of("type for a JAX session", dtype, TYPES)
+    vit.check_parameters(spec, params)
+    return JaxSession(spec, params, dtype)
+
+
+def open_torch(spec: ModelSpec, params: dict, *, dtype: str = "float32") -> Session:
+    """The same model in plain PyTorch, eager, on the GPU where PyTorch has one.
+
+    Args:
+        spec: the model's shape.
+        params: its parameters.
+        dtype: the type of parameters and activations.
+
+    Raises:
+        WorkbenchError: PyTorch is not installed, an unknown type, or parameters of another model.
+    """
+    one_of("type for a PyTorch session", dtype, TYPES)
+    vit.check_parameters(spec, params)
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise WorkbenchError(
+            "The model cannot be opened in PyTorch", why=str(error), remedy="pip install torch, or use open_jax"
+        ) from error
+    return TorchSession(spec, params, dtype)
+
+
+class _ModelSession(Session):
+    """What both share: checked feeds, a call timed until its result is in host memory."""
+
+    _model: Callable | None
+
+    def __init__(self, spec: ModelSpec):
+        self._inputs = vit.input_of(spec)
+        self._meter = MemoryMeter()
+
+    @abc.abstractmethod
+    def _logits(self, images: np.ndarray) -> np.ndarray:
+        """One call; it ends when the logits are in host memory."""
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """``{"images": (N, H, W, 3)}`` to ``{"logits": (N, classes)}``, float32."""
+        self._check(feeds)
+        return {"logits": self._logits(feeds["images"])}
+
+    def time(self, feeds: Mapping[str, np.ndarray], repeats: int) -> list[float]:
+        """Seconds of each call; the first with a new batch size compiles, where the runtime does."""
+        self._check(feeds)
+        seconds = []
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            self._logits(feeds["images"])
+            seconds.append(time.perf_counter() - begin)
+        return seconds
+
+    def close(self) -> None:
+        """Forget the model."""
+        self._model = None
+
+    def _check(self, feeds: Mapping[str, np.ndarray]) -> None:
+        refuse_unless(
+            self._model is not None,
+            "The session is closed",
+            why="close() was called on it",
+            remedy="use it inside the with block, or open the model again",
+        )
+        check_feeds(feeds, self._inputs)
+
+
+class JaxSession(_ModelSession):
+    """The Flax model, compiled by XLA for each batch size when it first comes."""
+
+    def __init__(self, spec: ModelSpec, params: dict, dtype: str):
+        super().__init__(spec)
+        joined = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), join_qkv(params))
+        forward = jax.jit(lambda p, x: vit.forward(spec, p, x.astype(dtype)).astype(jnp.float32))
+        self._model = functools.partial(forward, joined)
+
+    def _logits(self, images: np.ndarray) -> np.ndarray:
+        return np.asarray(self._model(images))
+
+    def memory(self) -> int:
+        """Peak bytes on the device; on the CPU, how far this process's memory rose since the session was opened."""
+        statistics = jax.devices()[0].memory_stats()
+        return statistics["peak_bytes_in_use"] if statistics else self._meter.peak()
+
+
+class TorchSession(_ModelSession):
+    """The plain PyTorch model, eager."""
+
+    def __init__(self, spec: ModelSpec, params: dict, dtype: str):
+        import torch
+
+        from .torch_vit import torch_module
+
+        super().__init__(spec)
+        self._torch = torch
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._dtype = getattr(torch, dtype)
+        self._model = torch_module(spec, params).to(self._device, self._dtype)
+
+    def _logits(self, images: np.ndarray) -> np.ndarray:
+        with self._torch.inference_mode():
+            tensor = self._torch.from_numpy(images).to(self._device, self._dtype)
+            return self._model(tensor).float().cpu().numpy()
+
+    def memory(self) -> int:
+        """Peak bytes on the GPU; on the CPU, how far this process's memory rose since the session was opened."""
+        if self._device.type == "cuda":
+            return self._torch.cuda.max_memory_allocated(self._device)
+        return self._meter.peak()

@@ -1,0 +1,230 @@
+"""Why is one engine not faster than another? The difference of their times, by cause, block and role.
+
+Every layer of both engines is put under one cause, and the change of each cause is a step of a waterfall that leads
+from one call's time to the other's. The times are those that the runtime gives for each layer. Where nothing can be
+run, each layer is estimated from what was fused into it and the card's published peaks, and said to be an estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import pandas as pd
+
+from ..backends.tensorrt.layers import Layer
+from ..errors import one_of, refuse_unless
+from ..places import Place
+from ..records import Engine
+from .layers import (
+    ATTENTION,
+    LINEAR,
+    Timed,
+    estimate_layers,
+    is_product,
+    main_place,
+    places_of,
+    runs_here,
+    time_layers,
+)
+
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+#: What a generated kernel that only rounds to eight bits or back consists of.
+ROUNDING = frozenset(("Mul", "Div", "Add", "Sub", "Min", "Max", "Roun", "Cast"))
+#: The causes in the order of the waterfall.
+CAUSES = ("products", "attention", "quantize", "reformat", "fusion lost", "rest", "between layers")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where the difference between two engines' times comes from.
+
+    Attributes:
+        base: what the difference is taken from, such as ``tensorrt T4 fp16``.
+        other: the engine that is explained.
+        base_s: seconds of one call of each, ``other_s`` likewise.
+        rows: ``block``, ``role``, ``cause``, ``base_ms``, ``other_ms``, one for each of these that either has.
+        measured: whether the times were taken, or estimated.
+        note: what the times rest on.
+    """
+
+    base: str
+    other: str
+    base_s: float
+    other_s: float
+    rows: tuple[Mapping, ...]
+    measured: bool
+    note: str
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """``block``, ``role``, ``cause``, ``base_ms``, ``other_ms`` and ``change_ms``."""
+        frame = pd.DataFrame(self.rows)
+        frame["change_ms"] = frame.other_ms - frame.base_ms
+        return frame
+
+    def steps(self, by: str = "cause") -> pd.DataFrame:
+        """``step``, ``kind`` and ``ms``, as ``plots.waterfall`` draws them; the steps add up to the difference.
+
+        Args:
+            by: what a step is: ``cause``, ``role`` or ``block``; what stands outside the blocks goes by its role.
+                Roles and blocks that change by less than a thousandth of the time are one step.
+
+        Raises:
+            WorkbenchError: there are no such steps.
+        """
+        one_of("kind of step", by, ("cause", "role", "block"))
+        named = self.frame[by].mask(self.frame[by] == "", self.frame.role)
+        change = self.frame.change_ms.groupby(named.mask(named == "", self.frame.cause), sort=False).sum()
+        small = change.abs() < self.base_s  # seconds in ms: a thousandth
+        if by == "cause":
+            change = change.reindex([cause for cause in CAUSES if cause in change])
+        elif small.any():
+            change = pd.concat([change[~small], pd.Series({"all others": change[small].sum()})])
+        between = [(step, "change", float(ms)) for step, ms in change.items()]
+        ends = (self.base, "total", 1e3 * self.base_s), (self.other, "total", 1e3 * self.other_s)
+        return pd.DataFrame([ends[0], *between, ends[1]], columns=["step", "kind", "ms"])
+
+    def __str__(self) -> str:
+        ratio = self.base_s / self.other_s
+        change = self.frame.groupby("cause").change_ms.sum().sort_values()
+        told = ", ".join(f"{cause} {ms:+.3g} ms" for cause, ms in change.items() if abs(ms) >= 5e-4)
+        word = "takes" if self.measured else "is estimated to take"
+        return (
+            f"{self.other} {word} {1e3 * self.other_s:.3g} ms a call, {self.base} {1e3 * self.base_s:.3g} ms: it "
+            f"is {ratio:.2f} times as fast. {told or 'No cause differs'}. {self.note}"
+        )
+
+
+def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str | None = None) -> Explanation:
+    """Explain the difference in speed between two engines of the same model.
+
+    Args:
+        base: what to compare with, such as the FP16 engine.
+        other: the engine to explain, such as the INT8 one.
+        batch: images per call; None takes the size that ``base`` is tuned for.
+        card: the card to estimate for where the engines cannot be run here; None takes the card of ``other``.
+
+    Raises:
+        WorkbenchError: they are of different models, or can neither be run here nor estimated: no card is named,
+            its peaks are not known, the model's shape is not, or the compiler hides the layers.
+    """
+    ours, theirs = base.variant.graph.spec, other.variant.graph.spec
+    refuse_unless(
+        ours == theirs,
+        "The two engines are not of the same model",
+        why=f"they are {ours} and {theirs}",
+        remedy="build both from variants of one graph",
+    )
+    batch = base.batches.opt if batch is None else batch
+    if all(map(runs_here, (base, other))):
+        timed = [time_layers(engine, batch) for engine in (base, other)]
+        runtimes = " and ".join(dict.fromkeys((base.backend, other.backend)))
+        note = f"Layer times of {runtimes} at batch {batch}."
+        return compare_layers(base.label, other.label, *timed, measured=True, note=note)
+    card = card or other.card or base.card
+    refuse_unless(
+        card is not None,
+        f"{other.label} can neither be run here nor estimated",
+        why="its runtime does not run here, and no card is named",
+        remedy="run on a host with the GPU, or name the card, such as card='T4'",
+    )
+    timed = [estimate_layers(engine, batch, card) for engine in (base, other)]
+    note = (
+        f"Estimated for {card} at batch {batch} from each engine's list of layers, counted FLOP and bytes, and the "
+        "card's published peaks; nothing was run."
+    )
+    return compare_layers(base.label, other.label, *timed, measured=False, note=note)
+
+
+def compare_layers(
+    base: str,
+    other: str,
+    base_layers: tuple[Sequence[Timed], float],
+    other_layers: tuple[Sequence[Timed], float],
+    *,
+    measured: bool,
+    note: str,
+) -> Explanation:
+    """The explanation of two lists of layers, each with the seconds of its whole call."""
+    (ours, base_s), (theirs, other_s) = base_layers, other_layers
+    lost = _lost(theirs, _fused_into_products(ours))
+    rows: dict[tuple, list[float]] = {}
+    for column, layers in enumerate((ours, theirs)):
+        for one in _causes(layers, lost):
+            rows.setdefault((one.block, one.role, one.cause), [0.0, 0.0])[column] += one.seconds
+    between = [whole_s - sum(one.seconds for one in layers) for layers, whole_s in (base_layers, other_layers)]
+    if measured:  # an estimate is the sum of its layers
+        rows["", "", "between layers"] = between
+    table = tuple(
+        {"block": block, "role": role, "cause": cause, "base_ms": 1e3 * a, "other_ms": 1e3 * b}
+        for (block, role, cause), (a, b) in rows.items()
+    )
+    return Explanation(base, other, base_s, other_s, table, measured, note)
+
+
+# ---- causes ------------------------------------------------------------------------------------------------------
+
+
+class _Caused(NamedTuple):
+    block: str
+    role: str
+    cause: str
+    seconds: float
+    places: tuple[Place, ...]
+
+
+def _lost(layers: Sequence[Timed], fused: set[Place]) -> set[Place]:
+    """The places of the layers that do by themselves what the base engine does inside its products.
+
+    Such a layer does more besides, a LayerNorm say, for which the base has a layer of its own: with all of their
+    places, the layers of both engines count under the same cause.
+    """
+    apart = (one for one in _causes(layers, fused) if one.cause == "fusion lost")
+    return {place for one in apart for place in one.places if place.role not in LINEAR}
+
+
+def _causes(layers: Sequence[Timed], lost: set[Place]) -> list[_Caused]:
+    """The cause of each layer."""
+    found = []
+    for (layer, seconds), places in zip(layers, places_of(layers)):
+        main = main_place(places)
+        found.append(_Caused(main.block or "", main.role, cause_of(layer, places, lost), seconds, places))
+    return found
+
+
+def cause_of(layer: Layer, places: Sequence[Place], lost: set[Place]) -> str:
+    """One of ``CAUSES``.
+
+    Args:
+        layer: what runs.
+        places: where its nodes stand.
+        lost: where one of the engines does by itself what the other does inside its products.
+    """
+    roles = {place.role for place in places}
+    if layer.is_attention or (roles and roles <= {*ATTENTION}):
+        return "attention"
+    if is_product(layer):
+        return "attention" if roles.intersection(ATTENTION) else "products"
+    if layer.kind in QUANTIZERS or _only_rounds(layer) or _only_weights(layer):
+        return "quantize"
+    if layer.is_reformat or layer.kind in ("Cast", "Transpose", "Reshape", "ReorderInput", "ReorderOutput"):
+        return "reformat"
+    return "fusion lost" if lost.intersection(places) else "rest"
+
+
+def _only_rounds(layer: Layer) -> bool:
+    return "Roun" in layer.operations and ROUNDING.issuperset(layer.operations)
+
+
+def _only_weights(layer: Layer) -> bool:
+    """Whether a kernel widens quantized weights at every call, because the product is not computed in 8 bits."""
+    return not layer.inputs and any(node.endswith("weight/dequantize") for node in layer.nodes)
+
+
+def _fused_into_products(layers: Iterable[Timed]) -> set[Place]:
+    """GELUs and residuals that are part of a product's layer."""
+    found = (place for layer, _ in layers if is_product(layer) for place in layer.places)
+    return {place for place in found if place.role in ("gelu", "residual")}

@@ -1,0 +1,220 @@
+"""Is attention fused, and in which precision? Read off a built engine, or predicted before a build.
+
+A ViT's attention is two matrix products with a softmax between them. TensorRT either turns them into one kernel,
+which never writes the tokens x tokens matrix to memory, or runs them apart, which costs most of the time at many
+tokens. The proof is a layer named ``_gemm_mha_v2...`` that carries the names of both products and of the softmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..backends.hardware.cards import FIRST_WITH, capability
+from ..backends.tensorrt.layers import Layer, layers_of
+from ..backends.tensorrt.versions import types_of
+from ..errors import WorkbenchError, refuse_unless
+from ..places import block_name, place_of
+from ..records import Engine, ModelSpec, Recipe
+from .fusion_rules import EVERYWHERE, SITES, Prediction, predict_attention, without_tensor_cores
+
+COLUMNS = ("block", "attention_fused", "attention_type")
+LINEAR = ("qkv", "proj", "fc1", "fc2")
+
+
+def fusion(engine: Engine):
+    """Which blocks' attention a built engine computes in one kernel, and what was added around it.
+
+    Returns:
+        A pandas data frame with a row per block: ``block``; ``attention_fused`` (bool, or None where a compiler
+        hides it); ``attention_type`` (``fp16``, ``bf16``, ``int8``, ``fp8``, or None where it is not fused);
+        ``linear_types``, the types that its linear layers read; ``layers``, ``reformats`` and ``casts``, counts;
+        ``fp32``, the roles that compute in float32 only; ``note``.
+
+    Raises:
+        WorkbenchError: the engine has no list of layers, or none of its layers carries a block's name.
+    """
+    return _frame(fusion_rows(engine))
+
+
+def predict_fusion(spec: ModelSpec, recipe: Recipe, card: str):
+    """The same answer before a build, from head size, tokens, types and architecture.
+
+    The rules are those of TensorRT for RTX 1.7; ``tests/backends/test_fusion.py`` compares them with builds.
+
+    Returns:
+        A pandas data frame with a row per block: ``block``, ``attention_fused``, ``attention_type`` and ``reason``.
+
+    Raises:
+        WorkbenchError: the card is not known.
+    """
+    return _frame(predicted_rows(spec, recipe, card))
+
+
+def fusion_rows(engine: Engine) -> list[dict]:
+    """``fusion`` as plain rows."""
+    refuse_unless(
+        isinstance(engine, Engine),
+        "Fusion is read off an engine",
+        why=f"given was {type(engine).__name__}",
+        remedy="give what build_engine returned",
+    )
+    layers = layers_of(engine)
+    if not layers:
+        raise WorkbenchError(
+            f"The layers of {engine.label} are not known",
+            why=f"neither an inspector's list nor one in the build log {engine.log_path} was found",
+            remedy="build the engine again; an engine of ONNX Runtime has no such list",
+        )
+    spec = engine.variant.graph.spec
+    rows = rows_of(layers, spec.depth if spec else None)
+    if not rows:
+        raise WorkbenchError(
+            f"No layer of {engine.label} carries the name of a ViT block",
+            why=f"the first of {len(layers)} layers is {layers[0].name!r}",
+            remedy="bring the model in with export_onnx or import_onnx, which name nodes by block and role",
+        )
+    return rows
+
+
+def rows_of(layers: Iterable[Layer], depth: int | None = None) -> list[dict]:
+    """One row per block that the layers name; a layer without any name counts where the one before it stands.
+
+    Args:
+        layers: in the order of execution.
+        depth: blocks in the model, where it is known.
+    """
+    blocks: dict[str, list[Layer]] = {}
+    named: tuple[str, ...] = ()
+    for layer in layers:
+        if layer.nodes:
+            named = layer.blocks(depth)
+        for block in named:
+            blocks.setdefault(block, []).append(layer)
+    return [_row(block, blocks[block]) for block in sorted(blocks)]
+
+
+def _row(block: str, layers: list[Layer]) -> dict:
+    own = [layer for layer in layers if not layer.is_opaque]
+    fused = next((layer for layer in own if _is_whole_attention(layer, block)), None)
+    hidden = fused is None and len(own) < len(layers)
+    return {
+        "block": block,
+        "attention_fused": None if hidden else fused is not None,
+        "attention_type": fused.inputs[0] if fused and fused.inputs else None,
+        "linear_types": " ".join(sorted(_linear_types(own, block))),
+        "layers": len(layers),
+        "reformats": sum(layer.is_reformat for layer in own),
+        "casts": sum(layer.is_cast for layer in own),
+        "fp32": " ".join(_float_roles(own, block)),
+        "note": "one region compiled by Myelin; this version does not show what is inside" if hidden else "",
+    }
+
+
+def _is_whole_attention(layer: Layer, block: str) -> bool:
+    roles = {place.role for place in layer.places if place.block == block}
+    return layer.is_attention and {"scores", "softmax"} <= roles
+
+
+def _linear_types(layers: Iterable[Layer], block: str) -> set[str]:
+    """A product's type is that of the activations it reads; the residual that joins a fused one does not count."""
+    types = set()
+    for layer in layers:
+        roles = {place.role for place in layer.places if place.block == block}
+        if layer.is_product and roles.intersection(LINEAR):
+            types.update(_narrowest(layer.inputs))
+    return types
+
+
+def _narrowest(types: Iterable[str]) -> set[str]:
+    order = ("fp8", "int8", "fp16", "bf16", "fp32")
+    return set([name for name in order if name in types][:1])
+
+
+def _float_roles(layers: Iterable[Layer], block: str) -> list[str]:
+    roles = dict.fromkeys(
+        place.role
+        for layer in layers
+        if {*layer.inputs, *layer.outputs} == {"fp32"} and not layer.is_reformat
+        for place in layer.places
+        if place.block == block
+    )
+    return list(roles)
+
+
+# ---- prediction --------------------------------------------------------------------------------------------------
+
+
+def predicted_rows(spec: ModelSpec, recipe: Recipe, card: str) -> list[dict]:
+    """``predict_fusion`` as plain rows."""
+    refuse_unless(
+        isinstance(spec, ModelSpec) and isinstance(recipe, Recipe),
+        "Fusion is predicted from a model's shape and a recipe",
+        why=f"given were {type(spec).__name__} and {type(recipe).__name__}",
+        remedy="write predict_fusion(graph.spec, Recipe('fp16'), 'T4'); a graph without a spec has no known shape",
+    )
+    refuse_unless(
+        recipe.precision != "int8-dynamic",
+        "int8-dynamic has no fused attention to predict",
+        why="it is a precision of ONNX Runtime on the CPU",
+        remedy="choose fp16, bf16, int8 or fp8",
+    )
+    sm = capability(card)
+    never = _never_built(recipe, sm)
+    return [_predicted_row(block_name(index), spec, recipe, sm, never) for index in range(spec.depth)]
+
+
+def _never_built(recipe: Recipe, sm: int) -> Prediction | None:
+    if recipe.precision == "int8" and recipe.layout == "cpu":
+        return Prediction(False, None, "layout='cpu' is for ONNX Runtime; TensorRT refuses such a file")
+    lacking = [name for name in sorted(types_of(recipe)) if sm < FIRST_WITH.get(name, 0)]
+    return without_tensor_cores(lacking[0], sm) if lacking else None
+
+
+def _predicted_row(block: str, spec: ModelSpec, recipe: Recipe, sm: int, never: Prediction | None) -> dict:
+    if never:
+        return dict(zip((*COLUMNS, "reason"), (block, *never)))
+    high, low, sites = attention_types(recipe, block)
+    joined = spec.heads == 1 and not _is_kept(recipe, f"{block}/attention/proj")
+    answer = predict_attention(high, low, sites, head_size=spec.head_size, tokens=spec.tokens, sm=sm, joined=joined)
+    return dict(zip((*COLUMNS, "reason"), (block, *answer)))
+
+
+def attention_types(recipe: Recipe, block: str) -> tuple[str, str | None, frozenset[str]]:
+    """What a recipe does to a block's attention: the type around it, the type of its Q/DQ, and where they are."""
+    if recipe.precision not in ("int8", "fp8"):
+        return "fp32" if _is_float(recipe, f"{block}/attention") else recipe.precision, None, frozenset()
+    if recipe.scope == "linear":
+        return recipe.resolved_high_precision, None, frozenset()
+    reached = EVERYWHERE if recipe.scope == "everything" else SITES
+    sites = frozenset(site for site, node in reached.items() if not _is_kept(recipe, f"{block}/attention/{node}"))
+    return recipe.resolved_high_precision, recipe.precision if sites else None, sites
+
+
+#: The products of an attention, and the nodes that feed or read each but for the other one; ``merge`` moves only.
+AROUND = {
+    "scores": (("scale",), ("split",), ("softmax",)),
+    "context": (("split",), ("softmax",), ("merge", "proj")),
+}
+
+
+def _is_float(recipe: Recipe, attention: str) -> bool:
+    """Whether ``keep`` leaves a product in float32. With half numbers all around it the builder drops its casts."""
+
+    def kept(*nodes: str) -> bool:
+        return all(_is_kept(recipe, f"{attention}/{node}") for node in nodes)
+
+    return any(kept(product) and any(kept(*one) for one in around) for product, around in AROUND.items())
+
+
+def _is_kept(recipe: Recipe, node: str) -> bool:
+    """Whether ``keep`` names a node by its site, itself, or a part of its path, the block included."""
+    site = "/".join(place_of(node))
+    return any(name == site or f"{node}/".startswith(f"{name}/") for name in recipe.exclude)
+
+
+def _frame(rows: list[dict]):
+    import pandas as pd  # the light half does without; only these two tables are data frames
+
+    frame = pd.DataFrame(rows)
+    frame["attention_type"] = pd.Series([row["attention_type"] for row in rows], dtype=object)  # keeps None
+    return frame

@@ -1,0 +1,257 @@
+"""Hosts: where jobs run. This process, another interpreter, a machine behind ssh, a container, a cluster's queue.
+
+A workspace lists a user's hosts in ``hosts.toml``::
+
+    [gpu-box]
+    backend = "tensorrt"
+    command = ["ssh", "gpu-box", "python3"]
+    card = "T4"
+
+    [container]
+    backend = "tensorrt"
+    command = ["docker", "run", "-i", "--rm", "--gpus", "all", "nvcr.io/nvidia/tensorrt:25.10-py3", "python3"]
+
+The command starts a Python 3.10 or later that has NumPy and one runtime. Nothing of ours is installed there: the
+light half of this package travels with every job.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from ..backends import backend
+from ..errors import WorkbenchError, one_of, refuse_unless
+from ..progress import Progress, silent
+from ..records import Batches, Variant, encode
+from ..workspace import Workspace, disk_errors, file_digest
+from .doctor import rows
+from .job import Exam, Job, Report, run_job
+from .protocol import files_of, keep, pack, told
+from .transport import call
+
+#: Programs that hand their arguments to a shell at the other end, so that they must be quoted for it.
+SHELLS = ("ssh", "mosh", "rsh", "plink")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A backend and, optionally, the command that starts Python somewhere else.
+
+    Attributes:
+        name: what tables call it.
+        backend: the runtime that jobs use there.
+        command: None runs ONNX Runtime in this process and a GPU runtime in a fresh one; otherwise the words of a
+            command that starts Python: ``["ssh", "gpu-box", "python3"]``.
+        card: the GPU to build for; None is the host's own.
+        limit_s: seconds after which a job is given up.
+        cache: the folder where the host keeps images and weights; None is ``~/.cache/vit-workbench/blobs`` there.
+        shell: whether the command passes its words to a shell; None tells by its first word (ssh does).
+    """
+
+    name: str
+    backend: str
+    command: tuple[str, ...] | None = None
+    card: str | None = None
+    limit_s: float = 3600.0
+    cache: str | None = None
+    shell: bool | None = None
+
+    def __post_init__(self):
+        backend(self.backend)
+        refuse_unless(
+            not isinstance(self.command, str),
+            f"The command of host {self.name!r} must be a list of words",
+            why=f"it is the single string {self.command!r}",
+            remedy=f"write {shlex.split(self.command) if isinstance(self.command, str) else []}",
+        )
+        if self.command is not None:
+            object.__setattr__(self, "command", tuple(self.command))
+            refuse_unless(
+                len(self.command) > 0 and all(isinstance(word, str) for word in self.command),
+                f"The command of host {self.name!r} starts nothing",
+                why=f"its words are {list(self.command)}",
+                remedy="name a program and its arguments as text, or leave command out to run here",
+            )
+        limit = self.limit_s
+        refuse_unless(
+            isinstance(limit, int | float) and not isinstance(limit, bool) and limit > 0,
+            f"The time limit of host {self.name!r} must be above zero",
+            why=f"it is {limit!r}",
+            remedy="give seconds as a number; 3600 is the default",
+        )
+        for setting in ("name", "card", "cache"):
+            value = getattr(self, setting)
+            refuse_unless(
+                isinstance(value, str) or (value is None and setting != "name"),
+                f"The {setting} of host {self.name!r} must be text",
+                why=f"it is {value!r}",
+                remedy='write it in quotes, such as card = "T4"',
+            )
+        one_of(f"setting shell of host {self.name!r}", self.shell, (None, True, False))
+
+    @property
+    def starts(self) -> tuple[str, ...] | None:
+        """The words that start Python, or None where jobs run in this process."""
+        if self.command is None and backend(self.backend).isolated:
+            return (sys.executable,)
+        return self.command
+
+    def run(
+        self,
+        variant: Variant,
+        workspace,
+        *,
+        batches: Batches | None = None,
+        measure: Iterable[int] = (),
+        streams: Iterable[int] = (),
+        layers: bool = False,
+        images: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+        reference: np.ndarray | None = None,
+        options: Mapping | None = None,
+        seconds: float = 2.0,
+        dataset: str = "",
+        progress: Progress = silent,
+    ) -> Report:
+        """Build an engine on the host and measure it there; engine, log and layers come back into the workspace.
+
+        A host and this method can be pickled, so that a Dask client can submit ``host.run``.
+
+        Args:
+            variant: what to build from.
+            workspace: a ``Workspace`` or a folder's path; the engine is appended to its ledger.
+            batches: the batch sizes that the engine must take.
+            measure: batch sizes to measure at.
+            streams: numbers of streams to measure throughput with.
+            layers: whether to time every layer.
+            images: float32 (N, H, W, 3), normalised; None times on noise.
+            labels: the true classes, (N,).
+            reference: the reference's classes, (N,), for ``agreement``.
+            options: the backend's own options.
+            seconds: how long each batch size is timed.
+            dataset: what the images are called in tables.
+            progress: see ``progress.Progress``; raising ``Cancelled`` ends the job on the host as well.
+
+        Raises:
+            WorkbenchError: the host cannot be reached, lacks something, refuses the variant, takes too long, or its
+                worker crashed, was killed, or sent something else than results. The workspace stays as it was.
+        """
+        job = Job(
+            variant=variant,
+            backend=self.backend,
+            batches=batches or Batches(),
+            measure=tuple(measure),
+            streams=tuple(streams),
+            layers=layers,
+            card=self.card,
+            options=dict(options or {}),
+            seconds=seconds,
+            dataset=dataset,
+        )
+        exam, workspace = Exam(images, labels, reference), Workspace.of(workspace)
+        if self.starts is None:
+            return run_job(job, workspace, exam, progress)
+        return self._elsewhere(job, exam, workspace, progress)
+
+    def _elsewhere(self, job: Job, exam: Exam, workspace: Workspace, progress: Progress) -> Report:
+        with disk_errors("The temporary folder cannot be used"), tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            files = files_of(job.variant, exam, folder)
+            digests = {name: file_digest(path) for name, path in files.items()}
+            written = encode(job, lambda path: f"variant/{PurePath(path).name}")
+            request = {"job": written, "files": digests, "cache": self.cache}
+            answer = self._ask(request, {}, folder, progress)
+            if answer.missing:
+                blobs = {digests[name]: path for name, path in files.items() if digests[name] in answer.missing}
+                answer = self._ask(request, blobs, folder, progress)
+            return keep(job.variant, answer.checked(self.name), workspace, folder)
+
+    def doctor(self) -> list[dict]:
+        """What ``workbench doctor`` finds there: rows of ``doctor.rows``.
+
+        Raises:
+            WorkbenchError: the host cannot be reached, or has no Python 3.10 with NumPy.
+        """
+        if self.starts is None:
+            return rows()
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            archive = self._ask({"doctor": True}, {}, folder, silent).checked(self.name)
+            return told(archive, folder / "answer")
+
+    def _ask(self, request: Mapping, blobs: Mapping[str, Path], folder: Path, progress: Progress):
+        archive = folder / "job.zip"
+        pack(archive, request, blobs)
+        shell = self.shell if self.shell is not None else PurePath(self.starts[0]).name in SHELLS
+        return call(
+            self.starts,
+            archive,
+            folder / "answer.tar",
+            quote=shlex.quote if shell else str,
+            limit_s=self.limit_s,
+            name=self.name,
+            progress=progress,
+        )
+
+
+def hosts(workspace) -> dict[str, Host]:
+    """The hosts that the workspace's ``hosts.toml`` lists, by name; none where there is no such file.
+
+    Raises:
+        WorkbenchError: the file is no TOML, or a host in it has an unknown setting.
+    """
+    import tomllib  # not in Python 3.10, where the doctor must run
+
+    path = Workspace.of(workspace).path / "hosts.toml"
+    if not path.exists():
+        return {}
+    try:
+        tables = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise WorkbenchError(
+            f"{path} cannot be read", why=str(error), remedy="correct the line; see workbench.remote.host"
+        ) from error
+    return {name: _host(name, table, path) for name, table in tables.items()}
+
+
+def host_named(workspace, name: str) -> Host:
+    """A host of the workspace's ``hosts.toml``.
+
+    Raises:
+        WorkbenchError: no host has this name.
+    """
+    known = hosts(workspace)
+    one_of("host", name, tuple(known))
+    return known[name]
+
+
+def doctor(host: str | None = None, workspace=".") -> list[dict]:
+    """Rows ``item``, ``found``, ``status`` and ``remedy`` about this machine, or about a host of ``hosts.toml``.
+
+    Raises:
+        WorkbenchError: the host is not known, or cannot be reached.
+    """
+    if host is None:
+        return rows()
+    return host_named(workspace, host).doctor()
+
+
+def _host(name: str, table, path: Path) -> Host:
+    settings = [field.name for field in dataclasses.fields(Host) if field.name != "name"]
+    refuse_unless(
+        isinstance(table, dict) and "backend" in table,
+        f"{path} does not describe the host {name!r}",
+        why="every host is a table with a backend" + ("" if isinstance(table, dict) else ", and this is a value"),
+        remedy=f'write [{name}] and below it backend = "tensorrt"',
+    )
+    for setting in table:
+        one_of(f"setting of host {name!r}", setting, settings)
+    return Host(name=name, **table)

@@ -1,0 +1,130 @@
+"""A job: build an engine from a variant and measure it, in this process or, through ``worker``, elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..backends import build_engine, open_engine
+from ..errors import Cancelled, WorkbenchError
+from ..measuring.measurement import measure_session, one_batch
+from ..measuring.subject import Subject
+from ..measuring.throughput import measure_streams
+from ..progress import Progress, silent
+from ..records import Batches, Engine, Measurement, Variant
+
+
+@dataclass(frozen=True)
+class Job:
+    """Build an engine from a variant and measure it.
+
+    Attributes:
+        variant: what to build from.
+        backend: with which runtime.
+        batches: the batch sizes that the engine must take.
+        measure: batch sizes to measure latency, memory and accuracy at; none builds only.
+        streams: numbers of streams to measure throughput with, at the batch that the engine is tuned for.
+        layers: whether to time every layer, in a run of its own.
+        card: the GPU to build for; None is the host's own.
+        options: the backend's own options.
+        seconds: how long each batch size is timed.
+        dataset: what the images are called in tables.
+    """
+
+    variant: Variant
+    backend: str
+    batches: Batches
+    measure: tuple[int, ...] = ()
+    streams: tuple[int, ...] = ()
+    layers: bool = False
+    card: str | None = None
+    options: Mapping = field(default_factory=dict)
+    seconds: float = 2.0
+    dataset: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a job. ``obstacle`` is reason and remedy where the engine stands and could not be opened."""
+
+    engine: Engine
+    measurements: tuple[Measurement, ...] = ()
+    streams: tuple[Measurement, ...] = ()
+    layers: tuple[Mapping, ...] = ()
+    obstacle: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Exam:
+    """What an engine is asked: images (N, H, W, 3) float32, normalised; their labels; the reference's classes.
+
+    Without images an engine is timed on noise. Without a reference ``agreement`` is not measured: the host may not
+    have the runtime that would compute one.
+    """
+
+    images: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    reference: np.ndarray | None = None
+
+    def save(self, path: Path) -> None:
+        """Write the arrays that there are to an .npz file."""
+        arrays = {"images": self.images, "labels": self.labels, "reference": self.reference}
+        np.savez(path, **{name: np.asarray(array) for name, array in arrays.items() if array is not None})
+
+    @classmethod
+    def load(cls, path: Path) -> Exam:
+        """What ``save`` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(**{name: arrays[name] for name in arrays.files})
+
+
+def run_job(job: Job, workspace, exam: Exam | None = None, progress: Progress = silent) -> Report:
+    """Do a job in this process; the engine is appended to the workspace's ledger.
+
+    Raises:
+        WorkbenchError: the runtime is missing, refuses the variant, or answers with NaN.
+    """
+    exam = exam or Exam()
+    engine = build_engine(
+        job.variant,
+        job.backend,
+        workspace,
+        batches=job.batches,
+        card=job.card,
+        options=dict(job.options) or None,
+        progress=progress,
+    )
+    if not (job.measure or job.streams or job.layers):
+        return Report(engine)
+    try:
+        session = open_engine(engine)
+    except Cancelled:
+        raise
+    except WorkbenchError as error:
+        return Report(engine, obstacle=(f"{error.what}: {error.why}", error.remedy))
+    subject = Subject.of(engine)
+    with session:
+        measurements = tuple(_measured(session, subject, job, exam, batch, progress) for batch in job.measure)
+        feeds = subject.feeds(one_batch(subject, exam.images, engine.batches.opt))
+        layers = session.layers(feeds) or () if job.layers else ()
+    streams = ()
+    if job.streams:
+        streams = measure_streams(engine, job.streams, images=exam.images, seconds=job.seconds, progress=progress)
+    return Report(engine, measurements, streams, tuple(layers))
+
+
+def _measured(session, subject: Subject, job: Job, exam: Exam, batch: int, progress: Progress) -> Measurement:
+    return measure_session(
+        session,
+        subject,
+        exam.images,
+        exam.labels,
+        batch=batch,
+        reference=exam.reference,
+        seconds=job.seconds,
+        dataset=job.dataset,
+        progress=progress,
+    )

@@ -1,0 +1,162 @@
+"""Latency and throughput: their spread, over the batch and over streams."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from ...records import quantile
+from .theme import COLOURS, ink, label_lines, marker, need_columns, new_figure, short, template_name
+from .trade_off import hover
+
+PERCENTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+def latency_distribution(frame: pd.DataFrame) -> go.Figure:
+    """How the latency of single calls spreads, one strip per engine, with median, p90 and p99 marked.
+
+    Args:
+        frame: one row per call: ``label``, ``precision``, ``latency_ms``; ``Study.latencies`` makes it.
+    """
+    need_columns(frame, "label", "precision", "latency_ms")
+    groups = list(frame.groupby(["label", "precision"], sort=False).latency_ms)
+    figure = new_figure(
+        "Latency of single calls", "latency (ms, lower is better)", "", height=150 + 80 * len(groups)
+    )
+    for (label, precision), values in groups:
+        found = {name: quantile(list(values), share) for name, share in PERCENTILES.items()}
+        said = [f"{name} {short(value)} ms" for name, value in found.items()]
+        strip = f"{label}<br>{said[0]}<br>{', '.join(said[1:])}"
+        figure.add_violin(
+            x=values,
+            y=[strip] * len(values),
+            orientation="h",
+            side="negative",  # upwards, because the axis runs downwards
+            width=1.4,
+            points=False,
+            spanmode="hard",
+            line={"color": ink(), "width": 1},
+            fillcolor=COLOURS[precision],
+            opacity=0.85,
+            hoverinfo="skip",
+            showlegend=False,
+            name=label,
+        )
+        figure.add_scatter(
+            x=list(found.values()),
+            y=[strip] * len(found),
+            mode="markers",
+            marker={"symbol": "line-ns", "size": [18, 13, 8], "line": {"width": 2, "color": ink()}},
+            hovertext=[f"{label}: {name} {v:.4g} ms of {len(values):,} calls" for name, v in found.items()],
+            hovertemplate="%{hovertext}<extra></extra>",
+            showlegend=False,
+            name=f"{label} percentiles",
+        )
+    end = 1.4 * max(quantile(list(values), PERCENTILES["p99"]) for _, values in groups)
+    beyond = int((frame.latency_ms > end).sum())
+    figure.update_xaxes(range=[0, min(end, 1.02 * frame.latency_ms.max())])
+    if beyond:
+        longest = f"{beyond} of {len(frame):,} calls took longer, the longest {short(frame.latency_ms.max())} ms"
+        figure.update_xaxes(title_text=f"latency (ms, lower is better); {longest}")
+    figure.update_yaxes(range=[len(groups) - 0.6, -0.9], ticks="")
+    return figure
+
+
+def throughput_over_batch(frame: pd.DataFrame) -> go.Figure:
+    """Throughput over the batch size, a line per recipe and place, with bars for how it wandered.
+
+    Args:
+        frame: what ``Study.frame`` returns; rows that were not timed are left out.
+    """
+    need_columns(frame, "label", "precision", "where", "batch", "images_per_second")
+    rows = frame[frame.images_per_second.notna()].sort_values("batch")
+    need_columns(rows, "label")
+    figure = new_figure("Throughput over the batch size", "batch (images per call)", "throughput (images/s)")
+    several, ends = rows["where"].nunique() > 1, []
+    for (label, name, execution), line in rows.groupby(["label", "where", "execution"], sort=False):
+        name = f"{label} on {name}" if several else label
+        told = [hover(row) for row in line.to_dict("records")]
+        _add_line(figure, line, "batch", "images_per_second", name, told, emulated=execution == "emulated")
+        ends.append((math.log10(line.batch.iloc[-1]), line.images_per_second.iloc[-1], name))
+    top = 1.08 * max(rows.images_per_second.max(), rows.images_per_second_high.max())
+    label_lines(figure, ends, top, height=330)
+    batches = sorted(set(rows.batch))
+    figure.update_xaxes(type="log", tickvals=batches, ticktext=[str(b) for b in batches])
+    figure.update_yaxes(range=[0, top])
+    return figure
+
+
+def throughput_over_streams(frame: pd.DataFrame, knee: int | None = None) -> go.Figure:
+    """Throughput and p99 latency over the number of streams that call at the same time.
+
+    Args:
+        frame: ``label``, ``precision``, ``streams``, ``images_per_second``, ``p99_ms``; there are bars for how it
+            wandered where ``images_per_second_low`` and ``images_per_second_high`` are known.
+        knee: the number of streams beyond which more are hardly worth it; see ``diminishing_returns``.
+    """
+    need_columns(frame, "label", "precision", "streams", "images_per_second", "p99_ms")
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.18)
+    figure.update_layout(template=template_name(), title_text="Several streams at once", height=430)
+    figure.update_xaxes(title_text="streams", tickvals=sorted(set(frame.streams)))
+    values, ends = ("images_per_second", "p99_ms"), []
+    for label, line in frame.sort_values("streams").groupby("label", sort=False):
+        told = [_hover_streams(row) for row in line.to_dict("records")]
+        for column, value in enumerate(values, 1):
+            _add_line(figure, line, "streams", value, label, told, row=1, col=column)
+        ends.append((line.streams.iloc[-1], line.p99_ms.iloc[-1], label))
+    label_lines(figure, ends, 1.08 * frame.p99_ms.max(), height=290, xref="x2", yref="y2")
+    titles = "throughput (images/s)", "p99 latency of a call (ms)"
+    for column, (value, title) in enumerate(zip(values, titles), 1):
+        most = frame[f"{value}_high" if f"{value}_high" in frame else value].max()
+        figure.update_yaxes(title_text=title, range=[0, 1.08 * most], col=column)
+    if knee is not None:
+        _add_knee(figure, knee)
+    return figure
+
+
+def _add_knee(figure: go.Figure, knee: int) -> None:
+    figure.add_vline(
+        x=knee,
+        line={"dash": "dash", "width": 1, "color": ink()},
+        annotation_text=f"{knee} streams:<br>more gain<br>less than 5 %",
+        annotation_position="bottom right",
+        annotation_align="left",
+        row=1,
+        col=1,
+    )
+
+
+def _hover_streams(row: dict) -> str:
+    low, high = row.get("images_per_second_low"), row.get("images_per_second_high")
+    spread = f" (95 % of the run {low:,.1f} to {high:,.1f})" if low is not None and math.isfinite(low) else ""
+    streams = "1 stream" if row["streams"] == 1 else f"{row['streams']} streams"
+    return (
+        f"<b>{row['label']}</b>, {streams}<br>{row['images_per_second']:,.1f} images/s{spread}<br>"
+        f"latency {short(row['p99_ms'])} ms p99"
+    )
+
+
+def _add_line(figure, line, x: str, y: str, name: str, told, emulated: bool = False, **place) -> None:
+    """A line with markers, and error bars where the frame has the columns for them."""
+    precision = line.precision.iloc[0]
+    error = None
+    if f"{y}_low" in line:
+        error = {"type": "data", "symmetric": False, "width": 3, "thickness": 1, "color": "rgba(128,128,128,0.75)"}
+        error |= {"array": line[f"{y}_high"] - line[y], "arrayminus": line[y] - line[f"{y}_low"]}
+    figure.add_scatter(
+        x=line[x],
+        y=line[y],
+        error_y=error,
+        mode="lines+markers",
+        line={"color": COLOURS[precision], "width": 2.5},
+        marker=marker(precision, emulated, size=11),
+        cliponaxis=False,
+        hovertext=told,
+        hovertemplate="%{hovertext}<extra></extra>",
+        name=name,
+        showlegend=False,
+        **place,
+    )

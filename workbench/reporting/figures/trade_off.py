@@ -1,0 +1,178 @@
+"""Accuracy against speed, with the front of what nothing else beats."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from ...studies import choice as choosing
+from .theme import (
+    COLOURS,
+    ink,
+    label_places,
+    log_ticks,
+    marker,
+    need_columns,
+    new_figure,
+    padded,
+    page,
+    short,
+)
+
+_COLUMNS = ("label", "precision", "where", "batch", "execution", "images_per_second", "top1")
+
+
+def pareto(frame: pd.DataFrame, choice=None, max_drop: float | None = None, batch: int | None = None) -> go.Figure:
+    """Top-1 over throughput: one point per cell, its 95 % intervals, and the Pareto front as a line.
+
+    Args:
+        frame: what ``Study.frame`` returns; rows that were not run are left out.
+        choice: what ``Study.choose`` returned, to be ringed.
+        max_drop: points of top-1 that may be lost against FP32, drawn as a line.
+        batch: show this batch size only.
+    """
+    need_columns(frame, *_COLUMNS)
+    rows = choosing.candidates(frame)
+    rows = rows if batch is None else rows[rows.batch == batch]
+    need_columns(rows, *_COLUMNS)
+    figure = new_figure(
+        f"Accuracy against throughput<br><sup>{int(rows.images.max()):,} images, {_batches(rows)}</sup>",
+        "throughput (images/s, higher is better)",
+        "top-1 accuracy (%)",
+    )
+    _add_front(figure, choosing.pareto(rows))
+    _add_points(figure, rows)
+    if max_drop is not None:
+        _add_limit(figure, rows, max_drop)
+    if choice is not None:
+        _add_ring(figure, choice.row)
+    return figure
+
+
+def _batches(rows: pd.DataFrame) -> str:
+    sizes = sorted(set(rows.batch))
+    return f"batch {sizes[0]}" if len(sizes) == 1 else f"batches {', '.join(map(str, sizes))} (at the points)"
+
+
+def _add_front(figure: go.Figure, front: pd.DataFrame) -> None:
+    figure.add_scatter(
+        x=front.images_per_second,
+        y=100 * front.top1,
+        mode="lines",
+        line={"color": ink(), "width": 1.2, "dash": "dot"},
+        hoverinfo="skip",
+        showlegend=False,
+        name="Pareto front",
+    )
+
+
+def _add_points(figure: go.Figure, rows: pd.DataFrame) -> None:
+    """A trace per recipe and runtime: its batch sizes joined by a thin line, its name at the fastest."""
+    rows = rows.assign(place="", text=_texts(rows)).sort_values("batch")
+    rows["place"] = _places(figure, rows)
+    for (precision, _, _, execution), group in rows.groupby(
+        ["precision", "label", "where", "execution"], sort=False
+    ):
+        emulated = execution == "emulated"
+        figure.add_scatter(
+            x=group.images_per_second,
+            y=100 * group.top1,
+            error_x=_error(group, "images_per_second", 1),
+            error_y=_error(group, "top1", 100),
+            mode="lines+markers+text",
+            line={"color": COLOURS[precision], "width": 1},
+            marker=marker(precision, emulated),
+            text=group.text,
+            textposition=group.place,
+            cliponaxis=False,
+            hovertext=[hover(row) for row in group.to_dict("records")],
+            hovertemplate="%{hovertext}<extra></extra>",
+            name=_name(group.iloc[0], rows),
+        )
+
+
+def _name(row, rows: pd.DataFrame) -> str:
+    where = f" on {row['where']}" if rows["where"].nunique() > 1 else ""
+    return row.label + where + (" (emulated)" if row.execution == "emulated" else "")
+
+
+def _texts(rows: pd.DataFrame) -> list[str]:
+    """At each point its batch size; at the fastest of a recipe the recipe's name before it."""
+    fastest = rows.groupby(["label", "where", "execution"]).images_per_second.transform("max")
+    batches = [f"{batch}" if rows.batch.nunique() > 1 else "" for batch in rows.batch]
+    named = rows.images_per_second == fastest
+    return [
+        ", ".join(filter(None, (row.label, batch))) if first else batch
+        for row, batch, first in zip(rows.itertuples(), batches, named)
+    ]
+
+
+def _places(figure: go.Figure, rows: pd.DataFrame) -> list[str]:
+    """Fix what the axes show, so that it is known which labels would overlap."""
+    y_range = padded(100 * rows.top1_low.min(), 100 * rows.top1_high.max(), 0.04)
+    low, high = rows.images_per_second_low.min(), rows.images_per_second_high.max()
+    log = high > 8 * low
+    drawn = math.log10 if log else float
+    x_range = padded(drawn(low), drawn(high))
+    figure.update_xaxes(**({"type": "log", **log_ticks(x_range)} if log else {}), range=x_range)
+    figure.update_yaxes(range=y_range)
+    points = [(drawn(x), 100 * y) for x, y in zip(rows.images_per_second, rows.top1)]
+    return label_places(points, list(rows.text), x_range, y_range)
+
+
+def _error(group: pd.DataFrame, column: str, scale: float) -> dict:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": scale * (group[f"{column}_high"] - group[column]),
+        "arrayminus": scale * (group[column] - group[f"{column}_low"]),
+        "thickness": 1,
+        "width": 3,
+        "color": "rgba(128,128,128,0.75)",
+    }
+
+
+def _add_limit(figure: go.Figure, rows: pd.DataFrame, max_drop: float) -> None:
+    """The lowest accuracy allowed; every row's drop is against the same reference."""
+    row = rows.iloc[0]
+    floor = 100 * row.top1 + row.drop_points - max_drop
+    figure.add_hline(
+        y=floor,
+        line={"color": ink(), "width": 1, "dash": "dash"},
+        annotation_text=f"FP32 − {max_drop:g} points",
+        annotation_position="bottom left",
+        annotation_bgcolor=page(),
+    )
+
+
+def _add_ring(figure: go.Figure, row) -> None:
+    figure.add_scatter(
+        x=[row["images_per_second"]],
+        y=[100 * row["top1"]],
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 26, "color": ink(), "line": {"width": 2}},
+        hoverinfo="skip",
+        name="chosen",
+    )
+
+
+def hover(row: dict) -> str:
+    """Everything that is known about a cell, as the lines of a hover box."""
+    lines = [
+        f"<b>{row['label']}</b> on {row['where']}, batch {row['batch']} ({row['execution']})",
+        f"{row['images_per_second']:,.1f} images/s (95 % of the run {row['images_per_second_low']:,.1f} to"
+        f" {row['images_per_second_high']:,.1f})",
+        f"latency {short(row['p50_ms'])} ms median, {short(row['p90_ms'])} ms p90, {short(row['p99_ms'])} ms p99",
+        f"top-1 {row['top1']:.2%} (95 % {row['top1_low']:.2%} to {row['top1_high']:.2%}) on"
+        f" {row['images']:,.0f} images",
+        f"{row['drop_points']:.2f} points lost against FP32 (95 % {row['drop_points_low']:.2f} to"
+        f" {row['drop_points_high']:.2f})",
+        f"same answer as FP32 on {row['agreement']:.2%}",
+        f"memory {row['memory_mib']:,.0f} MiB, engine {row['engine_mib']:,.1f} MiB, built in"
+        f" {row['build_s']:.1f} s",
+    ]
+    if math.isfinite(row["speedup"]):
+        lines.insert(2, f"{row['speedup']:.2f} × FP32 on ONNX Runtime at this batch")
+    return "<br>".join(lines)
