@@ -15,7 +15,7 @@ import pytest
 import workbench
 
 PACKAGE = Path(workbench.__file__).parent
-GROUND = ("records", "errors", "progress", "places", "code_version", "ledger", "workspace")
+GROUND = ("records", "errors", "progress", "dtypes", "places", "code_version", "ledger", "workspace")
 LIGHT = (*GROUND, "datasets", "backends", "measuring", "remote")  # the doctor visits hosts
 LEAVES = ("ui", "cli")
 #: What the light half may import beside the standard library: NumPy, and a runtime or Pillow where needed.

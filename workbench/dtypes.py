@@ -1,0 +1,100 @@
+"""The types of numbers, and what each library calls them: the one table.
+
+A new type, such as int4 or fp4, is one line here. The names of other libraries are text, so that this module
+imports none of them. The objects are ``numpy.dtype(each.numpy)`` (after ``import ml_dtypes`` for those that NumPy lacks),
+``onnx_ir.DataType[each.onnx]`` and ``getattr(tensorrt.DataType, each.tensorrt)``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class DType(NamedTuple):
+    """One type of numbers.
+
+    Attributes:
+        name: the workbench's word for it, as recipes have it: ``fp16``.
+        bits: of one number.
+        largest: the largest finite magnitude.
+        numpy: the name in NumPy or ml_dtypes.
+        onnx: the name in ``onnx.TensorProto`` and ``onnx_ir.DataType``.
+        tensorrt: the name in ``tensorrt.DataType``, or None where TensorRT lacks it.
+        multiplies_in: the type that a matrix product of such numbers is said to compute in; None where products of
+            them are not counted.
+        first_sm: the first compute capability whose tensor cores multiply it, 86 for 8.6; 0 where any GPU does.
+        written: further names in TensorRT's logs and inspectors, lower case.
+    """
+
+    name: str
+    bits: int
+    largest: float
+    numpy: str
+    onnx: str
+    tensorrt: str | None = None
+    multiplies_in: str | None = None
+    first_sm: int = 0
+    written: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> float:
+        """Bytes of one number in memory; half a byte for a type of 4 bits."""
+        return self.bits / 8
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it is a floating-point type."""
+        return "float" in self.numpy
+
+    def runs_on(self, sm: int) -> bool:
+        """Whether the tensor cores of a compute capability multiply it."""
+        return sm >= self.first_sm
+
+
+#: Largest magnitudes: IEEE 754-2019 (fp64, fp32, fp16), Google's bfloat16 (float32 with 8 bits of significand), OCP
+#: 8-bit floating point 1.0, table 1 (fp8, which is E4M3). The int8 of the table is symmetric: -128 is not used.
+#: First compute capabilities: CUDA C++ Programming Guide, "Compute Capabilities".
+_TABLE = (
+    DType("fp32", 32, 3.4028234663852886e38, "float32", "FLOAT", "FLOAT", "fp32", written=("float32",)),
+    DType("fp16", 16, 65504.0, "float16", "FLOAT16", "HALF", "fp16", 70, ("float16",)),
+    DType("bf16", 16, 3.3895313892515355e38, "bfloat16", "BFLOAT16", "BF16", "bf16", 80, ("bfloat16",)),
+    DType("int8", 8, 127.0, "int8", "INT8", "INT8", "int8", 72),
+    DType("fp8", 8, 448.0, "float8_e4m3fn", "FLOAT8E4M3FN", "FP8", "fp8", 89),
+    DType("uint8", 8, 255.0, "uint8", "UINT8", "UINT8", "int8", 72),
+    DType("int32", 32, 2147483647.0, "int32", "INT32", "INT32"),
+    DType("int64", 64, 9223372036854775807.0, "int64", "INT64", "INT64"),
+    DType("fp64", 64, 1.7976931348623157e308, "float64", "DOUBLE"),
+    DType("bool", 8, 1.0, "bool", "BOOL", "BOOL"),
+)
+TYPES = {each.name: each for each in _TABLE}
+#: The types that a product can compute in: fp32, fp16, bf16, int8, fp8.
+PRODUCT_TYPES = tuple(each.name for each in _TABLE if each.multiplies_in == each.name)
+#: The floating-point types of 16 bits.
+HALVES = tuple(name for name in PRODUCT_TYPES if TYPES[name].is_float and TYPES[name].bits == 16)
+#: The types that a model can compute in as a whole, with no scales: fp32, fp16, bf16.
+FLOATS = ("fp32", *HALVES)
+
+_BY_ONNX = {each.onnx: each for each in _TABLE}
+_BY_TENSORRT = {
+    name: each
+    for each in _TABLE
+    if each.tensorrt is not None
+    for name in (each.tensorrt.lower(), each.name, *each.written)
+}
+#: Every name of a type in TensorRT's logs and inspectors, lower case, the longest first.
+TENSORRT_NAMES = tuple(sorted(_BY_TENSORRT, key=len, reverse=True))
+
+
+def of_onnx(kind) -> DType | None:
+    """The type that ONNX calls so; None for one that is not in the table.
+
+    Args:
+        kind: a member of ``onnx_ir.DataType``, or text such as ``tensor(float16)``; None gives None.
+    """
+    text = kind if isinstance(kind, str) else getattr(kind, "name", "")
+    return _BY_ONNX.get(text.removeprefix("tensor(").removesuffix(")").upper())
+
+
+def of_tensorrt(name: str) -> DType | None:
+    """The type of this name in TensorRT's ``DataType``, its logs or inspectors; None for an unknown one."""
+    return _BY_TENSORRT.get(name.lower())
