@@ -1,8 +1,9 @@
 """The types of numbers, and what each library calls them: the one table.
 
 A new type, such as int4 or fp4, is one line here. The names of other libraries are text, so that this module
-imports none of them. The objects are ``numpy.dtype(each.numpy)`` (after ``import ml_dtypes`` for those that NumPy lacks),
-``onnx_ir.DataType[each.onnx]`` and ``getattr(tensorrt.DataType, each.tensorrt)``.
+imports none of them. The objects are ``onnx_ir.DataType[each.onnx]``,
+``getattr(tensorrt.DataType, each.tensorrt)`` and
+``numpy.dtype(each.numpy)``, the last after ``import ml_dtypes`` for the types that NumPy lacks.
 """
 
 from __future__ import annotations
