@@ -1,21 +1,38 @@
-"""Refusals with remedies: what was asked, what is there instead, and what to do about it."""
+"""Refusals and errors that name a remedy.
+
+A ``Refusal`` is a value: a function returns it to say why something cannot be done, and its caller decides what
+follows. A ``WorkbenchError`` is raised, and says in addition what was asked. ``refusal.error(what)`` makes an error
+of a refusal, and ``error.refusal`` a refusal of an error.
+"""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 
-class Refusal(NamedTuple):
-    """Why something cannot be done here, and what would make it possible."""
+@dataclass(frozen=True)
+class Refusal:
+    """Why something cannot be done, and what would make it possible.
+
+    Attributes:
+        reason: why it cannot be done.
+        remedy: what to do about it.
+        node: the name of the ONNX node that is refused; empty where the refusal is not about one node.
+    """
 
     reason: str
     remedy: str
+    node: str = ""
+
+    def error(self, what: str) -> WorkbenchError:
+        """The error to raise for this refusal; ``what`` was asked, one sentence without a full stop."""
+        return WorkbenchError(what, why=self.reason, remedy=self.remedy)
 
 
 class WorkbenchError(Exception):
-    """An error a user can act on.
+    """An error that a user can act on.
 
     Args:
         what: what was asked and did not work, one sentence without a full stop.
@@ -29,6 +46,11 @@ class WorkbenchError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}.\n  why: {self.why}\n  remedy: {self.remedy}"
+
+    @property
+    def refusal(self) -> Refusal:
+        """The same as a value, for a table or a ledger: its reason holds ``what`` and ``why``."""
+        return Refusal(f"{self.what}: {self.why}", self.remedy)
 
     def __reduce__(self):  # keyword arguments do not survive the default pickling
         return _rebuild, (type(self), self.what, self.why, self.remedy)

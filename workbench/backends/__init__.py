@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from ..errors import WorkbenchError, one_of, refuse_unless
+from ..errors import one_of, refuse_unless
 from ..progress import Progress, silent
 from ..records import Batches, Engine, Variant
 from ..workspace import Workspace, check_artefact, file_digest, new_run_id
@@ -74,11 +74,7 @@ def build_engine(
     runtime, batches = backend(backend_name), _batches_for(variant, batches)
     for refusal in (runtime.missing(), runtime.refuses(variant, card)):
         if refusal:
-            raise WorkbenchError(
-                f"{backend_name} cannot build {variant.recipe.label}",
-                why=refusal.reason,
-                remedy=refusal.remedy,
-            )
+            raise refusal.error(f"{backend_name} cannot build {variant.recipe.label}")
     workspace, run_id = Workspace.of(workspace), new_run_id()
     with workspace.new_folder("engines", run_id) as folder:
         engine = runtime.compile(variant, batches, folder, run_id, card, options, progress)
@@ -134,7 +130,7 @@ def open_streams(engine: Engine, streams: int) -> tuple[Session, ...]:
     """
     runtime = backend(engine.backend)
     if refusal := runtime.missing():
-        raise WorkbenchError(f"{engine.label} cannot be opened", why=refusal.reason, remedy=refusal.remedy)
+        raise refusal.error(f"{engine.label} cannot be opened")
     changed = changed_file(engine)  # it would answer wrongly, or crash the process that loads it
     refuse_unless(
         changed is None,

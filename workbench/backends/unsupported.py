@@ -6,14 +6,15 @@ TensorRT's parser answers in a process of its own, because a crash in it would t
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
+from ..errors import Refusal
 from . import backend
 from .tensorrt.log import OTHER, REMEDIES
 from .tensorrt.versions import refused_node
@@ -23,16 +24,7 @@ LIMIT_S = 120
 _ROOT = str(Path(__file__).resolve().parents[2])
 
 
-class Refused(NamedTuple):
-    """A node that a runtime does not take; without a name it is the file as a whole."""
-
-    node: str
-    operator: str
-    why: str
-    remedy: str
-
-
-def refused_nodes(runtime: str, path: Path) -> tuple[Refused, ...] | None:
+def refused_nodes(runtime: str, path: Path) -> tuple[Refusal, ...] | None:
     """What a runtime refuses in a file, or None where the runtime cannot be asked on this machine.
 
     ONNX Runtime names the first node that it refuses, TensorRT every one that holds an operator it does not know.
@@ -45,7 +37,7 @@ def refused_nodes(runtime: str, path: Path) -> tuple[Refused, ...] | None:
     return _ask_onnxruntime(path) if runtime == "onnxruntime" else _ask_in_child(runtime, path)
 
 
-def _ask_onnxruntime(path: Path) -> tuple[Refused, ...]:
+def _ask_onnxruntime(path: Path) -> tuple[Refusal, ...]:
     import onnxruntime as ort
 
     settings = ort.SessionOptions()
@@ -55,30 +47,26 @@ def _ask_onnxruntime(path: Path) -> tuple[Refused, ...]:
     except Exception as error:  # its exception classes have no common base but Exception
         why = _one_line(str(error))
         node = re.search(r"node with name '([^']*)'|Node[: ]*\(([^)]*)\)", why)
-        operator = re.search(r"Op \((\w+)\)|implementation for (\w+)", why)
         remedy = "choose another precision or opset, or export again if the file is damaged"
-        return (Refused(_first(node), _first(operator), why, remedy),)
+        name = next(filter(None, node.groups()), "") if node else ""
+        return (Refusal(why, remedy, name),)
     return ()
 
 
-def _first(match: re.Match | None) -> str:
-    return next(filter(None, match.groups()), "") if match else ""
-
-
-def _ask_in_child(runtime: str, path: Path) -> tuple[Refused, ...]:
+def _ask_in_child(runtime: str, path: Path) -> tuple[Refusal, ...]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((_ROOT, os.environ.get("PYTHONPATH", "")))}
     command = [sys.executable, "-m", __name__, runtime, str(path)]
     try:
         child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
     except subprocess.TimeoutExpired:
-        return (Refused("", "", f"its parser did not answer within {LIMIT_S} s", OTHER),)
+        return (Refusal(f"its parser did not answer within {LIMIT_S} s", OTHER),)
     if child.returncode:
         why = f"its parser ended with code {child.returncode}: {_one_line(child.stderr[-400:])}"
-        return (Refused("", "", why, OTHER),)
-    return tuple(Refused(*row) for row in json.loads(child.stdout.splitlines()[-1]))
+        return (Refusal(why, OTHER),)
+    return tuple(Refusal(**row) for row in json.loads(child.stdout.splitlines()[-1]))
 
 
-def _ask_parser(runtime: str, path: Path) -> list[Refused]:
+def _ask_parser(runtime: str, path: Path) -> list[Refusal]:
     flavour = backend(runtime).flavour
     trt = flavour.module
     log = trt.Logger(trt.Logger.INTERNAL_ERROR)  # what it says comes through get_error
@@ -90,16 +78,15 @@ def _ask_parser(runtime: str, path: Path) -> list[Refused]:
     return [_refused(parser.get_error(index)) for index in range(parser.num_errors)]
 
 
-def _refused(error) -> Refused:
+def _refused(error) -> Refusal:
     name, operator = refused_node(error)
     why = _one_line(error.desc())
     remedy = next((remedy for pattern, remedy in REMEDIES if re.search(pattern, f"{operator} {why}")), "")
     unknown = why == "false"  # all that the parser says of an operator that it does not know
-    return Refused(
-        name,
-        operator,
+    return Refusal(
         f"the parser does not know {operator}" if unknown else why,
         remedy or ("export with another opset or without this operator" if unknown else OTHER),
+        name,
     )
 
 
@@ -108,4 +95,4 @@ def _one_line(text: str) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_ask_parser(sys.argv[1], Path(sys.argv[2]))))
+    print(json.dumps([dataclasses.asdict(refusal) for refusal in _ask_parser(sys.argv[1], Path(sys.argv[2]))]))

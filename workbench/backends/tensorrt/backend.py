@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...errors import Refusal, WorkbenchError, refuse_unless
+from ...errors import Refusal, refuse_unless
 from ...progress import Progress, silent
 from ...records import Batches, Engine, Variant
 from ..base import Backend, Session
@@ -184,7 +184,7 @@ class TensorRT(Backend):
             remedy="ask for 1 stream or more",
         )
         if refusal := self._cannot_run():
-            raise WorkbenchError(f"{engine.label} cannot be opened", why=refusal.reason, remedy=refusal.remedy)
+            raise refusal.error(f"{engine.label} cannot be opened")
         from .session import open_sessions
 
         with _ONE_BUILD:

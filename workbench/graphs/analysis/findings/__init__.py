@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from ....backends.unsupported import Refused
+from ....errors import Refusal
 from ...structure.anatomy import Anatomy, name_of
 from .attention import attention_apart, attention_in_float32, off_the_fast_path
 from .finding import GRAPH, SEVERITIES, Finding
@@ -49,14 +49,14 @@ def find(anatomy: Anatomy, sm: int = NEWEST) -> list[Finding]:
     return ordered(finding for detector in DETECTORS for finding in detector(anatomy, sm))
 
 
-def refused(anatomy: Anatomy, by_runtime: Mapping[str, Iterable[Refused]]) -> Iterator[Finding]:
-    """What runtimes themselves refuse, from ``backends.refusals``."""
+def refused(anatomy: Anatomy, by_runtime: Mapping[str, Iterable[Refusal]]) -> Iterator[Finding]:
+    """What runtimes themselves refuse, from ``backends.unsupported``."""
     named = {name_of(node): node for node in anatomy.nodes}
     for runtime, rows in by_runtime.items():
         for row in rows:
             where = anatomy.where(named[row.node]) if row.node in named else row.node or GRAPH
             nodes = (row.node,) if row.node else ()
-            yield Finding(f"refused by {runtime}", "error", where, row.remedy, row.why, nodes)
+            yield Finding(f"refused by {runtime}", "error", where, row.remedy, row.reason, nodes)
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
