@@ -235,30 +235,64 @@ def _checked_options(options: Mapping) -> dict:
     return dict(options)
 
 
-def _load(path: Path, options: Mapping, *, profile: str = ""):
-    """An InferenceSession; every way in which ONNX Runtime refuses a file becomes a ``WorkbenchError``."""
+def inference_session(
+    model: Path | bytes,
+    *,
+    threads: int | None = None,
+    inter_op: int = 1,
+    optimize: bool = True,
+    fuse_qdq: bool = True,
+    profile: str = "",
+):
+    """An ``onnxruntime.InferenceSession`` on the CPU; everything of ours that runs ONNX opens its session here.
+
+    Args:
+        model: an ONNX file, or the bytes of one.
+        threads: threads that share one operator's work; None takes one per physical core.
+        inter_op: operators that run at the same time.
+        optimize: False runs the graph as the file has it, without ONNX Runtime's own fusions.
+        fuse_qdq: False computes QuantizeLinear and DequantizeLinear as they stand, without 8-bit products.
+        profile: how the profile's file name begins; empty takes no profile.
+
+    Raises:
+        WorkbenchError: ONNX Runtime refuses the model, in whatever way; ``why`` is its own message.
+    """
     import onnxruntime as ort
 
     settings = ort.SessionOptions()
-    settings.log_severity_level = 3  # errors are raised; warnings would go to a terminal that nobody reads
-    settings.intra_op_num_threads = options.get("threads") or cores()
-    settings.inter_op_num_threads = options.get("inter_op", 1)
-    if settings.inter_op_num_threads > 1:
+    settings.log_severity_level = 4  # errors are raised, and need not be printed as well
+    settings.intra_op_num_threads = threads or cores()
+    settings.inter_op_num_threads = inter_op
+    if inter_op > 1:
         settings.execution_mode = ort.ExecutionMode.ORT_PARALLEL
-    if options.get("optimization") == "none":
+    if not optimize:
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not fuse_qdq:
+        settings.add_session_config_entry("session.disable_quant_qdq", "1")
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if profile:
         settings.enable_profiling, settings.profile_file_prefix = True, profile
+    source = model if isinstance(model, bytes) else str(model)
     try:
-        return ort.InferenceSession(str(path), settings, providers=PROVIDERS)
+        return ort.InferenceSession(source, settings, providers=PROVIDERS)
     except Exception as error:  # its exception classes have no common base but Exception
         raise WorkbenchError(
-            f"ONNX Runtime does not load {path}",
+            f"ONNX Runtime does not load {'the model' if isinstance(model, bytes) else model}",
             why=str(error),
             remedy="if it is no ONNX model or a damaged one, export it again; if an operator has no kernel on the "
             "CPU, choose another precision or opset, or a GPU runtime",
         ) from error
+
+
+def _load(path: Path, options: Mapping, *, profile: str = ""):
+    """A session with the options of an engine."""
+    return inference_session(
+        path,
+        threads=options.get("threads"),
+        inter_op=options.get("inter_op", 1),
+        optimize=options.get("optimization") != "none",
+        profile=profile,
+    )
 
 
 def _assigned_nodes(native) -> list[dict]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..errors import Refusal
+from ..errors import Refusal, WorkbenchError
 from . import backend
 from .tensorrt.log import OTHER, REMEDIES
 from .tensorrt.versions import refused_node
@@ -38,14 +38,12 @@ def refused_nodes(runtime: str, path: Path) -> tuple[Refusal, ...] | None:
 
 
 def _ask_onnxruntime(path: Path) -> tuple[Refusal, ...]:
-    import onnxruntime as ort
+    from .onnxruntime import inference_session
 
-    settings = ort.SessionOptions()
-    settings.log_severity_level = 4  # the error is raised; it need not be printed as well
     try:
-        ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exception classes have no common base but Exception
-        why = _one_line(str(error))
+        inference_session(path)
+    except WorkbenchError as error:
+        why = _one_line(error.why)
         node = re.search(r"node with name '([^']*)'|Node[: ]*\(([^)]*)\)", why)
         remedy = "choose another precision or opset, or export again if the file is damaged"
         name = next(filter(None, node.groups()), "") if node else ""

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from ..backends.external_data import external_files
+from ..backends.onnxruntime import inference_session
 from ..errors import WorkbenchError, path_of, refuse_unless
 from ..progress import Progress, silent
 from ..records import Graph, Parity, Preprocessing
@@ -199,28 +200,23 @@ class _Runner:
     """A file on ONNX Runtime, its optimizations off, so that only what the file says is compared."""
 
     def __init__(self, path: Path):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions have no common base of their own
-            raise _does_not_run(path, error) from error
+            self.session = inference_session(path, optimize=False)
+        except WorkbenchError as error:
+            raise _does_not_run(path, error.why) from error
         self.path = path
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         try:
             return self.session.run(None, {self.session.get_inputs()[0].name: images})[0]
-        except Exception as error:
-            raise _does_not_run(self.path, error) from error
+        except Exception as error:  # onnxruntime's exceptions have no common base of their own
+            raise _does_not_run(self.path, str(error)) from error
 
 
-def _does_not_run(path: Path, error: Exception) -> WorkbenchError:
+def _does_not_run(path: Path, why: str) -> WorkbenchError:
     return WorkbenchError(
         f"ONNX Runtime cannot run {path}",
-        why=str(error).strip().splitlines()[0],
+        why=why.strip().splitlines()[0],
         remedy="export the model with ONNX's own operators and an opset of 17 to 23",
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..backends.onnxruntime import inference_session
 from ..progress import Progress
 from ..records import Graph, ModelSpec, Parity
 
@@ -68,11 +69,7 @@ def _same_class(found: np.ndarray, expected: np.ndarray, tolerance: float) -> np
 
 
 def _run(path: Path, images: np.ndarray, batches: tuple[int, ...], progress: Progress) -> np.ndarray:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = inference_session(path)
     parts, start = [], 0
     while start < len(images):
         progress("compare", start, len(images))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from ...backends.onnxruntime import inference_session
 from ...datasets import stream
 from ...errors import refuse_unless
 from ...progress import Progress, silent
@@ -146,16 +147,11 @@ def open_model(model: ir.Model, outputs: Sequence[str]):
     QuantizeLinear and DequantizeLinear run as they are written, not fused into 8-bit products, so that what is
     observed is the error of rounding and not that of one CPU's kernels.
     """
-    import onnxruntime
-
     computed = {value.name: value for node in model.graph for value in node.outputs}
     model.graph.outputs[:] = [computed[name] for name in outputs]
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    options.log_severity_level = 3
     with tempfile.TemporaryDirectory() as folder:
         path = edit.save(model, Path(folder))
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return inference_session(path, fuse_qdq=False)
 
 
 def batches(

@@ -10,6 +10,8 @@ import functools
 
 import numpy as np
 
+from ...backends.onnxruntime import inference_session
+
 #: The largest magnitude of a weight with and without saturating instructions.
 FULL_RANGE, REDUCED_RANGE = 127, 64
 
@@ -17,7 +19,6 @@ FULL_RANGE, REDUCED_RANGE = 127, 64
 @functools.cache
 def saturates() -> bool:
     """Whether ONNX Runtime's u8 · s8 product on this machine differs from the exact one."""
-    import onnxruntime
     from onnx import TensorProto, helper
 
     value = helper.make_tensor_value_info
@@ -31,7 +32,7 @@ def saturates() -> bool:
         opset_imports=[helper.make_opsetid("", 17)],
         ir_version=8,
     )
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = inference_session(model.SerializeToString())
     b = np.full((64, 32), FULL_RANGE, np.int8)
     # One row and many take different kernels.
     return any(
