@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from workbench import records
+from workbench.dtypes import PRODUCT_TYPES
 from workbench.errors import Cancelled, WorkbenchError, one_of
 from workbench.records import (
     Batches,
@@ -95,10 +96,30 @@ def test_a_record_cannot_be_changed(record):
 # ---- recipes ---------------------------------------------------------------------------------------------------
 
 
-def test_the_rest_beside_int8_is_fp16_for_tensorrt_and_fp32_for_the_cpu():
-    assert Recipe("int8").resolved_high_precision == "fp16"
-    assert Recipe("int8", layout="cpu").resolved_high_precision == "fp32"
-    assert Recipe("int8", layout="cpu", high_precision="bf16").resolved_high_precision == "bf16"
+@pytest.mark.parametrize(
+    ("recipe", "layout", "high", "products"),
+    [
+        (Recipe("fp32", layout="cpu", high_precision="bf16"), None, "fp32", {"fp32"}),
+        (Recipe("fp16"), None, "fp16", {"fp16"}),
+        (Recipe("bf16", exclude=("block00",)), None, "bf16", {"bf16", "fp32"}),
+        (Recipe("int8"), "tensorrt", "fp16", {"int8", "fp16"}),
+        (Recipe("int8", layout="cpu"), "cpu", "fp32", {"int8", "fp32"}),
+        (Recipe("int8", high_precision="bf16", exclude=("block00",)), "tensorrt", "bf16", {"int8", "bf16"}),
+        (Recipe("fp8", layout="cpu"), "tensorrt", "fp16", {"fp8", "fp16"}),  # fp8 exists for TensorRT only
+        (Recipe("int8-dynamic", high_precision="fp16"), "cpu", "fp32", {"int8", "fp32"}),
+    ],
+    ids=lambda value: value.label if isinstance(value, Recipe) else None,
+)
+def test_a_recipe_resolves_what_it_leaves_open_and_ignores_what_means_nothing(recipe, layout, high, products):
+    assert recipe.resolved_layout == layout
+    assert recipe.resolved_high_precision == high
+    assert recipe.product_types == products
+
+
+def test_every_precision_is_made_of_known_types():
+    for precision in records.PRECISIONS.values():
+        types = (precision.weights, precision.inputs, precision.multiplies_in, precision.elsewhere)
+        assert set(types) <= set(PRODUCT_TYPES)
 
 
 def test_only_int8_and_fp8_need_ranges():

@@ -68,7 +68,7 @@ def test_a_long_run_shows_progress_is_cancelled_by_a_click_and_runs_again(lab, w
     lab.wait_text(status, "calibrating")
     lab.wait_text(status, "Done in")
     lab.run_cell(2)
-    assert lab.output(2).strip() == "fp32 exclude 1"
+    assert lab.output(2).strip() == "fp32 1 excluded"
 
 
 def test_a_click_on_cancel_is_heard_while_the_next_cell_waits_for_the_result(lab, write_notebook):

@@ -12,7 +12,7 @@ import pytest
 import workbench as wb
 from workbench.datasets import preprocessing
 from workbench.errors import Cancelled, WorkbenchError
-from workbench.records import SHIFTS
+from workbench.records import CORRUPTIONS
 
 
 def test_the_contract_call_gives_pixels_labels_classes_and_x():
@@ -27,7 +27,7 @@ def test_the_contract_call_gives_pixels_labels_classes_and_x():
 
 
 def test_a_longer_set_begins_with_the_shorter_one():
-    for variant in SHIFTS:
+    for variant in CORRUPTIONS:
         short = wb.images("shapes", count=3, size=32, variant=variant)
         long = wb.images("shapes", count=70, size=32, variant=variant)
         np.testing.assert_array_equal(short.pixels, long.pixels[:3])
@@ -43,7 +43,7 @@ def test_the_digest_tells_pixels_and_labels_apart_and_is_repeatable():
 
 
 def test_shifted_variants_are_what_their_names_say():
-    sets = {v: wb.images("shapes", split="calibration", count=64, size=32, variant=v) for v in SHIFTS}
+    sets = {v: wb.images("shapes", split="calibration", count=64, size=32, variant=v) for v in CORRUPTIONS}
     plain = sets["plain"].pixels.astype(float)
     assert sets["dark"].pixels.mean() < plain.mean() / 4
     added = sets["noisy"].pixels - plain

@@ -161,7 +161,7 @@ def built(tmp_path_factory):
 
 
 def test_without_a_gpu_the_difference_is_estimated_and_says_so(built):
-    made = explain(built["fp16"], built["int8 tensorrt high fp32"], batch=32)
+    made = explain(built["fp16"], built["int8 tensorrt with fp32"], batch=32)
     change = made.frame.groupby("cause").change_ms.sum()
     assert not made.measured
     assert "Estimated for L4" in str(made)

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..errors import WorkbenchError, one_of, refuse_unless
 from ..progress import Progress, silent
-from ..records import SHIFTS, Preprocessing
+from ..records import CORRUPTIONS, Preprocessing
 from ..workspace import digest
 from . import shapes
 from .preprocessing import check_pixels, normalise
@@ -144,7 +144,7 @@ def stream(
 ) -> Iterator[ImageSet]:
     """The same as ``images``, a few at a time: the memory that they take does not depend on how many there are."""
     one_of("split", split, tuple(SPLITS))
-    one_of("variant", variant, SHIFTS)
+    one_of("variant", variant, CORRUPTIONS)
     for name, value, least in (("count", count, 1), ("seed", seed, 0)):
         refuse_unless(
             isinstance(value, int | np.integer) and value >= least,
@@ -160,19 +160,19 @@ def stream(
     )
     draw = _draw_shapes if dataset == "shapes" else _draw_stored
     parts = draw(dataset, split, count, seed, size, variant == "one-class", preprocessing, progress)
-    return parts if variant == "plain" else _shifted(parts, variant, seed)
+    return parts if variant == "plain" else _corrupted(parts, variant, seed)
 
 
-def _shifted(parts: Iterable[ImageSet], variant: str, seed: int) -> Iterator[ImageSet]:
-    shift = _SHIFTS.get(variant, lambda pixels, rng: pixels)
-    rngs = (np.random.default_rng([seed, SHIFTS.index(variant), i]) for i in itertools.count())
+def _corrupted(parts: Iterable[ImageSet], variant: str, seed: int) -> Iterator[ImageSet]:
+    corrupt = _CORRUPTIONS.get(variant, lambda pixels, rng: pixels)
+    rngs = (np.random.default_rng([seed, CORRUPTIONS.index(variant), i]) for i in itertools.count())
     for part in parts:
-        pixels = np.stack([shift(image, next(rngs)) for image in part.pixels])
+        pixels = np.stack([corrupt(image, next(rngs)) for image in part.pixels])
         yield replace(part, name=f"{part.name}/{variant}", pixels=pixels)
 
 
-#: What a shifted variant does to each image; the images of ``one-class`` are chosen, not changed.
-_SHIFTS = {
+#: What a corruption does to each image; the images of ``one-class`` are chosen, not changed.
+_CORRUPTIONS = {
     "dark": lambda pixels, rng: pixels // 5,
     "noisy": lambda pixels, rng: (pixels + rng.normal(0, 50, pixels.shape)).clip(0, 255).astype(np.uint8),
     "random-noise": lambda pixels, rng: rng.integers(0, 256, pixels.shape, np.uint8),

@@ -12,13 +12,14 @@ from .encoding import decode, encode
 from .measurement import EXECUTIONS, Measurement, quantile, wilson
 from .models import CLASSIFIERS, ModelSpec, Preprocessing
 from .pipeline import Batches, Engine, Graph, Parity, Variant
-from .recipes import HIGH_PRECISIONS, LAYOUTS, METHODS, PRECISIONS, ROLES, SCOPES, SHIFTS, Calibration, Recipe
+from .recipes import CORRUPTIONS, HIGH_PRECISIONS, LAYOUTS, METHODS, PRECISIONS, ROLES, SCOPES, Calibration, Recipe
 
 #: The type of output under which a notebook's last cell leaves its scalars for whoever ran the notebook.
 SCALARS_MIMETYPE = "application/vnd.workbench.scalars+json"
 
 __all__ = [
     "CLASSIFIERS",
+    "CORRUPTIONS",
     "EXECUTIONS",
     "HIGH_PRECISIONS",
     "LAYOUTS",
@@ -27,7 +28,6 @@ __all__ = [
     "ROLES",
     "SCALARS_MIMETYPE",
     "SCOPES",
-    "SHIFTS",
     "Batches",
     "Calibration",
     "Engine",

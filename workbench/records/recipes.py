@@ -3,23 +3,62 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from ..dtypes import FLOATS
 from ..errors import one_of, refuse_unless
 from .checks import positive
 
-PRECISIONS = ("fp32", "fp16", "bf16", "fp8", "int8", "int8-dynamic")
-SCOPES = ("linear", "attention", "everything")
+
+class Precision(NamedTuple):
+    """What a precision means, in types of ``dtypes``.
+
+    Attributes:
+        weights: the type in which the file stores the weights of the products in a recipe's scope.
+        inputs: the type in which activations reach these products.
+        multiplies_in: the type in which these products compute.
+        elsewhere: the type of everything else, unless the recipe names another.
+        layouts: where its Q/DQ pairs can go; without any, the recipe's layout means nothing.
+        calibrated: whether ranges of activations must be known before the file can be written.
+    """
+
+    weights: str
+    inputs: str
+    multiplies_in: str
+    elsewhere: str
+    layouts: tuple[str, ...] = ()
+    calibrated: bool = False
+
+
 LAYOUTS = ("tensorrt", "cpu")
-HIGH_PRECISIONS = ("fp32", "fp16", "bf16")
+PRECISIONS = {
+    "fp32": Precision("fp32", "fp32", "fp32", "fp32"),
+    "fp16": Precision("fp16", "fp16", "fp16", "fp16"),
+    "bf16": Precision("bf16", "bf16", "bf16", "bf16"),
+    "fp8": Precision("fp8", "fp8", "fp8", "fp16", ("tensorrt",), calibrated=True),
+    "int8": Precision("int8", "int8", "int8", "fp16", LAYOUTS, calibrated=True),
+    "int8-dynamic": Precision("int8", "fp32", "int8", "fp32", ("cpu",)),
+}
+SCOPES = ("linear", "attention", "everything")
+HIGH_PRECISIONS = FLOATS
 METHODS = ("minmax", "percentile", "entropy", "mse")
-SHIFTS = ("plain", "dark", "noisy", "one-class", "random-noise")
-#: The roles a quantizable site can have inside a block, in the order in which a block computes them.
+#: What is done to calibration images, to see what a set unlike the real images costs.
+CORRUPTIONS = ("plain", "dark", "noisy", "one-class", "random-noise")
+#: The roles a quantizable place can have inside a block, in the order in which a block computes them.
 ROLES = ("qkv", "scores", "proj", "fc1", "fc2")
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Which images, how many, and by which method the ranges of activations are found."""
+    """Which images, how many, and by which method the ranges of activations are found.
+
+    Attributes:
+        dataset: the name of an image set, or the path of a folder of images.
+        variant: one of ``CORRUPTIONS``; ``plain`` leaves the images as they are.
+        method: how a range is chosen from what was seen; one of ``METHODS``.
+        samples: how many images.
+        seed: which images of the set, and with which noise.
+    """
 
     dataset: str = "shapes"
     variant: str = "plain"
@@ -28,7 +67,7 @@ class Calibration:
     seed: int = 0
 
     def __post_init__(self):
-        one_of("calibration variant", self.variant, SHIFTS)
+        one_of("calibration variant", self.variant, CORRUPTIONS)
         one_of("calibration method", self.method, METHODS)
         positive(self, "samples")
 
@@ -40,12 +79,14 @@ class Recipe:
     Attributes:
         precision: the type of the products that the scope covers.
         scope: ``linear`` layers, linear layers and ``attention``, or ``everything`` (a lesson, not advice).
-        layout: where the Q/DQ nodes go: as ``tensorrt`` or as a ``cpu`` runtime wants them.
-        high_precision: the type beside int8 and fp8; None is fp16 for the tensorrt layout and fp32 for cpu.
+        layout: where the Q/DQ nodes go: as ``tensorrt`` or as a ``cpu`` runtime wants them. It means nothing where
+            ``PRECISIONS`` lists no choice: see ``resolved_layout``.
+        high_precision: the type beside int8 and fp8; None is fp16 for the tensorrt layout and fp32 for cpu. It
+            means nothing beside other precisions: see ``resolved_high_precision``.
         calibration: where activation ranges come from.
         smooth: SmoothQuant's alpha (Xiao et al., 2023, arXiv:2211.10438), or None.
-        exclude: names of blocks or sites that stay high: ``block03`` or ``block03/fc2``. Beside int8 and fp8
-            that means the high-precision type, beside fp16, bf16 and int8-dynamic float32.
+        exclude: names of blocks or places that are left in high precision: ``block03`` or ``block03/fc2``. Beside
+            int8 and fp8 that is the high-precision type, beside fp16, bf16 and int8-dynamic float32.
     """
 
     precision: str = "fp32"
@@ -83,21 +124,37 @@ class Recipe:
         )
 
     @property
+    def resolved_layout(self) -> str | None:
+        """The layout that counts: fp8 has only that for tensorrt, int8-dynamic only that for cpu, floats none."""
+        layouts = PRECISIONS[self.precision].layouts
+        return self.layout if self.layout in layouts else next(iter(layouts), None)
+
+    @property
     def resolved_high_precision(self) -> str:
-        """The type beside int8 or fp8, with None resolved."""
-        return self.high_precision or ("fp16" if self.layout == "tensorrt" else "fp32")
+        """The type of everything that is not quantized; of all that is not excluded where nothing is quantized."""
+        if not self.needs_ranges:
+            return PRECISIONS[self.precision].elsewhere
+        if self.high_precision is not None:
+            return self.high_precision
+        return "fp32" if self.resolved_layout == "cpu" else PRECISIONS[self.precision].elsewhere
+
+    @property
+    def product_types(self) -> frozenset[str]:
+        """The types in which a variant of this recipe computes matrix products, the excluded ones included."""
+        types = {PRECISIONS[self.precision].multiplies_in, self.resolved_high_precision}
+        return frozenset(types | {"fp32"} if self.exclude and not self.needs_ranges else types)
 
     @property
     def needs_ranges(self) -> bool:
         """Whether activation ranges must be calibrated."""
-        return self.precision in ("int8", "fp8")
+        return PRECISIONS[self.precision].calibrated
 
     @property
     def label(self) -> str:
         """A short name for tables and plots: only what differs from the defaults, and the layout of Q/DQ."""
         parts = [self.precision]
         if self.needs_ranges:
-            parts.append(self.layout)
+            parts.append(str(self.resolved_layout))
             if self.calibration.method != "entropy":
                 parts.append(self.calibration.method)
             if self.calibration.variant != "plain":
@@ -105,9 +162,9 @@ class Recipe:
         if self.scope != "linear":
             parts.append(self.scope)
         if self.high_precision is not None:
-            parts.append(f"high {self.high_precision}")
+            parts.append(f"with {self.high_precision}")
         if self.smooth is not None:
             parts.append(f"smooth {self.smooth:g}")
         if self.exclude:
-            parts.append(f"exclude {len(self.exclude)}")
+            parts.append(f"{len(self.exclude)} excluded")
         return " ".join(parts)

@@ -14,12 +14,12 @@ from ..performance.fusion import predicted_rows
 from ..places import block_name
 from ..progress import Progress
 from ..records import (
+    CORRUPTIONS,
     LAYOUTS,
     METHODS,
     PRECISIONS,
     ROLES,
     SCOPES,
-    SHIFTS,
     Calibration,
     Graph,
     Recipe,
@@ -42,7 +42,7 @@ SCOPE_WORDS = {
     "everything": "every operator, LayerNorm and residuals too (a lesson, not advice)",
 }
 LAYOUT_WORDS = {"tensorrt": "as TensorRT wants them", "cpu": "as a CPU runtime wants them"}
-SHIFT_WORDS = {
+CORRUPTION_WORDS = {
     "plain": "as they are",
     "dark": "darkened",
     "noisy": "with noise added",
@@ -122,14 +122,16 @@ def _controls(recipe: Recipe, sites: Sequence[str]) -> dict[str, widgets.Widget]
         ("bf16", "bf16"),
     ]
     return {
-        "precision": c.buttons("precision", PRECISIONS, list(PRECISION_HINTS.values()), recipe.precision),
+        "precision": c.buttons("precision", tuple(PRECISIONS), list(PRECISION_HINTS.values()), recipe.precision),
         "scope": c.choice("scope", "Apply this to", worded(SCOPES, SCOPE_WORDS), recipe.scope),
         "layout": c.choice("layout", "Place the Q/DQ pairs", worded(LAYOUTS, LAYOUT_WORDS), recipe.layout),
         "high_precision": c.choice(
             "high-precision", "Compute everything else in", rests, recipe.high_precision or AS_THE_LAYOUT
         ),
         "dataset": c.text("dataset", "Find the ranges on images of", calibration.dataset, DATASETS),
-        "variant": c.choice("variant", "Show these images", worded(SHIFTS, SHIFT_WORDS), calibration.variant),
+        "variant": c.choice(
+            "variant", "Show these images", worded(CORRUPTIONS, CORRUPTION_WORDS), calibration.variant
+        ),
         "method": c.choice("method", "Set each range by", worded(METHODS, METHOD_WORDS), calibration.method),
         "samples": c.whole_number("samples", "Number of images", calibration.samples, 1, 100_000),
         "smooth": c.tick(
