@@ -7,10 +7,10 @@ from workbench.errors import WorkbenchError
 pytestmark = pytest.mark.notebooks
 
 
-def test_00_names_most_of_the_images_it_shows(run):
+def test_00_classifies_most_of_the_images_it_shows_correctly(run):
     found = run("00_start_here", images=16)
     assert found["tokens"] == 145
-    assert found["right"] >= 12
+    assert found["correct"] >= 12
 
 
 def test_01_counts_measures_and_holds_a_published_table_against_a_roof(run):
@@ -27,7 +27,7 @@ def test_02_repeats_jax_with_few_nodes(run):
     assert found["max_abs_error"] < 1e-4
     assert found["agreement"] == 1
     assert found["nodes_a_block"] <= 28
-    assert found["drawn"] < found["traced"]
+    assert found["cleaned"] < found["traced"]
 
 
 def test_02_spells_gelu_out_at_opset_17(run):
@@ -54,7 +54,7 @@ def test_04_loses_answers_to_outliers_and_gets_them_back_by_smoothing(run):
     assert found["agreement_smoothed"] >= 0.9
     assert found["agreement_linear"] < 0.8 < found["agreement_smoothed"]
     assert found["jump"] == "block03/output"
-    assert found["kept"] == 0
+    assert found["excluded"] == 0
 
 
 def test_05_builds_here_and_for_a_card_that_is_not_here(run):

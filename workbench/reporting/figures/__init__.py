@@ -6,22 +6,27 @@ Set ``plotly.io.templates.default = "workbench-dark"`` for a dark page.
 
 from __future__ import annotations
 
-import importlib
+from .cost import attention_cost, roofline, waterfall
+from .maps import heat_map, ranges
+from .pictures import contact_sheet
+from .speed import latency_distribution, throughput_over_batch, throughput_over_streams
+from .theme import COLOURS, SYMBOLS
+from .trade_off import pareto
+from .views import View, block_views
 
-_HOMES = {
-    "theme": "COLOURS SYMBOLS",
-    "trade_off": "pareto",
-    "speed": "latency_distribution throughput_over_batch throughput_over_streams",
-    "cost": "attention_cost roofline waterfall",
-    "maps": "heat_map ranges",
-    "views": "View block_views",
-    "pictures": "contact_sheet",
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+__all__ = [
+    "COLOURS",
+    "SYMBOLS",
+    "View",
+    "attention_cost",
+    "block_views",
+    "contact_sheet",
+    "heat_map",
+    "latency_distribution",
+    "pareto",
+    "ranges",
+    "roofline",
+    "throughput_over_batch",
+    "throughput_over_streams",
+    "waterfall",
+]
