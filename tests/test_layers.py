@@ -15,7 +15,7 @@ import pytest
 import workbench
 
 PACKAGE = Path(workbench.__file__).parent
-GROUND = ("records", "errors", "progress", "dtypes", "places", "code_version", "ledger", "workspace")
+GROUND = ("lazy", "records", "errors", "progress", "dtypes", "places", "code_version", "ledger", "workspace")
 LIGHT = (*GROUND, "datasets", "backends", "measuring", "remote")  # the doctor visits hosts
 LEAVES = ("ui", "cli")
 #: What the light half may import beside the standard library: NumPy, and a runtime or Pillow where needed.
@@ -122,6 +122,7 @@ def test_every_part_of_the_workbench_was_read():
 def test_the_ground_floor_imports_only_the_standard_library():
     assert told(i for i in FOREIGN if part_of(i.importer) in GROUND) == []
     below = {
+        "lazy": (),
         "errors": (),
         "places": (),
         "progress": (),

@@ -20,7 +20,7 @@ from .job import Exam, Report
 from .reply import received
 
 #: What of this package a host needs, relative to it: the ground floor, and the packages of the light half.
-GROUND = ("__init__", "errors", "progress", "dtypes", "places", "code_version", "ledger", "workspace")
+GROUND = ("__init__", "lazy", "errors", "progress", "dtypes", "places", "code_version", "ledger", "workspace")
 PACKAGES = ("records", "datasets", "backends", "measuring", "remote")
 _REMEDY = "run the job again; if it stays so, the other end is not the workbench"
 
