@@ -76,7 +76,7 @@ def test_the_ground_floor_keeps_records_on_310(python310, uninstalled, tmp_path)
 import workbench as wb
 from workbench import places
 from workbench.records import Batches, Engine, Graph, Measurement, Preprocessing, Recipe, Variant
-from workbench.workspace import new_run_id
+from workbench.ledger import new_run_id
 from pathlib import Path
 
 def make(folder, key):

@@ -15,18 +15,12 @@ import pytest
 import workbench as wb
 from tests.notes import Note, noted
 from workbench import ledger
+from workbench.code_version import code_digest
+from workbench.digests import digest, file_digest
 from workbench.errors import Cancelled, WorkbenchError
-from workbench.ledger import LEDGER
+from workbench.ledger import LEDGER, new_run_id
 from workbench.records import Batches, Engine, Graph, Preprocessing, Recipe, Variant
-from workbench.workspace import (
-    RECORD,
-    Workspace,
-    check_artefact,
-    code_digest,
-    digest,
-    file_digest,
-    new_run_id,
-)
+from workbench.workspace import RECORD, Workspace, check_artefact
 
 
 @pytest.fixture

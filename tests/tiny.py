@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from workbench.digests import digest
 from workbench.records import Graph, Preprocessing, Recipe, Variant
-from workbench.workspace import digest
 
 SIZE, CLASSES = 8, 7
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,18 @@ def code_digest(module: str) -> str:
         if file := _source(name):
             total.update(hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()
+
+
+@functools.cache
+def tool_versions(tools: tuple[str, ...]) -> dict[str, str]:
+    """The installed versions of distributions, ``absent`` where there is none."""
+    versions = {}
+    for tool in tools:
+        try:
+            versions[tool] = importlib.metadata.version(tool)
+        except importlib.metadata.PackageNotFoundError:
+            versions[tool] = "absent"
+    return versions
 
 
 @functools.cache

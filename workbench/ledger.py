@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import secrets
 import shutil
 import sqlite3
 import tempfile
@@ -17,6 +18,11 @@ LEDGER = "ledger.sqlite3"
 #: How the types of file systems begin that several machines may share: SQLite's WAL needs memory that all its
 #: processes share (https://www.sqlite.org/wal.html, "does not work over a network filesystem").
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse", "lustre", "ceph", "gluster", "gpfs", "beegfs", "afs")
+
+
+def new_run_id() -> str:
+    """A name for one observation: the time at which it began (UTC) and four random bytes."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(4)
 
 
 class Ledger:

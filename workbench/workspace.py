@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import hashlib
-import importlib.metadata
 import json
 import os
 import secrets
@@ -21,69 +19,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from . import records
-from .code_version import code_digest
+from .code_version import code_digest, tool_versions
+from .digests import digest, file_digest
 from .errors import WorkbenchError, path_of
-from .ledger import Ledger
+from .files import disk_errors
+from .ledger import Ledger, new_run_id
 
 RECORD = "record.json"
 #: Changes when artefacts are written in another way, so that none of the old ones is read as a new one.
 FORMAT = 2
 #: What a killed process left in the making is removed after this many seconds.
 STALE_S = 24 * 3600
-
-
-def digest(*parts) -> str:
-    """A SHA-256 over values: records, JSON values, bytes, arrays (shape, dtype and bytes) and files (their bytes).
-
-    Returns:
-        32 hexadecimal digits.
-    """
-    total = hashlib.sha256()
-    for part in parts:
-        total.update(_canonical(part))
-    return total.hexdigest()[:32]
-
-
-def _canonical(part) -> bytes:
-    if isinstance(part, bytes | bytearray | memoryview):
-        return b"bytes:" + hashlib.sha256(part).digest()
-    if isinstance(part, Path):
-        return b"file:" + bytes.fromhex(file_digest(part))
-    if hasattr(part, "tobytes") and hasattr(part, "dtype"):
-        if part.dtype.hasobject:
-            raise TypeError("an array of objects has no bytes of its own to digest")
-        return f"array:{part.dtype}:{part.shape}:".encode() + hashlib.sha256(part.tobytes()).digest()
-    if isinstance(part, Mapping):
-        return b"{" + b"".join(_canonical(str(k)) + _canonical(part[k]) for k in sorted(part, key=str)) + b"}"
-    if isinstance(part, list | tuple):
-        return b"[" + b"".join(map(_canonical, part)) + b"]"
-    return b"json:" + json.dumps(records.encode(part), sort_keys=True).encode() + b";"
-
-
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in full."""
-    with open(path, "rb") as file:
-        total = hashlib.sha256()
-        while block := file.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()
-
-
-@functools.cache
-def tool_versions(tools: tuple[str, ...]) -> dict[str, str]:
-    """The installed versions of distributions, ``absent`` where there is none."""
-    versions = {}
-    for tool in tools:
-        try:
-            versions[tool] = importlib.metadata.version(tool)
-        except importlib.metadata.PackageNotFoundError:
-            versions[tool] = "absent"
-    return versions
-
-
-def new_run_id() -> str:
-    """A name for one observation: the time it was begun (UTC) and four random bytes."""
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(4)
 
 
 class Workspace:
@@ -248,26 +194,3 @@ def _publish(draft: Path, folder: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
-
-
-@contextlib.contextmanager
-def disk_errors(what: str):
-    """Turn a full disk, a read-only one or a forbidden folder into a ``WorkbenchError`` about ``what``."""
-    remedies = {
-        errno.ENOSPC: "free some space, or choose another folder",
-        errno.EDQUOT: "free some space",
-        errno.EFBIG: "raise the limit on the size of files (ulimit -f), or choose another disk",
-        errno.EROFS: "choose a folder on a writable disk",
-        errno.EACCES: "choose a folder you may write to",
-        errno.EPERM: "choose a folder you may write to",
-        errno.EEXIST: "choose a folder, not a file",
-        errno.ENOTDIR: "choose a folder, not a file",
-        errno.EISDIR: "name a file, not a folder",
-    }
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in remedies:
-            raise
-        where = f": {error.filename}" if error.filename else ""
-        raise WorkbenchError(what, why=os.strerror(error.errno) + where, remedy=remedies[error.errno]) from error

@@ -12,9 +12,10 @@ from onnx import TensorProto, helper
 
 from tests.tiny import CLASSES, SIZE, Tiny, some_images, variant_of
 from workbench.backends import backend, build_engine, open_engine, open_streams
+from workbench.digests import file_digest
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.records import Batches, Recipe
-from workbench.workspace import Workspace, file_digest
+from workbench.workspace import Workspace
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from workbench.digests import digest
 from workbench.records import Graph, ModelSpec, Preprocessing
-from workbench.workspace import digest
 
 TINY = ModelSpec("drawn", image_size=16, patch=4, width=32, depth=3, heads=2, mlp=64, classes=10)
 

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from tests.tiny import Tiny, some_images, variant_of
+from workbench.digests import file_digest
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.records import Batches, encode
 from workbench.remote.job import Exam, Job, run_job
 from workbench.remote.worker import Blobs, safe_name
-from workbench.workspace import Workspace, file_digest
+from workbench.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 

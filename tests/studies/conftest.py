@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from workbench.digests import digest
 from workbench.errors import WorkbenchError
 from workbench.records import Graph, Preprocessing, Variant
-from workbench.workspace import digest
 
 CLASSES, SIZE = 4, 8
 

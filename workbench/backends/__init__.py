@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from ..digests import file_digest
 from ..errors import one_of, refuse_unless
+from ..ledger import new_run_id
 from ..progress import Progress, silent
 from ..records import Batches, Engine, Variant
-from ..workspace import Workspace, check_artefact, file_digest, new_run_id
+from ..workspace import Workspace, check_artefact
 from .base import Backend, Session
 
 

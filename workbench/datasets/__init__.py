@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..digests import digest
 from ..errors import WorkbenchError, one_of, refuse_unless
 from ..progress import Progress, silent
 from ..records import CORRUPTIONS, Preprocessing
-from ..workspace import digest
 from . import shapes
 from .preprocessing import check_pixels, normalise
 from .source import SPLITS, Source, Unreadable

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import WorkbenchError
+from ..files import disk_errors
 from ..progress import Progress, silent
-from ..workspace import disk_errors
 
 ATTEMPTS = 5  # in a row that bring nothing
 PAUSE_S = 0.5  # before the second attempt; it doubles

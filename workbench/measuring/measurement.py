@@ -14,9 +14,9 @@ from ..backends import open_engine
 from ..backends.base import Session
 from ..backends.hardware.cpu import environment
 from ..errors import refuse_unless
+from ..ledger import new_run_id
 from ..progress import Progress, silent
 from ..records import Engine, Graph, Measurement
-from ..workspace import new_run_id
 from .accuracy import Predictions, predict
 from .reference import check_reference_array, reference_classes
 from .subject import Subject

@@ -8,10 +8,11 @@ import numpy as np
 
 from ..backends import open_engine
 from ..backends.base import Session
+from ..digests import digest
 from ..errors import refuse_unless
 from ..progress import Progress
 from ..records import Batches, Engine, Graph, Recipe, Variant
-from ..workspace import check_artefact, digest
+from ..workspace import check_artefact
 from .accuracy import check_logits, predict
 from .subject import Subject
 

@@ -14,9 +14,9 @@ import scipy.ndimage
 from flax import traverse_util
 
 from ..errors import WorkbenchError, one_of, path_of, refuse_unless
+from ..files import new_file
 from ..records import ModelSpec
 from . import vit
-from .files import new_file
 
 #: What may stand before the parameters' own names: vit_jax writes none; training checkpoints have one of these.
 PREFIXES = ("", "params/", "param/", "opt/target/")

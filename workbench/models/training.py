@@ -25,15 +25,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..code_version import code_digest
+from ..code_version import code_digest, tool_versions
 from ..datasets import normalise, shapes
+from ..digests import digest
 from ..errors import one_of, refuse_unless
+from ..files import new_file
 from ..progress import Progress, silent
 from ..records import ModelSpec, encode, wilson
-from ..workspace import digest, tool_versions
 from . import drawing, vit
 from .checkpoint import load_checkpoint, save_checkpoint
-from .files import new_file
 
 #: Seconds between two writes of the state: what a killed run loses at most, plus one call.
 SAVE_EVERY = 30.0

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..backends import build_engine, open_engine
 from ..backends.base import Session
+from ..digests import digest
 from ..errors import refuse_unless
 from ..graphs.export import export_onnx
 from ..graphs.import_ import import_onnx
@@ -20,7 +21,6 @@ from ..graphs.structure.anatomy import Anatomy
 from ..models import vit
 from ..progress import Progress, silent
 from ..records import Batches, Graph, ModelSpec, Preprocessing, Recipe, Variant
-from ..workspace import digest
 from .cost import checked_batch
 from .parts import Split, locate, part_of, split_layers
 

@@ -28,10 +28,12 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from ..backends import backend
+from ..digests import file_digest
 from ..errors import WorkbenchError, one_of, refuse_unless
+from ..files import disk_errors
 from ..progress import Progress, silent
 from ..records import Batches, Variant, encode
-from ..workspace import Workspace, disk_errors, file_digest
+from ..workspace import Workspace
 from .doctor import rows
 from .job import Exam, Job, Report, run_job
 from .protocol import files_of, keep, pack, told

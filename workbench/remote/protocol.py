@@ -14,13 +14,14 @@ from pathlib import Path
 from ..backends import changed_file
 from ..backends.external_data import external_files
 from ..errors import WorkbenchError, refuse_unless
+from ..ledger import new_run_id
 from ..records import Engine, Variant, decode
-from ..workspace import Workspace, new_run_id
+from ..workspace import Workspace
 from .job import Exam, Report
 from .reply import received
 
-#: What of this package a host needs, relative to it: the ground floor, and the packages of the light half.
-GROUND = ("__init__", "lazy", "errors", "progress", "dtypes", "places", "code_version", "ledger", "workspace")
+#: What of this package a host needs: the modules of the ground floor, and the packages of the light half.
+NOT_GROUND = ("__main__", "tutorial")
 PACKAGES = ("records", "datasets", "backends", "measuring", "remote")
 _REMEDY = "run the job again; if it stays so, the other end is not the workbench"
 
@@ -50,7 +51,7 @@ def pack(archive: Path, request: Mapping, blobs: Mapping[str, Path]) -> None:
 def light_half() -> Mapping[str, bytes]:
     """The modules that run on a host: name in the archive -> source."""
     home = Path(importlib.util.find_spec(__package__.partition(".")[0]).origin).parent
-    paths = [home / f"{name}.py" for name in GROUND]
+    paths = [path for path in sorted(home.glob("*.py")) if path.stem not in NOT_GROUND]
     paths += [path for package in PACKAGES for path in sorted((home / package).rglob("*.py"))]
     return {path.relative_to(home.parent).as_posix(): path.read_bytes() for path in paths}
 

@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..digests import file_digest
 from ..errors import WorkbenchError
 from ..progress import Progress
-from ..workspace import file_digest
 from .reply import Reply
 
 #: Bytes that a host may send back.

@@ -35,9 +35,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from ..digests import file_digest
 from ..errors import WorkbenchError
+from ..files import disk_errors
 from ..records import decode, encode
-from ..workspace import Workspace, disk_errors, file_digest
+from ..workspace import Workspace
 from .job import Exam, Job, run_job
 
 #: Files that a host keeps; the ones that were not used for longest go first.

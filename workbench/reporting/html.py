@@ -14,10 +14,10 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 
+from ..files import disk_errors
 from ..records import Measurement
 from ..studies.choice import Choice, candidates
 from ..studies.results import Results
-from ..workspace import disk_errors
 from . import figures
 from .table import summary
 

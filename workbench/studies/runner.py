@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..backends import build_engine, changed_file
 from ..backends.hardware.cpu import environment
+from ..digests import digest
 from ..errors import Cancelled, WorkbenchError
 from ..measuring import Subject
 from ..measuring.accuracy import Predictions
@@ -17,7 +18,6 @@ from ..performance.fusion import fusion_rows
 from ..progress import Meter
 from ..records import Batches, Engine, Measurement, Recipe, Variant
 from ..remote.host import Host
-from ..workspace import digest
 from .answers import answers
 from .plan import MEASUREMENT, OBSTACLE, Cell, Obstacle, newest_measurement
 

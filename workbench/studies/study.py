@@ -15,14 +15,17 @@ import pandas as pd
 
 from ..backends import backend
 from ..backends.hardware.gpu import gpus
+from ..code_version import tool_versions
+from ..digests import digest
 from ..errors import Cancelled, WorkbenchError, one_of, refuse_unless
+from ..ledger import new_run_id
 from ..measuring import Subject
 from ..measuring.subject import model_name
 from ..progress import PARTS, Meter, Progress, silent
 from ..records import Batches, Graph, Recipe, Variant, whole
 from ..remote.dispatch import send, spread
 from ..remote.host import Host
-from ..workspace import Workspace, digest, new_run_id, tool_versions
+from ..workspace import Workspace
 from .choice import Choice
 from .plan import PLAN, Cell, Obstacle, Plan, machine_facts
 from .results import Results, saved_plan

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from ...digests import digest
 from ...errors import refuse_unless
 from ...measuring.accuracy import check_label_range, check_logits
 from ...places import place_of
 from ...progress import Progress, silent
 from ...records import Graph, Recipe
 from ...statistics.compare import paired_interval
-from ...workspace import Workspace, digest
+from ...workspace import Workspace
 from ..quantization.activations import batches, check_graph, graph_input, open_model
 from ..quantization.prepare import prepare
 from ..quantization.qdq import layout_of, quantize

@@ -13,10 +13,10 @@ import onnx_ir as ir
 
 from ...backends.onnxruntime import inference_session
 from ...datasets import stream
+from ...digests import digest
 from ...errors import refuse_unless
 from ...progress import Progress, silent
 from ...records import Calibration, Graph, Preprocessing
-from ...workspace import digest
 from ..structure import edit
 
 #: What two sides must prepare alike, so that one array of images suits both; ``graph_input`` turns the layout.

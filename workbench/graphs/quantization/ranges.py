@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
+from ...digests import digest
 from ...errors import WorkbenchError, one_of
 from ...progress import Progress, silent
 from ...records import METHODS, SCOPES, Calibration, Graph
-from ...workspace import Workspace, digest
+from ...workspace import Workspace
 from . import thresholds
 from .activations import Images, batches, calibration_images, check_graph, open_model
 from .histogram import Histogram, magnitudes

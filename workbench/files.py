@@ -1,0 +1,60 @@
+"""Writing files: whole or not at all, and with a remedy for what the disk refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import WorkbenchError
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or choose another folder",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or choose another disk",
+    errno.EROFS: "choose a folder on a writable disk",
+    errno.EACCES: "choose a folder you may write to",
+    errno.EPERM: "choose a folder you may write to",
+    errno.EEXIST: "choose a folder, not a file",
+    errno.ENOTDIR: "choose a folder, not a file",
+    errno.EISDIR: "name a file, not a folder",
+}
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary path to write to. It is renamed to ``path`` when the body ends, and deleted when the body raises.
+
+    Raises:
+        WorkbenchError: the file cannot be written.
+    """
+    partial = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise WorkbenchError(
+            f"{path} cannot be written", why=str(error), remedy="free space, or choose another folder"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Turn the error of a full disk, a read-only disk or a forbidden folder into a ``WorkbenchError``.
+
+    Args:
+        what: what could not be done, one sentence without a full stop.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.errno not in _REMEDIES:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        raise WorkbenchError(what, why=os.strerror(error.errno) + where, remedy=_REMEDIES[error.errno]) from error
