@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.gpu import checks
 from workbench.datasets.preprocessing import normalise
 from workbench.records import Batches, Engine, Measurement, Recipe, Variant, decode, encode
-from workbench.remote.job import Exam, Job, run_job
+from workbench.remote.job import EvaluationSet, Job, run_job
 
 TILE = 1021
 MODEL, OPSET = "B/32", 17
@@ -72,8 +72,8 @@ def prepare(target: Path) -> None:
         with wb.open_engine(wb.build_engine(reference, "onnxruntime", folder, batches=BATCHES)) as session:
             logits = [session.run({"images": images.x[i : i + 32]})["logits"] for i in range(0, IMAGES, 32)]
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-            np.savez(Path(folder) / "exam.npz", pixels=images.pixels, logits=np.concatenate(logits))
-            archive.write(Path(folder) / "exam.npz", "exam.npz")
+            np.savez(Path(folder) / "evaluation.npz", pixels=images.pixels, logits=np.concatenate(logits))
+            archive.write(Path(folder) / "evaluation.npz", "evaluation.npz")
             for name, recipe in RECIPES.items():
                 variant = wb.apply_recipe(graph, recipe, folder, calibration=calibration)
                 print(f"{name}: opset {variant.opset}, {variant.path.stat().st_size >> 20} MiB", *variant.notes)
@@ -130,17 +130,17 @@ def run(archive: Path, out: Path, names: list[str], backend: str, python: str | 
 
 def _one(recipe: str, folder: Path, out: Path, backend: str, python: str | None, results: dict) -> None:
     variant = decode(Variant, json.loads((folder / f"{recipe}.json").read_text()), lambda path: folder / path)
-    with np.load(folder / "exam.npz") as arrays:
+    with np.load(folder / "evaluation.npz") as arrays:
         images, logits = normalise(arrays["pixels"], variant.graph.preprocessing), arrays["logits"]
-    exam, begin = Exam(images, None, logits.argmax(axis=1)), time.perf_counter()
+    evaluation, begin = EvaluationSet(images, None, logits.argmax(axis=1)), time.perf_counter()
     print(f"== {recipe}", flush=True)
     if python:
-        report = _on_host(python, backend, variant, exam, folder)
+        report = _on_host(python, backend, variant, evaluation, folder)
     else:
         job = Job(variant, backend, BATCHES, MEASURE, STREAMS, layers=True, dataset="shapes")
-        report = run_job(job, folder / "workspace", exam)
-    if report.obstacle:
-        raise RuntimeError("; ".join(report.obstacle))
+        report = run_job(job, folder / "workspace", evaluation)
+    if report.refusal:
+        raise RuntimeError(f"{report.refusal.reason}; {report.refusal.remedy}")
     engine = report.engine
     for file in (engine.log_path, engine.path.with_name("layers.json")):
         if file.is_file() and file.stat().st_size < 12 << 20:
@@ -166,7 +166,7 @@ def _one(recipe: str, folder: Path, out: Path, backend: str, python: str | None,
     print(json.dumps(results["checks"][recipe], indent=1), flush=True)
 
 
-def _on_host(python: str, backend: str, variant: Variant, exam: Exam, folder: Path):
+def _on_host(python: str, backend: str, variant: Variant, evaluation: EvaluationSet, folder: Path):
     from workbench.remote.host import Host
 
     host = Host("gpu", backend, (python,), cache=str(folder / "cache"))
@@ -177,8 +177,8 @@ def _on_host(python: str, backend: str, variant: Variant, exam: Exam, folder: Pa
         measure=MEASURE,
         streams=STREAMS,
         layers=True,
-        images=exam.images,
-        reference=exam.reference,
+        images=evaluation.images,
+        reference=evaluation.reference,
         dataset="shapes",
     )
 
@@ -186,7 +186,7 @@ def _on_host(python: str, backend: str, variant: Variant, exam: Exam, folder: Pa
 def check(recipe: str, record: Path, folder: Path) -> int:
     """Every check on one engine; the last line printed is JSON."""
     engine = decode(Engine, json.loads(record.read_text()))
-    with np.load(folder / "exam.npz") as arrays:
+    with np.load(folder / "evaluation.npz") as arrays:
         images, logits = normalise(arrays["pixels"], engine.variant.graph.preprocessing), arrays["logits"]
     found = {
         "contract": checks.contract(engine, images, logits, TOLERANCE[recipe]),

@@ -74,6 +74,6 @@ def test_a_job_runs_in_a_process_of_its_own(built, tmp_path):
     report = host.run(
         variant, tmp_path / "workspace", measure=(8,), layers=True, images=IMAGES, labels=truth, seconds=0.2
     )
-    assert report.obstacle == ()
+    assert report.refusal is None
     assert report.measurements[0].top1 == 1
     assert report.layers

@@ -106,7 +106,7 @@ def test_a_host_without_a_gpu_builds_for_rtx_and_says_why_nothing_ran(tmp_path):
         pytest.skip("there is a GPU here; tests/gpu runs engines on it")
     rtx = Host("laptop", "tensorrt-rtx", card="SM86", cache=str(tmp_path / "cache"))
     report = rtx.run(draw(tmp_path, [Block()]), tmp_path / "workspace", measure=(1,), seconds=0.05)
-    assert "GPU" in report.obstacle[0]
+    assert "GPU" in report.refusal.reason
     assert list(fusion(report.engine).attention_fused) == [True]
 
 

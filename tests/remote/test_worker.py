@@ -17,9 +17,9 @@ import pytest
 
 from tests.tiny import Tiny, some_images, variant_of
 from workbench.digests import file_digest
-from workbench.errors import Cancelled, WorkbenchError
+from workbench.errors import Cancelled, Refusal, WorkbenchError
 from workbench.records import Batches, encode
-from workbench.remote.job import Exam, Job, run_job
+from workbench.remote.job import EvaluationSet, Job, run_job
 from workbench.remote.worker import Blobs, safe_name
 from workbench.workspace import Workspace
 
@@ -37,7 +37,7 @@ def test_a_job_builds_measures_and_tells_what_it_did(tmp_path, tiny):
     images = some_images(20)
     truth = model.logits(images).argmax(axis=1)
     job = Job(variant, "onnxruntime", Batches(1, 4, 8), measure=(1, 8), streams=(1, 2), layers=True, seconds=0.05)
-    report = run_job(job, tmp_path / "workspace", Exam(images, (truth + 1) % 7, truth))
+    report = run_job(job, tmp_path / "workspace", EvaluationSet(images, (truth + 1) % 7, truth))
     assert [m.batch for m in report.measurements] == [1, 8]
     assert all(m.top1 == 0 and m.agreement == 1 and m.p50_ms > 0 for m in report.measurements)
     assert [m.streams for m in report.streams] == [1, 2]
@@ -48,7 +48,7 @@ def test_a_job_builds_measures_and_tells_what_it_did(tmp_path, tiny):
 def test_a_job_without_measurements_only_builds(tmp_path, tiny):
     report = run_job(Job(tiny[1], "onnxruntime", Batches()), tmp_path / "workspace")
     assert report.engine.path.exists()
-    assert (report.measurements, report.streams, report.layers, report.obstacle) == ((), (), (), ())
+    assert (report.measurements, report.streams, report.layers, report.refusal) == ((), (), (), None)
 
 
 def test_an_engine_that_cannot_be_opened_is_kept_with_the_reason(tmp_path, tiny, monkeypatch):
@@ -58,10 +58,10 @@ def test_an_engine_that_cannot_be_opened_is_kept_with_the_reason(tmp_path, tiny,
     monkeypatch.setattr("workbench.remote.job.open_engine", refuse)
     report = run_job(Job(tiny[1], "onnxruntime", Batches(), measure=(1,)), tmp_path / "workspace")
     assert report.engine.path.exists()
-    assert report.obstacle == ("It cannot be opened: there is no GPU", "name a host with one")
+    assert report.refusal == Refusal("It cannot be opened: there is no GPU", "name a host with one")
 
 
-def test_cancelling_while_an_engine_opens_is_no_obstacle(tmp_path, tiny, monkeypatch):
+def test_cancelling_while_an_engine_opens_is_no_refusal(tmp_path, tiny, monkeypatch):
     def cancel(engine):
         raise Cancelled()
 
@@ -71,11 +71,11 @@ def test_cancelling_while_an_engine_opens_is_no_obstacle(tmp_path, tiny, monkeyp
 
 
 def test_an_exam_survives_its_file(tmp_path):
-    exam = Exam(some_images(3), None, np.array([1, 2, 3]))
-    exam.save(tmp_path / "exam.npz")
-    again = Exam.load(tmp_path / "exam.npz")
-    np.testing.assert_array_equal(again.images, exam.images)
-    np.testing.assert_array_equal(again.reference, exam.reference)
+    evaluation = EvaluationSet(some_images(3), None, np.array([1, 2, 3]))
+    evaluation.save(tmp_path / "evaluation.npz")
+    again = EvaluationSet.load(tmp_path / "evaluation.npz")
+    np.testing.assert_array_equal(again.images, evaluation.images)
+    np.testing.assert_array_equal(again.reference, evaluation.reference)
     assert again.labels is None
 
 

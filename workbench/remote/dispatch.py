@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from ..errors import Cancelled, WorkbenchError, refuse_unless
+from ..errors import Cancelled, Refusal, WorkbenchError, refuse_unless
 from ..progress import Progress
-from ..studies.plan import Obstacle
 from ..studies.runner import Job, Runner
 from .host import Host
 from .job import Report
@@ -50,10 +49,10 @@ def _settle(runner: Runner, job: Job, result) -> None:
     except Cancelled:
         raise
     except WorkbenchError as error:
-        runner.hindered(job, Obstacle(f"{error.what}: {error.why}", error.remedy))
+        runner.refused(job, error.refusal)
         return
-    if report.obstacle:
-        runner.hindered(job, Obstacle(*report.obstacle), report.engine)
+    if report.refusal:
+        runner.refused(job, report.refusal, report.engine)
     runner.arrived(job, report.engine, report.measurements)
 
 
@@ -119,7 +118,7 @@ def _collect(runner: Runner, client, futures: dict, seen: dict) -> None:
             del futures[future]
             client.cancel([future])
             reason = f"every worker of host {job.host.name!r} has left the cluster"
-            runner.hindered(job, Obstacle(reason, "start one again and run the study again; the rest is kept"))
+            runner.refused(job, Refusal(reason, "start one again and run the study again; the rest is kept"))
 
 
 def _result(future) -> Report:

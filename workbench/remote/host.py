@@ -35,7 +35,7 @@ from ..progress import Progress, silent
 from ..records import Batches, Variant, encode
 from ..workspace import Workspace
 from .doctor import rows
-from .job import Exam, Job, Report, run_job
+from .job import EvaluationSet, Job, Report, run_job
 from .protocol import files_of, keep, pack, told
 from .transport import call
 
@@ -158,15 +158,15 @@ class Host:
             seconds=seconds,
             dataset=dataset,
         )
-        exam, workspace = Exam(images, labels, reference), Workspace.of(workspace)
+        evaluation, workspace = EvaluationSet(images, labels, reference), Workspace.of(workspace)
         if self.starts is None:
-            return run_job(job, workspace, exam, progress)
-        return self._elsewhere(job, exam, workspace, progress)
+            return run_job(job, workspace, evaluation, progress)
+        return self._elsewhere(job, evaluation, workspace, progress)
 
-    def _elsewhere(self, job: Job, exam: Exam, workspace: Workspace, progress: Progress) -> Report:
+    def _elsewhere(self, job: Job, evaluation: EvaluationSet, workspace: Workspace, progress: Progress) -> Report:
         with disk_errors("The temporary folder cannot be used"), tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            files = files_of(job.variant, exam, folder)
+            files = files_of(job.variant, evaluation, folder)
             digests = {name: file_digest(path) for name, path in files.items()}
             written = encode(job, lambda path: f"variant/{PurePath(path).name}")
             request = {"job": written, "files": digests, "cache": self.cache}

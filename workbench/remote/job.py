@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..backends import build_engine, open_engine
-from ..errors import Cancelled, WorkbenchError
+from ..errors import Cancelled, Refusal, WorkbenchError
 from ..measuring.measurement import measure_session, one_batch
 from ..measuring.subject import Subject
 from ..measuring.throughput import measure_streams
@@ -48,21 +48,21 @@ class Job:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a job. ``obstacle`` is reason and remedy where the engine stands and could not be opened."""
+    """The result of a job; ``refusal`` says why an engine that was built could not be opened on the host."""
 
     engine: Engine
     measurements: tuple[Measurement, ...] = ()
     streams: tuple[Measurement, ...] = ()
     layers: tuple[Mapping, ...] = ()
-    obstacle: tuple[str, ...] = ()
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Exam:
-    """What an engine is asked: images (N, H, W, 3) float32, normalised; their labels; the reference's classes.
+class EvaluationSet:
+    """Images (N, H, W, 3) float32, normalised; their labels (N,); and the reference's classes (N,).
 
-    Without images an engine is timed on noise. Without a reference ``agreement`` is not measured: the host may not
-    have the runtime that would compute one.
+    Without images an engine is timed on noise. Without a reference ``agreement`` is not measured: the host may lack
+    the runtime that computes one.
     """
 
     images: np.ndarray | None = None
@@ -70,24 +70,25 @@ class Exam:
     reference: np.ndarray | None = None
 
     def save(self, path: Path) -> None:
-        """Write the arrays that there are to an .npz file."""
-        arrays = {"images": self.images, "labels": self.labels, "reference": self.reference}
-        np.savez(path, **{name: np.asarray(array) for name, array in arrays.items() if array is not None})
+        """Write the arrays that are not None to an .npz file."""
+        found = {"images": self.images, "labels": self.labels, "reference": self.reference}
+        arrays = {name: np.asarray(array) for name, array in found.items() if array is not None}
+        np.savez(path, **arrays)  # ty: ignore[invalid-argument-type] -- the stub takes an array for allow_pickle
 
     @classmethod
-    def load(cls, path: Path) -> Exam:
+    def load(cls, path: Path) -> EvaluationSet:
         """What ``save`` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             return cls(**{name: arrays[name] for name in arrays.files})
 
 
-def run_job(job: Job, workspace, exam: Exam | None = None, progress: Progress = silent) -> Report:
+def run_job(job: Job, workspace, evaluation: EvaluationSet | None = None, progress: Progress = silent) -> Report:
     """Do a job in this process; the engine is appended to the workspace's ledger.
 
     Raises:
         WorkbenchError: the runtime is missing, refuses the variant, or answers with NaN.
     """
-    exam = exam or Exam()
+    evaluation = evaluation or EvaluationSet()
     engine = build_engine(
         job.variant,
         job.backend,
@@ -104,26 +105,30 @@ def run_job(job: Job, workspace, exam: Exam | None = None, progress: Progress = 
     except Cancelled:
         raise
     except WorkbenchError as error:
-        return Report(engine, obstacle=(f"{error.what}: {error.why}", error.remedy))
+        return Report(engine, refusal=error.refusal)
     subject = Subject.of(engine)
     with session:
-        measurements = tuple(_measured(session, subject, job, exam, batch, progress) for batch in job.measure)
-        feeds = subject.feeds(one_batch(subject, exam.images, engine.batches.opt))
+        measurements = tuple(_measured(session, subject, job, evaluation, batch, progress) for batch in job.measure)
+        feeds = subject.feeds(one_batch(subject, evaluation.images, engine.batches.opt))
         layers = session.layers(feeds) or () if job.layers else ()
     streams = ()
     if job.streams:
-        streams = measure_streams(engine, job.streams, images=exam.images, seconds=job.seconds, progress=progress)
+        streams = measure_streams(
+            engine, job.streams, images=evaluation.images, seconds=job.seconds, progress=progress
+        )
     return Report(engine, measurements, streams, tuple(layers))
 
 
-def _measured(session, subject: Subject, job: Job, exam: Exam, batch: int, progress: Progress) -> Measurement:
+def _measured(
+    session, subject: Subject, job: Job, evaluation: EvaluationSet, batch: int, progress: Progress
+) -> Measurement:
     return measure_session(
         session,
         subject,
-        exam.images,
-        exam.labels,
+        evaluation.images,
+        evaluation.labels,
         batch=batch,
-        reference=exam.reference,
+        reference=evaluation.reference,
         seconds=job.seconds,
         dataset=job.dataset,
         progress=progress,

@@ -17,7 +17,7 @@ from ..errors import WorkbenchError, refuse_unless
 from ..ledger import new_run_id
 from ..records import Engine, Variant, decode
 from ..workspace import Workspace
-from .job import Exam, Report
+from .job import EvaluationSet, Report
 from .reply import received
 
 #: What of this package a host needs: the modules of the ground floor, and the packages of the light half.
@@ -26,14 +26,14 @@ PACKAGES = ("records", "datasets", "backends", "measuring", "remote")
 _REMEDY = "run the job again; if it stays so, the other end is not the workbench"
 
 
-def files_of(variant: Variant, exam: Exam, folder: Path) -> dict[str, Path]:
+def files_of(variant: Variant, evaluation: EvaluationSet, folder: Path) -> dict[str, Path]:
     """Name in the job's folder -> the file here; arrays are written into ``folder``."""
     files = {f"variant/{variant.path.name}": variant.path}
     for path in external_files(variant.path):
         files[f"variant/{path.relative_to(variant.path.parent).as_posix()}"] = path
-    if any(array is not None for array in (exam.images, exam.labels, exam.reference)):
-        exam.save(folder / "exam.npz")
-        files["exam.npz"] = folder / "exam.npz"
+    if any(array is not None for array in (evaluation.images, evaluation.labels, evaluation.reference)):
+        evaluation.save(folder / "evaluation.npz")
+        files["evaluation.npz"] = folder / "evaluation.npz"
     return files
 
 

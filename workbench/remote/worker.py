@@ -40,7 +40,7 @@ from ..errors import WorkbenchError
 from ..files import disk_errors
 from ..records import decode, encode
 from ..workspace import Workspace
-from .job import Exam, Job, run_job
+from .job import EvaluationSet, Job, run_job
 
 #: Files that a host keeps; the ones that were not used for longest go first.
 CACHE_BYTES = 20 << 30
@@ -117,8 +117,8 @@ def _serve(archive: zipfile.ZipFile, folder: Path, answer) -> int:
     job = decode(Job, request["job"], lambda path: folder / safe_name(path))
     if job.backend == "tensorrt":  # the workspace is gone after the job, and the next build wants to know
         job = replace(job, options={"timings": str(blobs.timings), **job.options})
-    exam = Exam.load(folder / "exam.npz") if "exam.npz" in request["files"] else None
-    report = run_job(job, Workspace(folder / "workspace"), exam, _Reporter())
+    evaluation = EvaluationSet.load(folder / "evaluation.npz") if "evaluation.npz" in request["files"] else None
+    report = run_job(job, Workspace(folder / "workspace"), evaluation, _Reporter())
     home = report.engine.path.parent
     relative = functools.partial(os.path.relpath, start=home)
     files = {f"engine/{p.relative_to(home).as_posix()}": p for p in sorted(home.rglob("*")) if p.is_file()}

@@ -6,27 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..backends.hardware.cpu import environment
+from ..errors import Refusal
 from ..records import Measurement, Recipe
 from ..workspace import Workspace
 
-PLAN, MEASUREMENT, OBSTACLE = "study", "measurement", "obstacle"
+#: Kinds of observations in the ledger.
+PLAN, MEASUREMENT, REFUSAL = "study", "measurement", "refusal"
+#: The kind under which refusals were stored until November 2026.
+OLD_REFUSAL = "obstacle"
 #: What of the environment tells machines apart; the rest (load, time) changes from run to run.
 MACHINE = ("cpu", "cores", "isa", "platform", "python", "numpy")
-
-
-@dataclass(frozen=True)
-class Obstacle:
-    """Why a cell could not be measured, and what would make it possible."""
-
-    reason: str
-    remedy: str
 
 
 @dataclass(frozen=True)
 class Cell:
     """One measurement to take: a recipe on a host's backend at a batch size.
 
-    ``key`` finds what the ledger holds of it; ``obstacle`` says what stood in its way before anything was built.
+    ``key`` finds what the ledger holds of it; ``refusal`` says why it is skipped, where that is
+    known before anything is built.
     """
 
     recipe: Recipe
@@ -35,7 +32,7 @@ class Cell:
     host: str
     card: str | None = None
     key: str = ""
-    obstacle: Obstacle | None = None
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,14 @@ def machine_facts() -> Mapping:
     """What makes a timing comparable with another: the processor and the interpreter, not the load of the hour."""
     facts = environment()
     return {name: facts[name] for name in MACHINE}
+
+
+def newest_refusal(workspace: Workspace, cell: Cell) -> Refusal | None:
+    """Why a cell is skipped (its plan says so) or could not be measured (the ledger does); None where it can."""
+    if cell.refusal:
+        return cell.refusal
+    found = [each for kind in (OLD_REFUSAL, REFUSAL) for each in workspace.observations(kind, Refusal, cell.key)]
+    return found[-1] if found else None
 
 
 def newest_measurement(workspace: Workspace, key: str) -> Measurement | None:

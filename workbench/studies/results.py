@@ -12,7 +12,7 @@ from ..records import Measurement
 from ..reporting.table import as_frame, cell_row, measured_row
 from ..workspace import Workspace
 from .choice import Choice, choose, pareto
-from .plan import OBSTACLE, PLAN, Cell, Obstacle, Plan, newest_measurement
+from .plan import PLAN, Cell, Plan, newest_measurement, newest_refusal
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,13 @@ def study_results(workspace, name: str) -> Results:
 
 
 def _row(workspace: Workspace, cell: Cell) -> dict:
-    obstacles = [cell.obstacle] if cell.obstacle else workspace.observations(OBSTACLE, Obstacle, cell.key)
+    refusal = newest_refusal(workspace, cell)
     measurement = newest_measurement(workspace, cell.key) if cell.key else None
     if measurement:
         row = measured_row(measurement, cell.host)
     else:
         row = cell_row(cell.backend, cell.recipe, cell.batch, cell.card, cell.host)
-        row["execution"] = "refused" if obstacles else "to do"
-    if obstacles and row["execution"] in ("refused", "built"):
-        row |= {"reason": obstacles[-1].reason, "remedy": obstacles[-1].remedy}
+        row["execution"] = "refused" if refusal else "to do"
+    if refusal and row["execution"] in ("refused", "built"):
+        row |= {"reason": refusal.reason, "remedy": refusal.remedy}
     return row

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..backends import build_engine, changed_file
 from ..backends.hardware.cpu import environment
 from ..digests import digest
-from ..errors import Cancelled, WorkbenchError
+from ..errors import Cancelled, Refusal, WorkbenchError
 from ..measuring import Subject
 from ..measuring.accuracy import Predictions
 from ..measuring.interleaved import Round, joined, time_in_rounds
@@ -19,7 +19,7 @@ from ..progress import Meter
 from ..records import Batches, Engine, Measurement, Recipe, Variant
 from ..remote.host import Host
 from .answers import answers
-from .plan import MEASUREMENT, OBSTACLE, Cell, Obstacle, newest_measurement
+from .plan import MEASUREMENT, REFUSAL, Cell, newest_measurement
 
 if TYPE_CHECKING:
     from .study import Study
@@ -108,7 +108,7 @@ class Runner:
         except Cancelled:
             raise
         except WorkbenchError as error:
-            self.hindered(job, Obstacle(f"{error.what}: {error.why}", error.remedy), engine)
+            self.refused(job, error.refusal, engine)
             return None
 
     def _engine(self, job: Job, progress) -> Engine:
@@ -171,10 +171,10 @@ class Runner:
 
     # ---- what the ledger is told -------------------------------------------------------------------------------
 
-    def hindered(self, job: Job, obstacle: Obstacle, engine: Engine | None = None) -> None:
-        """Write down what stood in a job's way, and the engine where one was built all the same."""
+    def refused(self, job: Job, refusal: Refusal, engine: Engine | None = None) -> None:
+        """Write down why a job could not be done, and the engine where one was built all the same."""
         for cell in job.cells:
-            self.workspace.append(OBSTACLE, cell.key, obstacle)
+            self.workspace.append(REFUSAL, cell.key, refusal)
             if engine and not newest_measurement(self.workspace, cell.key):
                 self.workspace.append(MEASUREMENT, cell.key, self._built(engine, cell.batch))
 

@@ -17,7 +17,7 @@ from ..backends import backend
 from ..backends.hardware.gpu import gpus
 from ..code_version import tool_versions
 from ..digests import digest
-from ..errors import Cancelled, WorkbenchError, one_of, refuse_unless
+from ..errors import Cancelled, Refusal, WorkbenchError, one_of, refuse_unless
 from ..ledger import new_run_id
 from ..measuring import Subject
 from ..measuring.subject import model_name
@@ -27,7 +27,7 @@ from ..remote.dispatch import send, spread
 from ..remote.host import Host
 from ..workspace import Workspace
 from .choice import Choice
-from .plan import PLAN, Cell, Obstacle, Plan, machine_facts
+from .plan import PLAN, Cell, Plan, machine_facts
 from .results import Results, saved_plan
 from .runner import Job, Runner
 
@@ -161,11 +161,11 @@ class Study:
             for host in self.hosts:
                 row = [self._cell(recipe, host, batch, made, elsewhere) for batch in self.batches]
                 cells += row
-                if possible := tuple(cell for cell in row if cell.obstacle is None):
+                if possible := tuple(cell for cell in row if cell.refusal is None):
                     jobs.append(Job(made, host, possible))
         return jobs, Plan(self.name, self.request, tuple(cells))
 
-    def _variant(self, recipe: Recipe, progress: Progress) -> Variant | Obstacle:
+    def _variant(self, recipe: Recipe, progress: Progress) -> Variant | Refusal:
         from ..graphs.quantization.recipe import apply_recipe
 
         try:
@@ -173,24 +173,24 @@ class Study:
         except Cancelled:
             raise
         except WorkbenchError as error:
-            return Obstacle(f"{error.what}: {error.why}", error.remedy)
+            return error.refusal
 
-    def _cell(self, recipe: Recipe, host: Host, batch: int, made: Variant | Obstacle, elsewhere: bool) -> Cell:
+    def _cell(self, recipe: Recipe, host: Host, batch: int, made: Variant | Refusal, elsewhere: bool) -> Cell:
         here = host.command is None and not elsewhere
-        obstacle = made if isinstance(made, Obstacle) else self._obstacle(host, made, batch, here)
-        if obstacle:
-            return self._bare(recipe, host, batch, obstacle=obstacle)
+        refusal = made if isinstance(made, Refusal) else self._refusal(host, made, batch, here)
+        if refusal:
+            return self._bare(recipe, host, batch, refusal=refusal)
         return self._bare(recipe, host, batch, key=self.cell_key(made.digest, host, batch, here))
 
     def _bare(self, recipe: Recipe, host: Host, batch: int, **known) -> Cell:
         return Cell(recipe, host.backend, batch, host.name, host.card, **known)
 
-    def _obstacle(self, host: Host, variant: Variant, batch: int, here: bool) -> Obstacle | None:
+    def _refusal(self, host: Host, variant: Variant, batch: int, here: bool) -> Refusal | None:
         runtime = backend(host.backend)
         if here and (refusal := runtime.missing() or runtime.refuses(variant, host.card)):
-            return Obstacle(refusal.reason, refusal.remedy)
+            return refusal
         if self.graph.batch not in (None, batch):
-            return Obstacle(
+            return Refusal(
                 f"the graph was exported with a static batch of {self.graph.batch}",
                 "export it with batch='dynamic', or at this batch",
             )
