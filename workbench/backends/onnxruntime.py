@@ -22,7 +22,8 @@ from ..progress import Progress, silent
 from ..records import Batches, Engine, Variant
 from .base import Backend, Session, Tensor, check_feeds
 from .external_data import copy_model, external_files
-from .hardware.cpu import MemoryMeter, cores, environment
+from .hardware.cpu import cores, environment
+from .hardware.memory import MemoryMeter
 
 OPTIONS = ("threads", "inter_op", "optimization")
 PROVIDERS = ["CPUExecutionProvider"]

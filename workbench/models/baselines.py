@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..backends.base import Session, check_feeds
-from ..backends.hardware.cpu import MemoryMeter
+from ..backends.hardware.memory import MemoryMeter
 from ..errors import WorkbenchError, one_of, refuse_unless
 from ..records import ModelSpec
 from . import vit

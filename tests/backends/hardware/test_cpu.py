@@ -1,10 +1,9 @@
 import os
 
-import numpy as np
 import pytest
 
 from workbench.backends.hardware import cpu
-from workbench.backends.hardware.cpu import MemoryMeter, cores, environment
+from workbench.backends.hardware.cpu import cores, environment
 
 
 def pretend(monkeypatch, files, cpus):
@@ -52,36 +51,3 @@ def test_the_environment_names_the_instruction_sets_that_decide(monkeypatch):
     pretend(monkeypatch, {"/proc/cpuinfo": f"processor : 0\nmodel name\t: A CPU\n{flags}\n"}, {0})
     assert environment()["isa"] == "avx2 avx512f avx512_vnni"
     assert environment()["cpu"] == "A CPU"
-
-
-MEBIBYTES = 1 << 20
-
-
-def test_the_meter_sees_what_is_held_now():
-    meter = MemoryMeter()
-    held = np.ones(64 * MEBIBYTES, np.uint8)
-    assert 60 * MEBIBYTES < meter.peak() < 120 * MEBIBYTES
-    assert held[-1] == 1
-
-
-@pytest.mark.skipif(
-    not os.path.exists("/proc/self/clear_refs"), reason="only Linux keeps a peak that can be restarted"
-)
-def test_the_meter_remembers_a_peak_that_is_gone_and_not_one_from_before():
-    np.ones(256 * MEBIBYTES, np.uint8)
-    meter = MemoryMeter()
-    assert meter.peak() < 100 * MEBIBYTES
-    np.ones(128 * MEBIBYTES, np.uint8)
-    assert 120 * MEBIBYTES < meter.peak() < 300 * MEBIBYTES
-
-
-def test_a_meter_that_may_not_restart_the_peak_tells_what_is_held(monkeypatch):
-    def forbidden(self, text):
-        raise PermissionError
-
-    monkeypatch.setattr(cpu.Path, "write_text", forbidden)
-    meter = MemoryMeter()
-    held = np.ones(64 * MEBIBYTES, np.uint8)
-    assert 60 * MEBIBYTES < meter.peak() < 120 * MEBIBYTES
-    del held
-    assert meter.peak() < 60 * MEBIBYTES

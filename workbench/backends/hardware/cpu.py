@@ -1,13 +1,11 @@
-"""What the operating system says about this machine and this process; recorded with every number."""
+"""Facts about this machine from its operating system: processor, cores, load. Recorded with every measurement."""
 
 from __future__ import annotations
 
-import ctypes
 import datetime
 import math
 import os
 import platform
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,53 +61,6 @@ def _instruction_sets() -> str:
         (line for line in _text("/proc/cpuinfo").splitlines() if line.startswith(("flags", "Features"))), ""
     )
     return " ".join(name for name in telling if name in flags.split())
-
-
-class MemoryMeter:
-    """How far this process's physical memory has risen since the meter was made.
-
-    Linux keeps the peak itself (VmHWM), and the meter restarts it; where that is not allowed, the present amount
-    stands in for the peak. Everything that the process allocates meanwhile is counted, and of several meters the
-    newest restarts the peak of all.
-    """
-
-    def __init__(self):
-        _release_unused_memory()  # else what comes next may hide in heap that was freed before
-        self._before = _resident_bytes()
-        try:
-            Path("/proc/self/clear_refs").write_text("5")  # man 5 proc: resets the peak resident set size
-            self._peak_is_ours = True
-        except OSError:
-            self._peak_is_ours = False
-
-    def peak(self) -> int:
-        """Bytes above where the meter began."""
-        peak = _peak_resident_bytes() if self._peak_is_ours else 0
-        return max(0, max(peak, _resident_bytes()) - self._before)
-
-
-def _peak_resident_bytes() -> int:
-    lines = _text("/proc/self/status").splitlines()
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
-
-
-def _resident_bytes() -> int:
-    """Bytes of physical memory now; where the system tells only the peak (macOS), the peak; 0 where nothing."""
-    if pages := _text("/proc/self/statm").split():
-        return int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _release_unused_memory() -> None:
-    """Give freed heap back to the system."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
-        if trim is not None:
-            trim(0)
 
 
 def _text(path: str) -> str:
