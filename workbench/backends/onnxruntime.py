@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..dtypes import PRODUCT_TYPES, TYPES, of_onnx
 from ..errors import Refusal, WorkbenchError, one_of, refuse_unless
 from ..progress import Progress, silent
 from ..records import Batches, Engine, Variant
@@ -37,14 +38,6 @@ REFUSALS = {
         "ONNX Runtime has no FP8 kernels for the CPU",
         "build it with tensorrt or tensorrt-rtx for SM89 and up; its accuracy can be emulated here",
     ),
-}
-_TYPES = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-    "tensor(uint8)": np.uint8,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
 }
 
 
@@ -129,9 +122,8 @@ class OnnxRuntime(Backend):
 
     def emulated_types(self, variant: Variant) -> tuple[str, ...]:
         """FP16, BF16 and FP8, whose products the CPU provider computes in FP32."""
-        recipe = variant.recipe
-        types = (recipe.precision, recipe.resolved_high_precision) if recipe.needs_ranges else (recipe.precision,)
-        return tuple(name for name in types if name in ("fp16", "bf16", "fp8"))
+        types = variant.recipe.product_types
+        return tuple(name for name in PRODUCT_TYPES if name in types and TYPES[name].is_float and name != "fp32")
 
     def files(self, engine: Engine) -> tuple[Path, ...]:
         """The model and its files of external weights."""
@@ -146,12 +138,21 @@ class _Shared:
         self.native = _load(path, options)
         self.inputs = {
             node.name: Tensor(
-                np.dtype(_TYPES.get(node.type, object)),
+                _numpy_type(node.type),
                 tuple(n if isinstance(n, int) else None for n in node.shape),
             )
             for node in self.native.get_inputs()
         }
         self.outputs = [node.name for node in self.native.get_outputs()]
+
+
+def _numpy_type(name: str) -> np.dtype:
+    """The NumPy type of ONNX Runtime's ``tensor(float)``; object for one that NumPy lacks."""
+    kind = of_onnx(name)
+    try:
+        return np.dtype(kind.numpy if kind else object)
+    except TypeError:
+        return np.dtype(object)
 
 
 class OrtSession(Session):

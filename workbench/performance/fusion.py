@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..backends.hardware.cards import FIRST_WITH, capability
+from ..backends.hardware.cards import capability
 from ..backends.tensorrt.layers import Layer, layers_of
-from ..backends.tensorrt.versions import types_of
+from ..dtypes import TYPES
 from ..errors import WorkbenchError, refuse_unless
 from ..places import block_name, place_of
 from ..records import Engine, ModelSpec, Recipe
@@ -164,9 +164,9 @@ def predicted_rows(spec: ModelSpec, recipe: Recipe, card: str) -> list[dict]:
 
 
 def _never_built(recipe: Recipe, sm: int) -> Prediction | None:
-    if recipe.precision == "int8" and recipe.layout == "cpu":
+    if recipe.resolved_layout == "cpu":
         return Prediction(False, None, "layout='cpu' is for ONNX Runtime; TensorRT refuses such a file")
-    lacking = [name for name in sorted(types_of(recipe)) if sm < FIRST_WITH.get(name, 0)]
+    lacking = [name for name in sorted(recipe.product_types) if not TYPES[name].runs_on(sm)]
     return without_tensor_cores(lacking[0], sm) if lacking else None
 
 
@@ -181,7 +181,7 @@ def _predicted_row(block: str, spec: ModelSpec, recipe: Recipe, sm: int, never: 
 
 def attention_types(recipe: Recipe, block: str) -> tuple[str, str | None, frozenset[str]]:
     """What a recipe does to a block's attention: the type around it, the type of its Q/DQ, and where they are."""
-    if recipe.precision not in ("int8", "fp8"):
+    if not recipe.needs_ranges:
         return "fp32" if _is_float(recipe, f"{block}/attention") else recipe.precision, None, frozenset()
     if recipe.scope == "linear":
         return recipe.resolved_high_precision, None, frozenset()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from ..backends.hardware.cards import FIRST_WITH, sm_name
+from ..backends.hardware.cards import sm_name
+from ..dtypes import TYPES
 
 #: The tensors of an attention that can carry Q/DQ, and the node that reads or, for ``context``, writes each.
 SITES = {"query": "scores", "key": "scores", "value": "context", "softmax": "context", "context": "context"}
@@ -94,7 +95,7 @@ LOW_RULES: Mapping[str, tuple[Rule, ...]] = {
 
 
 def _predict(name: str, rules: Mapping[str, tuple[Rule, ...]], head: int, tokens: int, sm: int) -> Prediction:
-    if sm < FIRST_WITH.get(name, 0):
+    if not TYPES[name].runs_on(sm):
         return without_tensor_cores(name, sm)
     broken = next((rule for rule in rules[name] if not rule.holds(head, tokens, sm)), None)
     if broken:

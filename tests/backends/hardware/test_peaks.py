@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from workbench.backends.hardware.cards import FIRST_WITH, capability
+from workbench.backends.hardware.cards import capability
 from workbench.backends.hardware.peaks import PEAKS, peak_of
+from workbench.dtypes import PRODUCT_TYPES, TYPES
 from workbench.errors import WorkbenchError
 
 
@@ -18,8 +19,8 @@ def test_the_promised_cards_are_there_with_a_source():
 @pytest.mark.parametrize("card", PEAKS)
 def test_a_card_has_the_types_of_its_architecture_and_no_sparse_numbers(card):
     peak, sm = PEAKS[card], capability(card)
-    assert {kind for kind in peak.flops if kind in FIRST_WITH} == {
-        k for k, first in FIRST_WITH.items() if sm >= first
+    assert {kind for kind in peak.flops if kind in TYPES} == {
+        name for name in PRODUCT_TYPES if TYPES[name].runs_on(sm)
     }
     if "int8" in peak.flops:  # tensor cores do twice as many 8-bit operations, in no dense mode more
         assert peak.flops["int8"] == pytest.approx(2 * peak.flops["fp16"], rel=0.01)

@@ -31,8 +31,6 @@ CARDS = {
     " RTX PRO 1000, RTX PRO 500, RTX 5090, RTX 5080, RTX 5070, RTX 5060, RTX 5050",
     121: "GB10, DGX Spark",
 }
-#: The first compute capability whose tensor cores know a type (CUDA C++ Programming Guide, "Compute Capabilities").
-FIRST_WITH = {"fp16": 70, "int8": 72, "bf16": 80, "fp8": 89}
 
 _CAPABILITY = re.compile(r"(?:SM|COMPUTE|CC)?[ _]?(\d{1,2})\.?(\d)[AF]?", re.IGNORECASE)
 #: What vendors put around a card's name: brands, form factors, memory, and an architecture that the name implies.

@@ -12,17 +12,18 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from ...dtypes import TYPES
 from ...errors import Refusal, refuse_unless
 from ...progress import Progress, silent
 from ...records import Batches, Engine, Variant
 from ..base import Backend, Session
-from ..hardware.cards import FIRST_WITH, capability, sm_name
+from ..hardware.cards import capability, sm_name
 from ..hardware.cpu import environment
 from ..hardware.gpu import gpus, pycuda_missing
 from .build import build_plan
 from .log import BuildLog, BuildWatch
 from .options import checked_options
-from .versions import PORTABLE, Flavour, types_of
+from .versions import PORTABLE, Flavour
 
 ENGINE, LOG = "engine.plan", "build.log"
 #: TensorRT has one logger per process: builds in one process wait for each other, so that each has its own log.
@@ -88,7 +89,7 @@ class TensorRT(Backend):
                 f"the file is in opset {variant.opset}, and {flavour.title} reads {flavour.max_opset} and below",
                 f"export with opset={flavour.max_opset}, or install a newer TensorRT",
             )
-        if unknown := types_of(variant.recipe) - set(flavour.types):
+        if unknown := variant.recipe.product_types - set(flavour.types):
             return Refusal(
                 f"{flavour.title} has no kernels for {', '.join(sorted(unknown))}",
                 "choose fp16 or int8, or install TensorRT 10 or later",
@@ -206,10 +207,10 @@ class TensorRT(Backend):
 
 
 def _refuses_types(variant: Variant, sm: int) -> Refusal | None:
-    for name in sorted(types_of(variant.recipe)):
-        if sm < FIRST_WITH.get(name, 0):
+    for name in sorted(variant.recipe.product_types):
+        if not TYPES[name].runs_on(sm):
             return Refusal(
-                f"{sm_name(sm)} has no tensor cores for {name}; they begin with {sm_name(FIRST_WITH[name])}",
+                f"{sm_name(sm)} has no tensor cores for {name}; they begin with {sm_name(TYPES[name].first_sm)}",
                 "choose fp16 or int8, or a newer card",
             )
     return None
@@ -217,7 +218,7 @@ def _refuses_types(variant: Variant, sm: int) -> Refusal | None:
 
 def _refuses_turing(variant: Variant, name: str) -> Refusal | None:
     """TensorRT for RTX stops at the first float32 product: "FP32 GEMM is not supported" (1.7.1, SM75)."""
-    if "fp32" not in types_of(variant.recipe):
+    if "fp32" not in variant.recipe.product_types:
         return None
     return Refusal(
         f"TensorRT for RTX has no FP32 matrix products for {name} (SM75)",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ...dtypes import of_tensorrt
 from ...errors import WorkbenchError
 from ...records import Engine
 from ..base import Session, Tensor
@@ -14,16 +15,6 @@ from ..hardware.gpu import device, gpus
 from .log import BuildLog
 from .versions import Flavour
 
-#: A tensor's type, by TensorRT's name for it; its own ``nptype`` fails on 8.6 beside NumPy 1.24 and later.
-DTYPES = {
-    "FLOAT": np.float32,
-    "HALF": np.float16,
-    "INT8": np.int8,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "UINT8": np.uint8,
-    "BOOL": np.bool_,
-}
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -48,7 +39,7 @@ class Loaded:
         modes = {name: self.native.get_tensor_mode(name) for name in names}
         self.inputs = [name for name in names if modes[name] == trt.TensorIOMode.INPUT]
         self.outputs = [name for name in names if modes[name] == trt.TensorIOMode.OUTPUT]
-        self.dtypes = {name: np.dtype(DTYPES[self.native.get_tensor_dtype(name).name]) for name in names}
+        self.dtypes = {name: numpy_type(self.native.get_tensor_dtype(name).name) for name in names}
         self.takes = {
             name: Tensor(
                 self.dtypes[name], tuple(n if n >= 0 else None for n in self.native.get_tensor_shape(name))
@@ -89,6 +80,23 @@ class Loaded:
             session.release()
         with self.device.active():
             self.native = self.runtime = None
+
+
+def numpy_type(name: str) -> np.dtype:
+    """The NumPy type of a member of TensorRT's DataType; its own ``nptype`` fails on 8.6 beside NumPy 1.24.
+
+    Raises:
+        WorkbenchError: NumPy lacks this type.
+    """
+    kind = of_tensorrt(name)
+    try:
+        return np.dtype(kind.numpy if kind else name)
+    except TypeError as error:
+        raise WorkbenchError(
+            f"A tensor of TensorRT's type {name} cannot be exchanged with an engine",
+            why="NumPy has no such type",
+            remedy="export the graph with float32 inputs and outputs",
+        ) from error
 
 
 def profile_for(shapes: Shapes, profiles: list[Mapping[str, tuple]]) -> int:

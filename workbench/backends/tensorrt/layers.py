@@ -13,32 +13,17 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from ...dtypes import TENSORRT_NAMES, of_tensorrt
 from ...places import Place, block_index, block_name, place_of
 from ...records import Engine
 
 #: The file beside an engine that holds what an inspector says of it.
 LAYERS = "layers.json"
-#: The names of a type in logs and inspectors -> ours.
-TYPES = {
-    "float": "fp32",
-    "fp32": "fp32",
-    "float32": "fp32",
-    "half": "fp16",
-    "fp16": "fp16",
-    "float16": "fp16",
-    "bfloat16": "bf16",
-    "bf16": "bf16",
-    "int8": "int8",
-    "fp8": "fp8",
-    "int32": "int32",
-    "int64": "int64",
-    "bool": "bool",
-}
 #: Operators that only move numbers, as Myelin abbreviates them in the names of its kernels.
 MOVES = frozenset(("Move", "Repl", "Conc", "Resh", "Tran", "Slic", "Copy", "Gath", "Sque", "Unsq", "Expa"))
 
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
-_TYPE = re.compile(r"\b(" + "|".join(sorted(TYPES, key=len, reverse=True)) + r")\b", re.IGNORECASE)
+_TYPE = re.compile(r"\b(" + "|".join(TENSORRT_NAMES) + r")\b", re.IGNORECASE)
 
 
 class Layer(NamedTuple):
@@ -151,7 +136,13 @@ def _from_line(line: str) -> Layer:
 
 
 def _types(tensors: str) -> tuple[str, ...]:
-    return tuple(TYPES.get(name.lower(), name.lower()) for name in re.findall(r"Datatype: (\w+)", tensors))
+    return tuple(_type_of(name) for name in re.findall(r"Datatype: (\w+)", tensors))
+
+
+def _type_of(name: str) -> str:
+    """A type in our words, or as it is written where we have none for it."""
+    kind = of_tensorrt(name)
+    return kind.name if kind else name.lower()
 
 
 def from_inspector(document: Mapping) -> list[Layer]:
@@ -196,7 +187,7 @@ def _tensor_types(tensors: Iterable[Mapping]) -> tuple[str, ...]:
     """Types in our words; a type that we have no word for as it is written, and none where none is told."""
     found = (t.get("Datatype") or t.get("DataType") or t.get("Format/Datatype") or "" for t in tensors)
     told = (text for text in found if text and not text.startswith("N/A"))
-    return tuple(TYPES[match[1].lower()] if (match := _TYPE.search(text)) else text for text in told)
+    return tuple(_type_of(match[1]) if (match := _TYPE.search(text)) else text for text in told)
 
 
 def timed_rows(times: Iterable[tuple[str, float]], layers: Iterable[Layer]) -> list[dict]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from ...dtypes import PRODUCT_TYPES, TYPES
 from ...records import Recipe
 
 #: Highest opset that the parser of a major version reads, from onnx-tensorrt's docs/operators.md (8.6, 10.15) and
@@ -62,10 +63,8 @@ class Flavour:
     @property
     def types(self) -> tuple[str, ...]:
         """The types that a network may hold, in a recipe's words."""
-        known = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8", "fp8": "FP8"}
-        return tuple(
-            name for name, theirs in known.items() if hasattr(self.module.DataType, theirs) and self._usable(name)
-        )
+        known = dir(self.module.DataType)
+        return tuple(name for name in PRODUCT_TYPES if TYPES[name].tensorrt in known and self._usable(name))
 
     def _usable(self, name: str) -> bool:
         # 8.6 lists FP8 in its DataType and has no kernel for it
@@ -92,7 +91,7 @@ class Flavour:
             return
         skip_casts_of_dequantized(self.module, network)
         for flag, name in ((self.module.BuilderFlag.FP16, "fp16"), (self.module.BuilderFlag.INT8, "int8")):
-            if name in types_of(recipe):
+            if name in recipe.product_types:
                 config.set_flag(flag)
 
     def share_profiles(self, config) -> None:
@@ -170,13 +169,6 @@ def skip_casts_of_dequantized(trt: ModuleType, network) -> int:
                 layer.set_input(index, cast.get_input(0))
                 skipped += 1
     return skipped
-
-
-def types_of(recipe: Recipe) -> frozenset[str]:
-    """The types in which a variant of this recipe holds matrix products, those that it keeps high included."""
-    if recipe.precision in ("int8", "fp8"):
-        return frozenset({recipe.precision, recipe.resolved_high_precision})
-    return frozenset({recipe.precision, *(["fp32"] if recipe.exclude else [])})
 
 
 def refused_node(error) -> tuple[str, str]:

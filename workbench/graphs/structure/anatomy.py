@@ -11,22 +11,13 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from ...dtypes import of_onnx
 from ...places import Place, place_of
 from . import edit
 from .blocks import roles
 from .edit import array
 from .shapes import complete_shapes, lengths, per_image
 
-#: The types that products compute in, as recipes call them.
-TYPES = {
-    ir.DataType.FLOAT: "fp32",
-    ir.DataType.FLOAT16: "fp16",
-    ir.DataType.BFLOAT16: "bf16",
-    ir.DataType.FLOAT8E4M3FN: "fp8",
-    ir.DataType.INT8: "int8",
-    ir.DataType.UINT8: "int8",
-}
-HALVES = ("fp16", "bf16")
 PRODUCTS = ("MatMul", "Gemm", "Conv", "Einsum", "MatMulInteger", "ConvInteger", "QLinearMatMul", "Attention")
 #: Operators that hold products of their own.
 CLOSED = ("LSTM", "GRU", "RNN", "If", "Loop", "Scan", "ConvTranspose", "DeformConv")
@@ -123,7 +114,7 @@ class Anatomy:
             heads=scores[1] if len(scores) == 4 else None,
             head_size=query[-1] if query else None,
             tokens=scores[-1] if scores else None,
-            high=TYPES.get(above.outputs[0].dtype, "fp32"),
+            high=_product_type(above.outputs[0]) or "fp32",
             low=next(filter(None, types.values()), None),
             sites=frozenset(site for site, kind in types.items() if kind),
         )
@@ -141,7 +132,7 @@ class Anatomy:
             heads=heads or None,
             head_size=head_size,
             tokens=key[-2] if len(key) > 2 else None,
-            high=TYPES.get(node.outputs[0].dtype, "fp32"),
+            high=_product_type(node.outputs[0]) or "fp32",
             low=None,
             sites=frozenset(),
         )
@@ -174,15 +165,20 @@ def type_of(node: ir.Node) -> str | None:
         low = [quantized_type(value) for value in node.inputs[:2]]
         if all(low):
             return low[0]
-    floats = [TYPES[v.dtype] for v in (*node.inputs, *node.outputs) if v is not None and v.dtype in TYPES]
-    return floats[0] if floats else None
+    return next(filter(None, map(_product_type, (*node.inputs, *node.outputs))), None)
+
+
+def _product_type(value: ir.Value | None) -> str | None:
+    """The type in which products of this tensor compute, or None where there are no such products."""
+    kind = of_onnx(value.dtype) if value is not None else None
+    return kind.multiplies_in if kind else None
 
 
 def quantized_type(value: ir.Value | None) -> str | None:
     """``int8`` or ``fp8`` for a tensor that comes out of a DequantizeLinear, moved or cast on the way or not."""
     while value is not None and (producer := value.producer()) is not None:
         if producer.op_type == "DequantizeLinear":
-            return TYPES.get(producer.inputs[0].dtype, "int8")
+            return _product_type(producer.inputs[0]) or "int8"
         if producer.op_type not in CARRIERS:
             return None
         value = producer.inputs[0]
@@ -196,7 +192,7 @@ def _written_type(value: ir.Value) -> str | None:
         if reader.op_type == "Cast":
             kinds.add(_written_type(reader.outputs[0]))
         else:
-            kinds.add(TYPES.get(reader.outputs[0].dtype) if reader.op_type == "QuantizeLinear" else None)
+            kinds.add(_product_type(reader.outputs[0]) if reader.op_type == "QuantizeLinear" else None)
     return kinds.pop() if len(kinds) == 1 else None
 
 

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from ....backends.hardware.cards import FIRST_WITH, sm_name
-from ...quantization.casts import FP16_MAX
-from ...structure.anatomy import HALVES, PRODUCTS, Anatomy, type_of
+from ....backends.hardware.cards import sm_name
+from ....dtypes import HALVES, TYPES
+from ...structure.anatomy import PRODUCTS, Anatomy, type_of
 from ...structure.edit import FLOATS, array
 from .finding import GRAPH, Finding, by_place
+
+FP16_MAX = TYPES["fp16"].largest
 
 
 def float32_islands(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
@@ -46,12 +48,12 @@ def float32_islands(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
 def types_the_card_lacks(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
     """Types that the tensor cores of an architecture do not know."""
     for name in sorted(anatomy.product_types):
-        if sm < FIRST_WITH.get(name, 0):
+        if not TYPES[name].runs_on(sm):
             yield Finding(
                 "type without tensor cores",
                 "error",
                 GRAPH,
-                f"choose fp16 or int8, or a card from {sm_name(FIRST_WITH[name])} on",
+                f"choose fp16 or int8, or a card from {sm_name(TYPES[name].first_sm)} on",
                 f"{sm_name(sm)} has no {name} products, so that TensorRT refuses to build",
             )
 
