@@ -39,8 +39,8 @@ class DType(NamedTuple):
 
     @property
     def bytes(self) -> float:
-        """Bytes of one number in memory; half a byte for a type of 4 bits."""
-        return self.bits / 8
+        """Bytes of one number in memory, a whole number but for types narrower than a byte."""
+        return self.bits // 8 if self.bits % 8 == 0 else self.bits / 8
 
     @property
     def is_float(self) -> bool:
