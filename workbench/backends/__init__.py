@@ -1,4 +1,8 @@
-"""Runtimes behind one seam: find one by name, build an engine, open it."""
+"""Runtimes behind one interface: ONNX Runtime, TensorRT and TensorRT for RTX.
+
+A variant (an ONNX file) and a range of batches come in; an engine comes out, and sessions that run it and time it.
+``base`` is the interface, ``hardware`` describes the machine, and each runtime has a module or folder of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,12 @@ import dataclasses
 from pathlib import Path
 
 from ..digests import file_digest
-from ..errors import one_of, refuse_unless
+from ..errors import Refusal, one_of, refuse_unless
 from ..ledger import new_run_id
 from ..progress import Progress, silent
 from ..records import Batches, Engine, Variant
 from ..workspace import Workspace, check_artefact
-from .base import Backend, Session
+from .base import Backend, BuildRequest, Session
 
 
 def _onnxruntime() -> Backend:
@@ -79,7 +83,8 @@ def build_engine(
             raise refusal.error(f"{backend_name} cannot build {variant.recipe.label}")
     workspace, run_id = Workspace.of(workspace), new_run_id()
     with workspace.new_folder("engines", run_id) as folder:
-        engine = runtime.compile(variant, batches, folder, run_id, card, options, progress)
+        request = BuildRequest(variant, batches, folder, run_id, card, {} if options is None else options)
+        engine = runtime.compile(request, progress)
         sums = {file.name: file_digest(file) for file in runtime.files(engine)}
         engine = dataclasses.replace(engine, checksums=sums)
         workspace.append("engine", variant.digest, engine, run_id)
@@ -115,6 +120,18 @@ def _batches_for(variant: Variant, batches: Batches | None) -> Batches:
     return only
 
 
+def refused_nodes(backend_name: str, model: Path) -> tuple[Refusal, ...] | None:
+    """What a runtime refuses in an ONNX file, or None where the runtime is missing on this machine.
+
+    ONNX Runtime names the first node that it refuses, TensorRT every node whose operator it does not know.
+
+    Raises:
+        WorkbenchError: no backend has this name.
+    """
+    runtime = backend(backend_name)
+    return None if runtime.missing() else runtime.refused_nodes(model)
+
+
 def open_engine(engine: Engine) -> Session:
     """Open an engine as one session, a context manager: ``session.run({"images": x})["logits"]``.
 
@@ -128,8 +145,15 @@ def open_streams(engine: Engine, streams: int) -> tuple[Session, ...]:
     """Open an engine as several sessions that share its weights.
 
     Raises:
-        WorkbenchError: the engine's runtime is not installed here, or refuses to load it; a file of it was changed.
+        WorkbenchError: the engine's runtime is not installed here, or refuses to load it; a file of it was changed;
+            ``streams`` is below 1.
     """
+    refuse_unless(
+        streams >= 1,
+        "An engine cannot be opened without a stream",
+        why=f"streams is {streams}",
+        remedy="ask for 1 stream or more",
+    )
     runtime = backend(engine.backend)
     if refusal := runtime.missing():
         raise refusal.error(f"{engine.label} cannot be opened")

@@ -1,4 +1,4 @@
-"""The seam between runtimes: a backend compiles a variant into an engine and opens it as sessions.
+"""The interface of every runtime: a backend compiles a variant into an engine and opens it as sessions.
 
 A new runtime is one module with a ``Backend`` and one line in ``workbench.backends.REGISTRY``.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,6 +70,12 @@ def _check_feed(name: str, value, tensor: Tensor) -> None:
     )
 
 
+#: Why a closed session computes nothing.
+CLOSED = Refusal(
+    "close() was called on it or on the first of its streams", "use it inside the with block, or open it again"
+)
+
+
 class Session(abc.ABC):
     """An open engine: arrays in, arrays out. A context manager that frees everything on exit."""
 
@@ -92,7 +99,7 @@ class Session(abc.ABC):
         return None
 
     def layers(self, feeds: Mapping[str, np.ndarray]) -> list[dict] | None:
-        """One row per executed layer (``name``, ``type``, ``seconds``), or None where the runtime tells nothing."""
+        """One row per executed layer (``name``, ``type``, ``seconds``), or None where the runtime lists none."""
         return None
 
     @abc.abstractmethod
@@ -109,11 +116,32 @@ class Session(abc.ABC):
         self.close()
 
 
+@dataclass(frozen=True)
+class BuildRequest:
+    """What a backend is asked to build.
+
+    Attributes:
+        variant: the ONNX file and the recipe that made it.
+        batches: the batch sizes that the engine must take.
+        folder: where the engine's files are written; it is empty.
+        run_id: the entry in the workspace's ledger that the engine gets.
+        card: the GPU to build for, by name or architecture (``T4``, ``SM86``); None is the one of this machine.
+        options: the backend's own options, see its module.
+    """
+
+    variant: Variant
+    batches: Batches
+    folder: Path
+    run_id: str
+    card: str | None = None
+    options: Mapping = field(default_factory=dict)
+
+
 class Backend(abc.ABC):
-    """A runtime. Stateless: engines and sessions carry everything."""
+    """A runtime. It has no state: engines and sessions hold everything."""
 
     name: str
-    #: Whether sessions must live in a process of their own, because a driver's crash would take the kernel along.
+    #: Whether sessions must live in a process of their own, because a crash of the driver would end the caller too.
     isolated: bool = False
 
     @abc.abstractmethod
@@ -125,25 +153,24 @@ class Backend(abc.ABC):
         """Why this variant cannot be built for ``card``, or None when it can. Costs no build."""
 
     @abc.abstractmethod
-    def compile(
-        self,
-        variant: Variant,
-        batches: Batches,
-        folder: Path,
-        run_id: str,
-        card: str | None = None,
-        options: Mapping | None = None,
-        progress: Progress = silent,
-    ) -> Engine:
-        """Build the engine's files in ``folder``.
+    def compile(self, request: BuildRequest, progress: Progress = silent) -> Engine:
+        """Build the engine's files in the request's folder.
 
         Raises:
-            WorkbenchError: the runtime refuses the variant; it says which node and what to do.
+            WorkbenchError: the runtime refuses the variant or an option; it says which node and what to do.
         """
 
     @abc.abstractmethod
     def open(self, engine: Engine, streams: int = 1) -> tuple[Session, ...]:
         """Sessions that share the weights, one per stream. Closing the first closes what they share."""
+
+    @abc.abstractmethod
+    def refused_nodes(self, model: Path) -> tuple[Refusal, ...]:
+        """The nodes of an ONNX file that the runtime itself refuses; a refusal without a node is about the file."""
+
+    def description(self) -> str:
+        """What of a variant decides whether this runtime takes it, in a few words."""
+        return "builds and runs"
 
     def emulated_types(self, variant: Variant) -> tuple[str, ...]:
         """The types of the variant that this runtime computes in another one; empty where it keeps them all."""

@@ -10,6 +10,7 @@ Options of ``build_engine(..., "onnxruntime", options={...})``:
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -20,8 +21,8 @@ import numpy as np
 from ..dtypes import PRODUCT_TYPES, TYPES, of_onnx
 from ..errors import Refusal, WorkbenchError, one_of, refuse_unless
 from ..progress import Progress, silent
-from ..records import Batches, Engine, Variant
-from .base import Backend, Session, Tensor, check_feeds
+from ..records import Engine, Variant
+from .base import CLOSED, Backend, BuildRequest, Session, Tensor, check_feeds
 from .external_data import copy_model, external_files
 from .hardware.cpu import cores, environment
 from .hardware.memory import MemoryMeter
@@ -55,7 +56,7 @@ class OnnxRuntime(Backend):
         return None
 
     def refuses(self, variant: Variant, card: str | None = None) -> Refusal | None:
-        """Refuses every card, and variants that were written for other runtimes."""
+        """Refuse every card, and every variant that was written for other runtimes."""
         if card is not None:
             return Refusal(
                 f"a card was named ({card}), and ONNX Runtime computes on the CPU here",
@@ -70,39 +71,30 @@ class OnnxRuntime(Backend):
         )
         return REFUSALS.get(variant.recipe.precision, other)
 
-    def compile(
-        self,
-        variant: Variant,
-        batches: Batches,
-        folder: Path,
-        run_id: str,
-        card: str | None = None,
-        options: Mapping | None = None,
-        progress: Progress = silent,
-    ) -> Engine:
-        """Copy the variant into ``folder`` and prove that ONNX Runtime loads it.
+    def compile(self, request: BuildRequest, progress: Progress = silent) -> Engine:
+        """Copy the variant into the request's folder and prove that ONNX Runtime loads it.
 
         The log lists the nodes that remain after ONNX Runtime's own optimization and which provider takes them.
 
         Raises:
             WorkbenchError: the file is no ONNX model, or holds an operator without a kernel.
         """
-        options = _checked_options(options or {})
+        options = _checked_options(request.options)
         progress("build", 0, 2)
-        path = copy_model(variant.path, folder)
+        path = copy_model(request.variant.path, request.folder)
         progress("build", 1, 2)
         begin = time.perf_counter()
         native = _load(path, options)
         seconds = time.perf_counter() - begin
-        log = folder / "nodes.json"
+        log = request.folder / "nodes.json"
         log.write_text(json.dumps(_assigned_nodes(native), indent=1))
         progress("build", 2, 2)
         return Engine(
             backend=self.name,
             path=path,
-            variant=variant,
-            batches=batches,
-            run_id=run_id,
+            variant=request.variant,
+            batches=request.batches,
+            run_id=request.run_id,
             options=options,
             build_seconds=seconds,
             log_path=log,
@@ -111,14 +103,20 @@ class OnnxRuntime(Backend):
 
     def open(self, engine: Engine, streams: int = 1) -> tuple[Session, ...]:
         """Sessions on one InferenceSession, which is safe to call from several threads at once."""
-        refuse_unless(
-            streams >= 1,
-            "An engine cannot be opened without a stream",
-            why=f"streams is {streams}",
-            remedy="ask for 1 stream or more",
-        )
         shared = _Shared(engine.path, _checked_options(engine.options))
         return tuple(OrtSession(shared, owner=index == 0) for index in range(streams))
+
+    def refused_nodes(self, model: Path) -> tuple[Refusal, ...]:
+        """The first node that ONNX Runtime refuses, or none."""
+        try:
+            inference_session(model)
+        except WorkbenchError as error:
+            why = " ".join(error.why.split())[:400]
+            found = re.search(r"node with name '([^']*)'|Node[: ]*\(([^)]*)\)", why)
+            node = next(filter(None, found.groups()), "") if found else ""
+            remedy = "choose another precision or opset, or export again if the file is damaged"
+            return (Refusal(why, remedy, node),)
+        return ()
 
     def emulated_types(self, variant: Variant) -> tuple[str, ...]:
         """FP16, BF16 and FP8, whose products the CPU provider computes in FP32."""
@@ -208,12 +206,8 @@ class OrtSession(Session):
         self._shared = None
 
     def _open(self) -> _Shared:
-        refuse_unless(
-            self._shared is not None and self._shared.native is not None,
-            "The session is closed",
-            why="close() was called on it or on the first of its streams",
-            remedy="use it inside the with block, or open the engine again",
-        )
+        if self._shared is None or self._shared.native is None:
+            raise CLOSED.error("The session is closed")
         return self._shared
 
     def _checked(self, feeds: Mapping[str, np.ndarray]) -> _Shared:
@@ -298,7 +292,7 @@ def _load(path: Path, options: Mapping, *, profile: str = ""):
 
 
 def _assigned_nodes(native) -> list[dict]:
-    """Which provider takes which node of the optimized graph; empty for a runtime too old to tell."""
+    """Which provider takes which node of the optimized graph; empty where the runtime is too old to say."""
     if not hasattr(native, "get_provider_graph_assignment_info"):
         return []
     return [

@@ -18,6 +18,7 @@ from pathlib import Path
 from ..backends import REGISTRY, backend
 from ..backends.hardware.cpu import environment
 from ..backends.hardware.gpu import Gpu, driver_cuda, gpus, pycuda_cuda
+from ..backends.tensorrt.backend import tensorrt_rtx
 from ..backends.tensorrt.versions import MAX_OPSET
 
 OK, MISSING, CLASH = "ok", "missing", "clash"
@@ -125,16 +126,7 @@ def _backends() -> Iterator[dict]:
         if refusal:
             yield _row(f"backend {name}", refusal.reason, MISSING, refusal.remedy)
         else:
-            yield _row(f"backend {name}", _abilities(name))
-
-
-def _abilities(name: str) -> str:
-    """What of a variant decides whether this runtime takes it: opset and types."""
-    flavour = getattr(backend(name), "flavour", None)
-    if flavour is None:
-        return "builds and runs"
-    opset = f"opset {flavour.max_opset} and below" if flavour.max_opset else "every opset"
-    return f"{flavour.title}: {opset}, {', '.join(flavour.types)}"
+            yield _row(f"backend {name}", backend(name).description())
 
 
 # ---- what goes together ------------------------------------------------------------------------------------------
@@ -166,8 +158,8 @@ def _jax_pair() -> Iterator[dict]:
 
 
 def _rtx_and_gpu(gpu: Gpu) -> Iterator[dict]:
-    runtime = backend("tensorrt-rtx")
-    if runtime.missing() or gpu.sm in runtime.flavour.targets:
+    runtime = tensorrt_rtx()
+    if runtime.missing() or gpu.sm in (runtime.adapter.targets or ()):
         return
     yield _row(
         "tensorrt-rtx and the GPU",

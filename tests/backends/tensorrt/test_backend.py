@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.backends.vits import Block, draw, variant_of
 from tests.graphs.drawn import draw as drawn_graph
 from workbench.backends import backend, build_engine, open_engine
+from workbench.backends.base import BuildRequest
 from workbench.backends.hardware.gpu import Gpu
 from workbench.backends.tensorrt.layers import from_log
 from workbench.backends.tensorrt.options import checked_options
@@ -210,7 +211,7 @@ def test_fp32_products_are_refused_on_turing_under_rtx(tmp_path, no_gpu):
 def test_the_builder_agrees_that_turing_has_no_fp32_products(tmp_path):
     runtime = backend("tensorrt-rtx")
     with pytest.raises(WorkbenchError, match="FP32 GEMM is not supported") as error:
-        runtime.compile(draw(tmp_path, SMALL, high="fp32"), Batches(), tmp_path, "run", card="T4")
+        runtime.compile(BuildRequest(draw(tmp_path, SMALL, high="fp32"), Batches(), tmp_path, "run", card="T4"))
     assert "block00, qkv" in error.value.what
     assert "fp16" in error.value.remedy
 
@@ -344,7 +345,7 @@ def test_tensorrt_without_its_module_or_a_gpu_is_missing_with_a_remedy(no_gpu):
 
 def test_a_weakly_typed_network_reads_dequantized_numbers_without_the_cast_to_fp16(tmp_path):
     """On a network of TensorRT for RTX, because 8.6 makes none without a GPU; the method is the same there."""
-    trt = backend("tensorrt-rtx").flavour.module
+    trt = backend("tensorrt-rtx").adapter.module
     images = np.random.default_rng(0).standard_normal((8, 16, 16, 3)).astype(np.float32)
     variant = apply_recipe(drawn_graph(tmp_path, opset=17), Recipe("int8"), tmp_path, calibration=images)
     log = trt.Logger(trt.Logger.ERROR)

@@ -162,25 +162,25 @@ def opened(tmp_path, monkeypatch):
         native = Native(cuda, room) if plan_fits else None
         runtime = SimpleNamespace(deserialize_cuda_engine=lambda plan: native)
         log = SimpleNamespace(logger=None, into=lambda path: contextlib.nullcontext(), errors=["wrong version"])
-        monkeypatch.setattr(loading, "BuildLog", SimpleNamespace(of=lambda flavour: log))
+        monkeypatch.setattr(loading, "BuildLog", SimpleNamespace(of=lambda adapter: log))
         module = SimpleNamespace(
             Runtime=lambda logger: runtime, TensorIOMode=SimpleNamespace(INPUT="in", OUTPUT="out")
         )
-        flavour = SimpleNamespace(
+        adapter = SimpleNamespace(
             module=module,
             title="stand-in",
             is_rtx=False,
             context_of=lambda native, options, cache: (native.create_execution_context(), None),
         )
-        return open_sessions(flavour, engine, streams), native, cuda
+        return open_sessions(adapter, engine, streams), native, cuda
 
     return open_
 
 
 @pytest.mark.parametrize(("options", "allowed"), [({}, False), ({"version_compatible": True}, True)])
 def test_only_a_version_compatible_engine_may_bring_code_for_the_host(options, allowed):
-    flavour = SimpleNamespace(module=SimpleNamespace(Runtime=lambda logger: SimpleNamespace(logger=logger)))
-    assert loading.runtime_of(flavour, options, "logger").engine_host_code_allowed is allowed
+    adapter = SimpleNamespace(module=SimpleNamespace(Runtime=lambda logger: SimpleNamespace(logger=logger)))
+    assert loading.runtime_of(adapter, options, "logger").engine_host_code_allowed is allowed
 
 
 def feeds(batch, value=1.0):

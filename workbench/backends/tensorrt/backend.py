@@ -1,32 +1,34 @@
-"""TensorRT 8.6, 10 and 11 (``tensorrt``) and TensorRT for RTX (``tensorrt-rtx``): one backend, handed the module.
+"""The backend on TensorRT 8.6, 10 and 11 (``tensorrt``) and on TensorRT for RTX (``tensorrt-rtx``).
 
-What a build can be told is in ``tensorrt_options``.
+One class serves both products; it is given the name of the module that it imports. The options of a build are in
+``options``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from ...dtypes import TYPES
-from ...errors import Refusal, refuse_unless
+from ...errors import Refusal
 from ...progress import Progress, silent
-from ...records import Batches, Engine, Variant
-from ..base import Backend, Session
+from ...records import Engine, Variant
+from ..base import Backend, BuildRequest, Session
 from ..hardware.cards import capability, sm_name
 from ..hardware.cpu import environment
 from ..hardware.gpu import gpus, pycuda_missing
 from .build import build_plan
 from .log import BuildLog, BuildWatch
 from .options import checked_options
-from .versions import PORTABLE, Flavour
+from .parser import refused_nodes
+from .versions import PORTABLE, VersionAdapter
 
 ENGINE, LOG = "engine.plan", "build.log"
-#: TensorRT has one logger per process: builds in one process wait for each other, so that each has its own log.
+#: TensorRT has one logger in a process: builds in one process wait for each other, so that each has its own log.
 _ONE_BUILD = threading.Lock()
 
 
@@ -45,7 +47,7 @@ def tensorrt_rtx() -> TensorRT:
 
 
 class TensorRT(Backend):
-    """Both products behind one class; ``flavours`` holds what their versions answer differently."""
+    """Both products behind one class; ``versions`` holds everything in which their versions differ."""
 
     isolated = True
 
@@ -53,19 +55,19 @@ class TensorRT(Backend):
         self.name, self._module, self._install = name, module, install
 
     @functools.cached_property
-    def flavour(self) -> Flavour:
-        """The imported runtime; raises ImportError where it is not installed."""
-        return Flavour(importlib.import_module(self._module))
+    def adapter(self) -> VersionAdapter:
+        """The imported module and its version; raises ImportError where it is not installed."""
+        return VersionAdapter(importlib.import_module(self._module))
 
     def missing(self) -> Refusal | None:
         """Why no engine can be built here: the module cannot be imported, or it needs a GPU and there is none."""
         try:
-            flavour = self.flavour
+            adapter = self.adapter
         except Exception as error:  # a module whose libraries do not fit the driver fails in many ways
             return Refusal(f"{self._module} cannot be imported: {error}", self._install)
-        if not flavour.is_rtx and not gpus():
+        if not adapter.is_rtx and not gpus():
             return Refusal(
-                f"{flavour.title} builds on the GPU that will run the engine, and nvidia-smi shows none here",
+                f"{adapter.title} builds on the GPU that will run the engine, and nvidia-smi shows none here",
                 "give the job to a host with a GPU, or build with tensorrt-rtx, which needs none",
             )
         return None
@@ -83,83 +85,74 @@ class TensorRT(Backend):
             return None if card is None else _refuses_types(variant, capability(card))
 
     def _refuses_file(self, variant: Variant) -> Refusal | None:
-        flavour = self.flavour
-        if flavour.max_opset and variant.opset > flavour.max_opset:
+        adapter = self.adapter
+        if adapter.max_opset and variant.opset > adapter.max_opset:
             return Refusal(
-                f"the file is in opset {variant.opset}, and {flavour.title} reads {flavour.max_opset} and below",
-                f"export with opset={flavour.max_opset}, or install a newer TensorRT",
+                f"the file is in opset {variant.opset}, and {adapter.title} reads {adapter.max_opset} and below",
+                f"export with opset={adapter.max_opset}, or install a newer TensorRT",
             )
-        if unknown := variant.recipe.product_types - set(flavour.types):
+        if unknown := variant.recipe.product_types - set(adapter.types):
             return Refusal(
-                f"{flavour.title} has no kernels for {', '.join(sorted(unknown))}",
+                f"{adapter.title} has no kernels for {', '.join(sorted(unknown))}",
                 "choose fp16 or int8, or install TensorRT 10 or later",
             )
         return None
 
     def _refuses_card(self, variant: Variant, card: str | None) -> Refusal | None:
-        here, targets = gpus(), self.flavour.targets
+        here, targets = gpus(), self.adapter.targets
         sm = capability(card) if card is not None else here[0].sm if here else None
         if sm is None:
             return None
         name = here[0].name if card is None else card
         if targets is None and here and sm != here[0].sm:
             return Refusal(
-                f"{self.flavour.title} builds for the {here[0].name} of this machine only, and {name} is asked for",
+                f"{self.adapter.title} builds for the {here[0].name} of this machine only, and {name} is asked for",
                 f"leave card out, run the job on a host with {name}, or build with tensorrt-rtx",
             )
         if targets is not None and sm not in targets:
             return Refusal(
-                f"{self.flavour.title} does not support {name} ({sm_name(sm)})",
+                f"{self.adapter.title} does not support {name} ({sm_name(sm)})",
                 f"use tensorrt on that GPU, or name a card of {', '.join(map(sm_name, targets))}",
             )
         return _refuses_types(variant, sm) or (_refuses_turing(variant, name) if targets and sm == 75 else None)
 
-    def compile(
-        self,
-        variant: Variant,
-        batches: Batches,
-        folder: Path,
-        run_id: str,
-        card: str | None = None,
-        options: Mapping | None = None,
-        progress: Progress = silent,
-    ) -> Engine:
+    def compile(self, request: BuildRequest, progress: Progress = silent) -> Engine:
         """Build ``engine.plan``, with TensorRT's whole log beside it and, where a GPU is, its list of layers.
 
         Raises:
             WorkbenchError: the parser or the builder refuses the file; it names node and block where there is one.
         """
-        flavour = self.flavour
-        options = checked_options(options or {}, rtx=flavour.is_rtx)
+        adapter, path, log_path = self.adapter, request.folder / ENGINE, request.folder / LOG
+        request = dataclasses.replace(request, options=checked_options(request.options, rtx=adapter.is_rtx))
+        targets = self._targets(request.variant, request.card)
         _wait_for(_ONE_BUILD, progress)
         try:
             begin = time.perf_counter()
-            with BuildLog.of(flavour).into(folder / LOG) as log:
-                watch = BuildWatch(progress, options.get("time_limit_s", 3600))
-                targets = self._targets(variant, card) if flavour.targets else ()
-                plan = build_plan(flavour, variant, batches, targets, options, folder, log, watch)
+            with BuildLog.of(adapter).into(log_path) as log:
+                watch = BuildWatch(progress, request.options.get("time_limit_s", 3600))
+                plan = build_plan(adapter, request, targets if adapter.targets else (), log, watch)
             seconds = time.perf_counter() - begin
         finally:
             _ONE_BUILD.release()
-        (folder / ENGINE).write_bytes(plan)
+        path.write_bytes(plan)
         return Engine(
             backend=self.name,
-            path=folder / ENGINE,
-            variant=variant,
-            batches=batches,
-            run_id=run_id,
-            card=card,
-            options=options,
+            path=path,
+            variant=request.variant,
+            batches=request.batches,
+            run_id=request.run_id,
+            card=request.card,
+            options=request.options,
             build_seconds=seconds,
-            log_path=folder / LOG,
-            environment={**environment(), **self._facts(variant, card)},
+            log_path=log_path,
+            environment={**environment(), **self._facts(targets)},
         )
 
-    def _facts(self, variant: Variant, card: str | None) -> dict:
+    def _facts(self, targets: tuple[int, ...]) -> dict:
         here = gpus()
         return {
-            "runtime": self.flavour.title,
-            "targets": [sm_name(sm) for sm in self._targets(variant, card)],
+            "runtime": self.adapter.title,
+            "targets": [sm_name(sm) for sm in targets],
             "gpu": here[0].name if here else "none",
             "driver": here[0].driver if here else "none",
         }
@@ -178,18 +171,22 @@ class TensorRT(Backend):
         Raises:
             WorkbenchError: there is no GPU, pycuda is missing, or the engine was built for another GPU or version.
         """
-        refuse_unless(
-            streams >= 1,
-            "An engine cannot be opened without a stream",
-            why=f"streams is {streams}",
-            remedy="ask for 1 stream or more",
-        )
         if refusal := self._cannot_run():
             raise refusal.error(f"{engine.label} cannot be opened")
         from .session import open_sessions
 
         with _ONE_BUILD:
-            return open_sessions(self.flavour, engine, streams)
+            return open_sessions(self.adapter, engine, streams)
+
+    def refused_nodes(self, model: Path) -> tuple[Refusal, ...]:
+        """Every node whose operator the parser does not know, or the first that it refuses for another reason."""
+        return refused_nodes(self._module, model)
+
+    def description(self) -> str:
+        """Version, opset and types."""
+        adapter = self.adapter
+        opset = f"opset {adapter.max_opset} and below" if adapter.max_opset else "every opset"
+        return f"{adapter.title}: {opset}, {', '.join(adapter.types)}"
 
     def _cannot_run(self) -> Refusal | None:
         if not gpus():
@@ -197,10 +194,10 @@ class TensorRT(Backend):
                 "running it needs an NVIDIA GPU, and nvidia-smi shows none here",
                 "name a host with one in hosts.toml; what was built can be taken there",
             )
-        targets = self.flavour.targets
+        targets = self.adapter.targets
         if targets is not None and gpus()[0].sm not in targets:
             return Refusal(
-                f"{self.flavour.title} does not support the {gpus()[0].name} ({sm_name(gpus()[0].sm)})",
+                f"{self.adapter.title} does not support the {gpus()[0].name} ({sm_name(gpus()[0].sm)})",
                 "use the backend tensorrt on this GPU",
             )
         return pycuda_missing()

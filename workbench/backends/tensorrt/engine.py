@@ -13,14 +13,14 @@ from ...records import Engine
 from ..base import Session, Tensor
 from ..hardware.gpu import device, gpus
 from .log import BuildLog
-from .versions import Flavour
+from .versions import VersionAdapter
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def runtime_of(flavour: Flavour, options: Mapping, logger):
+def runtime_of(adapter: VersionAdapter, options: Mapping, logger):
     """What loads engines. A version-compatible one brings a runtime of its own along, as code for the host."""
-    runtime = flavour.module.Runtime(logger)
+    runtime = adapter.module.Runtime(logger)
     runtime.engine_host_code_allowed = bool(options.get("version_compatible"))
     return runtime
 
@@ -28,14 +28,14 @@ def runtime_of(flavour: Flavour, options: Mapping, logger):
 class Loaded:
     """What the sessions of one engine share: the weights on the device."""
 
-    def __init__(self, flavour: Flavour, engine: Engine):
-        self.flavour, self.engine, self.device = flavour, engine, device()
+    def __init__(self, adapter: VersionAdapter, engine: Engine):
+        self.adapter, self.engine, self.device = adapter, engine, device()
         self.sessions: list[Session] = []  # all of which have release()
         with self.device.active():
             self.free_before = self.least_free = self.device.free_bytes()
-            self.runtime = runtime_of(flavour, engine.options, BuildLog.of(flavour).logger)
+            self.runtime = runtime_of(adapter, engine.options, BuildLog.of(adapter).logger)
             self.native = self._deserialized()
-        trt, names = flavour.module, [self.native.get_tensor_name(i) for i in range(self.native.num_io_tensors)]
+        trt, names = adapter.module, [self.native.get_tensor_name(i) for i in range(self.native.num_io_tensors)]
         modes = {name: self.native.get_tensor_mode(name) for name in names}
         self.inputs = [name for name in names if modes[name] == trt.TensorIOMode.INPUT]
         self.outputs = [name for name in names if modes[name] == trt.TensorIOMode.OUTPUT]
@@ -49,12 +49,12 @@ class Loaded:
         self.profiles = [self._profile(index) for index in range(self.native.num_optimization_profiles)]
 
     def _deserialized(self):
-        log = BuildLog.of(self.flavour)
+        log = BuildLog.of(self.adapter)
         with log.into(os.devnull):
             native = self.runtime.deserialize_cuda_engine(self.engine.path.read_bytes())
         if native is None:
             raise WorkbenchError(
-                f"{self.engine.label} cannot be loaded on this {gpus()[0].name} by {self.flavour.title}",
+                f"{self.engine.label} cannot be loaded on this {gpus()[0].name} by {self.adapter.title}",
                 why=" ".join((log.errors[0] if log.errors else "it gives no reason").split())[:400],
                 remedy="build it again here: an engine belongs to one version of TensorRT and one kind of GPU; "
                 "the options version_compatible and hardware_compatible widen that",

@@ -15,7 +15,7 @@ from ..base import Session, check_feeds
 from ..hardware.gpu import Buffer, CudaGraph, Device, gpus
 from .engine import Loaded, Shapes, profile_for
 from .layers import layers_of, timed_rows
-from .versions import Flavour
+from .versions import VersionAdapter
 
 #: Calls that a layer's time is the median of, and calls before them that are left out.
 PROFILED, WARMUP = 20, 3
@@ -23,13 +23,13 @@ PROFILED, WARMUP = 20, 3
 GRAPHS = 8
 
 
-def open_sessions(flavour: Flavour, engine: Engine, streams: int) -> tuple[Session, ...]:
+def open_sessions(adapter: VersionAdapter, engine: Engine, streams: int) -> tuple[Session, ...]:
     """Deserialize an engine once and give it as many contexts as there are streams.
 
     Raises:
         WorkbenchError: the engine was built for another GPU or by another version, or does not fit in memory.
     """
-    loaded = Loaded(flavour, engine)
+    loaded = Loaded(adapter, engine)
     try:
         with loaded.device.active():
             for _ in range(streams):
@@ -44,11 +44,11 @@ class TensorRTSession(Session):
     """One context with a CUDA stream and buffers of its own. Made inside ``device.active()``."""
 
     def __init__(self, loaded: Loaded):
-        cuda, flavour = loaded.device.cuda, loaded.flavour
+        cuda, adapter = loaded.device.cuda, loaded.adapter
         self._loaded: Loaded | None = loaded
         self._device: Device = loaded.device
         cache = loaded.engine.path.with_name("runtime.cache")
-        self._context, self._compiled = flavour.context_of(loaded.native, loaded.engine.options, cache)
+        self._context, self._compiled = adapter.context_of(loaded.native, loaded.engine.options, cache)
         refuse_unless(
             self._context is not None,
             f"{loaded.engine.label} has no room for another stream",
@@ -62,9 +62,9 @@ class TensorRTSession(Session):
         self._profile: int | None = None
         self._graphs: dict[tuple, CudaGraph | None] = {}
         # RTX captures by itself
-        self._captures = loaded.engine.options.get("cuda_graph", True) and not flavour.is_rtx
+        self._captures = loaded.engine.options.get("cuda_graph", True) and not adapter.is_rtx
         self.environment = {
-            "runtime": flavour.title,
+            "runtime": adapter.title,
             "gpu": gpus()[0].name,
             "driver": gpus()[0].driver,
             "cuda_graph": bool(loaded.engine.options.get("cuda_graph", True)),
@@ -118,8 +118,8 @@ class TensorRTSession(Session):
         loaded = self._checked(feeds)
         with loaded.device.active():
             self._prepare(feeds)
-            context, _ = loaded.flavour.context_of(loaded.native, {"cuda_graph": False}, self._cache)
-            times = _profiled(loaded.flavour.module, context, self._bind, self._stream)
+            context, _ = loaded.adapter.context_of(loaded.native, {"cuda_graph": False}, self._cache)
+            times = _profiled(loaded.adapter.module, context, self._bind, self._stream)
             del context
         return timed_rows([(name, median(seconds)) for name, seconds in times], layers_of(loaded.engine))
 

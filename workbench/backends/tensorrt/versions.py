@@ -24,8 +24,8 @@ PORTABLE = (80, 86, 89, 120)
 
 
 @dataclass(frozen=True)
-class Flavour:
-    """An imported ``tensorrt`` or ``tensorrt_rtx`` module, asked only for what versions answer differently."""
+class VersionAdapter:
+    """An imported ``tensorrt`` or ``tensorrt_rtx`` module, and all in which its version differs from others."""
 
     module: ModuleType
 

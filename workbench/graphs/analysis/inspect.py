@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from ...backends import refused_nodes
 from ...backends.hardware.cards import capability
-from ...backends.unsupported import refused_nodes
 from ...errors import refuse_unless
 from ...records import Engine, Graph, Variant
 from ..structure import anatomy

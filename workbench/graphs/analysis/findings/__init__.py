@@ -50,7 +50,7 @@ def find(anatomy: Anatomy, sm: int = NEWEST) -> list[Finding]:
 
 
 def refused(anatomy: Anatomy, by_runtime: Mapping[str, Iterable[Refusal]]) -> Iterator[Finding]:
-    """What runtimes themselves refuse, from ``backends.unsupported``."""
+    """What runtimes themselves refuse, from ``backends.refused_nodes``."""
     named = {name_of(node): node for node in anatomy.nodes}
     for runtime, rows in by_runtime.items():
         for row in rows:
