@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "errors": "WorkbenchError Cancelled",
         "workspace": "Workspace",
         "datasets": "ImageSet images normalise",
-        "datasets.fetch": "fetch_images fetch_checkpoint",
+        "datasets.published": "fetch_images fetch_checkpoint",
         "models.vit": "model_spec logits",
         "models.checkpoint": "load_checkpoint save_checkpoint",
         "performance.cost": "cost",

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from .errors import WorkbenchError
@@ -25,7 +25,7 @@ _REMEDIES = {
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path) -> Generator[Path]:
     """A temporary path to write to. It is renamed to ``path`` when the body ends, and deleted when the body raises.
 
     Raises:
@@ -45,7 +45,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def disk_errors(what: str) -> Iterator[None]:
+def disk_errors(what: str) -> Generator[None]:
     """Turn the error of a full disk, a read-only disk or a forbidden folder into a ``WorkbenchError``.
 
     Args:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import workbench as wb
+from workbench.datasets.arrays import open_arrays
+from workbench.datasets.splits import SPLITS
 from workbench.errors import WorkbenchError
 
 RNG = np.random.default_rng(0)
@@ -12,10 +14,8 @@ LABELS = np.arange(60) % 3
 
 
 def _counts(path):
-    from workbench.datasets.arrays import open_arrays
-
     splits = open_arrays(path).splits
-    return {split: int((splits == number).sum()) for split, number in wb.datasets.SPLITS.items()}
+    return {split: int((splits == number).sum()) for split, number in SPLITS.items()}
 
 
 def test_an_npz_gives_its_images_once_each(tmp_path):
@@ -35,19 +35,13 @@ def test_equal_images_stay_in_one_split(tmp_path):
     assert sum(map(len, sums)) == len(set.union(*sums)) == 60
 
 
-def test_an_npy_beside_its_labels_gives_the_same(tmp_path):
+def test_an_npy_with_labels_beside_it_gives_the_same_images_as_an_npz(tmp_path):
     np.savez(tmp_path / "set.npz", images=PIXELS, labels=LABELS)
     np.save(tmp_path / "set.npy", PIXELS)
     np.save(tmp_path / "set_labels.npy", LABELS)
     first, second = (wb.images(tmp_path / name, "training", 10) for name in ("set.npz", "set.npy"))
     assert first.digest == second.digest
     assert second.classes == ("0", "1", "2")
-
-
-def test_an_npy_without_labels_is_refused(tmp_path):
-    np.save(tmp_path / "set.npy", PIXELS)
-    with pytest.raises(WorkbenchError, match=r"set_labels\.npy"):
-        wb.images(tmp_path / "set.npy")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +64,7 @@ def test_wrong_arrays_are_refused(tmp_path, arrays, says):
         wb.images(tmp_path / "wrong.npz", "training", 10)
 
 
-def test_files_that_are_none_are_refused(tmp_path):
+def test_a_broken_or_incomplete_file_is_refused(tmp_path):
     np.savez(tmp_path / "cut.npz", images=PIXELS, labels=LABELS)
     whole = (tmp_path / "cut.npz").read_bytes()
     for content in (whole[:1000], whole[: len(whole) // 2], b"", b"text"):
@@ -83,5 +77,7 @@ def test_files_that_are_none_are_refused(tmp_path):
     with pytest.raises(WorkbenchError, match="CRC"):
         wb.images(tmp_path / "cut.npz")
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(WorkbenchError, match="no known kind"):
-        wb.images(tmp_path / "notes.txt")
+    np.save(tmp_path / "alone.npy", PIXELS)
+    for name, says in {"notes.txt": "no known kind", "alone.npy": r"alone_labels\.npy"}.items():
+        with pytest.raises(WorkbenchError, match=says):
+            wb.images(tmp_path / name)

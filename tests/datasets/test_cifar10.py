@@ -8,6 +8,7 @@ import pytest
 
 import workbench as wb
 from workbench.datasets import cifar10
+from workbench.datasets.splits import SPLITS
 from workbench.errors import WorkbenchError
 
 NAMES = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
@@ -51,11 +52,12 @@ def test_pixels_and_labels_are_those_that_were_written(archive):
     assert {image.tobytes(): label for image, label in zip(found.pixels, found.labels)} == written
     assert found.classes[3] == "cat"
     assert found.x.shape == (40, 32, 32, 3)
+    assert wb.images(archive, count=2, size=96).pixels.shape == (2, 96, 96, 3)
 
 
 def test_the_splits_share_no_image_and_hold_them_all(archive):
     source = cifar10.open_cifar10(archive)
-    counts = {split: int((source.splits == number).sum()) for split, number in wb.datasets.SPLITS.items()}
+    counts = {split: int((source.splits == number).sum()) for split, number in SPLITS.items()}
     assert sum(counts.values()) == 240
     assert counts["evaluation"] == 40
     assert 5 < counts["calibration"] < 40  # 10 % of 200
@@ -69,7 +71,7 @@ def test_a_training_image_that_is_also_a_test_image_is_not_trained_on(tmp_path, 
         "data_batch_1.bin": batches["test_batch.bin"][: cifar10.RECORD] + batches["data_batch_1.bin"],
     }
     source = cifar10.open_cifar10(_archive(tmp_path / "a.tar", spoiled, suffix=""))
-    assert int((source.splits == wb.datasets.SPLITS["evaluation"]).sum()) == 41
+    assert int((source.splits == SPLITS["evaluation"]).sum()) == 41
 
 
 def test_the_unpacked_folder_and_its_parent_give_the_same_as_the_archive(archive, tmp_path, batches):
@@ -81,11 +83,7 @@ def test_the_unpacked_folder_and_its_parent_give_the_same_as_the_archive(archive
     assert len(digests) == 1
 
 
-def test_images_can_be_had_larger(archive):
-    assert wb.images(archive, count=2, size=96).pixels.shape == (2, 96, 96, 3)
-
-
-def test_the_name_alone_finds_what_was_downloaded(tmp_path, monkeypatch, batches):
+def test_the_name_finds_the_archive_that_was_downloaded(tmp_path, monkeypatch, batches):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(WorkbenchError, match="fetch-images cifar10"):
         wb.images("cifar10")

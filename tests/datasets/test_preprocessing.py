@@ -16,7 +16,7 @@ def test_normalise_maps_black_and_white_to_minus_one_and_one():
     assert x.dtype == np.float32
 
 
-def test_normalise_with_imagenets_figures_gives_what_torch_users_know():
+def test_normalise_with_imagenets_figures_gives_torchs_values_in_nchw():
     black_and_white = np.stack([np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)])
     x = normalise(black_and_white, preprocessing.torchvision(4, resize=4))
     assert (x.shape, x.dtype, x.flags.c_contiguous) == ((2, 3, 4, 4), np.float32, True)
@@ -37,7 +37,7 @@ def test_normalise_with_imagenets_figures_gives_what_torch_users_know():
         [[[[0, 0, 0]]]],
     ],
 )
-def test_what_is_no_batch_of_rgb_images_is_refused(wrong):
+def test_pixels_that_are_not_a_batch_of_rgb_images_are_refused(wrong):
     with pytest.raises(WorkbenchError) as refusal:
         normalise(wrong)
     assert refusal.value.remedy
@@ -102,7 +102,7 @@ def test_other_modes_become_rgb(mode, pixel, expected):
     assert prepare(Image.new(mode, (4, 4), pixel), Preprocessing(size=4))[0, 0].tolist() == expected
 
 
-def test_presets_are_what_the_models_were_evaluated_with():
+def test_presets_have_the_sizes_and_filters_of_the_publishers():
     assert preprocessing.vit_jax(384) == Preprocessing(size=384)
     assert preprocessing.augreg(224).resize == 248  # floor(224 / 0.9), as timm prints it
     assert preprocessing.augreg(384).resize == 384

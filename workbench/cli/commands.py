@@ -102,13 +102,13 @@ def _doctor(asked) -> int:
 
 
 def _fetch_checkpoint(asked) -> None:
-    from ..datasets.fetch import fetch_checkpoint
+    from ..datasets.published import fetch_checkpoint
 
     _fetch(fetch_checkpoint, asked)
 
 
 def _fetch_images(asked) -> None:
-    from ..datasets.fetch import fetch_images
+    from ..datasets.published import fetch_images
 
     _fetch(fetch_images, asked)
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 import contextlib
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import WorkbenchError, refuse_unless
-from ..records import Preprocessing
-from .preprocessing import check_pixels, prepare
-from .source import Source, share_out
+from .preprocessing import check_pixels
+from .source import Source, source_of_pixels
+from .splits import assign_splits
 
 
 def open_arrays(file: Path) -> Source:
     """The images of an .npz or .npy file.
 
-    ``images`` is (N, H, W, 3) uint8, ``labels`` (N,) whole numbers; an .npz may have ``classes``, names as an array
-    of strings. Without them classes are named by their numbers. The splits (60 % training, 10 % calibration, 30 %
-    evaluation) go by a hash of each image's pixels, so that equal images stay in one split.
+    ``images`` is (N, H, W, 3) uint8 and ``labels`` is (N,) whole numbers. An .npz may also have ``classes``, names
+    as an array of strings; without it, a class is named by its number. A hash of its pixels decides whether an
+    image belongs to training (60 %), calibration (10 %) or evaluation (30 %), so equal images are in one split.
 
     Raises:
         WorkbenchError: the file cannot be read, lacks an array, or an array has another type or shape.
@@ -36,21 +36,13 @@ def open_arrays(file: Path) -> Source:
         remedy="give one whole number of 0 or more for each image",
     )
     classes = found.get("classes", np.arange(labels.max() + 1))
-    splits = share_out((np.ascontiguousarray(image).tobytes() for image in pixels), calibration=0.1, evaluation=0.3)
-    return of_pixels(tuple(map(str, classes)), pixels, labels, splits)
-
-
-def of_pixels(classes: tuple[str, ...], pixels: np.ndarray, labels: np.ndarray, splits: np.ndarray) -> Source:
-    """A source of images that are in memory, or mapped into it."""
-
-    def read(indices: Sequence[int], preprocessing: Preprocessing) -> Iterator[np.ndarray]:
-        return (prepare(pixels[i], preprocessing) for i in indices)
-
-    return Source(classes, labels.astype(np.int64), splits, min(pixels.shape[1:3]), read)
+    keys = (np.ascontiguousarray(image).tobytes() for image in pixels)
+    splits = assign_splits(keys, calibration=0.1, evaluation=0.3)
+    return source_of_pixels(tuple(map(str, classes)), pixels, labels, splits)
 
 
 def _npz(file: Path) -> dict[str, np.ndarray]:
-    with _refusals(file), open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+    with _errors_of(file), open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
         names = set(archive.files)
         refuse_unless(
             {"images", "labels"} <= names,
@@ -71,14 +63,14 @@ def _npy(file: Path) -> dict[str, np.ndarray]:
     )
     found = {}
     for name, path in (("images", file), ("labels", beside)):
-        with _refusals(path):
+        with _errors_of(path):
             found[name] = np.load(path, mmap_mode="r", allow_pickle=False)
     return found
 
 
 @contextlib.contextmanager
-def _refusals(file: Path):
-    """Turn what NumPy raises for a broken file into a refusal that names it."""
+def _errors_of(file: Path) -> Generator[None]:
+    """Turn what NumPy raises for a broken file into an error that names the file."""
     try:
         yield
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:

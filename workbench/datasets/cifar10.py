@@ -1,7 +1,7 @@
-"""CIFAR-10 in its binary version, from the published archive or from the folder that it unpacks to.
+"""CIFAR-10 in its binary version, read from the published archive or from the folder with its unpacked files.
 
-A file is a row of records: one byte for the label and 3,072 for the pixels, the red plane first, each plane row by
-row (https://www.cs.toronto.edu/~kriz/cifar.html). Nothing is unpacked to the disk and nothing is unpickled.
+A file is a sequence of records: one byte for the label and 3,072 for the pixels, the red plane first, each plane by
+rows (https://www.cs.toronto.edu/~kriz/cifar.html). Nothing is unpacked to the disk and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import WorkbenchError, refuse_unless
-from .arrays import of_pixels
-from .source import SPLITS, Source, share_out
+from .source import Source, source_of_pixels
+from .splits import SPLITS, assign_splits
 
-#: Of the published cifar-10-binary.tar.gz, from its page.
-MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
-URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 EDGE = 32
 RECORD = 1 + 3 * EDGE * EDGE
@@ -30,16 +27,16 @@ _FILE = re.compile(r"(?:data_batch_\d+|test_batch)\.bin")
 
 
 def holds_cifar10(folder: Path) -> bool:
-    """Whether a folder has binary batches in it."""
+    """Whether a folder has files of the binary version in it."""
     return any(_FILE.fullmatch(p.name) for p in folder.iterdir())
 
 
 def open_cifar10(path: Path) -> Source:
     """CIFAR-10 from ``cifar-10-binary.tar.gz`` or from its folder.
 
-    The published test batch is the evaluation split. The training batches are shared out by a hash of the pixels,
-    10 % to calibration and the rest to training; one that equals an image of the test batch is in evaluation too.
-    Near copies, which CIFAR-10 has (Barz and Denzler, 2020, arXiv:1902.00423), stay where they are.
+    The published test batch is the evaluation split. A hash of its pixels decides whether an image of the training
+    batches belongs to calibration (10 %) or training; one that equals an image of the test batch belongs to
+    evaluation. CIFAR-10 has near copies too (Barz and Denzler, 2020, arXiv:1902.00423); these are not treated.
 
     Raises:
         WorkbenchError: a batch is missing, cut short or has a label above 9; the archive is broken.
@@ -54,11 +51,11 @@ def open_cifar10(path: Path) -> Source:
     records = np.concatenate([_records(name, batches[name]) for name in sorted(batches)])
     test = len(batches["test_batch.bin"]) // RECORD  # test_batch comes last in the order of names
     keys = [hashlib.blake2b(record[1:], digest_size=16).digest() for record in records]
-    splits = share_out(keys, calibration=0.1, evaluation=0.0)
+    splits = assign_splits(keys, calibration=0.1, evaluation=0.0)
     published = set(keys[-test:])
     splits[[key in published for key in keys]] = SPLITS["evaluation"]
     pixels = records[:, 1:].reshape(-1, 3, EDGE, EDGE).transpose(0, 2, 3, 1)
-    return of_pixels(CLASSES, np.ascontiguousarray(pixels), records[:, 0], splits)
+    return source_of_pixels(CLASSES, np.ascontiguousarray(pixels), records[:, 0], splits)
 
 
 def _from_folder(folder: Path) -> dict[str, bytes]:
@@ -69,7 +66,8 @@ def _from_archive(path: Path) -> Mapping[str, bytes]:
     try:
         with tarfile.open(path) as archive:
             members = {Path(m.name).name: m for m in archive.getmembers() if m.isfile()}
-            return {n: archive.extractfile(m).read() for n, m in members.items() if _FILE.fullmatch(n)}
+            files = {n: archive.extractfile(m) for n, m in members.items() if _FILE.fullmatch(n)}
+            return {name: file.read() for name, file in files.items() if file}
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise WorkbenchError(
             f"{path} cannot be read as an archive",
@@ -93,21 +91,3 @@ def _records(name: str, content: bytes) -> np.ndarray:
         remedy="get the archive again: workbench fetch-images cifar10",
     )
     return records
-
-
-def open_downloaded() -> Source:
-    """CIFAR-10 as ``fetch_images`` left it in the downloads.
-
-    Raises:
-        WorkbenchError: it was not downloaded.
-    """
-    from .fetch import downloads
-
-    path = downloads() / URL.rsplit("/", 1)[1]
-    refuse_unless(
-        path.exists(),
-        "CIFAR-10 is not on this machine",
-        why=f"there is no {path}",
-        remedy="run workbench fetch-images cifar10 (162 MB), or give the path of the archive or its folder",
-    )
-    return open_cifar10(path)

@@ -12,19 +12,20 @@ import numpy as np
 from ..errors import refuse_unless
 from ..records import Preprocessing
 from .preprocessing import prepare
-from .source import Source, Unreadable, share_out
+from .source import Source, Unreadable
+from .splits import assign_splits
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-#: Bytes from a file's end that, with its length, stand for its content.
+#: This many bytes from a file's end, and its length, identify its content.
 TAIL = 4096
 
 
 def open_folder(folder: Path) -> Source:
-    """The images below ``folder``; classes are its folders, in the order of their names.
+    """The images below ``folder``. Its folders are the classes, in the order of their names.
 
-    The splits (60 % training, 10 % calibration, 30 % evaluation) go by each file's length and last bytes, so that
-    copies of a file under other names or in other classes stay in one split. The same picture saved anew is
-    another file.
+    The length and the last bytes of a file decide whether it belongs to training (60 %), calibration (10 %) or
+    evaluation (30 %), so copies of a file under other names or in other classes are in one split. A picture that
+    was opened and saved again is another file.
 
     Raises:
         WorkbenchError: there are no folders, or no images in them.
@@ -39,7 +40,7 @@ def open_folder(folder: Path) -> Source:
     )
     labels = np.array([label for label, _ in files], np.int64)
     with _threads() as threads:
-        splits = share_out(threads.map(_key, (file for _, file in files)), calibration=0.1, evaluation=0.3)
+        splits = assign_splits(threads.map(_key, (file for _, file in files)), calibration=0.1, evaluation=0.3)
 
     def read(indices: Sequence[int], preprocessing: Preprocessing) -> Iterator[np.ndarray | Unreadable]:
         with _threads() as threads:
@@ -61,7 +62,7 @@ def _found(folder: Path, classes: list[str]) -> str:
         return f"it has no folders, and {len(_images(folder))} images directly in it"
     inner = [f"{name}/{p.name}" for name in classes for p in sorted((folder / name).iterdir()) if p.is_dir()]
     if inner:
-        return f"the classes seem to lie one level down, such as {inner[0]}"
+        return f"the classes seem to be one level down, such as {inner[0]}"
     return f"its folders ({', '.join(classes[:5])}) hold no {', '.join(SUFFIXES)} files"
 
 
@@ -71,7 +72,7 @@ def _key(file: Path) -> bytes:
             length = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, length - TAIL))
             return length.to_bytes(8, "little") + stream.read()
-    except OSError:  # it is reported when it is read
+    except OSError:  # reported when the image itself is read
         return file.name.encode()
 
 

@@ -19,8 +19,7 @@ def normalise(pixels: np.ndarray, preprocessing: Preprocessing | None = None) ->
         float32, (N, H, W, 3), or (N, 3, H, W) where the layout is NCHW.
 
     Raises:
-        WorkbenchError: the pixels are of another type or shape, there are none, or they have another size than
-            the record says.
+        WorkbenchError: the pixels have another type, shape or size, or there are none.
     """
     check_pixels(pixels)
     if preprocessing is None:
@@ -38,7 +37,7 @@ def normalise(pixels: np.ndarray, preprocessing: Preprocessing | None = None) ->
 
 
 def check_pixels(pixels: np.ndarray) -> None:
-    """Refuse what is not a batch of RGB images (N, H, W, 3) uint8 with at least one image."""
+    """Raise a ``WorkbenchError`` unless ``pixels`` are one or more RGB images: (N, H, W, 3) uint8."""
     found = f"{type(pixels).__name__} of shape {np.shape(pixels)} and type {getattr(pixels, 'dtype', None)}"
     refuse_unless(
         isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8,
@@ -58,10 +57,12 @@ def check_pixels(pixels: np.ndarray) -> None:
 def prepare(image, preprocessing: Preprocessing) -> np.ndarray:
     """Resize an image and cut out its centre, as torchvision's ``Resize`` and ``CenterCrop`` do on Pillow images.
 
-    Pillow's filters widen when they shrink an image, which TensorFlow's (and so vit_jax's own pipeline) do not.
+    When an image is made smaller, Pillow's filters average over more pixels (antialiasing). TensorFlow's filters in
+    vit_jax's pipeline do not, so a large photograph gives slightly other pixels here than there.
 
     Args:
-        image: a Pillow image, turned upright as its EXIF orientation says, or pixels (H, W, 3) uint8.
+        image: a Pillow image, or pixels (H, W, 3) uint8. A Pillow image is first rotated as its EXIF orientation
+            says.
         preprocessing: resize, keep_aspect, interpolation and size.
 
     Returns:
@@ -93,7 +94,7 @@ def _fit(shape: tuple[int, int], edge: int) -> tuple[int, int]:
 
 
 def _rgb(image):
-    """Three channels of 8 bits; Pillow itself would cut 16-bit grey off at 255 instead of scaling it."""
+    """The image with three channels of 8 bits. Pillow's own conversion clips 16-bit grey at 255; this scales it."""
     if image.mode.startswith("I;16"):
         from PIL import Image
 
@@ -101,9 +102,10 @@ def _rgb(image):
     return image.convert("RGB")
 
 
-# What published models were evaluated with, on the 0...255 scale.
+# The preprocessing with which published models were evaluated, on the 0...255 scale.
 
-_IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}  # 255 x (0.485, ...), (0.229, ...)
+#: 255 x (0.485, 0.456, 0.406) and 255 x (0.229, 0.224, 0.225).
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 def vit_jax(size: int = 224) -> Preprocessing:
@@ -129,9 +131,7 @@ def deit(size: int = 224) -> Preprocessing:
     Source: ``build_transform`` in ``datasets.py`` of github.com/facebookresearch/deit.
     """
     resize = int(256 / 224 * size)
-    return Preprocessing(
-        size=size, resize=resize, keep_aspect=True, interpolation="bicubic", layout="NCHW", **_IMAGENET
-    )
+    return Preprocessing(size, resize, True, "bicubic", IMAGENET_MEAN, IMAGENET_STD, "NCHW")
 
 
 def torchvision(size: int = 224, resize: int = 256) -> Preprocessing:
@@ -139,4 +139,4 @@ def torchvision(size: int = 224, resize: int = 256) -> Preprocessing:
 
     Source: ``ImageClassification`` in ``torchvision/transforms/_presets.py``.
     """
-    return Preprocessing(size=size, resize=resize, keep_aspect=True, layout="NCHW", **_IMAGENET)
+    return Preprocessing(size, resize, True, "bilinear", IMAGENET_MEAN, IMAGENET_STD, "NCHW")

@@ -1,12 +1,12 @@
 """A generated image set that needs no download: sixteen classes made of a shape and a texture.
 
-Every image is a pure function of (seed, split, index, size): the scene is drawn from a random stream of its own, in
-units of the image, so that the same index shows the same scene at every size. Shapes are signed distances evaluated
-for all pixels at once, which makes clean edges without supersampling.
+Every image is a pure function of (seed, split, index, size). Its scene is drawn from a random stream of its own, in
+units of the image, so the same index shows the same scene at every size. A shape is a signed distance computed for
+all pixels at once, which gives clean edges without supersampling.
 
-How hard the set is rests on the constants below. Each nuisance has a range and a *rarity*: its strength is
-``low + (high - low) * u ** rarity`` with u uniform, so that most images are easy, and some are so covered, so faint
-or so noisy that nobody could be sure. Top-1 of a well-trained small ViT is meant to lie between 90 % and 97 %.
+The constants below make the set easy or hard. Each nuisance has a range and a *rarity*: its strength is
+``low + (high - low) * u ** rarity`` with u uniform. So most images are easy, and a few are so covered, faint or
+noisy that nobody can be sure of them. The constants aim at a top-1 of 90 % to 97 % for a well-trained small ViT.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import one_of, refuse_unless
-from .source import SPLITS
+from .splits import SPLITS
 
-#: Corners, and the radius of the points between them: 1 is the radius of the corners themselves.
+#: Number of corners, and the radius of the points halfway between them over the radius of the corners.
 SHAPES = {"circle": None, "triangle": (3, 0.5), "square": (4, 0.5**0.5), "star": (5, 0.45)}
 TEXTURES = ("plain", "striped", "checkered", "dotted")
 CLASSES = tuple(f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES)
@@ -30,7 +30,7 @@ SIZE = 96
 
 
 class Strength(NamedTuple):
-    """A nuisance: where its strength begins and ends, and how rare the strong end is (1: uniform)."""
+    """The range of a nuisance's strength, and how rare strong values are (1: uniform)."""
 
     low: float
     high: float
@@ -61,7 +61,7 @@ _CORNER = {"circle": 0.80, "triangle": 1.24, "square": 1.00, "star": 1.23}  # ra
 def generate(
     indices: Iterable[int], *, split: str = "training", seed: int = 0, size: int = SIZE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the images of these indices; cut a range into pieces to draw it in many processes.
+    """Draw the images of these indices. Many processes can draw parts of one range.
 
     Args:
         indices: whole numbers of 0 or more; index ``i`` has class ``i % 16``, so any run of them is balanced.
@@ -78,7 +78,7 @@ def generate(
     one_of("split", split, tuple(SPLITS))
     indices = np.asarray(list(indices), np.int64)
     refuse_unless(
-        seed >= 0 and size >= 8 and (indices >= 0).all(),
+        seed >= 0 and size >= 8 and bool((indices >= 0).all()),
         "These shapes cannot be drawn",
         why=f"seed is {seed}, size {size}, the lowest index {min(indices, default=0)}",
         remedy="give a seed and indices of 0 or more, and a size of 8 pixels or more",
@@ -209,12 +209,13 @@ def _shadow(canvas: np.ndarray, distance: np.ndarray, shift: int) -> None:
 def _distance(shape: str, u: np.ndarray, v: np.ndarray, radius: float) -> np.ndarray:
     """Signed distance to a shape's edge, negative inside.
 
-    A polygon or star is one straight edge seen in a kaleidoscope: the plane is folded into the sector between a
-    corner and the point halfway to the next one.
+    Polygons and stars are symmetric, so every pixel is first folded (by rotation and reflection) into the sector
+    between one corner and the point halfway to the next. One straight edge bounds the shape there.
     """
-    if shape == "circle":
+    polygon = SHAPES[shape]
+    if polygon is None:
         return np.sqrt(u * u + v * v) - np.float32(radius)
-    corners, inner = SHAPES[shape]
+    corners, inner = polygon
     sector = np.pi / corners
     angle = np.abs(np.arctan2(v, u))
     angle = np.abs(angle - np.float32(2 * sector) * np.round(angle / np.float32(2 * sector)))

@@ -1,17 +1,14 @@
-"""What a finite data set must tell so that images can be drawn from it, and how its images are shared out."""
+"""A finite data set on the disk or in memory: its classes, labels and splits, and how its images are read."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ..records import Preprocessing
-
-#: Part of each image's random stream in ``shapes``, and the number of its split everywhere.
-SPLITS = {"training": 0, "calibration": 1, "evaluation": 2}
+from .preprocessing import prepare
 
 
 class Unreadable(NamedTuple):
@@ -22,14 +19,14 @@ class Unreadable(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A data set that lies somewhere.
+    """A finite data set.
 
     Attributes:
         classes: names of the classes.
         labels: (M,) int64.
-        splits: (M,) numbers of ``SPLITS``.
-        size: pixels along an edge to prepare images to, where nobody asks for a size.
-        read: takes indices and a preprocessing, gives one prepared image (size, size, 3) uint8 for each, or
+        splits: (M,) numbers of ``splits.SPLITS``.
+        size: pixels along an edge to which images are prepared when the caller names no size.
+        read: takes indices and a preprocessing; gives for each index a prepared image (size, size, 3) uint8, or
             ``Unreadable``.
     """
 
@@ -40,22 +37,12 @@ class Source(NamedTuple):
     read: Callable[[Sequence[int], Preprocessing], Iterable[np.ndarray | Unreadable]]
 
 
-def share_out(keys: Iterable[bytes], calibration: float, evaluation: float) -> np.ndarray:
-    """Put each image into a split by a hash of its key, whatever else is in the set.
+def source_of_pixels(
+    classes: tuple[str, ...], pixels: np.ndarray, labels: np.ndarray, splits: np.ndarray
+) -> Source:
+    """A source of images (M, H, W, 3) uint8 that lie in memory or in a memory-mapped file."""
 
-    Images with the same key land in the same split, and adding images moves none of the others.
+    def read(indices: Sequence[int], preprocessing: Preprocessing) -> Iterator[np.ndarray]:
+        return (prepare(pixels[i], preprocessing) for i in indices)
 
-    Args:
-        keys: bytes that identify each image's content.
-        calibration: share of the images, 0...1.
-        evaluation: share of the images, 0...1; training has the rest.
-
-    Returns:
-        (M,) numbers of ``SPLITS``.
-    """
-    hashes = [hashlib.blake2b(key, digest_size=8).digest() for key in keys]
-    place = np.frombuffer(b"".join(hashes), np.uint64) / 2.0**64
-    splits = np.full(len(place), SPLITS["training"])
-    splits[place < calibration + evaluation] = SPLITS["calibration"]
-    splits[place < evaluation] = SPLITS["evaluation"]
-    return splits
+    return Source(classes, labels.astype(np.int64), splits, min(pixels.shape[1:3]), read)

@@ -1,4 +1,4 @@
-"""Published checkpoints and image sets by name, and where they go."""
+"""Published checkpoints and image sets: their names and addresses, and the folder they are downloaded to."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 
 from ..errors import one_of, refuse_unless
 from ..progress import Progress, silent
-from . import cifar10
-from .transfer import download
+from .download import download
 
 #: The public bucket of vit_jax (https://github.com/google-research/vision_transformer#available-vit-models).
 CHECKPOINTS_URL = "https://storage.googleapis.com/vit_models/"
@@ -28,25 +27,27 @@ CHECKPOINTS = {
     "L/32": "imagenet21k+imagenet2012/ViT-L_32.npz",  # 384 pixels
     "H/14": "imagenet21k/ViT-H_14.npz",  # ImageNet-21k's classes
 }
-#: Name -> (address, MD5).
-IMAGES = {"cifar10": (cifar10.URL, cifar10.MD5)}
+#: Name -> (address, MD5 from the page of the data set).
+IMAGES = {
+    "cifar10": ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
+}
 
 
 def downloads() -> Path:
-    """Where downloads go when no folder is named: ``vit-workbench`` in the user's cache (XDG base directories)."""
+    """The folder for downloads when the caller names none: ``vit-workbench`` in the user's cache (XDG)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vit-workbench"
 
 
 def fetch_checkpoint(
     name: str, folder: Path | str | None = None, progress: Progress = silent, *, base_url: str = CHECKPOINTS_URL
 ) -> Path:
-    """Download a published vit_jax checkpoint; one that is there already is not asked for again.
+    """Download a published vit_jax checkpoint, unless the file exists already.
 
     Args:
         name: a key of ``CHECKPOINTS`` such as ``S/16``, or the path of any .npz file below ``base_url``.
-        folder: where it goes; None is ``downloads()``.
-        progress: called with bytes.
-        base_url: where the files lie.
+        folder: the folder to download to; None is ``downloads()``.
+        progress: counts bytes.
+        base_url: the address of the folder that holds the files.
 
     Returns:
         The path of the .npz file.
@@ -63,12 +64,12 @@ def fetch_checkpoint(
 def fetch_images(
     name: str, folder: Path | str | None = None, progress: Progress = silent, *, base_url: str | None = None
 ) -> Path:
-    """Download a published image set as it is; ``wb.images(path)`` reads it.
+    """Download a published image set; ``wb.images(path)`` reads the archive that this returns.
 
     Args:
         name: ``cifar10``.
-        folder: where it goes; None is ``downloads()``, where ``wb.images("cifar10")`` finds it.
-        progress: called with bytes.
+        folder: the folder to download to; None is ``downloads()``, where ``wb.images("cifar10")`` looks for it.
+        progress: counts bytes.
         base_url: another server that has the same file.
 
     Returns:
@@ -79,8 +80,28 @@ def fetch_images(
     """
     one_of("image set", name, tuple(IMAGES))
     url, md5 = IMAGES[name]
-    file = url.rsplit("/", 1)[1]
+    file = _file_name(url)
     return download(_below(base_url, file) if base_url else url, _target(folder, file), md5, progress)
+
+
+def downloaded_images(name: str) -> Path:
+    """The archive that ``fetch_images`` downloaded to ``downloads()``.
+
+    Raises:
+        WorkbenchError: it was not downloaded.
+    """
+    path = downloads() / _file_name(IMAGES[name][0])
+    refuse_unless(
+        path.exists(),
+        f"{name} is not on this machine",
+        why=f"there is no {path}",
+        remedy=f"run workbench fetch-images {name} (162 MB), or give the path of the archive or its folder",
+    )
+    return path
+
+
+def _file_name(url: str) -> str:
+    return url.rsplit("/", 1)[1]
 
 
 def _below(base_url: str, file: str) -> str:
@@ -88,11 +109,11 @@ def _below(base_url: str, file: str) -> str:
 
 
 def _target(folder: Path | str | None, file: str) -> Path:
-    """The same folders as on the server, where several files have the same name."""
+    """The path to write. It keeps the server's folders, because several files there have the same name."""
     refuse_unless(
         ".." not in Path(file).parts and not Path(file).is_absolute(),
         f"{file!r} is no file below the address",
-        why="it leads out of the folder",
+        why="this path leaves the folder",
         remedy="give a path without .. that does not begin with a slash",
     )
     return (Path(folder).expanduser() if folder else downloads()) / file

@@ -1,7 +1,8 @@
-"""A download that survives a broken line, with nothing but the standard library.
+"""Downloads that continue after a broken connection, with the standard library alone.
 
-A file grows as NAME.part and gets its name when it is complete and its checksum is right. Interrupted, it goes on
-where it stopped (range requests, RFC 9110 section 14) unless the file on the server has changed (If-Range, 13.1.5).
+The bytes are written to NAME.part, which is renamed to NAME when it is complete and its checksum is right. An
+interrupted download continues where it stopped (range requests, RFC 9110 section 14), unless the file on the server
+has changed in the meantime (If-Range, section 13.1.5).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,57 +25,66 @@ from ..errors import WorkbenchError
 from ..files import disk_errors
 from ..progress import Progress, silent
 
-ATTEMPTS = 5  # in a row that bring nothing
-PAUSE_S = 0.5  # before the second attempt; it doubles
-TIMEOUT_S = 30.0  # without a byte
+#: The download fails after this many attempts in a row that bring no new byte.
+ATTEMPTS = 5
+#: Seconds before the second attempt; each further pause is twice as long.
+PAUSE_S = 0.5
+#: Seconds without a byte after which an attempt ends.
+TIMEOUT_S = 30.0
 BLOCK = 1 << 16
 
-#: What a bad line raises, while connecting or while reading.
-_TROUBLE = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
-#: Request Timeout, Range Not Satisfiable (the part was dropped), Too Many Requests.
-_WORTH_ANOTHER = (408, 416, 429)
+#: Exceptions of a bad connection, while connecting or while reading.
+_CONNECTION_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
+#: Status codes below 500 after which another attempt can succeed: Request Timeout, Range Not Satisfiable (the part
+#: was deleted), Too Many Requests.
+_RETRIED_STATUSES = (408, 416, 429)
 
 
 def download(url: str, target: Path, md5: str | None = None, progress: Progress = silent) -> Path:
-    """Download a file, going on with what an earlier attempt left.
+    """Download a file, or the rest of it when an earlier call was interrupted.
 
     Args:
         url: http or https.
-        target: the file to write; when it exists and has the checksum (if one is known) nothing is done.
-        md5: 32 hexadecimal digits; None is what Google's storage says in ``x-goog-hash``, if it does.
-        progress: called with bytes; an exception from it leaves the .part file to go on with.
+        target: the file to write. Nothing is done when it exists and has the checksum (if one is given).
+        md5: 32 hexadecimal digits. When it is None and the server is Google's storage, the MD5 in its header
+            ``x-goog-hash`` is checked.
+        progress: counts bytes. When it raises, the .part file stays and the next call continues from it.
+
+    Returns:
+        ``target``.
 
     Raises:
-        WorkbenchError: no network, an answer that is no file, a wrong checksum, a full or read-only disk.
+        WorkbenchError: there is no network, the server refuses, the checksum is wrong, the disk is full or
+            read-only.
     """
     if target.exists() and md5 in (None, _md5(target)):
         return target
     with disk_errors(f"{target} cannot be written"):
         target.parent.mkdir(parents=True, exist_ok=True)
         part = _Part(target)
-        seen = _complete(url, part, progress)
-        _check(url, part, md5 or seen.md5)
+        version = _complete(url, part, progress)
+        _check(url, part, md5 or version.md5)
         os.replace(part.path, target)
         part.note.unlink(missing_ok=True)
     return target
 
 
-class _Seen(NamedTuple):
-    """What a server said about a file: its length, what identifies this version of it, and its MD5."""
+class _Version(NamedTuple):
+    """One version of a file on a server: its length in bytes, its ETag or date, and its MD5; None if not sent."""
 
     total: int | None
     validator: str | None
     md5: str | None
 
     @classmethod
-    def of(cls, headers: Mapping[str, str], total: int | None) -> _Seen:
+    def of(cls, headers: http.client.HTTPMessage, total: int | None) -> _Version:
         etag = headers.get("ETag", "")
-        strong = etag if etag and not etag.startswith("W/") else None  # a weak one is not for ranges
+        strong = etag if etag and not etag.startswith("W/") else None  # weak ETags may not be used with ranges
         return cls(total, strong or headers.get("Last-Modified"), _google_md5(headers.get("x-goog-hash", "")))
 
 
 class _Part:
-    """The file while it grows, and a note beside it of which version it is a part of."""
+    """The incomplete file NAME.part, and NAME.part.json, which says of which version it is a part."""
 
     def __init__(self, target: Path):
         self.name = target.name
@@ -85,36 +94,36 @@ class _Part:
     def length(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def seen(self) -> _Seen | None:
-        """What the note says, or None where nothing can be gone on with."""
+    def version(self) -> _Version | None:
+        """The version that the part belongs to, or None when there is no part to continue from."""
         try:
-            seen = _Seen(**json.loads(self.note.read_text()))
+            version = _Version(**json.loads(self.note.read_text()))
         except (OSError, ValueError, TypeError):
             return None
-        return seen if self.length() else None
+        return version if self.length() else None
 
-    def begin(self, seen: _Seen) -> None:
-        """Begin anew. The bytes go before the note, lest a killed process leave them beside another file's note."""
-        self.drop()
-        self.note.write_text(json.dumps(seen._asdict()))
+    def begin(self, version: _Version) -> None:
+        """Start an empty part of this version."""
+        self.delete()
+        self.note.write_text(json.dumps(version._asdict()))
 
-    def drop(self) -> None:
-        """Forget both files."""
+    def delete(self) -> None:
+        """Delete both files. The bytes go first: a killed process must not leave them beside another note."""
         self.path.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
 
 
-def _complete(url: str, part: _Part, progress: Progress) -> _Seen:
-    """Fill the part, attempt after attempt, until it is whole."""
+def _complete(url: str, part: _Part, progress: Progress) -> _Version:
+    """Make attempt after attempt until the part is complete."""
     fruitless, longest = 0, part.length()
     while True:
         try:
             return _attempt(url, part, progress)
         except urllib.error.HTTPError as error:
-            if error.code < 500 and error.code not in _WORTH_ANOTHER:
-                raise _refused(url, error) from error
+            if error.code < 500 and error.code not in _RETRIED_STATUSES:
+                raise _refusal(url, error) from error
             problem = error
-        except _TROUBLE as error:
+        except _CONNECTION_ERRORS as error:
             problem = error
         fruitless = 1 if part.length() > longest else fruitless + 1
         longest = max(longest, part.length())
@@ -122,19 +131,19 @@ def _complete(url: str, part: _Part, progress: Progress) -> _Seen:
             raise WorkbenchError(
                 f"{url} could not be downloaded",
                 why=f"{ATTEMPTS} attempts in a row failed, the last with: {problem}",
-                remedy="check the network and HTTPS_PROXY and start again, it goes on where it stopped; "
+                remedy="check the network and HTTPS_PROXY and start again, the download goes on where it stopped; "
                 f"or download the file elsewhere and put it at {part.path.with_suffix('')}",
             ) from problem
         time.sleep(PAUSE_S * 2 ** (fruitless - 1))
 
 
-def _attempt(url: str, part: _Part, progress: Progress) -> _Seen:
-    """Ask once for what is missing and write what comes.
+def _attempt(url: str, part: _Part, progress: Progress) -> _Version:
+    """Request the missing bytes once and write what arrives.
 
     Raises:
-        ConnectionError: less came than was announced.
+        ConnectionError: fewer bytes arrived than the server announced.
     """
-    seen, have = part.seen(), part.length()
+    seen, have = part.version(), part.length()
     if seen and seen.total == have:
         return seen
     request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
@@ -146,39 +155,39 @@ def _attempt(url: str, part: _Part, progress: Progress) -> _Seen:
         answer = urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416:  # our part is longer than the file
-            part.drop()
+        if error.code == 416:  # the part is longer than the file
+            part.delete()
         raise
     with answer:
         if seen and answer.status == 206:
-            found = _rest(answer, part, have, seen)
+            found = _version_of_rest(answer, part, have, seen)
         else:
             length = answer.headers.get("Content-Length")
-            found = _Seen.of(answer.headers, int(length) if length else None)
+            found = _Version.of(answer.headers, int(length) if length else None)
             part.begin(found)
         _append(answer, part, found.total, progress)
     return found
 
 
-def _rest(answer, part: _Part, have: int, seen: _Seen) -> _Seen:
-    """What the server says about a file of which it sends the rest; it must be the file that was seen before."""
+def _version_of_rest(answer: http.client.HTTPResponse, part: _Part, have: int, seen: _Version) -> _Version:
+    """The version of the file whose rest the server sends. It must be the version of the part."""
     content = answer.headers.get("Content-Range", "")
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", content)
     if not match or int(match[1]) != have:
         raise ConnectionError(f"the server sent another part than was asked for: {content}")
-    found = _Seen.of(answer.headers, int(match[2]))
+    found = _Version.of(answer.headers, int(match[2]))
     if seen.total not in (None, found.total) or found.validator not in (None, seen.validator):
-        part.drop()  # a server that ignores If-Range
+        part.delete()  # this server ignores If-Range
         raise ConnectionError("the file on the server has changed")
     return found._replace(validator=seen.validator, md5=found.md5 or seen.md5)
 
 
-def _append(answer, part: _Part, total: int | None, progress: Progress) -> None:
+def _append(answer: http.client.HTTPResponse, part: _Part, total: int | None, progress: Progress) -> None:
     with open(part.path, "ab") as file:
         while block := answer.read(BLOCK):
             file.write(block)
             progress(f"Downloading {part.name}", file.tell(), total or 0)
-    done = part.length()  # of what has the name now: another process may have begun the same download anew
+    done = part.length()  # of the file by its name: another process may have started the same download again
     if total not in (None, done):
         raise ConnectionError(f"the connection broke after {done} of {total} bytes")
 
@@ -186,16 +195,17 @@ def _append(answer, part: _Part, total: int | None, progress: Progress) -> None:
 def _check(url: str, part: _Part, md5: str | None) -> None:
     found = _md5(part.path) if md5 else None
     if found != md5:
-        part.drop()
+        part.delete()
         raise WorkbenchError(
             f"{url} is not the published file",
             why=f"its MD5 is {found} and should be {md5}",
-            remedy="start again; it was deleted here. If it happens twice, the server or a proxy changes the file",
+            remedy="start again; the bytes were deleted here. If this happens twice, the server or a proxy changes "
+            "the file",
         )
 
 
 def _md5(path: Path) -> str:
-    total = hashlib.md5(usedforsecurity=False)  # a checksum against accidents: it is what the publishers give
+    total = hashlib.md5(usedforsecurity=False)  # against accidents only; publishers give MD5
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             total.update(block)
@@ -211,7 +221,7 @@ def _google_md5(header: str) -> str | None:
         return None
 
 
-def _refused(url: str, error: urllib.error.HTTPError) -> WorkbenchError:
+def _refusal(url: str, error: urllib.error.HTTPError) -> WorkbenchError:
     return WorkbenchError(
         f"{url} could not be downloaded",
         why=f"the server answered {error.code} {error.reason}",
