@@ -9,7 +9,7 @@ import pytest
 
 import workbench as wb
 from workbench.datasets import shapes
-from workbench.models import drawing, training
+from workbench.models import training, training_images
 from workbench.records import wilson
 
 TINY = wb.ModelSpec("tiny", image_size=16, patch=8, width=16, depth=1, heads=1, mlp=32, classes=16)
@@ -67,9 +67,9 @@ def test_a_cancelled_drawing_leaves_no_images_behind(tmp_path):
 
 
 def test_a_pool_of_processes_draws_what_one_process_draws(monkeypatch):
-    monkeypatch.setattr(drawing, "DRAWN_AT_ONCE", 5)
+    monkeypatch.setattr(training_images, "DRAWN_AT_ONCE", 5)
     pixels = np.empty((12, 16, 16, 3), np.uint8)
-    labels = drawing.draw("calibration", 3, pixels)
+    labels = training_images.draw("calibration", 3, pixels)
     expected = shapes.generate(range(12), split="calibration", seed=3, size=16)
     np.testing.assert_array_equal(pixels, expected[0])
     np.testing.assert_array_equal(labels, expected[1])

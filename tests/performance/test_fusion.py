@@ -7,9 +7,10 @@ import pytest
 from tests.backends.vits import ALL_SITES, Block, draw
 from workbench.backends import build_engine
 from workbench.backends.hardware.cards import capability
+from workbench.backends.tensorrt.attention_kernels import predict_attention
 from workbench.errors import WorkbenchError
-from workbench.performance.fusion import attention_types, fusion, predict_fusion
-from workbench.performance.fusion_rules import predict_attention
+from workbench.performance.fusion import fusion
+from workbench.performance.predicted_fusion import attention_types, predict_fusion
 from workbench.records import Batches, ModelSpec, Recipe
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is missing: pip install tensorrt-rtx")

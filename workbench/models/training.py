@@ -32,7 +32,7 @@ from ..errors import one_of, refuse_unless
 from ..files import new_file
 from ..progress import Progress, silent
 from ..records import ModelSpec, encode, wilson
-from . import drawing, vit
+from . import training_images, vit
 from .checkpoint import load_checkpoint, save_checkpoint
 
 #: Seconds between two writes of the state: what a killed run loses at most, plus one call.
@@ -101,7 +101,7 @@ def train(plan: Plan, folder, *, progress: Progress = silent) -> dict:
     """
     folder = Path(folder)
     pixels, labels = (
-        jnp.asarray(a) for a in drawing.kept(plan.images, plan.seed, plan.spec.image_size, folder, progress)
+        jnp.asarray(a) for a in training_images.kept(plan.images, plan.seed, plan.spec.image_size, folder, progress)
     )
     state_path = folder / f"state-{digest(plan, code_digest(__name__))}.msgpack"
     state = _restored(state_path, _first_state(plan))
@@ -217,7 +217,7 @@ def evaluate(path, *, images: int = 10_000, seed: int = 0, progress: Progress = 
     """
     spec, params = load_checkpoint(path)
     pixels = np.empty((images, spec.image_size, spec.image_size, 3), np.uint8)
-    labels = drawing.draw("evaluation", seed, pixels, progress)
+    labels = training_images.draw("evaluation", seed, pixels, progress)
     hits = 0
     for start in range(0, images, 512):
         x = normalise(pixels[start : start + 512])

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..backends.hardware.cards import capability
 from ..backends.tensorrt.layers import Layer, layers_of
-from ..dtypes import TYPES
 from ..errors import WorkbenchError, refuse_unless
-from ..places import block_name, place_of
-from ..records import Engine, ModelSpec, Recipe
-from .fusion_rules import EVERYWHERE, SITES, Prediction, predict_attention, without_tensor_cores
+from ..records import Engine
 
 COLUMNS = ("block", "attention_fused", "attention_type")
 LINEAR = ("qkv", "proj", "fc1", "fc2")
@@ -33,21 +29,7 @@ def fusion(engine: Engine):
     Raises:
         WorkbenchError: the engine has no list of layers, or none of its layers carries a block's name.
     """
-    return _frame(fusion_rows(engine))
-
-
-def predict_fusion(spec: ModelSpec, recipe: Recipe, card: str):
-    """The same answer before a build, from head size, tokens, types and architecture.
-
-    The rules are those of TensorRT for RTX 1.7; ``tests/backends/test_fusion.py`` compares them with builds.
-
-    Returns:
-        A pandas data frame with a row per block: ``block``, ``attention_fused``, ``attention_type`` and ``reason``.
-
-    Raises:
-        WorkbenchError: the card is not known.
-    """
-    return _frame(predicted_rows(spec, recipe, card))
+    return frame_of(fusion_rows(engine))
 
 
 def fusion_rows(engine: Engine) -> list[dict]:
@@ -141,78 +123,8 @@ def _float_roles(layers: Iterable[Layer], block: str) -> list[str]:
     return list(roles)
 
 
-# ---- prediction --------------------------------------------------------------------------------------------------
-
-
-def predicted_rows(spec: ModelSpec, recipe: Recipe, card: str) -> list[dict]:
-    """``predict_fusion`` as plain rows."""
-    refuse_unless(
-        isinstance(spec, ModelSpec) and isinstance(recipe, Recipe),
-        "Fusion is predicted from a model's shape and a recipe",
-        why=f"given were {type(spec).__name__} and {type(recipe).__name__}",
-        remedy="write predict_fusion(graph.spec, Recipe('fp16'), 'T4'); a graph without a spec has no known shape",
-    )
-    refuse_unless(
-        recipe.precision != "int8-dynamic",
-        "int8-dynamic has no fused attention to predict",
-        why="it is a precision of ONNX Runtime on the CPU",
-        remedy="choose fp16, bf16, int8 or fp8",
-    )
-    sm = capability(card)
-    never = _never_built(recipe, sm)
-    return [_predicted_row(block_name(index), spec, recipe, sm, never) for index in range(spec.depth)]
-
-
-def _never_built(recipe: Recipe, sm: int) -> Prediction | None:
-    if recipe.resolved_layout == "cpu":
-        return Prediction(False, None, "layout='cpu' is for ONNX Runtime; TensorRT refuses such a file")
-    lacking = [name for name in sorted(recipe.product_types) if not TYPES[name].runs_on(sm)]
-    return without_tensor_cores(lacking[0], sm) if lacking else None
-
-
-def _predicted_row(block: str, spec: ModelSpec, recipe: Recipe, sm: int, never: Prediction | None) -> dict:
-    if never:
-        return dict(zip((*COLUMNS, "reason"), (block, *never)))
-    high, low, sites = attention_types(recipe, block)
-    joined = spec.heads == 1 and not _is_kept(recipe, f"{block}/attention/proj")
-    answer = predict_attention(high, low, sites, head_size=spec.head_size, tokens=spec.tokens, sm=sm, joined=joined)
-    return dict(zip((*COLUMNS, "reason"), (block, *answer)))
-
-
-def attention_types(recipe: Recipe, block: str) -> tuple[str, str | None, frozenset[str]]:
-    """What a recipe does to a block's attention: the type around it, the type of its Q/DQ, and where they are."""
-    if not recipe.needs_ranges:
-        return "fp32" if _is_float(recipe, f"{block}/attention") else recipe.precision, None, frozenset()
-    if recipe.scope == "linear":
-        return recipe.resolved_high_precision, None, frozenset()
-    reached = EVERYWHERE if recipe.scope == "everything" else SITES
-    sites = frozenset(site for site, node in reached.items() if not _is_kept(recipe, f"{block}/attention/{node}"))
-    return recipe.resolved_high_precision, recipe.precision if sites else None, sites
-
-
-#: The products of an attention, and the nodes that feed or read each but for the other one; ``merge`` moves only.
-AROUND = {
-    "scores": (("scale",), ("split",), ("softmax",)),
-    "context": (("split",), ("softmax",), ("merge", "proj")),
-}
-
-
-def _is_float(recipe: Recipe, attention: str) -> bool:
-    """Whether ``keep`` leaves a product in float32. With half numbers all around it the builder drops its casts."""
-
-    def kept(*nodes: str) -> bool:
-        return all(_is_kept(recipe, f"{attention}/{node}") for node in nodes)
-
-    return any(kept(product) and any(kept(*one) for one in around) for product, around in AROUND.items())
-
-
-def _is_kept(recipe: Recipe, node: str) -> bool:
-    """Whether ``keep`` names a node by its site, itself, or a part of its path, the block included."""
-    site = "/".join(place_of(node))
-    return any(name == site or f"{node}/".startswith(f"{name}/") for name in recipe.exclude)
-
-
-def _frame(rows: list[dict]):
+def frame_of(rows: list[dict]):
+    """Rows with the keys of ``COLUMNS`` as a pandas data frame."""
     import pandas as pd  # the light half does without; only these two tables are data frames
 
     frame = pd.DataFrame(rows)

@@ -12,8 +12,9 @@ import pandas as pd
 
 from ..errors import refuse_unless
 from ..graphs.analysis.inspect import Inspection
+from ..performance.engine_meter import EngineMeter
+from ..performance.onnx_profile import CALLS, FileProfile, profile_onnx
 from ..performance.parts import AGREES, Split
-from ..performance.profile_engine import CALLS, EngineMeter, FileProfile, profile_onnx
 from ..performance.roofline import measure_roof
 from ..progress import Progress
 from ..records import ModelSpec
@@ -183,9 +184,9 @@ def _tell_file(asked, made: FileProfile) -> str:
 
 
 def _tell_sweep(asked, progress: Progress) -> str:
-    from ..models.timing import JaxMeter
+    from ..models.meter import JaxMeter
+    from ..performance.attention_profile import profile_attention
     from ..performance.cost import attention_overtakes_mlp
-    from ..performance.profile import profile_attention
 
     spec = _spec(asked)
     backend = asked.backend or "jax"

@@ -10,7 +10,7 @@ import ipywidgets as widgets
 
 from ..backends import REGISTRY, backend
 from ..graphs.quantization.recipe import apply_recipe, foreseen
-from ..performance.fusion import predicted_rows
+from ..performance.predicted_fusion import predicted_rows
 from ..places import block_name
 from ..progress import Progress
 from ..records import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ....performance.fusion_rules import LOW_RULES, predict_attention
+from ....backends.tensorrt.attention_kernels import LOW_RULES, predict_attention
 from ...structure.anatomy import Anatomy, Attention, name_of
 from .finding import GRAPH, Finding, by_place
 from .quantization import written_for_a_cpu

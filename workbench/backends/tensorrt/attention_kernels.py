@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from ..backends.hardware.cards import sm_name
-from ..dtypes import TYPES
+from ...dtypes import TYPES
+from ..hardware.cards import sm_name
 
 #: The tensors of an attention that can carry Q/DQ, and the node that reads or, for ``context``, writes each.
 SITES = {"query": "scores", "key": "scores", "value": "context", "softmax": "context", "context": "context"}

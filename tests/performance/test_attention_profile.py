@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from workbench.errors import WorkbenchError
+from workbench.models import meter as meter_of_jax
 from workbench.models import roofline
-from workbench.models import timing as meter_of_jax
-from workbench.models.timing import JaxMeter
+from workbench.models.meter import JaxMeter
 from workbench.models.vit import model_spec
+from workbench.performance.attention_profile import profile_attention, tokens_at
 from workbench.performance.cost import attention_overtakes_mlp, cost
 from workbench.performance.curves import fit
-from workbench.performance.profile import profile_attention, tokens_at
 from workbench.records import ModelSpec
 
 SPEC = model_spec("tutorial")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import refuse_unless
-from ..models.timing import JaxMeter
+from ..models.meter import JaxMeter
 from ..progress import Progress, silent
 from ..records import ModelSpec
 from .cost import Crossover

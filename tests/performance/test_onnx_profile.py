@@ -15,7 +15,8 @@ from workbench.backends.onnxruntime import OrtSession
 from workbench.cli import commands
 from workbench.errors import WorkbenchError
 from workbench.graphs.quantization.recipe import apply_recipe
-from workbench.performance.profile_engine import EngineMeter, profile_onnx
+from workbench.performance.engine_meter import EngineMeter
+from workbench.performance.onnx_profile import profile_onnx
 from workbench.records import ModelSpec, Recipe
 
 EXPORTS = Path(__file__).parents[1] / "graphs" / "torch_exports"

@@ -1,0 +1,77 @@
+"""Times attention, MLP and rest of a ViT as an engine runs them: a meter for ``profile_attention``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..backends import build_engine, open_engine
+from ..errors import refuse_unless
+from ..graphs.export import export_onnx
+from ..graphs.quantization.recipe import apply_recipe
+from ..models import vit
+from ..progress import Progress, silent
+from ..records import Batches, ModelSpec, Recipe
+from .onnx_profile import CALLS
+from .parts import locate, part_of
+
+
+class EngineMeter:
+    """Times the parts of a model as an engine runs them: a meter for ``models.profiling.profile_attention``.
+
+    Each resolution is exported with random weights, built and opened once.
+
+    Args:
+        backend: a runtime that times its layers, on this machine.
+        workspace: a ``Workspace`` or a folder's path.
+        batch: images per call.
+        recipe: what the engine computes in; one that needs no calibration.
+        progress: see ``progress.Progress``.
+    """
+
+    def __init__(
+        self,
+        backend: str,
+        workspace,
+        batch: int = 1,
+        recipe: Recipe | None = None,
+        progress: Progress = silent,
+    ):
+        self._backend, self._workspace, self._batch = backend, workspace, batch
+        self._recipe, self._progress = recipe or Recipe(), progress
+        self._engines: dict = {}
+
+    def __call__(self, spec: ModelSpec) -> dict[str, list[float]]:
+        """The seconds of each part, medians of the runtime's profiler, and of single whole calls.
+
+        Raises:
+            WorkbenchError: the runtime compiled several blocks into one layer, which hides the parts.
+        """
+        if spec not in self._engines:
+            self._engines[spec] = self._build(spec)
+        shape = (self._batch, spec.image_size, spec.image_size, 3)
+        feeds = {"images": np.random.default_rng(0).standard_normal(shape, dtype=np.float32)}
+        with open_engine(self._engines[spec]) as session:
+            session.time(feeds, 2)
+            whole = session.device_time(feeds, CALLS) or session.time(feeds, CALLS)
+            seconds = dict.fromkeys(("attention", "mlp", "rest"), 0.0)
+            for row in locate(session.layers(feeds)):
+                self._check_inside(row)
+                seconds[part_of(row["role"])] += row["seconds"]
+        return {**{part: [total] for part, total in seconds.items()}, "whole": list(whole)}
+
+    def _check_inside(self, row: Mapping) -> None:
+        refuse_unless(
+            " to " not in row["role"],
+            f"{self._backend} does not tell attention from the rest",
+            why=f"it compiled {row['role']} into one layer, {row['name'][:80]}",
+            remedy="profile with onnxruntime or jax, or with TensorRT 10 and later, whose layers have names",
+        )
+
+    def _build(self, spec: ModelSpec):
+        few = np.random.default_rng(0).standard_normal((2, spec.image_size, spec.image_size, 3), dtype=np.float32)
+        graph = export_onnx(spec, vit.init(spec), self._workspace, images=few, progress=self._progress)
+        variant = apply_recipe(graph, self._recipe, self._workspace)
+        only = Batches(self._batch, self._batch, self._batch)
+        return build_engine(variant, self._backend, self._workspace, batches=only, progress=self._progress)
