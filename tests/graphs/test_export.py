@@ -5,14 +5,15 @@ import dataclasses
 import jax
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from tests.graphs.references import answers, checkpoint, run
 from workbench.errors import Cancelled, WorkbenchError
-from workbench.graphs import export, parity
+from workbench.graphs import export, model_file, parity
 from workbench.graphs.canonical import clean
 from workbench.graphs.export import export_onnx
-from workbench.graphs.structure import edit
+from workbench.graphs.structure.values import array
 from workbench.records import Preprocessing
 
 
@@ -39,7 +40,7 @@ def test_the_logits_are_those_of_the_reference(kind, opset, tmp_path):
     images, expected = answers(kind)
     graph = export_onnx(*checkpoint(kind), tmp_path, opset=opset, images=images)
     np.testing.assert_allclose(run(graph.path, images), expected, rtol=0, atol=1e-4)
-    assert (graph.opset, edit.opset(edit.load(graph.path))) == (opset, opset)
+    assert (graph.opset, model_file.opset(model_file.load(graph.path))) == (opset, opset)
 
 
 def test_input_and_output_bear_their_names_and_the_batch_is_open(graph):
@@ -95,13 +96,13 @@ def test_the_preprocessing_travels_with_the_graph(tmp_path):
 
 
 def test_weights_beyond_the_file_limit_lie_beside_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(edit, "LARGEST_FILE", 1000)
+    monkeypatch.setattr(model_file, "LARGEST_FILE", 1000)
     images, expected = answers("token")
     graph = export_onnx(*checkpoint("token"), tmp_path, images=images)
     data = graph.path.with_name("model.onnx.data")
     assert data.stat().st_size > graph.path.stat().st_size / 4
     np.testing.assert_allclose(run(graph.path, images), expected, rtol=0, atol=1e-4)
-    model = edit.load(graph.path)
+    model = model_file.load(graph.path)
     large = model.graph.initializers["block00/mlp/fc1/weight"].const_value
     assert large.location == "model.onnx.data"
 
@@ -113,7 +114,7 @@ def test_a_graph_that_computes_something_else_is_refused_and_the_block_named(tmp
     def spoil(model):
         model, places = real(model)
         weight = model.graph.initializers["block01/mlp/fc2/weight"]
-        weight.const_value = edit.ir.tensor(edit.array(weight) * np.float32(1.02), name=weight.name)
+        weight.const_value = ir.tensor(array(weight) * np.float32(1.02), name=weight.name)
         return model, places
 
     real = clean.clean

@@ -10,8 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.graphs.references import run
 from workbench.errors import WorkbenchError
+from workbench.graphs import model_file
 from workbench.graphs.import_ import import_onnx
-from workbench.graphs.structure import attention, edit
+from workbench.graphs.structure import attention
+from workbench.graphs.structure.values import array
 from workbench.places import place_of
 from workbench.records import ModelSpec, Preprocessing
 
@@ -72,7 +74,7 @@ def test_an_import_computes_what_torch_computed(name, imported):
 @pytest.mark.parametrize("name", VITS)
 def test_blocks_and_roles_are_found_by_structure(name, imported):
     graph = imported(name)
-    model = edit.load(graph.path)
+    model = model_file.load(graph.path)
     places = [place_of(node.name) for node in model.graph]
     assert None not in places
     for block in ("block00", "block01"):
@@ -103,7 +105,7 @@ def test_a_distilled_vit_has_blocks_but_no_spec(name, imported):
     graph = imported(name)
     assert graph.spec is None
     assert any("No ModelSpec describes this model" in note for note in graph.notes)
-    heads = [node.name for node in edit.load(graph.path).graph if node.name.startswith("head")]
+    heads = [node.name for node in model_file.load(graph.path).graph if node.name.startswith("head")]
     assert len(heads) >= 6  # two products, two biases, their sum and its half
 
 
@@ -111,7 +113,7 @@ def test_a_distilled_vit_has_blocks_but_no_spec(name, imported):
 def test_what_is_no_vit_comes_in_without_invented_blocks(name, imported):
     graph = imported(name)
     assert graph.spec is None
-    assert all(place_of(node.name) is None for node in edit.load(graph.path).graph)
+    assert all(place_of(node.name) is None for node in model_file.load(graph.path).graph)
     assert any("No block of attention and MLP was found" in note for note in graph.notes)
 
 
@@ -222,11 +224,11 @@ def vit(tmp_path, *, order=(0, 1, 2), scores=(), heads_first=True, mask=False, n
 def test_columns_of_qkv_are_put_in_the_usual_order(unusual, tmp_path):
     path = vit(tmp_path, **unusual)
     graph = import_onnx(path, tmp_path / "ws")
-    model = edit.load(graph.path)
+    model = model_file.load(graph.path)
     assert len(attention.cores(model)) == 1
     split = next(node for node in model.graph if node.op_type == "Split")
     assert split.name == "block00/attention/split"
-    assert edit.array(split.inputs[1]).tolist() == [2, 2, 2]
+    assert array(split.inputs[1]).tolist() == [2, 2, 2]
     x = np.random.default_rng(5).standard_normal((2, 3, 8, 8)).astype(np.float32)
     np.testing.assert_allclose(run(graph.path, x), run(path, x), rtol=0, atol=1e-4)
     assert graph.spec is not None
@@ -242,7 +244,7 @@ def test_no_spec_describes_a_gated_mlp(tmp_path):
 def test_an_attention_that_does_more_keeps_its_nodes_and_gets_its_names(unusual, tmp_path):
     path = vit(tmp_path, **unusual)
     graph = import_onnx(path, tmp_path / "ws")
-    model = edit.load(graph.path)
+    model = model_file.load(graph.path)
     kinds = Counter(node.op_type for node in model.graph)
     assert kinds["Squeeze"] == 3  # not drawn anew
     roles = Counter(place_of(node.name).role for node in model.graph if node.op_type == "MatMul")

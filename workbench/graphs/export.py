@@ -19,9 +19,9 @@ from ..errors import WorkbenchError, one_of, refuse_unless
 from ..progress import Progress, silent
 from ..records import Graph, ModelSpec, Preprocessing, whole
 from ..workspace import Workspace
+from . import model_file
 from .canonical import clean
 from .parity import Comparison, compare
-from .structure import edit
 
 OPSETS = tuple(range(17, 24))
 DYNAMIC = "dynamic"
@@ -80,7 +80,7 @@ def export_onnx(
         traced = Counter(node.op_type for node in model.graph)
         progress("clean", 0, 1)
         model, _ = clean.clean(model)
-        path = edit.save(model, folder)
+        path = model_file.save(model, folder)
         comparison = _comparison(spec, params, path, batch, images, progress)
         return Graph(
             path=path,

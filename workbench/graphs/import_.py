@@ -15,10 +15,10 @@ from ..errors import WorkbenchError, path_of, refuse_unless
 from ..progress import Progress, silent
 from ..records import Graph, Parity, Preprocessing
 from ..workspace import Workspace
+from . import model_file
 from .canonical import clean
 from .parity import RELATIVE_TOLERANCE, TOLERANCE
 from .quantization.prepare import check_float32
-from .structure import edit
 from .structure.spec import infer as infer_spec
 
 TOOLS = (*clean.TOOLS, "onnxruntime")
@@ -64,14 +64,14 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
         progress("clean", 0, 1)
         model, places = clean.clean(model)
         _rename(model)
-        saved = edit.save(model, folder)
+        saved = model_file.save(model, folder)
         progress("compare", 0, 1)
         parity = _compare(original, _Runner(saved), (batch, size, layout))
         spec, reason = infer_spec(model, places, path.stem, size)
         return Graph(
             path=saved,
             digest=key,
-            opset=edit.opset(model),
+            opset=model_file.opset(model),
             preprocessing=found,
             spec=spec,
             batch=batch,
@@ -100,7 +100,7 @@ def _check_file(path: Path) -> None:
 
 def _load(path: Path) -> ir.Model:
     try:
-        model = edit.load(path, LEAST_OPSET)
+        model = model_file.load(path, LEAST_OPSET)
     except RuntimeError as error:  # ONNX's converter between opsets
         raise WorkbenchError(
             f"{path} cannot be brought to opset {LEAST_OPSET}",

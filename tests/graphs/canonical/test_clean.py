@@ -7,13 +7,15 @@ from collections import Counter
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnx_ir.passes.common as passes
 import pytest
 from onnx import parser
 
 from tests.graphs.references import CHECKPOINTS, answers, checkpoint, run, traced
 from workbench.graphs.canonical import clean, gelu, rules
 from workbench.graphs.export import trace
-from workbench.graphs.structure import edit
+from workbench.graphs.structure.builder import constant
+from workbench.graphs.structure.values import array
 from workbench.models import vit
 from workbench.models.tree import init
 
@@ -91,7 +93,7 @@ def test_no_shape_is_computed_at_run_time():
     assert not kinds.keys() & {"Shape", "Expand", "Concat", "Gemm", "Einsum", "Squeeze", "Unsqueeze", "Slice"}
     for node in model.graph:
         if node.op_type == "Reshape":
-            shape = edit.array(node.inputs[1]).tolist()
+            shape = array(node.inputs[1]).tolist()
             assert shape[0] == 0
             assert shape.count(-1) <= 1
 
@@ -110,7 +112,7 @@ def test_tensors_between_blocks_and_weights_are_named_by_place():
     model, _ = clean.clean(traced())
     tensors = {value.name for node in model.graph for value in node.outputs}
     assert {"embedding/output", "block00/output", "block01/output", "norm/output", "logits"} <= tensors
-    weights = {name: edit.array(value) for name, value in model.graph.initializers.items()}
+    weights = {name: array(value) for name, value in model.graph.initializers.items()}
     block = params["Transformer"]["encoderblock_1"]
     np.testing.assert_array_equal(weights["block01/mlp/fc1/weight"], block["MlpBlock_0"]["Dense_0"]["kernel"])
     np.testing.assert_array_equal(weights["block01/norm2/scale"], block["LayerNorm_1"]["scale"])
@@ -129,7 +131,7 @@ def test_the_class_token_is_a_padded_row():
     _, params = checkpoint("token")
     position = np.array(params["Transformer"]["posembed_input"]["pos_embedding"])
     position[:, :1] += np.asarray(params["cls"])
-    np.testing.assert_array_equal(edit.array(named["embedding/position"].inputs[1]), position)
+    np.testing.assert_array_equal(array(named["embedding/position"].inputs[1]), position)
 
 
 def test_a_bias_that_is_zero_keeps_its_addition():
@@ -161,9 +163,9 @@ def test_every_node_of_an_export_says_which_line_of_the_model_it_comes_from():
 
 def test_a_constant_takes_no_name_that_is_taken():
     model = traced()
-    first, second = (edit.constant(model, "twice", np.full(2, value)) for value in (1, 2))
+    first, second = (constant(model, "twice", np.full(2, value)) for value in (1, 2))
     assert first.name == "twice" != second.name
-    assert [edit.array(value)[0] for value in (first, second)] == [1, 2]
+    assert [array(value)[0] for value in (first, second)] == [1, 2]
 
 
 # ---- rules -------------------------------------------------------------------------------------------------------
@@ -175,7 +177,7 @@ def graph(text, opset=20, **weights):
     for name, value in weights.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value), name))
     loaded = ir.from_proto(model)
-    edit.passes.ShapeInferencePass()(loaded)
+    passes.ShapeInferencePass()(loaded)
     return loaded
 
 
@@ -183,7 +185,7 @@ def rewritten(model):
     model = ir.from_proto(ir.to_proto(model))
     while rules.RULES.apply_to_model(model):
         clean._initializers_only(model)
-        edit.passes.ShapeInferencePass()(model)
+        passes.ShapeInferencePass()(model)
     return model
 
 

@@ -204,9 +204,9 @@ def test_a_model_without_attention_has_nothing_to_quantize_there(tmp_path):
 
 
 def test_weights_beyond_two_gigabytes_go_beside_the_file(drawn, tmp_path, pictures, monkeypatch):
-    from workbench.graphs.structure import edit
+    from workbench.graphs import model_file
 
-    monkeypatch.setattr(edit, "LARGEST_FILE", 1000)
+    monkeypatch.setattr(model_file, "LARGEST_FILE", 1000)
     variant = wb.apply_recipe(drawn, wb.Recipe("fp16"), tmp_path)
     assert (variant.path.parent / "model.onnx.data").stat().st_size > 10_000
     session = onnxruntime.InferenceSession(variant.path)

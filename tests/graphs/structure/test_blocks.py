@@ -11,7 +11,8 @@ import pytest
 
 from tests.graphs.references import traced
 from tests.graphs.test_import import VITS, vit
-from workbench.graphs.structure import blocks, edit
+from workbench.graphs import model_file
+from workbench.graphs.structure import blocks
 from workbench.places import Place
 
 EXPORTS = Path(__file__).parents[1] / "torch_exports"
@@ -36,7 +37,7 @@ def expected(qkv, heads=1, pre_logits=0, scores=2):
 
 @pytest.mark.parametrize("name", VITS)
 def test_every_node_of_torchs_own_graph_has_a_role(name):
-    model = edit.load(EXPORTS / f"{name}.onnx")
+    model = model_file.load(EXPORTS / f"{name}.onnx")
     places = blocks.roles(model)
     assert set(places) == set(model.graph)
     assert "other" not in {place.role for place in places.values()}
@@ -58,7 +59,7 @@ def test_every_node_of_jax2onnxs_own_graph_has_a_role(kind, batch):
 
 
 def test_layernorm_written_out_belongs_to_its_norm():
-    model = edit.load(EXPORTS / "separate_mean_legacy.onnx")
+    model = model_file.load(EXPORTS / "separate_mean_legacy.onnx")
     places = blocks.roles(model)
     for place in (Place("block00", "norm1"), Place("block01", "norm2"), Place(None, "norm")):
         kinds = Counter(node.op_type for node, found in places.items() if found == place)
@@ -66,7 +67,7 @@ def test_layernorm_written_out_belongs_to_its_norm():
 
 
 def test_names_play_no_part():
-    plain = edit.load(EXPORTS / "fused_legacy.onnx")
+    plain = model_file.load(EXPORTS / "fused_legacy.onnx")
     before = [blocks.roles(plain)[node] for node in plain.graph]
     for index, node in enumerate(plain.graph):
         node.name = f"block07/mlp/fc1/{index}"
@@ -75,7 +76,7 @@ def test_names_play_no_part():
 
 @pytest.mark.parametrize("name", ["cnn", "mlp"])
 def test_what_is_no_vit_has_no_places(name):
-    assert blocks.places(edit.load(EXPORTS / f"{name}.onnx")) == {}
+    assert blocks.places(model_file.load(EXPORTS / f"{name}.onnx")) == {}
 
 
 def test_a_softmax_that_is_no_attention_makes_no_block():
@@ -87,7 +88,7 @@ def test_a_softmax_that_is_no_attention_makes_no_block():
 
 @pytest.mark.parametrize("unusual", [dict(mask=True), dict(norm_keys=True), dict(order=(2, 1, 0))])
 def test_an_unusual_attention_still_has_its_roles(unusual, tmp_path):
-    model = edit.load(vit(tmp_path, **unusual))
+    model = model_file.load(vit(tmp_path, **unusual))
     places = blocks.roles(model)
     assert set(places) == set(model.graph)
     assert products(model, places)["block00"] == Counter(qkv=1, scores=2, proj=1, fc1=1, fc2=1)

@@ -15,9 +15,10 @@ from ...errors import WorkbenchError, refuse_unless
 from ...places import OUTPUT, Place, block_name, place_of
 from ...progress import Progress, silent
 from ...records import Graph, ModelSpec, Variant
+from .. import model_file
 from ..quantization.activations import BATCH, batches, check_same_images, graph_input, open_model
 from ..quantization.emulation import HALVES, widen
-from ..structure import edit
+from ..structure.values import FLOATS
 
 #: Every block adds rounding error. An output jumps where it adds this many times what blocks usually add, half of
 #: what any output adds, and more than the rounding of float32; or where it is NaN.
@@ -155,9 +156,9 @@ def role_errors(a: Variant | Graph, b: Variant | Graph, images: np.ndarray, prog
 
 def _placed_tensors(side: Variant | Graph) -> Iterator[tuple[Place, str]]:
     """Every floating-point tensor that a node of a known place makes; nodes that a recipe adds are left out."""
-    for node in edit.load(side.path).graph:
+    for node in model_file.load(side.path).graph:
         place, made = place_of(node.name or ""), node.outputs[0]
-        if place and made.dtype in edit.FLOATS and node.op_type not in ADDED:
+        if place and made.dtype in FLOATS and node.op_type not in ADDED:
             yield place, made.name
 
 
@@ -230,7 +231,7 @@ def _names(side) -> list[str]:
     """Names of the outputs that a side can show, in the order of computation; the logits come last."""
     if isinstance(side, Variant | Graph):
         graph = side.graph if isinstance(side, Variant) else side
-        found = [value.name for node in edit.load(side.path).graph for value in node.outputs]
+        found = [value.name for node in model_file.load(side.path).graph for value in node.outputs]
         return [n for n in found if n and n.endswith(f"/{OUTPUT}") and n.count("/") == 1] + [graph.output_name]
     spec, _ = _checked_model(side)
     blocks = [block_name(index) for index in range(spec.depth)]
@@ -283,7 +284,7 @@ def _outputs_alone(side: Variant | Graph, names: list[str]):
 
 def _opened(side: Variant | Graph) -> tuple[Graph, ir.Model]:
     """A side's graph, and its model with 16-bit types emulated."""
-    model = edit.load(side.path)
+    model = model_file.load(side.path)
     if any(value.dtype in HALVES for each in model.graph for value in each.outputs):
         widen(model)
     return side.graph if isinstance(side, Variant) else side, model

@@ -16,7 +16,7 @@ from ...errors import refuse_unless
 from ...records import Engine, Graph, Variant
 from ..structure import anatomy
 from ..structure.anatomy import Anatomy
-from ..structure.edit import array
+from ..structure.values import array
 from . import findings
 
 #: The runtimes that are asked about a file of unknown purpose.

@@ -14,9 +14,9 @@ from ...datasets import ImageSet
 from ...errors import WorkbenchError, refuse_unless
 from ...measuring.accuracy import check_label_range, check_logits
 from ...records import Graph, ModelSpec, Preprocessing, Variant, wilson
+from .. import model_file
 from ..quantization.activations import batches, check_same_images, graph_input, open_model
 from ..quantization.emulation import HALVES, widen
-from ..structure import edit
 from .difference import diff
 
 #: Relative error of the logits: float32's rounding stays below, a wrong GELU or epsilon is three times this.
@@ -187,7 +187,7 @@ def _same_as_jax(graph: Graph, model: tuple[ModelSpec, dict], images: np.ndarray
 
 
 def _logits(side: Graph | Variant, graph: Graph, x: np.ndarray) -> np.ndarray:
-    model = edit.load(side.path)
+    model = model_file.load(side.path)
     if any(value.dtype in HALVES for node in model.graph for value in node.outputs):
         widen(model)
     session = open_model(model, [graph.output_name])

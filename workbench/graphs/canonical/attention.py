@@ -17,11 +17,10 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from ..structure import edit
 from ..structure.attention import Core, cores, rank
-from ..structure.builder import Pen
-from ..structure.edit import array
+from ..structure.builder import Builder, take_place
 from ..structure.provenance import MOVES, STRIDE, TRIAL_BATCH, NotMoved, Tracker, is_linear, row_numbers
+from ..structure.values import array
 
 # ---- where q, k and v come from ----------------------------------------------------------------------------------
 
@@ -238,7 +237,7 @@ def _batch_names(value: ir.Value) -> frozenset[str]:
 def _draw(model: ir.Model, core: Core, inner: Projections, outer: Merge, name: str) -> None:
     """The nodes of this module's head, in place of what was there."""
     heads, size = inner.heads, inner.head_size
-    pen = Pen(model, core.softmax, name)
+    pen = Builder(model, core.softmax, name)
     pen.origin = inner.product
     qkv = pen.dense("qkv", inner.source, inner.weight, inner.bias)
     pen.origin = core.q.producer()
@@ -255,4 +254,4 @@ def _draw(model: ir.Model, core: Core, inner: Projections, outer: Merge, name: s
     y = pen.op("Transpose", "merge/order", y, perm=[0, 2, 1, 3])
     y = pen.op("Reshape", "merge", y, pen.ints("merge/shape", [0, 0, heads * size]))
     pen.origin = outer.product
-    edit.take_place(pen.dense("proj", y, outer.weight, outer.bias), outer.result)
+    take_place(pen.dense("proj", y, outer.weight, outer.bias), outer.result)

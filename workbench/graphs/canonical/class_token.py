@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ..structure import edit
-from ..structure.builder import Pen
-from ..structure.edit import array
+from ..structure.builder import Builder, take_place
+from ..structure.values import array
 
 
 def redraw(model: ir.Model) -> None:
@@ -59,8 +58,8 @@ def _pad(model: ir.Model, concat: ir.Node, tokens: np.ndarray, position: np.ndar
     """Draw the padding and the addition in the place of ``last``: the concatenation, or the addition behind it."""
     count, filled = tokens.shape[1], position.copy()
     filled[:, :count] += tokens
-    pen = Pen(model, last, f"{last.name or 'embedding'}/tokens")
+    pen = Builder(model, last, f"{last.name or 'embedding'}/tokens")
     pen.origin = concat
     padded = pen.op("Pad", "pad", concat.inputs[-1], pen.ints("pads", [0, count, 0, 0, 0, 0]))
     pen.origin = last
-    edit.take_place(pen.op("Add", "position", padded, pen.constant("position", filled)), last.outputs[0])
+    take_place(pen.op("Add", "position", padded, pen.constant("position", filled)), last.outputs[0])

@@ -13,8 +13,9 @@ import onnx_ir.passes.common as passes
 import onnxslim
 from onnxscript import optimizer
 
-from ..structure import edit, naming
-from ..structure.edit import array
+from ..structure import naming
+from ..structure.builder import constant
+from ..structure.values import array
 from . import attention, class_token, gelu, rules
 
 #: Longer lists of whole numbers than any shape are weights too.
@@ -109,7 +110,7 @@ def _keep_batch(model: ir.Model) -> None:
         if before is None or any(not isinstance(d, int) for d in before[1:]) or (shape[1:] < 1).any():
             continue
         if shape[0] in (-1, before[0]) and np.prod(shape[1:]) == np.prod(before[1:], dtype=np.int64):
-            kept = edit.constant(model, f"{node.outputs[0].name}/shape", np.array([0, *shape[1:]], np.int64))
+            kept = constant(model, f"{node.outputs[0].name}/shape", np.array([0, *shape[1:]], np.int64))
             node.replace_input_with(1, kept)
             node.attributes.pop("allowzero", None)
 
@@ -142,4 +143,4 @@ def _tidy_biases(model: ir.Model) -> None:
             or bias.size != bias.shape[-1]
         ):
             continue
-        node.replace_input_with(1, edit.constant(model, f"{right.name}/flat/{node.name}", bias.ravel()))
+        node.replace_input_with(1, constant(model, f"{right.name}/flat/{node.name}", bias.ravel()))

@@ -11,10 +11,10 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnx.reference import ReferenceEvaluator
 
-from ..structure import edit
-from ..structure.builder import Pen
-from ..structure.edit import array
+from .. import model_file
+from ..structure.builder import Builder, take_place
 from ..structure.provenance import is_linear
+from ..structure.values import array
 
 ELEMENTWISE = ("Mul", "Div", "Add", "Sub", "Pow", "Erf", "Tanh", "Sigmoid", "Identity", "Neg", "Sqrt", "Exp")
 CURVES = ("Erf", "Tanh", "Sigmoid", "Exp")
@@ -117,8 +117,8 @@ def _evaluate(source: ir.Value, result: ir.Value, region: list[ir.Node]) -> np.n
 
 
 def _draw(model: ir.Model, x: ir.Value, result: ir.Value, kind: str, name: str) -> None:
-    op = Pen(model, result.producer(), name).op
-    if edit.opset(model) >= 20:
+    op = Builder(model, result.producer(), name).op
+    if model_file.opset(model) >= 20:
         drawn = op("Gelu", "gelu", x, approximate=kind)
     elif kind == "none":
         curve = op("Add", "plus_one", op("Erf", "erf", op("Div", "over_root", x, math.sqrt(2))), 1.0)
@@ -127,4 +127,4 @@ def _draw(model: ir.Model, x: ir.Value, result: ir.Value, kind: str, name: str) 
         cubic = op("Mul", "cubic", op("Mul", "square", x, x), 2 * ROOT * 0.044715)
         inner = op("Mul", "inner", x, op("Add", "linear", cubic, 2 * ROOT))
         drawn = op("Mul", "gate", x, op("Sigmoid", "sigmoid", inner))
-    edit.take_place(drawn, result)
+    take_place(drawn, result)

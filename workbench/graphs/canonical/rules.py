@@ -7,7 +7,7 @@ import onnx_ir as ir
 from onnxscript.rewriter import pattern
 from onnxscript.rewriter.rules.fusion import _layer_norm
 
-from ..structure.edit import array
+from ..structure.values import array
 
 RuleClass = pattern.RewriteRuleClassBase
 

@@ -17,7 +17,7 @@ from ...digests import digest
 from ...errors import refuse_unless
 from ...progress import Progress, silent
 from ...records import Calibration, Graph, Preprocessing
-from ..structure import edit
+from .. import model_file
 
 #: What two sides must prepare alike, so that one array of images suits both; ``graph_input`` turns the layout.
 FIELDS = ("size", "resize", "keep_aspect", "interpolation", "mean", "std")
@@ -150,7 +150,7 @@ def open_model(model: ir.Model, outputs: Sequence[str]):
     computed = {value.name: value for node in model.graph for value in node.outputs}
     model.graph.outputs[:] = [computed[name] for name in outputs]
     with tempfile.TemporaryDirectory() as folder:
-        path = edit.save(model, Path(folder))
+        path = model_file.save(model, Path(folder))
         return inference_session(path, fuse_qdq=False)
 
 

@@ -22,7 +22,8 @@ import onnx_ir as ir
 
 from ...errors import WorkbenchError
 from ...places import place_of
-from ..structure.edit import array, constant, node, take_place
+from ..structure.builder import constant, node, take_place
+from ..structure.values import array
 from .prepare import QUANTIZED
 from .qdq_sites import kept
 from .scales import FLOAT_TYPES

@@ -11,7 +11,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ...records import Recipe
-from ..structure.edit import array, constant, node, take_place
+from ..structure.builder import constant, node, take_place
+from ..structure.values import array
 from .qdq_sites import kept, linear_products
 from .scales import channel_amax, quantize_weight, symmetric
 

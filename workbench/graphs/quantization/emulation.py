@@ -16,8 +16,9 @@ import onnx_ir as ir
 
 from ...records import Variant
 from ...workspace import Workspace
-from ..structure import edit
-from ..structure.edit import array, constant, node, take_place
+from .. import model_file
+from ..structure.builder import constant, node, take_place
+from ..structure.values import array
 from .qdq_sites import MOVES
 
 FLOAT = ir.DataType.FLOAT
@@ -40,9 +41,9 @@ def emulated(variant: Variant, workspace) -> Variant:
         return variant
 
     def make(folder: Path, key: str) -> Variant:
-        model = edit.load(variant.path)
+        model = model_file.load(variant.path)
         widen(model)
-        path = edit.save(model, folder)
+        path = model_file.save(model, folder)
         return dataclasses.replace(
             variant, path=path, digest=key, runtimes=("onnxruntime",), notes=(*variant.notes, EMULATED)
         )

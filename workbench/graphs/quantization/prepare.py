@@ -7,7 +7,9 @@ import onnx_ir.passes.common as passes
 
 from ...errors import refuse_unless
 from ...records import Graph
-from ..structure.edit import FLOATS, array, load, node, take_place
+from ..model_file import load
+from ..structure.builder import node, take_place
+from ..structure.values import FLOATS, array
 
 QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearMatMul")
 

@@ -20,7 +20,9 @@ import onnx_ir as ir
 
 from ...errors import refuse_unless
 from ...records import Recipe
-from ..structure.edit import array, constant, node, opset
+from ..model_file import opset
+from ..structure.builder import constant, node
+from ..structure.values import array
 from . import thresholds
 from .histogram import magnitudes
 from .qdq_sites import PRODUCTS, Point, linear_products, points

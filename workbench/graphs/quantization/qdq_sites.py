@@ -15,7 +15,7 @@ import onnx_ir as ir
 from ...errors import refuse_unless
 from ...places import Place, place_of
 from ...records import Recipe
-from ..structure.edit import FLOATS, array
+from ..structure.values import FLOATS, array
 
 PRODUCTS = ("MatMul", "Gemm", "Conv")
 #: What moves numbers without computing any: a Q/DQ pair before it and one after it would say the same.

@@ -8,7 +8,7 @@ from ...errors import refuse_unless
 from ...progress import Progress, silent
 from ...records import Graph, Recipe, Variant
 from ...workspace import Workspace
-from ..structure import edit
+from .. import model_file
 from .activations import check_graph
 from .casts import FP16_MAX, layers_beyond, retype
 from .dynamic import quantize_dynamically
@@ -91,7 +91,9 @@ def _types(recipe: Recipe) -> set[str]:
 
 def _float32(graph, recipe, workspace, calibration, progress) -> Variant:
     def make(folder: Path, key: str) -> Variant:
-        check_keep(edit.load(graph.path), recipe)  # a file that is none is refused here, not by the first runtime
+        check_keep(
+            model_file.load(graph.path), recipe
+        )  # a file that is none is refused here, not by the first runtime
         return Variant(graph.path, key, graph, recipe, graph.opset, EVERYWHERE)
 
     return workspace.artefact("variant", Variant, (graph.digest, recipe), make, tools=TOOLS)
@@ -99,7 +101,7 @@ def _float32(graph, recipe, workspace, calibration, progress) -> Variant:
 
 def _half(graph, recipe, workspace, calibration, progress) -> Variant:
     def rewrite(model):
-        return *retype(model, recipe.precision, recipe.exclude), *_opset_notes(recipe, edit.opset(model))
+        return *retype(model, recipe.precision, recipe.exclude), *_opset_notes(recipe, model_file.opset(model))
 
     return _rewritten(graph, recipe, workspace, (), rewrite, graph)
 
@@ -130,7 +132,7 @@ def _quantized(graph, recipe, workspace, calibration, progress) -> Variant:
         notes = [*inserted, *retype(model, rest), *_overflow_notes(ranges, rest)]
         if cpu:
             return *notes, _range_note(largest)
-        return *notes, *_tensorrt_notes(recipe, rest, saturating), *_opset_notes(recipe, edit.opset(model))
+        return *notes, *_tensorrt_notes(recipe, rest, saturating), *_opset_notes(recipe, model_file.opset(model))
 
     inputs = (ranges.digest, largest, saturating)
     return _rewritten(graph, recipe, workspace, inputs, rewrite, source)
@@ -160,8 +162,8 @@ def _rewritten(graph, recipe, workspace, inputs, rewrite, source) -> Variant:
         model = prepare(source, _least_opset(graph, recipe))
         check_keep(model, recipe)
         notes = (*unnamed_notes(model), *rewrite(model))
-        path = edit.save(model, folder)
-        return Variant(path, key, graph, recipe, edit.opset(model), runtimes_of(recipe), notes)
+        path = model_file.save(model, folder)
+        return Variant(path, key, graph, recipe, model_file.opset(model), runtimes_of(recipe), notes)
 
     return workspace.artefact("variant", Variant, (graph.digest, source.digest, recipe, inputs), make, tools=TOOLS)
 

@@ -17,8 +17,9 @@ from ...errors import refuse_unless
 from ...progress import Progress
 from ...records import Calibration, Graph
 from ...workspace import Workspace
-from ..structure import edit
-from ..structure.edit import array, constant
+from .. import model_file
+from ..structure.builder import constant
+from ..structure.values import array
 from .activations import Images, batches, calibration_images, open_model
 from .prepare import prepare
 from .qdq_sites import linear_products
@@ -50,7 +51,7 @@ def smoothed(
         model = prepare(graph)
         for norm, products in _foldable(model).items():
             _fold(model, norm, products, amax[norm.outputs[0].name], alpha)
-        path = edit.save(model, folder)
+        path = model_file.save(model, folder)
         note = f"smoothed with alpha {alpha:g} over {len(images)} images"
         return dataclasses.replace(graph, path=path, digest=key, notes=(*graph.notes, note))
 

@@ -13,10 +13,10 @@ import onnx_ir as ir
 
 from ...dtypes import of_onnx
 from ...places import Place, place_of
-from . import edit
+from .. import model_file
 from .blocks import roles
-from .edit import array
 from .shapes import complete_shapes, lengths, per_image
+from .values import array
 
 PRODUCTS = ("MatMul", "Gemm", "Conv", "Einsum", "MatMulInteger", "ConvInteger", "QLinearMatMul", "Attention")
 #: Operators that hold products of their own.
@@ -144,7 +144,7 @@ def read(path: Path) -> Anatomy:
     Raises:
         WorkbenchError: the file is no ONNX model.
     """
-    model = edit.load(path)
+    model = model_file.load(path)
     complete_shapes(model, path)
     by_name = {node: place_of(node.name or "") for node in model.graph}
     by_structure = {} if all(by_name.values()) else roles(model)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from .edit import array
 from .masks import hides_nothing, unguarded, unmasked
+from .values import array
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,14 +1,46 @@
-"""Draws nodes into a graph."""
+"""New nodes and constants in a graph, and a new tensor in the place of an old one."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
 
-from . import edit
+
+def constant(model: ir.Model, name: str, array) -> ir.Value:
+    """A new initializer, under a name of its own; an array of a type that NumPy lacks comes from ml_dtypes."""
+    while name in model.graph.initializers:
+        name += "'"
+    tensor = ir.tensor(np.asarray(array), name=name)
+    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    model.graph.register_initializer(value)
+    return value
 
 
-class Pen:
+def node(kind: str, name: str, *inputs: ir.Value | None, outputs: int = 1, like=None, dtype=None, **attributes):
+    """A new node whose outputs carry its name; the first has the shape of ``like``."""
+    names = [f"{name}:{index}" for index in range(outputs)]
+    shape = like.shape if like is not None else None
+    kind_of = ir.TensorType(dtype) if dtype is not None else None
+    values = [ir.Value(name=each, shape=shape, type=kind_of) for each in names]
+    return ir.node(kind, inputs, attributes or None, outputs=values, name=name)
+
+
+def take_place(new: ir.Value, old: ir.Value, but: ir.Node | None = None) -> None:
+    """Let ``new`` stand where ``old`` stood, under its name, as a graph's output too.
+
+    Args:
+        new: the tensor to read from now on.
+        old: the tensor that was read.
+        but: the node that goes on reading ``old``, because ``new`` is computed from it.
+    """
+    new.name, old.name = old.name, f"{old.name}:before"
+    new.shape, new.dtype = old.shape, old.dtype
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    if but is not None:
+        but.replace_input_with(0, old)
+
+
+class Builder:
     """Adds nodes in front of one node.
 
     Attributes:
@@ -22,7 +54,7 @@ class Pen:
 
     def node(self, kind: str, role: str, *inputs: ir.Value, outputs: int = 1, **attributes) -> ir.Node:
         """A node with its outputs."""
-        new = edit.node(kind, f"{self.name}/{role}", *inputs, outputs=outputs, **attributes)
+        new = node(kind, f"{self.name}/{role}", *inputs, outputs=outputs, **attributes)
         new.metadata_props.update(self.origin.metadata_props)
         self.model.graph.insert_before(self.before, new)
         return new
@@ -37,7 +69,7 @@ class Pen:
 
     def constant(self, role: str, elements: np.ndarray) -> ir.Value:
         """A weight."""
-        return edit.constant(self.model, f"{self.name}/{role}", elements)
+        return constant(self.model, f"{self.name}/{role}", elements)
 
     def ints(self, role: str, numbers) -> ir.Value:
         """A shape, or any other list of whole numbers."""

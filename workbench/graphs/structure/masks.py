@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from .edit import array
+from .values import array
 
 #: What changes the shape of a mask and nothing in it.
 SPREADING = ("Expand", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Cast")

@@ -14,8 +14,7 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-from . import edit
-from .edit import array
+from .values import array
 
 #: The batch that indices are tried with where a graph's batch is symbolic; 2 tells it from an axis of length 1.
 TRIAL_BATCH = 2
@@ -209,4 +208,4 @@ def _linear(node: ir.Node) -> tuple[ir.Node, ir.Value | None] | None:
 def is_linear(node: ir.Node) -> bool:
     """Whether a node multiplies an activation with a constant matrix."""
     weight = array(node.inputs[1]) if node.op_type == "MatMul" else None
-    return weight is not None and weight.ndim == 2 and edit.array(node.inputs[0]) is None
+    return weight is not None and weight.ndim == 2 and array(node.inputs[0]) is None

@@ -8,8 +8,8 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxscript import optimizer
 
-from . import edit
-from .edit import array
+from .. import model_file
+from .values import array
 
 #: Two batches that no other length of a ViT is likely to be a sum or product of.
 _TRIALS = (7, 11)
@@ -51,7 +51,7 @@ def _is_open(value: ir.Value) -> bool:
 
 def _shapes_at(path: Path, batch: int) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor of a file at one batch, by name, where it can be computed."""
-    model = edit.load(path)
+    model = model_file.load(path)
     for value in model.graph.inputs:
         first, *others = value.shape or (None,)
         value.shape = ir.Shape([first if isinstance(first, int) else batch, *others])

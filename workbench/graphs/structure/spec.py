@@ -7,7 +7,7 @@ import onnx_ir as ir
 from ...errors import WorkbenchError
 from ...places import block_name
 from ...records import ModelSpec
-from .edit import array
+from .values import array
 
 
 class _Unlike(Exception):

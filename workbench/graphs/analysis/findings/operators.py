@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from ...canonical.gelu import CURVES, spelled_out
 from ...structure.anatomy import Anatomy, upstream
-from ...structure.edit import array
+from ...structure.values import array
 from .finding import Finding, by_place
 
 _LAYERNORM = "https://onnx.ai/onnx/operators/onnx__LayerNormalization.html"

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...structure.anatomy import CARRIERS, PRODUCTS, QUANTIZERS, Anatomy, name_of, quantized_type
-from ...structure.edit import array
+from ...structure.values import array
 from .finding import GRAPH, Finding, by_place
 
 _QDQ = "https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html"

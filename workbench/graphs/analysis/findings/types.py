@@ -11,7 +11,7 @@ import onnx_ir as ir
 from ....backends.hardware.cards import sm_name
 from ....dtypes import HALVES, TYPES
 from ...structure.anatomy import PRODUCTS, Anatomy, type_of
-from ...structure.edit import FLOATS, array
+from ...structure.values import FLOATS, array
 from .finding import GRAPH, Finding, by_place
 
 FP16_MAX = TYPES["fp16"].largest

@@ -1,24 +1,21 @@
-"""The few moves that every rewrite of a graph is made of, on onnx-ir."""
+"""The ONNX file of a model: read with its types inferred, raised to a later opset, written with its weights."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import ml_dtypes  # noqa: F401 -- teaches NumPy bfloat16 and float8_e4m3fn
-import numpy as np
 import onnx.version_converter
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from google.protobuf.message import DecodeError
 from onnxscript import version_converter
 
-from ...errors import WorkbenchError, refuse_unless
-from ...workspace import check_artefact
+from ..errors import WorkbenchError, refuse_unless
+from ..workspace import check_artefact
 
 #: Protobuf cannot hold more (2 GiB); the margin is for everything that is not weights.
 LARGEST_FILE = (2 << 30) - (64 << 20)
-FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 def load(path: Path, least_opset: int = 0) -> ir.Model:
@@ -91,42 +88,3 @@ def weight_bytes(model: ir.Model) -> int:
 def opset(model: ir.Model) -> int:
     """The version of ONNX's own operators that the model uses."""
     return model.graph.opset_imports[""]
-
-
-def constant(model: ir.Model, name: str, array) -> ir.Value:
-    """A new initializer, under a name of its own; an array of a type that NumPy lacks comes from ml_dtypes."""
-    while name in model.graph.initializers:
-        name += "'"
-    tensor = ir.tensor(np.asarray(array), name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-    model.graph.register_initializer(value)
-    return value
-
-
-def array(value: ir.Value | None) -> np.ndarray | None:
-    """The elements of an initializer, or None for a tensor that is computed."""
-    return None if value is None or value.const_value is None else value.const_value.numpy()
-
-
-def node(kind: str, name: str, *inputs: ir.Value | None, outputs: int = 1, like=None, dtype=None, **attributes):
-    """A new node whose outputs carry its name; the first has the shape of ``like``."""
-    names = [f"{name}:{index}" for index in range(outputs)]
-    shape = like.shape if like is not None else None
-    kind_of = ir.TensorType(dtype) if dtype is not None else None
-    values = [ir.Value(name=each, shape=shape, type=kind_of) for each in names]
-    return ir.node(kind, inputs, attributes or None, outputs=values, name=name)
-
-
-def take_place(new: ir.Value, old: ir.Value, but: ir.Node | None = None) -> None:
-    """Let ``new`` stand where ``old`` stood, under its name, as a graph's output too.
-
-    Args:
-        new: the tensor to read from now on.
-        old: the tensor that was read.
-        but: the node that goes on reading ``old``, because ``new`` is computed from it.
-    """
-    new.name, old.name = old.name, f"{old.name}:before"
-    new.shape, new.dtype = old.shape, old.dtype
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-    if but is not None:
-        but.replace_input_with(0, old)
