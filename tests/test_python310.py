@@ -14,7 +14,7 @@ import workbench
 from workbench.remote.protocol import light_half
 
 PACKAGE = Path(workbench.__file__).parent
-LIGHT = [PACKAGE.parent / name for name in light_half()]
+LIGHT = [PACKAGE.parent / name for name in light_half() if name.endswith(".py")]
 REMEDY = "Remedy: install Python 3.10, for example by 'pyenv install 3.10' or 'uv python install 3.10'"
 
 
@@ -46,10 +46,10 @@ def python310():
 def uninstalled(tmp_path_factory):
     """The light half alone, copied as a job would send it."""
     folder = tmp_path_factory.mktemp("host")
-    for file in LIGHT:
-        target = folder / "workbench" / file.relative_to(PACKAGE)
+    for name, content in light_half().items():
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
+        target.write_bytes(content)
     return folder
 
 

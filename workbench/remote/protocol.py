@@ -49,10 +49,11 @@ def pack(archive: Path, request: Mapping, blobs: Mapping[str, Path]) -> None:
 
 @functools.cache
 def light_half() -> Mapping[str, bytes]:
-    """The modules that run on a host: name in the archive -> source."""
+    """The modules that run on a host and the data files beside them: name in the archive -> bytes."""
     home = Path(importlib.util.find_spec(__package__.partition(".")[0]).origin).parent
     paths = [path for path in sorted(home.glob("*.py")) if path.stem not in NOT_GROUND]
-    paths += [path for package in PACKAGES for path in sorted((home / package).rglob("*.py"))]
+    kinds = (".py", ".json")
+    paths += [path for name in PACKAGES for path in sorted((home / name).rglob("*")) if path.suffix in kinds]
     return {path.relative_to(home.parent).as_posix(): path.read_bytes() for path in paths}
 
 
