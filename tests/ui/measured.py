@@ -1,7 +1,7 @@
 """Measurements made up by hand: four engines of one model, the faster the less accurate."""
 
 from workbench.records import Measurement, Recipe
-from workbench.reporting.table import as_frame, measured_row
+from workbench.studies.frame import as_frame, measured_row
 
 
 def measurement(precision, batch, milliseconds, right, images=1000):

@@ -32,6 +32,18 @@ def fusion(engine: Engine):
     return frame_of(fusion_rows(engine))
 
 
+def attention_fused(engine: Engine) -> str:
+    """In how many blocks one kernel computes attention, and its type: ``12 of 12, fp16``; empty where unknown."""
+    try:
+        rows = fusion_rows(engine)
+    except WorkbenchError:  # no list of layers, or no block's name in it
+        return ""
+    fused = [row for row in rows if row["attention_fused"]]
+    types = sorted({row["attention_type"] for row in fused} - {None})
+    known = [row for row in rows if row["attention_fused"] is not None]
+    return ", ".join((f"{len(fused)} of {len(rows)}", *types)) if known else ""
+
+
 def fusion_rows(engine: Engine) -> list[dict]:
     """``fusion`` as plain rows."""
     refuse_unless(

@@ -9,9 +9,9 @@ import pandas as pd
 
 from ..errors import WorkbenchError
 from ..records import Measurement
-from ..reporting.table import as_frame, cell_row, measured_row
 from ..workspace import Workspace
 from .choice import Choice, choose, pareto
+from .frame import as_frame, cell_row, measured_row
 from .plan import PLAN, Cell, Plan, newest_measurement, newest_refusal
 
 
@@ -28,7 +28,7 @@ class Results:
         return self.plan.name
 
     def frame(self) -> pd.DataFrame:
-        """One row per cell, from its newest measurement or else what stood in its way; see ``table.COLUMNS``."""
+        """One row per cell, from its newest measurement, or the reason for none; see ``frame.COLUMNS``."""
         return as_frame(_row(self.workspace, cell) for cell in self.plan.cells)
 
     def latencies(self) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from ..measuring import Subject
 from ..measuring.accuracy import Predictions
 from ..measuring.interleaved import Round, joined, time_in_rounds
 from ..measuring.measurement import notes
-from ..performance.fusion import fusion_rows
+from ..performance.fusion import attention_fused
 from ..progress import Meter
 from ..records import Batches, Engine, Measurement, Recipe, Variant
 from ..remote.host import Host
@@ -211,15 +211,3 @@ class Runner:
             attention_fused=attention_fused(engine),
             notes=engine.variant.notes,
         )
-
-
-def attention_fused(engine: Engine) -> str:
-    """In how many blocks one kernel computes attention, and in which type: ``12 of 12, fp16``; empty if unknown."""
-    try:
-        rows = fusion_rows(engine)
-    except WorkbenchError:  # no list of layers, or no block's name in it
-        return ""
-    fused = [row for row in rows if row["attention_fused"]]
-    types = sorted({row["attention_type"] for row in fused} - {None})
-    known = [row for row in rows if row["attention_fused"] is not None]
-    return ", ".join((f"{len(fused)} of {len(rows)}", *types)) if known else ""

@@ -6,8 +6,8 @@ from workbench.errors import WorkbenchError
 from workbench.records import Measurement, Recipe
 from workbench.reporting import figures
 from workbench.reporting.figures.theme import COLOURS
-from workbench.reporting.table import as_frame, cell_row, measured_row
 from workbench.studies.choice import choose
+from workbench.studies.frame import as_frame, cell_row, measured_row
 
 
 def measured(precision, batch, ms, wrong, execution="executed"):

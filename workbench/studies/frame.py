@@ -1,0 +1,116 @@
+"""A study as a data frame: one row per cell, the unit in the name of every column that has one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..records import Measurement, Recipe
+from ..statistics.compare import STRETCHES, paired_interval
+
+MIB = 1 << 20
+#: What is measured about a cell; NaN in the rows of cells that could not be measured.
+NUMBERS = (
+    "p50_ms",
+    "p90_ms",
+    "p99_ms",
+    "images_per_second",
+    "images_per_second_low",
+    "images_per_second_high",
+    "speedup",
+    "top1",
+    "top1_low",
+    "top1_high",
+    "top5",
+    "drop_points",
+    "drop_points_low",
+    "drop_points_high",
+    "agreement",
+    "images",
+    "memory_mib",
+    "engine_mib",
+    "build_s",
+)
+COLUMNS = (
+    "label",
+    "precision",
+    "backend",
+    "card",
+    "where",
+    "batch",
+    "execution",
+    *NUMBERS,
+    "attention_fused",
+    "notes",
+    "reason",
+    "remedy",
+    "recipe",
+    "variant",
+    "run_id",
+)
+
+
+def cell_row(backend: str, recipe: Recipe, batch: int, card: str | None = None, host: str = "") -> dict:
+    """What is known of a cell before anything is measured: the axes of the grid, and NaN for every number."""
+    row = dict.fromkeys(COLUMNS, "") | dict.fromkeys(NUMBERS, math.nan)
+    at = f"at {host}" if host not in ("", backend) else ""
+    known = {"label": recipe.label, "precision": recipe.precision, "backend": backend, "batch": batch}
+    known |= {"card": card or "", "where": " ".join(filter(None, (backend, at, card)))}
+    return row | known | {"recipe": recipe, "execution": "to do"}
+
+
+def measured_row(measurement: Measurement, host: str = "") -> dict:
+    """The row of a measurement, which was taken on a host where one is named."""
+    m = measurement
+    row = cell_row(m.backend, m.recipe, m.batch, m.card, host)
+    row |= {
+        "execution": m.execution,
+        "variant": m.variant,
+        "run_id": m.run_id,
+        "attention_fused": m.attention_fused,
+        "notes": "; ".join(m.notes),
+    }
+    row |= {"engine_mib": m.engine_bytes / MIB, "build_s": m.build_seconds}
+    if m.latencies_s:
+        low, high = speed_range(m.latencies_s)
+        row |= {"p50_ms": m.p50_ms, "p90_ms": m.p90_ms, "p99_ms": m.p99_ms, "memory_mib": m.memory_bytes / MIB}
+        row |= {"images_per_second": m.images_per_second}
+        row |= {"images_per_second_low": m.batch * m.streams / high}
+        row |= {"images_per_second_high": m.batch * m.streams / low}
+    if m.labels:
+        row |= dict(zip(("top1_low", "top1_high"), m.top1_interval))
+        row |= {"top1": m.top1, "top5": m.top5, "images": m.images}
+    if m.reference_predictions:
+        drop, low, high = paired_drop(m)
+        row |= {"agreement": m.agreement, "drop_points": drop, "drop_points_low": low, "drop_points_high": high}
+    return row
+
+
+def paired_drop(m: Measurement) -> tuple[float, float, float]:
+    """Percentage points of top-1 lost against the reference on the same images, with Tango's 95 % interval."""
+    pairs = [(r == t, p == t) for p, r, t in zip(m.predictions, m.reference_predictions, m.labels)]
+    lost, won, total = pairs.count((True, False)), pairs.count((False, True)), len(pairs)
+    low, high = paired_interval(lost, won, total)
+    return 100 * (lost - won) / total, 100 * low, 100 * high
+
+
+def speed_range(seconds: Sequence[float]) -> tuple[float, float]:
+    """Between which medians a run wandered: the middle 95 % of its successive stretches, as ``compare`` cuts them.
+
+    Calls next to each other are alike, so an interval that takes them for independent would be too narrow.
+    """
+    parts = np.array_split(np.asarray(seconds), min(len(seconds), STRETCHES))
+    low, high = np.quantile([np.median(part) for part in parts], [0.025, 0.975])
+    return float(low), float(high)
+
+
+def as_frame(rows: Iterable[dict]) -> pd.DataFrame:
+    """Rows of cells as a frame, each with its speed-up over FP32 on ONNX Runtime at the same batch."""
+    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    plain = (frame.precision == "fp32") & (frame.backend == "onnxruntime") & frame.p50_ms.notna()
+    base = frame[plain].groupby("batch").images_per_second.max()
+    frame["speedup"] = frame.images_per_second / frame.batch.map(base)
+    return frame
