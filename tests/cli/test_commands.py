@@ -5,76 +5,73 @@ import sys
 
 import pytest
 
-from workbench.cli import commands
+from workbench.cli.commands import INTERRUPTED, REFUSED, UNREAD, app, main, parsed
+from workbench.cli.progress_line import ProgressLine
 from workbench.errors import WorkbenchError
+from workbench.remote import host
+
+COMMANDS = sorted(name for name in app if not name.startswith("-"))
 
 
-@pytest.fixture
-def command(monkeypatch):
-    """Puts a subcommand of its own in place of one, so that what surrounds subcommands can be looked at."""
+def raising(monkeypatch, error):
+    """Make ``workbench doctor`` end with an error."""
 
-    def make(run):
-        monkeypatch.setitem(commands.COMMANDS, "doctor", commands.COMMANDS["doctor"]._replace(run=run))
+    def doctor(*arguments):
+        raise error
 
-    return make
+    monkeypatch.setattr(host, "doctor", doctor)
 
 
-def test_an_error_is_told_with_why_and_remedy_and_without_a_traceback(command, capsys):
-    def refuse(asked):
-        raise WorkbenchError("It cannot be", why="it is Monday", remedy="wait a day")
+def test_an_error_is_printed_with_why_and_remedy_and_without_a_traceback(monkeypatch, capsys):
+    raising(monkeypatch, WorkbenchError("It cannot be", why="it is Monday", remedy="wait a day"))
+    assert main(["doctor"]) == REFUSED == 2
+    assert capsys.readouterr().err == "error: It cannot be.\n  why: it is Monday\n  remedy: wait a day\n"
 
-    command(refuse)
-    assert commands.main(["doctor"]) == 2
-    told = capsys.readouterr().err
-    assert told == "error: It cannot be.\n  why: it is Monday\n  remedy: wait a day\n"
+
+def test_control_c_ends_with_130_and_one_line(monkeypatch, capsys):
+    raising(monkeypatch, KeyboardInterrupt)
+    assert main(["doctor"]) == INTERRUPTED == 130
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_reader_that_leaves_early_is_no_error():
     """As in ``workbench doctor | head``."""
-    script = "import sys; from workbench.cli import commands; "
-    script += "commands.COMMANDS['doctor'] = commands.COMMANDS['doctor']._replace(run=print)"
-    script += "; sys.exit(commands.main(['doctor']))"
+    script = """import sys
+from workbench.cli.commands import main
+from workbench.remote import host
+host.doctor = lambda *_: [dict(item="GPU", found="", status="ok", remedy="")]
+sys.exit(main(["doctor"]))"""
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         child.stdout.close()
         assert child.stderr.read() == b""
-    assert child.returncode == commands.UNREAD
+    assert child.returncode == UNREAD == 141
 
 
-def test_control_c_ends_with_130_and_one_line(command, capsys):
-    def interrupt(asked):
-        raise KeyboardInterrupt
-
-    command(interrupt)
-    assert commands.main(["doctor"]) == 130
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_an_unknown_command_is_refused_by_argparse(capsys):
-    with pytest.raises(SystemExit) as ended:
-        commands.main(["tune"])
-    assert ended.value.code == 2
-    assert "invalid choice: 'tune'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [(["studdy"], '"study"'), (["doctor", "--hosts", "a"], "--host"), (["report"], "--study requires"),
+     (["profile", "S/16", "--batch", "two"], '"two" into int'), (["inspect"], "MODEL requires")],
+)  # fmt: skip
+def test_words_that_are_no_command_or_option_are_refused_with_a_near_one(words, near, capsys):
+    assert main(words) == REFUSED
+    assert near in " ".join(capsys.readouterr().err.replace("│", "").split())
 
 
-@pytest.mark.parametrize("name", commands.COMMANDS)
-def test_every_command_explains_itself(name, capsys):
-    with pytest.raises(SystemExit) as ended:
-        commands.main([name, "--help"])
-    assert ended.value.code == 0
-    assert f"usage: workbench {name}" in capsys.readouterr().out
-
-
-def python(*arguments):
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60)
-    return done.returncode, done.stdout
+def test_help_names_every_command_and_each_explains_its_options(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+    for name in COMMANDS:
+        assert main([name, "--help"]) == 0
+        assert f"Usage: workbench {name}" in capsys.readouterr().out
 
 
 def test_help_comes_without_importing_what_commands_need():
     slow = ("jax", "pandas", "plotly", "onnx", "onnxruntime", "papermill", "numpy")
-    code = "import sys, workbench.cli.commands as c; c.parser().format_help(); "
+    code = "import sys, workbench.cli.commands as c; c.main(['profile', '--help']); "
     code += f"print([m for m in {slow} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_python_m_workbench_is_the_same_command():
@@ -85,39 +82,32 @@ def test_python_m_workbench_is_the_same_command():
 
 
 def test_doctor_prints_a_table_or_json(capsys, tmp_path):
-    assert commands.main(["doctor", "--workspace", str(tmp_path)]) in (0, 1)
+    assert main(["doctor", "--workspace", str(tmp_path)]) in (0, 1)
     assert "onnxruntime" in capsys.readouterr().out
-    commands.main(["doctor", "--json", "--workspace", str(tmp_path)])
+    main(["doctor", "--json", "--workspace", str(tmp_path)])
     rows = json.loads(capsys.readouterr().out)
     assert {"item", "found", "status", "remedy"} <= set(rows[0])
 
 
-def test_doctor_for_an_unknown_host_is_an_error(capsys, tmp_path):
-    assert commands.main(["doctor", "--host", "gpu-box", "--workspace", str(tmp_path)]) == 2
-    assert "gpu-box" in capsys.readouterr().err
-
-
-def test_an_unknown_checkpoint_is_refused_before_anything_is_downloaded(capsys, tmp_path):
-    assert commands.main(["fetch-checkpoint", "B/17", "--out", str(tmp_path)]) == 2
-    assert "did you mean 'B/1" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("doctor --host gpu-box", "gpu-box"),
+        ("fetch-checkpoint B/17 --out {}", "did you mean 'B/1"),  # before anything is downloaded
+        ("study {}/none.toml", "data/study.toml is an example"),
+        ("report --study laptop --workspace {}", "no study ran there yet"),
+        ("run-notebooks", "no notebook to run"),
+    ],
+)
+def test_what_is_not_there_is_refused_with_the_remedy(words, reason, capsys, tmp_path):
+    assert main(words.format(tmp_path).split()) == REFUSED
+    assert reason in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_study_file_that_is_not_there_is_an_error(capsys, tmp_path):
-    assert commands.main(["study", str(tmp_path / "none.toml")]) == 2
-    assert "data/study.toml is an example" in capsys.readouterr().err
-
-
-def test_the_report_of_a_study_that_never_ran_is_an_error(capsys, tmp_path):
-    assert commands.main(["report", "--study", "laptop", "--workspace", str(tmp_path)]) == 2
-    assert "no study ran there yet" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("8", 8), ("0.5", 0.5), ("true", True), ("null", None), ("int8", "int8"), ("a/b", "a/b")]
-)
-def test_parameters_for_notebooks_are_numbers_where_they_look_like_numbers(text, value):
-    assert commands._parameter(("name", text)) == ("name", value)
+def test_parameters_for_notebooks_are_numbers_where_they_look_like_numbers():
+    words = {"8": 8, "0.5": 0.5, "true": True, "null": None, "[1, 2]": [1, 2], "int8": "int8", "a/b": "a/b"}
+    assert parsed([(word, word) for word in words]) == words
 
 
 class Terminal(io.StringIO):
@@ -126,22 +116,19 @@ class Terminal(io.StringIO):
 
 
 def test_progress_on_a_terminal_rewrites_one_line():
-    terminal = Terminal()
-    screen = commands.Screen(terminal)
-    screen("accuracy of int8", 0, 4)
-    screen("latency", 2, 4)
-    screen.close()
-    lines = terminal.getvalue().split("\r")
+    with ProgressLine(Terminal()) as progress:
+        progress("accuracy of int8", 0, 4)
+        progress("latency", 2, 4)
+    lines = progress.stream.getvalue().split("\r")
     assert "0 %" in lines[1]
     assert "50 %" in lines[2]
     assert len(lines[2].rstrip("\n")) >= len(lines[1])  # the longer line before it is covered
-    assert terminal.getvalue().count("\n") == 1
+    assert progress.stream.getvalue().count("\n") == 1
 
 
 def test_progress_in_a_log_is_one_line_per_stage():
-    log = io.StringIO()
-    screen = commands.Screen(log)
-    for done in range(100):
-        screen("accuracy", done, 100)
-    screen("latency", 0, 100)
-    assert log.getvalue().count("\n") == 2
+    with ProgressLine(io.StringIO()) as progress:
+        for done in range(100):
+            progress("accuracy", done, 100)
+        progress("latency", 0, 100)
+    assert progress.stream.getvalue().count("\n") == 2

@@ -1,42 +1,48 @@
-"""The command ``workbench``: what the notebooks do, on the shell."""
+"""The commands: one function each, whose signature and docstring are its options and its help (cyclopts)."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
 
 from .. import __version__
-from ..errors import WorkbenchError
+from ..errors import WorkbenchError, refuse_unless
+from .progress_line import ProgressLine
 
-#: Exit codes: something the user can mend; 128 + SIGINT and 128 + SIGPIPE, as shells report them.
+#: Exit codes: an error that the user can mend; 128 + SIGINT and 128 + SIGPIPE, as shells report them.
 REFUSED, INTERRUPTED, UNREAD = 2, 130, 141
 
-
-class Command(NamedTuple):
-    """A subcommand: its one line of help, what does it, and its arguments for argparse."""
-
-    help: str
-    run: Callable[[argparse.Namespace], int | None]
-    arguments: tuple[tuple[tuple[str, ...], Mapping], ...] = ()
+app = App(
+    "workbench",
+    help="From a JAX ViT to the fastest accurate engine.",
+    version=f"workbench {__version__}",
+    default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
+)
+Json = Annotated[bool, Parameter("--json")]
+Pairs = Annotated[tuple[tuple[str, str], ...], Parameter(("--parameter", "-p"))]
+WORKSPACE = Path("workspace")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand.
+    """Run a command.
 
     Returns:
-        0; 2 for an error that says what to do about it; 130 after Ctrl-C; 141 where the output's reader left early.
+        0, or the command's own code; 2 for an error with its remedy, or words that are no command or option; 130
+        after Ctrl-C; 141 where the reader of the output left early.
     """
-    asked = parser().parse_args(arguments)
     try:
-        status = COMMANDS[asked.command].run(asked) or 0
+        status = app(arguments, exit_on_error=False, result_action="return_value") or 0
         sys.stdout.flush()
         return status
+    except CycloptsError:  # already printed
+        return REFUSED
     except BrokenPipeError:  # `workbench doctor | head`; nothing may be left to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
@@ -48,250 +54,216 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of all subcommands."""
-    whole = argparse.ArgumentParser(prog="workbench", description="From a JAX ViT to the fastest accurate engine.")
-    whole.add_argument("--version", action="version", version=f"workbench {__version__}")
-    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        sub = commands.add_parser(name, help=command.help, description=command.help)
-        for flags, settings in command.arguments:
-            sub.add_argument(*flags, **settings)
-    return whole
+@app.command
+def doctor(*, host: str | None = None, as_json: Json = False, workspace: Path = WORKSPACE) -> int:
+    """What this machine has, what is missing and how to get it; the exit code is 1 when parts clash.
 
-
-class Screen:
-    """Progress on standard error: one line that is rewritten on a terminal, one line per stage elsewhere."""
-
-    def __init__(self, stream=None):
-        self.stream = stream or sys.stderr
-        self.terminal = self.stream.isatty()
-        self.stage, self.begin, self.width = None, time.monotonic(), 0
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """See ``progress.Progress``."""
-        if not self.terminal and stage == self.stage:
-            return
-        self.stage = stage
-        line = f"{100 * done // max(total, 1):3d} %  {time.monotonic() - self.begin:5.0f} s  {stage}"
-        self._write(line)
-
-    def _write(self, line: str) -> None:
-        if self.terminal:
-            print("\r" + line.ljust(self.width), end="", file=self.stream, flush=True)
-            self.width = len(line)
-        else:
-            print(line, file=self.stream, flush=True)
-
-    def close(self) -> None:
-        """End the line that was rewritten."""
-        if self.terminal and self.width:
-            print(file=self.stream)
-
-
-# ---- the subcommands ---------------------------------------------------------------------------------------------
-
-
-def _doctor(asked) -> int:
+    Args:
+        host: a host of the workspace's hosts.toml instead of this machine.
+        as_json: for programs.
+        workspace: the folder of hosts.toml.
+    """
+    from ..remote import host as hosts
     from ..remote.doctor import CLASH, table
-    from ..remote.host import doctor
 
-    rows = doctor(asked.host, asked.workspace)
-    print(json.dumps(rows, indent=1) if asked.json else table(rows))
+    rows = hosts.doctor(host, workspace)
+    print(json.dumps(rows, indent=1) if as_json else table(rows))
     return int(any(row["status"] == CLASH for row in rows))
 
 
-def _fetch_checkpoint(asked) -> None:
+@app.command
+def fetch_checkpoint(name: str, /, *, out: Path | None = None) -> None:
+    """Download a published vit_jax checkpoint; a broken download goes on where it stopped.
+
+    Args:
+        name: such as S/16.
+        out: the folder; the user's cache when left out.
+    """
     from ..datasets.published import fetch_checkpoint
 
-    _fetch(fetch_checkpoint, asked)
+    _fetch(fetch_checkpoint, name, out)
 
 
-def _fetch_images(asked) -> None:
+@app.command
+def fetch_images(name: str, /, *, out: Path | None = None) -> None:
+    """Download a published image set.
+
+    Args:
+        name: cifar10.
+        out: the folder; the user's cache when left out.
+    """
     from ..datasets.published import fetch_images
 
-    _fetch(fetch_images, asked)
+    _fetch(fetch_images, name, out)
 
 
-def _fetch(fetch, asked) -> None:
-    screen = Screen()
-    try:
-        path = fetch(asked.name, asked.out, screen)
-    finally:
-        screen.close()
+def _fetch(fetch: Callable, name: str, out: Path | None) -> None:
+    with ProgressLine() as progress:
+        path = fetch(name, out, progress)
     print(path)
 
 
-def _inspect(asked) -> None:
+@app.command
+def inspect(model: Path, /, *, card: str | None = None, as_json: Json = False) -> None:
+    """Describe any ONNX model: its blocks, what a compiler will handle badly, and what to do about it.
+
+    Args:
+        model: the .onnx file.
+        card: the GPU to judge by, such as T4; the newest when left out.
+        as_json: for programs, every node included.
+    """
     from ..graphs.analysis.inspect import inspect
-    from ..reporting.text import tell_inspection
+    from .inspection import inspection_json, inspection_text
 
-    print(tell_inspection(inspect(asked.model, asked.card), asked.json))
-
-
-def _profile(asked) -> None:
-    from ..reporting.text import tell_profile
-
-    screen = Screen()
-    try:
-        told = tell_profile(asked, screen)
-    finally:
-        screen.close()
-    print(told)
+    made = inspect(model, card)
+    print(inspection_json(made) if as_json else inspection_text(made))
 
 
-def _study(asked) -> None:
+@app.command
+def profile(
+    model: str,
+    /,
+    *,
+    sizes: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)] = None,
+    backend: str | None = None,
+    batch: int = 1,
+    depth: int | None = None,
+    as_json: Json = False,
+    workspace: Path = WORKSPACE,
+) -> None:
+    """Where the time goes: an ONNX model's layers by role, or a ViT's attention and MLP over resolution.
+
+    Args:
+        model: an .onnx file, a checkpoint, or a size such as S/16.
+        sizes: resolutions in pixels, five or more.
+        backend: onnxruntime for an .onnx file, else jax, when left out.
+        batch: images a call.
+        depth: time a model of fewer blocks.
+        as_json: for programs.
+        workspace: the folder where engines are kept.
+    """
+    from .profile import file_profile, resolution_profile, spec_of
+
+    remedy = "give --batch 1 or more"
+    refuse_unless(batch > 0, "There is no call to time", why=f"the batch is {batch}", remedy=remedy)
+    if Path(model).suffix.lower() == ".onnx":
+        refuse_unless(
+            not sizes and not depth,
+            "An ONNX file is timed as it is",
+            why="its resolution and its blocks are fixed in it, so that --sizes and --depth mean nothing",
+            remedy="leave them out, or name a checkpoint or a size such as S/16",
+        )
+        text = file_profile(model, backend, batch, workspace, as_json)
+    else:
+        with ProgressLine() as progress:
+            spec = spec_of(model, depth)
+            text = resolution_profile(spec, sizes, backend, batch, workspace, as_json, progress)
+    print(text)
+
+
+@app.command
+def study(file: Path, /, *, out: Path | None = None, repeat: bool = False) -> None:
+    """Measure the grid of a TOML file (see data/study.toml), choose, and write the report.
+
+    Args:
+        file: the TOML file.
+        out: the report; the file's own when left out.
+        repeat: measure every cell anew.
+    """
     from ..studies.study_file import StudyFile
 
-    file, screen = StudyFile.read(asked.file), Screen()
-    try:
-        study = file.study(screen).run(screen, repeat=asked.repeat)
-    finally:
-        screen.close()
-    _tell(study.results(), asked.out or file.report, file.limits)
+    asked = StudyFile.read(file)
+    with ProgressLine() as progress:
+        done = asked.study(progress).run(progress, repeat=repeat)
+    _print_results(done.results(), out or asked.report, asked.limits)
 
 
-def _report(asked) -> None:
+@app.command
+def report(
+    *,
+    study: str,
+    workspace: Path = WORKSPACE,
+    out: Path = Path("report.html"),
+    max_drop: float = 0.5,
+    max_latency_ms: float | None = None,
+) -> None:
+    """Write the report of a study that ran, under other limits if you like.
+
+    Args:
+        study: the study's name.
+        workspace: the folder in which it ran.
+        out: the report.
+        max_drop: points of top-1 that may be lost.
+        max_latency_ms: of 99 calls in 100.
+    """
     from ..studies.results import study_results
 
-    limits = {"max_drop": asked.max_drop, "max_latency_ms": asked.max_latency_ms}
-    _tell(study_results(asked.workspace, asked.study), asked.out, limits)
+    limits = {"max_drop": max_drop, "max_latency_ms": max_latency_ms}
+    _print_results(study_results(workspace, study), out, limits)
 
 
-def _tell(results, report, limits: Mapping) -> None:
-    """The table, the report with or without a choice, and the choice last, where a reader's eye is."""
+def _print_results(results, report: Path, limits) -> None:
+    """Write the report, then print the table and, last, the choice or why there is none."""
     from ..reporting.html import write_report
     from ..reporting.table import printed
 
-    choice = refusal = None
+    def write_and_print(choice) -> None:
+        path = write_report(report, results, choice)
+        print(printed(results.frame(), choice and choice.row), end="\n\n")
+        print(f"Report: {path}", end="\n\n")
+
     try:
         choice = results.choose(**limits)
-    except WorkbenchError as error:
-        refusal = error
-    path = write_report(report, results, choice)
-    print(printed(results.frame(), choice and choice.row), end="\n\n")
-    print(f"Report: {path}", end="\n\n")
-    if refusal:
-        raise refusal
+    except WorkbenchError:
+        write_and_print(None)
+        raise
+    write_and_print(choice)
     print(choice.reason)
 
 
-def _tutorial(asked) -> None:
+@app.command
+def tutorial(
+    *,
+    out: Path = Path("runs/tutorial"),
+    workspace: Path = WORKSPACE,
+    notebooks: Path = Path("notebooks"),
+    parameter: Pairs = (),
+) -> None:
+    """Run the main job: the notebooks in order, then the report and the choice.
+
+    Args:
+        out: the folder of executed copies and report.html.
+        workspace: where artefacts and measurements are kept.
+        notebooks: the folder of the notebooks.
+        parameter: a name and a value for the notebooks.
+    """
     from ..tutorial import run_tutorial
 
-    print(run_tutorial(asked.out, asked.workspace, dict(map(_parameter, asked.parameter)), asked.notebooks))
+    print(run_tutorial(out, workspace, parsed(parameter), notebooks))
 
 
-def _run_notebooks(asked) -> None:
+@app.command
+def run_notebooks(*notebook: Path, out: Path = Path("runs/notebooks"), parameter: Pairs = ()) -> None:
+    """Run notebooks in the order given and print the scalars that they record.
+
+    Args:
+        notebook: one notebook or more.
+        out: the folder of executed copies.
+        parameter: a name and a value for the notebooks.
+    """
     from ..tutorial import run_notebooks
 
-    results = run_notebooks(asked.notebook, asked.out, dict(map(_parameter, asked.parameter)))
-    print(json.dumps(results, indent=1))
+    refuse_unless(bool(notebook), "There is no notebook to run", why="none is named", remedy="name one or more")
+    print(json.dumps(run_notebooks(notebook, out, parsed(parameter)), indent=1))
 
 
-def _parameter(pair: Sequence[str]) -> tuple[str, object]:
-    """A name and its value: what reads as JSON is a number, a boolean or a list, everything else is text."""
-    name, text = pair
+def parsed(pairs: Sequence[tuple[str, str]]) -> dict[str, object]:
+    """Names and values: a value that is JSON is a number, a boolean or a list; every other value is text."""
+    return {name: _parsed(text) for name, text in pairs}
+
+
+def _parsed(text: str) -> object:
     try:
-        return name, json.loads(text)
+        return json.loads(text)
     except ValueError:
-        return name, text
-
-
-_WORKSPACE = (("--workspace",), {"default": "workspace", "metavar": "FOLDER", "help": "default: workspace"})
-_PARAMETERS = (
-    ("-p", "--parameter"),
-    {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE"), "help": "for the notebooks"},
-)
-
-
-def _out(default: str | None, what: str) -> tuple:
-    return ("--out",), {
-        "default": default,
-        "metavar": "PATH",
-        "help": what + (f"; default: {default}" if default else ""),
-    }
-
-
-COMMANDS = {
-    "doctor": Command(
-        "what this machine has, what is missing and how to get it; 1 when parts clash",
-        _doctor,
-        (
-            (("--host",), {"metavar": "NAME", "help": "a host of the workspace's hosts.toml"}),
-            (("--json",), {"action": "store_true", "help": "for programs"}),
-            _WORKSPACE,
-        ),
-    ),
-    "fetch-checkpoint": Command(
-        "download a published vit_jax checkpoint, going on where a broken download stopped",
-        _fetch_checkpoint,
-        ((("name",), {"help": "such as S/16"}), _out(None, "the folder; the user's cache when left out")),
-    ),
-    "fetch-images": Command(
-        "download a published image set",
-        _fetch_images,
-        ((("name",), {"help": "cifar10"}), _out(None, "the folder; the user's cache when left out")),
-    ),
-    "inspect": Command(
-        "describe any ONNX model: its blocks, and what a compiler will trip over with what to do about it",
-        _inspect,
-        (
-            (("model",), {"metavar": "MODEL.onnx"}),
-            (("--card",), {"metavar": "NAME", "help": "the GPU to judge by, such as T4; default: the newest"}),
-            (("--json",), {"action": "store_true", "help": "for programs, every node included"}),
-        ),
-    ),
-    "profile": Command(
-        "where the time goes: an ONNX model's layers by role, or a ViT's attention and MLP over resolution",
-        _profile,
-        (
-            (("model",), {"metavar": "MODEL", "help": "an .onnx file, a checkpoint, or a size such as S/16"}),
-            (("--sizes",), {"nargs": "+", "type": int, "metavar": "PIXELS", "help": "resolutions, five or more"}),
-            (("--backend",), {"metavar": "NAME", "help": "default: onnxruntime for an .onnx file, else jax"}),
-            (("--batch",), {"type": int, "default": 1, "metavar": "N", "help": "images a call; default: 1"}),
-            (("--depth",), {"type": int, "metavar": "BLOCKS", "help": "time a model of fewer blocks"}),
-            (("--json",), {"action": "store_true", "help": "for programs"}),
-            _WORKSPACE,
-        ),
-    ),
-    "study": Command(
-        "measure the grid of a TOML file (see data/study.toml), choose, and write the report",
-        _study,
-        (
-            (("file",), {"type": Path, "help": "the TOML file"}),
-            _out(None, "the report; the file's own when left out"),
-            (("--repeat",), {"action": "store_true", "help": "measure every cell anew"}),
-        ),
-    ),
-    "report": Command(
-        "write the report of a study that ran, under other limits if you like",
-        _report,
-        (
-            (("--study",), {"required": True, "metavar": "NAME", "help": "the study's name"}),
-            _WORKSPACE,
-            _out("report.html", "the report"),
-            (("--max-drop",), {"type": float, "default": 0.5, "help": "points of top-1; default: 0.5"}),
-            (("--max-latency-ms",), {"type": float, "help": "of 99 calls in 100"}),
-        ),
-    ),
-    "tutorial": Command(
-        "run the main job: the notebooks in order, then the report and the choice",
-        _tutorial,
-        (
-            _out("runs/tutorial", "the folder of executed copies and report.html"),
-            _WORKSPACE,
-            (("--notebooks",), {"default": "notebooks", "metavar": "FOLDER", "help": "default: notebooks"}),
-            _PARAMETERS,
-        ),
-    ),
-    "run-notebooks": Command(
-        "run notebooks in the order given and print the scalars they record",
-        _run_notebooks,
-        (
-            (("notebook",), {"nargs": "+", "type": Path}),
-            _out("runs/notebooks", "the folder of executed copies"),
-            _PARAMETERS,
-        ),
-    ),
-}
+        return text
