@@ -1,4 +1,4 @@
-"""Peak memory of calibrating ViT-B/16, above the model: 512 images and an eighth of them, every site, all methods.
+"""Peak memory of calibrating ViT-B/16, above the model: 512 images and an eighth, every Q/DQ site, all methods.
 
 Each run is a process of its own, whose peak counts everything from the interpreter up; the graph comes from a file,
 as for a model that was exported earlier. The images are a data set's, read as they are needed.

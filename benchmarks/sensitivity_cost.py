@@ -1,10 +1,10 @@
-"""What a sensitivity map costs: seconds per site beside one evaluation of the FP32 graph on the same images.
+"""What a sensitivity map costs: seconds per place beside one evaluation of the FP32 graph on the same images.
 
 The evaluation is ``wb.measure`` on ONNX Runtime, before and after the map, so that a drift of the machine shows.
 
     python benchmarks/sensitivity_cost.py [--images 512]
 
-It fails where a site costs more than 1.5 evaluations.
+It fails where a place costs more than 1.5 evaluations.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def main() -> int:
         once = [before, evaluation(engine, exam)]
     ratio = each / np.mean(once)
     print(f"one evaluation of {asked.images} images: {once[0]:.2f} s before, {once[1]:.2f} s after")
-    print(f"one of {len(found.rows)} sites: {each:.2f} s")
-    print(f"{'holds ' if ratio <= MOST else 'BROKEN'} at most {MOST} evaluations a site: {ratio:.2f}")
+    print(f"one of {len(found.rows)} places: {each:.2f} s")
+    print(f"{'holds ' if ratio <= MOST else 'BROKEN'} at most {MOST} evaluations a place: {ratio:.2f}")
     return int(ratio > MOST)
 
 

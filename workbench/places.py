@@ -1,13 +1,13 @@
 """Names of the places in a ViT, shared by graphs, engines and tables: ``block03/attention/qkv``.
 
-A node's name begins with its place; whatever follows (``.../qkv/bias``) belongs to that place. A *site* is a block
-and the role of a matrix product in it, written ``block03/qkv`` for short: what a recipe can keep and what a
-sensitivity map measures.
+A node's name begins with its place; whatever follows (``.../qkv/bias``) belongs to that place. A place has a short
+name, made of the block and the role: ``block03/qkv``. Recipes exclude places by it, and tables group by it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 #: Place inside a block -> the role its time, bytes and error are counted under, in the order of computation.
@@ -42,6 +42,11 @@ class Place(NamedTuple):
     block: str | None
     role: str
 
+    @property
+    def name(self) -> str:
+        """``block03/fc2``; outside the blocks the role alone: ``head``."""
+        return f"{self.block}/{self.role}" if self.block else self.role
+
 
 def block_name(index: int) -> str:
     """``block03`` for 3."""
@@ -61,3 +66,13 @@ def place_of(name: str) -> Place | None:
         return Place(match[1], role)
     outside = name.split("/", 1)[0]
     return Place(None, outside) if outside in OUTSIDE else None
+
+
+def is_excluded(name: str, exclude: Iterable[str]) -> bool:
+    """Whether a recipe's ``exclude`` names a node: by its block, its place, its own name or the path before it.
+
+    ``block01``, ``block01/fc2`` and ``block01/mlp`` all exclude the node ``block01/mlp/fc2/bias``.
+    """
+    place = place_of(name)
+    places = (place.name, place.block) if place else ()
+    return any(each in places or f"{name}/".startswith(f"{each}/") for each in exclude)

@@ -48,7 +48,7 @@ def test_04_fills_the_map_while_it_tries_one_site_after_the_other(lab, project_n
     lab.wait_some(".wb-map .heatmaplayer .heatmap-label", 24)
     lab.screenshot("04-sensitivity-panel-running", "sensitivity-panel")
     expect(panel.locator(".wb-status")).to_contain_text("Done in")
-    expect(cells).to_have_count(24)  # 6 blocks of 4 sites
+    expect(cells).to_have_count(24)  # 6 blocks of 4 places
     lab.run_cell(start + 1)
     assert lab.cell_errors() == []
     lab.screenshot("04-sensitivity-panel", "sensitivity-panel")

@@ -67,6 +67,6 @@ def test_a_cancelled_run_keeps_its_sites_and_goes_on_there(panel, control, tmp_p
 def test_a_precision_without_ranges_is_refused_in_the_panel(tmp_path, shown):
     images = np.zeros((4, 16, 16, 3), np.float32)
     panel = sensitivity_panel(draw(tmp_path), Recipe("fp16"), tmp_path / "ws", images=images)
-    with pytest.raises(WorkbenchError, match="no sites"):
+    with pytest.raises(WorkbenchError, match="no places"):
         panel.result()
-    assert "no sites" in shown(panel)
+    assert "no places" in shown(panel)

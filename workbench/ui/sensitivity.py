@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import ipywidgets as widgets
 import pandas as pd
 
-from ..graphs.analysis.sensitivity import Sensitivity, SiteLoss, sensitivity
+from ..graphs.analysis.sensitivity import PlaceLoss, Sensitivity, sensitivity
 from ..places import block_name
 from ..progress import Progress
 from ..records import METHODS, ROLES, SCOPES, Graph, Recipe
@@ -19,14 +19,14 @@ from . import controls
 from .panel import Panel
 from .recipe import METHOD_WORDS, SCOPE_WORDS, worded
 
-#: How many of the most sensitive sites are named under the map.
+#: How many of the most sensitive places are named under the map.
 NAMED = 5
-#: A browser needs some time for each map; sites that were tried before come faster than it can draw.
+#: A browser needs some time for each map; places that were tried before come faster than it can draw.
 DRAW_EVERY_S = 1.0
 
 
 def sensitivity_panel(graph: Graph, recipe: Recipe, workspace, *, images, labels=None, calibration=None) -> Panel:
-    """Quantize one site at a time; ``panel.result()`` is what ``sensitivity`` returns.
+    """Quantize one place at a time; ``panel.result()`` is what ``sensitivity`` returns.
 
     Args:
         graph: a float32 graph.
@@ -57,18 +57,18 @@ def sensitivity_panel(graph: Graph, recipe: Recipe, workspace, *, images, labels
         map_.draw()
         return found
 
-    return Panel("sensitivity", list(rows.values()), read, work, view=(chart,), verb="Try every site", show=_show)
+    return Panel("sensitivity", list(rows.values()), read, work, view=(chart,), verb="Try every place", show=_show)
 
 
 class _Map:
-    """Draws sites as they come, as fast as a browser can follow."""
+    """Draws places as they come, as fast as a browser can follow."""
 
     def __init__(self, chart: controls.Chart, graph: Graph, recipe: Recipe):
         self._chart, self._graph, self._recipe = chart, graph, recipe
-        self._rows: list[SiteLoss] = []
+        self._rows: list[PlaceLoss] = []
         self._next = 0.0
 
-    def add(self, row: SiteLoss) -> None:
+    def add(self, row: PlaceLoss) -> None:
         self._rows.append(row)
         if time.monotonic() >= self._next:
             self.draw()
@@ -79,19 +79,19 @@ class _Map:
 
 
 def _counting_sites(progress: Progress) -> Progress:
-    """Tells of sites, once they are counted, and not of the images that each of them classifies."""
+    """Tells of places, once they are counted, and not of the images that each of them classifies."""
     count: list[tuple[int, int]] = []
 
     def told(stage: str, done: int, total: int) -> None:
         if stage == "sensitivity":
             count[:] = [(done, total)]
-        progress(*(("sites", *count[0]) if count else (stage, done, total)))
+        progress(*(("places", *count[0]) if count else (stage, done, total)))
 
     return told
 
 
-def sensitivity_map(graph: Graph, recipe: Recipe, rows: Iterable[SiteLoss]):
-    """The heat map of what was tried so far; sites still to come are empty.
+def sensitivity_map(graph: Graph, recipe: Recipe, rows: Iterable[PlaceLoss]):
+    """The heat map of what was tried so far; places still to come are empty.
 
     Returns:
         A Plotly figure.
@@ -108,7 +108,7 @@ def sensitivity_map(graph: Graph, recipe: Recipe, rows: Iterable[SiteLoss]):
     )
     images = max((row.images for row in found.values()), default=0)
     return figures.heat_map(
-        frame, "logit_error", f"Logit error with one site in {recipe.precision}, {images:,} images", "", "lower"
+        frame, "logit_error", f"Logit error with one place in {recipe.precision}, {images:,} images", "", "lower"
     )
 
 

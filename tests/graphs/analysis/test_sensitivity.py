@@ -39,8 +39,8 @@ def test_there_is_a_row_for_every_block_and_role(mapped):
 
 
 def test_a_row_is_what_a_recipe_that_keeps_all_other_sites_does(drawn, many, labels, pictures, shelf, mapped):
-    row = next(row for row in mapped.rows if row.site == "block01/fc2")
-    others = tuple(other.site for other in mapped.rows if other.site != row.site)
+    row = next(row for row in mapped.rows if row.place == "block01/fc2")
+    others = tuple(other.place for other in mapped.rows if other.place != row.place)
     recipe = wb.Recipe("int8", scope="attention", high_precision="fp32", exclude=others)
     variant = wb.apply_recipe(drawn, recipe, shelf, calibration=pictures)
     options = onnxruntime.SessionOptions()
@@ -115,17 +115,17 @@ def test_labels_in_another_order_are_refused_before_any_site_is_tried(drawn, man
 # ---- search ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sites", [1, 2, 7, 20, 60])
-def test_bisection_finds_the_shortest_prefix_in_few_evaluations(sites):
+@pytest.mark.parametrize("places", [1, 2, 7, 20, 60])
+def test_bisection_finds_the_shortest_prefix_in_few_evaluations(places):
     def search(needed):
         asked = []
-        found = _shortest_prefix(sites, lambda kept: asked.append(kept) or kept >= needed)
+        found = _shortest_prefix(places, lambda kept: asked.append(kept) or kept >= needed)
         return found, len(set(asked))
 
-    for needed in range(sites + 1):
+    for needed in range(places + 1):
         found, evaluations = search(needed)
         assert found == needed
-        assert evaluations <= np.log2(sites) + 2
+        assert evaluations <= np.log2(places) + 2
 
 
 def test_a_loose_limit_keeps_nothing_and_holds(drawn, many, labels, pictures, shelf, mapped):
@@ -134,13 +134,13 @@ def test_a_loose_limit_keeps_nothing_and_holds(drawn, many, labels, pictures, sh
     )
     assert found.recipe.exclude == ()
     assert found.verdict == "holds"
-    assert not found.frame().kept.any()
+    assert not found.frame().excluded.any()
     assert found.sensitivity == mapped
 
 
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory):
-    """A ViT one site of which does not survive INT8: one channel dwarfs all others."""
+    """A ViT one place of which does not survive INT8: one channel dwarfs all others."""
 
     def spoil(weights):
         weights["block00/norm1/scale"][3] *= 3000
@@ -170,7 +170,7 @@ def test_the_fragile_site_is_kept_and_the_answer_is_counted(fragile, many, pictu
     _, high = found.result.points_lost_interval
     assert found.verdict == ("holds" if high <= 6 else "cannot tell")
     assert (found.images_needed is None) == (found.verdict == "holds")
-    assert found.frame().loc[0, "site"] == "block00/qkv"
+    assert found.frame().loc[0, "place"] == "block00/qkv"
     assert f"{len(many)} images" in str(found)
 
 

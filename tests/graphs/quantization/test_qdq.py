@@ -10,6 +10,7 @@ import workbench as wb
 from tests.graphs.drawn import TINY, draw
 from workbench.graphs.quantization import saturation
 from workbench.graphs.quantization.ranges import calibrate
+from workbench.graphs.quantization.saturation import largest_weight
 
 DENSE = ("attention/qkv", "attention/proj", "mlp/fc1", "mlp/fc2")
 
@@ -59,13 +60,14 @@ def kernels(drawn):
 @pytest.mark.parametrize("layout", ["tensorrt", "cpu"])
 def test_weights_have_one_symmetric_scale_for_each_output_channel(drawn, pictures, shelf, kernels, layout):
     file = File(wb.apply_recipe(drawn, recipe(layout=layout), shelf, calibration=pictures).path)
+    largest = 127 if layout == "tensorrt" else largest_weight()
     for place in DENSE:
         name = f"block01/{place}"
         kernel, scale = kernels[f"{name}/kernel"], file.weights[f"{name}/weight/scale"]
-        np.testing.assert_allclose(scale, np.abs(kernel).max(axis=0) / 127, rtol=1e-6)
+        np.testing.assert_allclose(scale, np.abs(kernel).max(axis=0) / largest, rtol=1e-6)
         integers = file.weights[f"{name}/weight/quantized"]
         assert integers.dtype == np.int8
-        assert np.abs(integers.astype(int)).max() == 127
+        assert np.abs(integers.astype(int)).max() == largest
         assert np.abs(integers * scale - kernel).max() <= 0.5001 * scale.max()
         assert not file.weights[f"{name}/weight/zero"].any()
 

@@ -65,7 +65,7 @@ def test_bins_and_limits_are_what_the_plot_takes(ranges):
 
 def test_linear_reads_four_tensors_a_block_and_attention_five_more(drawn, pictures, shelf, ranges):
     linear = calibrate(drawn, pictures, shelf)
-    assert [row.site for row in linear.rows] == [
+    assert [row.place for row in linear.rows] == [
         f"block{i:02d}/{role}" for i in range(TINY.depth) for role in ("qkv", "proj", "fc1", "fc2")
     ]
     assert len(ranges.rows) == 9 * TINY.depth

@@ -1,4 +1,4 @@
-"""Accuracy-aware quantization: keep the fewest sites high that hold a limit."""
+"""Accuracy-aware quantization: exclude the fewest places that make the rest hold a limit."""
 
 from __future__ import annotations
 
@@ -10,49 +10,50 @@ from statistics import NormalDist
 import numpy as np
 
 from ...errors import refuse_unless
+from ...places import is_excluded
 from ...progress import Progress, silent
 from ...records import Graph, Recipe
 from ...statistics.compare import CONFIDENCE, POWER
 from .selftest import check_labels
-from .sensitivity import Evaluation, Sensitivity, SiteLoss, sensitivity
+from .sensitivity import Evaluation, PlaceLoss, Sensitivity, sensitivity
 
 HOLDS, FAILS, CANNOT_TELL = "holds", "fails", "cannot tell"
 
 
 @dataclass(frozen=True)
 class Search:
-    """The recipe with the shortest list of sites left high, and how sure it is that it holds the limit.
+    """The recipe with the shortest list of excluded places, and how sure it is that it holds the limit.
 
     Attributes:
-        recipe: the recipe, with the sites in ``keep``.
+        recipe: the recipe, with the excluded places in ``exclude``.
         verdict: ``holds`` where the whole 95 % interval of the loss lies within the limit, ``fails`` where it lies
             beyond, else ``cannot tell``.
         max_drop: the limit, percentage points of top-1.
-        result: what the recipe's quantized sites lose.
+        result: what the recipe's quantized places lose.
         images_needed: about how many images would decide with 80 % power if the shares stay as they are; None
             where it is decided or lies on the limit.
-        tried: number of sites kept -> what was lost, for every evaluation.
-        sensitivity: what each site would have cost alone.
+        tried: number of excluded places -> what was lost, for every evaluation.
+        sensitivity: what each place would have cost alone.
     """
 
     recipe: Recipe
     verdict: str
     max_drop: float
-    result: SiteLoss
+    result: PlaceLoss
     images_needed: int | None
-    tried: tuple[tuple[int, SiteLoss], ...]
+    tried: tuple[tuple[int, PlaceLoss], ...]
     sensitivity: Sensitivity
 
     def frame(self):
-        """One row per site, from the most to the least sensitive: what it costs alone, and whether it was kept."""
-        frame = self.sensitivity.frame().set_index("site").loc[list(self.sensitivity.order)].reset_index()
-        return frame.assign(kept=frame.site.isin(self.recipe.exclude))
+        """One row per place, the most sensitive first: what it costs alone, and whether it is excluded."""
+        frame = self.sensitivity.frame().set_index("place").loc[list(self.sensitivity.order)].reset_index()
+        return frame.assign(excluded=frame.place.isin(self.recipe.exclude))
 
     def __str__(self) -> str:
         low, high = self.result.points_lost_interval
-        kept = ", ".join(self.recipe.exclude) or "nothing"
+        excluded = ", ".join(self.recipe.exclude) or "nothing"
         sentence = (
-            f"{self.verdict}: keeping {kept} high loses {self.result.points_lost:.2f} points (95 % {low:.2f} to "
+            f"{self.verdict}: excluding {excluded} loses {self.result.points_lost:.2f} points (95 % {low:.2f} to "
             f"{high:.2f}; {self.result.images:,} images); the limit is {self.max_drop:g}."
         )
         if self.images_needed:
@@ -71,14 +72,14 @@ def search_recipe(
     calibration: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> Search:
-    """Find how many of the most sensitive sites must stay high so that top-1 falls by at most ``max_drop``.
+    """Find how many of the most sensitive places must be excluded so that top-1 falls by at most ``max_drop``.
 
-    The sites are ordered by ``sensitivity``; bisection finds the shortest prefix of that order whose loss, as
-    measured, is within the limit, with at most log2(sites) + 2 evaluations beside those of ``sensitivity``.
+    The places are ordered by ``sensitivity``; bisection finds the shortest prefix of that order whose loss, as
+    measured, is within the limit, with at most log2(places) + 2 evaluations beside those of ``sensitivity``.
 
     Args:
         graph: a float32 graph.
-        recipe: int8 or fp8; sites in its ``keep`` stay high in any case.
+        recipe: int8 or fp8; its ``exclude`` stays excluded.
         workspace: a ``Workspace`` or a folder's path; evaluations are kept there as they come.
         max_drop: percentage points of top-1 that may be lost against float32.
         images: (N, H, W, 3) float32, normalised, to judge by.
@@ -108,44 +109,40 @@ def search_recipe(
     ranking = sensitivity(
         graph, recipe, workspace, images=images, labels=labels, calibration=calibration, progress=progress
     )
-    order = [site for site in ranking.order if not _kept(site, recipe.exclude)]
-    tried: dict[int, SiteLoss] = {}
+    order = [place for place in ranking.order if not is_excluded(place, recipe.exclude)]
+    tried: dict[int, PlaceLoss] = {}
 
-    def loss(keep: int) -> SiteLoss:
-        if keep not in tried:
+    def loss(count: int) -> PlaceLoss:
+        if count not in tried:
             progress("search", len(tried), math.ceil(math.log2(len(order) + 1)) + 1)
-            tried[keep] = evaluation.loss(f"all but {keep}", tuple(sorted(order[keep:])))
-        return tried[keep]
+            tried[count] = evaluation.loss(f"all but {count}", tuple(sorted(order[count:])))
+        return tried[count]
 
-    keep = _shortest_prefix(len(order), lambda count: loss(count).points_lost <= max_drop)
-    result = loss(keep)
-    chosen = dataclasses.replace(recipe, exclude=(*recipe.exclude, *order[:keep]))
+    fewest = _shortest_prefix(len(order), lambda count: loss(count).points_lost <= max_drop)
+    result = loss(fewest)
+    chosen = dataclasses.replace(recipe, exclude=(*recipe.exclude, *order[:fewest]))
     verdict = _verdict(result, max_drop)
     needed = _images_needed(result, max_drop) if verdict == CANNOT_TELL else None
     return Search(chosen, verdict, max_drop, result, needed, tuple(sorted(tried.items())), ranking)
 
 
-def _kept(site: str, keep: tuple[str, ...]) -> bool:
-    return any(site == name or site.startswith(f"{name}/") for name in keep)
-
-
-def _shortest_prefix(sites: int, holds) -> int:
-    """The smallest number of sites kept that holds, supposing that keeping more never hurts; all of them hold."""
+def _shortest_prefix(places: int, holds) -> int:
+    """The smallest number of excluded places that holds, supposing that more never hurt; all of them hold."""
     if holds(0):
         return 0
-    fails, enough = 0, sites
+    fails, enough = 0, places
     while enough - fails > 1:
         middle = (fails + enough) // 2
         fails, enough = (fails, middle) if holds(middle) else (middle, enough)
     return enough
 
 
-def _verdict(result: SiteLoss, max_drop: float) -> str:
+def _verdict(result: PlaceLoss, max_drop: float) -> str:
     low, high = result.points_lost_interval
     return HOLDS if high <= max_drop else FAILS if low > max_drop else CANNOT_TELL
 
 
-def _images_needed(result: SiteLoss, max_drop: float) -> int | None:
+def _images_needed(result: PlaceLoss, max_drop: float) -> int | None:
     """Images after which the interval would leave out the limit in four of five cases.
 
     The half-width of the interval shrinks with the square root of the number of images (normal approximation for a

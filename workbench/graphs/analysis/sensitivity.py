@@ -1,4 +1,4 @@
-"""What each site costs in accuracy: one block's one role quantized at a time, everything else in float32."""
+"""What each place costs in accuracy: one block's one role quantized at a time, everything else in float32."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...workspace import Workspace
 from ..quantization.activations import batches, check_graph, graph_input, open_model
 from ..quantization.prepare import prepare
 from ..quantization.qdq import layout_of, quantize
-from ..quantization.qdq_sites import check_keep, points, site_of
+from ..quantization.qdq_sites import check_excluded, place_name, qdq_sites
 from ..quantization.ranges import Ranges, calibrate
 from ..quantization.saturation import largest_weight
 from ..quantization.scales import FLOAT_TYPES
@@ -33,11 +33,11 @@ BATCH = 16
 
 
 @dataclass(frozen=True)
-class SiteLoss:
-    """What quantizing a set of sites alone does to a model's answers.
+class PlaceLoss:
+    """What quantizing a set of places alone does to a model's answers.
 
     Attributes:
-        site: ``block03/fc2``, or a description where several were quantized.
+        place: ``block03/fc2``, or a description where several were quantized.
         logit_error: ‖quantized - float‖ / ‖float‖ over the logits of all images.
         changed: images whose top class changed.
         only_float: images that only the float32 model gets right; ``only_quantized`` the other way round. Both are
@@ -45,7 +45,7 @@ class SiteLoss:
         images: how many were classified.
     """
 
-    site: str
+    place: str
     logit_error: float
     changed: int
     only_float: int
@@ -55,13 +55,13 @@ class SiteLoss:
     @property
     def block(self) -> str | None:
         """The block, or None outside the blocks."""
-        place = place_of(self.site)
-        return place.block if place else None
+        found = place_of(self.place)
+        return found.block if found else None
 
     @property
     def role(self) -> str:
-        """What the site does: ``qkv``, ``scores``, ``proj``, ``fc1``, ``fc2`` …"""
-        return self.site.rsplit("/", 1)[-1]
+        """What the place does: ``qkv``, ``scores``, ``proj``, ``fc1``, ``fc2`` …"""
+        return self.place.rsplit("/", 1)[-1]
 
     @property
     def points_lost(self) -> float:
@@ -77,22 +77,22 @@ class SiteLoss:
     def row(self) -> dict:
         """The record and its properties as one row of a table."""
         low, high = self.points_lost_interval
-        place = {"block": self.block, "role": self.role}
-        return {**place, **vars(self), "points_lost": self.points_lost, "points_low": low, "points_high": high}
+        where = {"block": self.block, "role": self.role}
+        return {**where, **vars(self), "points_lost": self.points_lost, "points_low": low, "points_high": high}
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """A row for each site that a recipe quantizes, in the order of the graph.
+    """A row for each place that a recipe quantizes, in the order of the graph.
 
     Attributes:
-        rows: one per site.
+        rows: one per place.
         top1: the float32 model's top-1 on these images, 0...1; NaN without labels.
         images: how many were classified.
         recipe: whose precision, layout and scope were tried.
     """
 
-    rows: tuple[SiteLoss, ...]
+    rows: tuple[PlaceLoss, ...]
     top1: float
     images: int
     recipe: Recipe
@@ -100,10 +100,10 @@ class Sensitivity:
     @property
     def order(self) -> tuple[str, ...]:
         """Sites from the most to the least sensitive, by logit error, which is steadier than accuracy."""
-        return tuple(row.site for row in sorted(self.rows, key=lambda row: -row.logit_error))
+        return tuple(row.place for row in sorted(self.rows, key=lambda row: -row.logit_error))
 
     def frame(self):
-        """One row per site, as a pandas DataFrame, with points of top-1 lost and their 95 % interval."""
+        """One row per place, as a pandas DataFrame, with points of top-1 lost and their 95 % interval."""
         import pandas as pd
 
         return pd.DataFrame([row.row() for row in self.rows])
@@ -118,42 +118,42 @@ def sensitivity(
     labels=None,
     calibration: np.ndarray | None = None,
     progress: Progress | None = None,
-    each: Callable[[SiteLoss], None] = lambda row: None,
+    each: Callable[[PlaceLoss], None] = lambda row: None,
 ) -> Sensitivity:
-    """Quantize each site alone and see what it does to the logits and to accuracy.
+    """Quantize each place alone and see what it does to the logits and to accuracy.
 
-    Every site's result is kept as it comes: an interrupted run goes on where it was, and a second costs nothing.
-    Q/DQ pairs run as written with the rest in float32, so that only the rounding of that site counts.
+    Every place's result is kept as it comes: an interrupted run goes on where it was, and a second costs nothing.
+    Q/DQ pairs run as written with the rest in float32, so that only the rounding of that place counts.
 
     Args:
         graph: a float32 graph.
-        recipe: int8 or fp8; its scope says which sites there are.
+        recipe: int8 or fp8; its scope says which places there are.
         workspace: a ``Workspace`` or a folder's path.
         images: (N, H, W, 3) float32, normalised, to judge by.
         labels: N whole numbers; without them only the logits are compared.
         calibration: images that replace the recipe's own calibration set.
-        progress: see ``progress.Progress``; stage ``sensitivity``, counted in sites.
+        progress: see ``progress.Progress``; stage ``sensitivity``, counted in places.
         each: called with every row as it comes, for a map that fills.
 
     Raises:
-        WorkbenchError: the recipe has no sites, images and labels do not fit, or the labels count the classes in
+        WorkbenchError: the recipe has no places, images and labels do not fit, or the labels count the classes in
             another order than the model.
     """
     evaluation = Evaluation.of(graph, recipe, workspace, images, labels, calibration, progress or silent)
     evaluation.check_order()
-    sites = evaluation.sites()
+    places = evaluation.places()
     rows = []
-    for index, site in enumerate(sites):
-        evaluation.progress("sensitivity", index, len(sites))
-        rows.append(evaluation.loss(site, (site,)))
+    for index, place in enumerate(places):
+        evaluation.progress("sensitivity", index, len(places))
+        rows.append(evaluation.loss(place, (place,)))
         each(rows[-1])
-    evaluation.progress("sensitivity", len(sites), len(sites))
+    evaluation.progress("sensitivity", len(places), len(places))
     return Sensitivity(tuple(rows), evaluation.top1(), len(images), recipe)
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Everything that stays the same while different sets of sites are quantized."""
+    """Everything that stays the same while different sets of places are quantized."""
 
     graph: Graph
     model: ir.Model
@@ -171,7 +171,7 @@ class Evaluation:
         check_graph(graph)
         refuse_unless(
             recipe.needs_ranges,
-            f"{recipe.precision} has no sites to try one by one",
+            f"{recipe.precision} has no places to try one by one",
             why="sensitivity is about the rounding of calibrated Q/DQ pairs",
             remedy="give a recipe with precision='int8' or 'fp8'",
         )
@@ -184,24 +184,24 @@ class Evaluation:
         how = (recipe.precision, recipe.scope, recipe.layout, recipe.calibration.method, largest_weight())
         key = digest(graph.digest, ranges.digest, how, images, [] if labels is None else labels)
         model = prepare(graph)
-        check_keep(model, recipe)
+        check_excluded(model, recipe)
         return cls(graph, model, recipe, workspace, ranges, images, labels, key, progress)
 
-    def sites(self) -> tuple[str, ...]:
-        """The sites of the recipe's scope, in the order of the graph."""
-        found = points(self.model, self.recipe.scope)
-        return tuple(dict.fromkeys(point.site for point in found))
+    def places(self) -> tuple[str, ...]:
+        """The places of the recipe's scope, in the order of the graph."""
+        found = qdq_sites(self.model, self.recipe.scope)
+        return tuple(dict.fromkeys(site.place for site in found))
 
-    def loss(self, name: str, sites: tuple[str, ...]) -> SiteLoss:
-        """What quantizing these sites and no others does; found in the workspace where it was tried before."""
+    def loss(self, name: str, places: tuple[str, ...]) -> PlaceLoss:
+        """What quantizing these places and no others does; found in the workspace where it was tried before."""
 
-        def make(folder: Path, key: str) -> SiteLoss:
-            chosen = set(sites)
-            quantized = self._logits(lambda node: site_of(node) in chosen)
+        def make(folder: Path, key: str) -> PlaceLoss:
+            chosen = set(places)
+            quantized = self._logits(lambda node: place_name(node) in chosen)
             return _compare(name, quantized, self.reference(), self.labels)
 
-        inputs = (self.key, name, sites)
-        return self.workspace.artefact("sensitivity", SiteLoss, inputs, make, tools=TOOLS)
+        inputs = (self.key, name, places)
+        return self.workspace.artefact("sensitivity", PlaceLoss, inputs, make, tools=TOOLS)
 
     def reference(self) -> np.ndarray:
         """The float32 model's logits, computed once in each workspace."""
@@ -264,11 +264,11 @@ def _checked_labels(labels, count: int) -> np.ndarray:
     return labels
 
 
-def _compare(name: str, quantized: np.ndarray, reference: np.ndarray, labels: np.ndarray | None) -> SiteLoss:
+def _compare(name: str, quantized: np.ndarray, reference: np.ndarray, labels: np.ndarray | None) -> PlaceLoss:
     error = np.linalg.norm(quantized - reference) / np.linalg.norm(reference)
     ours, theirs = quantized.argmax(axis=1), reference.argmax(axis=1)
     only_float = only_quantized = 0
     if labels is not None:
         only_float = int(((theirs == labels) & (ours != labels)).sum())
         only_quantized = int(((ours == labels) & (theirs != labels)).sum())
-    return SiteLoss(name, float(error), int((ours != theirs).sum()), only_float, only_quantized, len(ours))
+    return PlaceLoss(name, float(error), int((ours != theirs).sum()), only_float, only_quantized, len(ours))

@@ -25,7 +25,7 @@ from ...places import place_of
 from ..structure.builder import constant, node, take_place
 from ..structure.values import array
 from .prepare import QUANTIZED
-from .qdq_sites import kept
+from .qdq_sites import excluded
 from .scales import FLOAT_TYPES
 
 TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
@@ -127,7 +127,7 @@ def _stays(each: ir.Node, keep: tuple[str, ...]) -> bool:
     """
     place = place_of(each.name or "")
     with_scores = place is not None and place.role == "softmax" and f"{place.block}/scores" in keep
-    return with_scores or kept(each, keep)
+    return with_scores or excluded(each, keep)
 
 
 def _node_type(model: ir.Model, each: ir.Node, target: ir.DataType) -> ir.DataType:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from ...records import Recipe
 from ..structure.builder import constant, node, take_place
 from ..structure.values import array
-from .qdq_sites import kept, linear_products
+from .qdq_sites import excluded, linear_products
 from .scales import channel_amax, quantize_weight, symmetric
 
 
@@ -30,7 +30,7 @@ def quantize_dynamically(model: ir.Model, recipe: Recipe, largest: int) -> tuple
     """
     left = []
     for product in linear_products(model):
-        if kept(product, recipe.exclude):
+        if excluded(product, recipe.exclude):
             continue
         if product.op_type != "MatMul":
             left.append(product.name or product.outputs[0].name)

@@ -25,7 +25,7 @@ from ..structure.builder import constant, node
 from ..structure.values import array
 from . import thresholds
 from .histogram import magnitudes
-from .qdq_sites import PRODUCTS, Point, linear_products, points
+from .qdq_sites import PRODUCTS, QdqSite, linear_products, qdq_sites
 from .ranges import Ranges, TensorRange
 from .scales import (
     FP8,
@@ -82,7 +82,7 @@ def quantize(
     Returns:
         Notes for the variant.
     """
-    there = points(model, recipe.scope)
+    there = qdq_sites(model, recipe.scope)
     refuse_unless(
         bool(there),
         f"There is nothing to quantize in the scope {recipe.scope}",
@@ -93,19 +93,19 @@ def quantize(
     products = [p for p in _weighted(model, recipe.scope) if chosen(p)]
     pairs: dict[str, ir.Value] = {}
     softmax, whole = [], []
-    for point in wanted:
-        if point.index is None and not layout.outputs:
+    for site in wanted:
+        if site.index is None and not layout.outputs:
             continue
-        value = point.value
+        value = site.value
         if value.name not in pairs:
             threshold = clipping_point(ranges, value.name, recipe, layout)
-            if point.probabilities:
+            if site.probabilities:
                 softmax.append(threshold)
-            if point.gelu and threshold > ranges.by_tensor[value.name].threshold(recipe.calibration.method):
+            if site.gelu and threshold > ranges.by_tensor[value.name].threshold(recipe.calibration.method):
                 whole.append(value.name)
             grid = activation_grid(ranges.by_tensor[value.name], threshold, layout, stored)
-            pairs[value.name] = _pair(model, point, grid)
-        for consumer, index in _uses(point):
+            pairs[value.name] = _pair(model, site, grid)
+        for consumer, index in _uses(site):
             consumer.replace_input_with(index, pairs[value.name])
     for product in products:
         _quantize_weight(model, product, layout, stored)
@@ -162,26 +162,26 @@ def activation_grid(row: TensorRange, threshold: float, layout: Layout, stored: 
     return symmetric(threshold, layout.largest, layout.kind, stored)
 
 
-def _pair(model: ir.Model, point: Point, grid: Grid) -> ir.Value:
+def _pair(model: ir.Model, site: QdqSite, grid: Grid) -> ir.Value:
     """QuantizeLinear and DequantizeLinear after a tensor; returns what comes out."""
-    owner, value = point.node, point.value
-    name = f"{owner.name or value.name}/{'output' if point.index is None else f'input{point.index}'}"
+    owner, value = site.node, site.value
+    name = f"{owner.name or value.name}/{'output' if site.index is None else f'input{site.index}'}"
     scale = constant(model, f"{name}/scale", grid.scale)
     zero = constant(model, f"{name}/zero", grid.zero)
     to_grid = node("QuantizeLinear", f"{name}/quantize", value, scale, zero, like=value, dtype=zero.dtype)
     back = node(
         "DequantizeLinear", f"{name}/dequantize", to_grid.outputs[0], scale, zero, like=value, dtype=value.dtype
     )
-    insert = model.graph.insert_after if point.index is None else model.graph.insert_before
+    insert = model.graph.insert_after if site.index is None else model.graph.insert_before
     insert(owner, (to_grid, back))
     return back.outputs[0]
 
 
-def _uses(point: Point) -> list[tuple[ir.Node, int]]:
-    """The uses that a pair at this point serves: one input, or every reader of the output."""
-    if point.index is not None:
-        return [(point.node, point.index)]
-    return [use for use in point.value.uses() if use[0].op_type != "QuantizeLinear"]
+def _uses(site: QdqSite) -> list[tuple[ir.Node, int]]:
+    """The uses that a pair at this site serves: one input, or every reader of the output."""
+    if site.index is not None:
+        return [(site.node, site.index)]
+    return [use for use in site.value.uses() if use[0].op_type != "QuantizeLinear"]
 
 
 def _quantize_weight(model: ir.Model, product: ir.Node, layout: Layout, stored: np.dtype) -> None:

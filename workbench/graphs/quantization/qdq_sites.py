@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from ...errors import refuse_unless
-from ...places import Place, place_of
+from ...errors import WorkbenchError
+from ...places import Place, is_excluded, place_of
 from ...records import Recipe
 from ..structure.values import FLOATS, array
 
@@ -26,7 +26,7 @@ MOVES = (
 
 
 @dataclass(frozen=True, eq=False)
-class Point:
+class QdqSite:
     """One activation to quantize where one node reads it, or, with ``index`` None, where the node writes it."""
 
     node: ir.Node
@@ -38,9 +38,9 @@ class Point:
         return self.node.outputs[0] if self.index is None else self.node.inputs[self.index]
 
     @property
-    def site(self) -> str:
+    def place(self) -> str:
         """``block03/fc2``, ``head``, or the node's own name where it has no place."""
-        return site_of(self.node)
+        return place_name(self.node)
 
     @property
     def probabilities(self) -> bool:
@@ -56,12 +56,10 @@ class Point:
         return producer is not None and (producer.op_type == "Gelu" or (place is not None and place.role == "gelu"))
 
 
-def site_of(node: ir.Node) -> str:
-    """The short name of the site that a node belongs to: ``block03/qkv``."""
+def place_name(node: ir.Node) -> str:
+    """The short name of the place where a node stands, ``block03/qkv``, or its own name where it has no place."""
     place = place_of(node.name or "")
-    if place is None:
-        return node.name or node.outputs[0].name
-    return f"{place.block}/{place.role}" if place.block else place.role
+    return place.name if place else node.name or node.outputs[0].name or node.op_type
 
 
 def linear_products(model: ir.Model) -> list[ir.Node]:
@@ -83,17 +81,17 @@ def attention_products(model: ir.Model) -> list[ir.Node]:
     ]
 
 
-def points(model: ir.Model, scope: str) -> list[Point]:
+def qdq_sites(model: ir.Model, scope: str) -> list[QdqSite]:
     """Every activation that a scope quantizes, in the order of the graph."""
     return {"linear": _linear, "attention": _attention, "everything": _everything}[scope](model)
 
 
-def _linear(model: ir.Model) -> list[Point]:
-    return [Point(node, 0) for node in linear_products(model)]
+def _linear(model: ir.Model) -> list[QdqSite]:
+    return [QdqSite(node, 0) for node in linear_products(model)]
 
 
-def _attention(model: ir.Model) -> list[Point]:
-    """The linear points, and q, k, v, the probabilities and the second product's output.
+def _attention(model: ir.Model) -> list[QdqSite]:
+    """The linear sites, and q, k, v, the probabilities and the second product's output.
 
     TensorRT fuses INT8 attention only when all five are quantized.
     """
@@ -101,23 +99,23 @@ def _attention(model: ir.Model) -> list[Point]:
     found = []
     for node in model.graph:
         if node in products:
-            found += [Point(node, i) for i in (0, 1) if array(node.inputs[i]) is None]
+            found += [QdqSite(node, i) for i in (0, 1) if array(node.inputs[i]) is None]
             if node.op_type == "MatMul" and _reads_probabilities(node):
-                found.append(Point(node, None))
+                found.append(QdqSite(node, None))
     return found
 
 
 def _reads_probabilities(node: ir.Node) -> bool:
-    return Point(node, 0).probabilities
+    return QdqSite(node, 0).probabilities
 
 
-def _everything(model: ir.Model) -> list[Point]:
+def _everything(model: ir.Model) -> list[QdqSite]:
     """Every activation that an operator computes with.
 
     A GELU that opset 17 spells out in nine nodes stays whole: TensorRT for RTX 1.7 cannot compile Q/DQ inside it.
     """
     return [
-        Point(node, index)
+        QdqSite(node, index)
         for node in model.graph
         if node.op_type not in MOVES and not _inside_gelu(node)
         for index, value in enumerate(node.inputs)
@@ -125,12 +123,9 @@ def _everything(model: ir.Model) -> list[Point]:
     ]
 
 
-def kept(node: ir.Node, keep: tuple[str, ...]) -> bool:
-    """Whether a recipe leaves a node high: by its block, its site, its name, or any part of the name's path."""
-    name = node.name or ""
-    place = place_of(name)
-    names = {site_of(node), place.block if place else None}
-    return any(k in names or name == k or name.startswith(f"{k}/") for k in keep)
+def excluded(node: ir.Node, exclude: tuple[str, ...]) -> bool:
+    """Whether a recipe leaves a node in high precision."""
+    return is_excluded(node.name or "", exclude) or place_name(node) in exclude
 
 
 def _inside_gelu(node: ir.Node) -> bool:
@@ -140,26 +135,25 @@ def _inside_gelu(node: ir.Node) -> bool:
 
 def unnamed_notes(model: ir.Model) -> list[str]:
     """A note on the linear layers whose place in the ViT is unknown, where there are any."""
-    unnamed = [site_of(each) for each in linear_products(model) if place_of(each.name or "") is None]
+    unnamed = [place_name(each) for each in linear_products(model) if place_of(each.name or "") is None]
     if not unnamed:
         return []
     return [
-        f"{len(unnamed)} products belong to no known block, {unnamed[0]} first; a recipe keeps them by that name"
+        f"{len(unnamed)} products belong to no known block, {unnamed[0]} first; a recipe excludes them by that name"
     ]
 
 
-def check_keep(model: ir.Model, recipe: Recipe) -> None:
-    """Raise a ``WorkbenchError`` for a name in ``keep`` that the graph does not have."""
+def check_excluded(model: ir.Model, recipe: Recipe) -> None:
+    """Raise a ``WorkbenchError`` for a name in ``exclude`` that the graph does not have."""
     import difflib
 
     for name in recipe.exclude:
-        if any(kept(node, (name,)) for node in model.graph):
+        if any(excluded(node, (name,)) for node in model.graph):
             continue
-        known = sorted({site_of(n) for n in linear_products(model) + attention_products(model)})
+        known = sorted({place_name(n) for n in linear_products(model) + attention_products(model)})
         near = difflib.get_close_matches(name, known, n=1)
-        refuse_unless(
-            False,
-            f"The recipe keeps {name!r}, which the graph does not have",
-            why=f"its sites are {', '.join(known[:6])} … ({len(known)} in all)",
-            remedy=f"did you mean {near[0]!r}?" if near else "write a block (block03) or a site (block03/fc2)",
+        raise WorkbenchError(
+            f"The recipe excludes {name!r}, which the graph does not have",
+            why=f"its places are {', '.join(known[:6])} … ({len(known)} in all)",
+            remedy=f"did you mean {near[0]!r}?" if near else "write a block (block03) or a place (block03/fc2)",
         )

@@ -20,7 +20,7 @@ from . import thresholds
 from .activations import Images, batches, calibration_images, check_graph, open_model
 from .histogram import Histogram, magnitudes
 from .prepare import prepare
-from .qdq_sites import points
+from .qdq_sites import qdq_sites
 
 HISTOGRAMS = "histograms.npz"
 TOOLS = ("onnxruntime", "onnx-ir", "numpy")
@@ -34,7 +34,7 @@ class TensorRange:
 
     Attributes:
         tensor: its name in the graph.
-        site: where it is read (or written), ``block03/fc2``.
+        place: where it is read (or written), ``block03/fc2``.
         reader: the node that reads it, and as which input; or the node that writes it.
         low: the smallest value seen.
         high: the largest value seen.
@@ -44,7 +44,7 @@ class TensorRange:
     """
 
     tensor: str
-    site: str
+    place: str
     reader: str
     low: float
     high: float
@@ -82,7 +82,7 @@ class Ranges:
     digest: str
 
     def frame(self):
-        """One row per tensor, as a pandas DataFrame: name, site, extremes, and the threshold of each method."""
+        """One row per tensor, as a pandas DataFrame: name, place, extremes, and the threshold of each method."""
         import pandas as pd
 
         return pd.DataFrame([{**vars(row), "minmax": row.minmax} for row in self.rows])
@@ -182,7 +182,7 @@ def _open(graph: Graph, part: str):
 
 class _Observed(NamedTuple):
     tensor: str
-    site: str
+    place: str
     reader: str
     unit_interval: bool
     gelu: bool
@@ -190,13 +190,13 @@ class _Observed(NamedTuple):
 
 def _observed(model: ir.Model, part: str) -> list[_Observed]:
     """The tensors of a part; what another part of the same scope gathers is left to it."""
-    elsewhere = {p.value.name for p in points(model, "linear")} if part == "attention" else set()
+    elsewhere = {p.value.name for p in qdq_sites(model, "linear")} if part == "attention" else set()
     first: dict[str, _Observed] = {}
-    for point in points(model, part):
-        name = point.value.name
+    for site in qdq_sites(model, part):
+        name = site.value.name
         if name not in elsewhere:
-            reader = f"{point.node.name} {'output' if point.index is None else f'input {point.index}'}"
-            first.setdefault(name, _Observed(name, point.site, reader, point.probabilities, point.gelu))
+            reader = f"{site.node.name} {'output' if site.index is None else f'input {site.index}'}"
+            first.setdefault(name, _Observed(name, site.place, reader, site.probabilities, site.gelu))
     return list(first.values())
 
 

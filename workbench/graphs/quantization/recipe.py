@@ -14,7 +14,7 @@ from .casts import FP16_MAX, layers_beyond, retype
 from .dynamic import quantize_dynamically
 from .prepare import prepare
 from .qdq import layout_of, quantize
-from .qdq_sites import check_keep, kept, unnamed_notes
+from .qdq_sites import check_excluded, excluded, unnamed_notes
 from .ranges import Ranges, calibrate
 from .saturation import FULL_RANGE, largest_weight, saturates
 from .scales import FLOAT_TYPES, HALF_SCALES_OPSET
@@ -91,9 +91,7 @@ def _types(recipe: Recipe) -> set[str]:
 
 def _float32(graph, recipe, workspace, calibration, progress) -> Variant:
     def make(folder: Path, key: str) -> Variant:
-        check_keep(
-            model_file.load(graph.path), recipe
-        )  # a file that is none is refused here, not by the first runtime
+        check_excluded(model_file.load(graph.path), recipe)  # here a file is refused that is no model
         return Variant(graph.path, key, graph, recipe, graph.opset, EVERYWHERE)
 
     return workspace.artefact("variant", Variant, (graph.digest, recipe), make, tools=TOOLS)
@@ -128,7 +126,7 @@ def _quantized(graph, recipe, workspace, calibration, progress) -> Variant:
 
     def rewrite(model):
         keep = (*recipe.exclude, *layers_beyond(model, rest))  # 8 bits would reach a float through FP16
-        inserted = quantize(model, recipe, ranges, layout, stored, lambda node: not kept(node, keep))
+        inserted = quantize(model, recipe, ranges, layout, stored, lambda node: not excluded(node, keep))
         notes = [*inserted, *retype(model, rest), *_overflow_notes(ranges, rest)]
         if cpu:
             return *notes, _range_note(largest)
@@ -160,7 +158,7 @@ def _rewritten(graph, recipe, workspace, inputs, rewrite, source) -> Variant:
 
     def make(folder: Path, key: str) -> Variant:
         model = prepare(source, _least_opset(graph, recipe))
-        check_keep(model, recipe)
+        check_excluded(model, recipe)
         notes = (*unnamed_notes(model), *rewrite(model))
         path = model_file.save(model, folder)
         return Variant(path, key, graph, recipe, model_file.opset(model), runtimes_of(recipe), notes)
