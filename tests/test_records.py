@@ -10,7 +10,7 @@ from scipy import stats
 
 from workbench import records
 from workbench.dtypes import PRODUCT_TYPES
-from workbench.errors import Cancelled, WorkbenchError, one_of
+from workbench.errors import WorkbenchError
 from workbench.records import (
     Batches,
     Calibration,
@@ -242,26 +242,3 @@ def test_a_field_of_the_future_is_left_out_and_a_new_field_takes_its_default():
 def test_a_record_is_checked_again_on_the_way_in():
     with pytest.raises(WorkbenchError):
         decode(Batches, {"min": 5, "opt": 2, "max": 3})
-
-
-# ---- errors ------------------------------------------------------------------------------------------------------
-
-
-def test_an_error_says_what_why_and_the_remedy_and_survives_pickling():
-    error = WorkbenchError("It broke", why="it was thin", remedy="use a thicker one")
-    assert str(error) == "It broke.\n  why: it was thin\n  remedy: use a thicker one"
-    for one in (error, Cancelled()):
-        copied = pickle.loads(pickle.dumps(one))
-        assert (type(copied), str(copied), copied.remedy) == (type(one), str(one), one.remedy)
-
-
-def test_an_unknown_word_is_answered_with_the_nearest_known_one():
-    one_of("precision", "fp16", records.PRECISIONS)
-    with pytest.raises(WorkbenchError, match="did you mean 'fp16'"):
-        one_of("precision", "pf16", records.PRECISIONS)
-    with pytest.raises(WorkbenchError, match="did you mean 20"):
-        one_of("opset", "20", (17, 20))
-    with pytest.raises(WorkbenchError, match="known are 17, 20"):
-        one_of("opset", 20.0, (17, 20))
-    with pytest.raises(WorkbenchError, match="known are 'a', 'b'"):
-        one_of("letter", 5, ("a", "b"))

@@ -3,22 +3,17 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import workbench as wb
-from tests.notes import Note, noted
-from workbench import ledger
-from workbench.code_version import code_digest
-from workbench.digests import digest, file_digest
+from tests.stores import Note, never, noted, outputs, program
+from workbench.digests import file_digest
 from workbench.errors import Cancelled, WorkbenchError
-from workbench.ledger import LEDGER, new_run_id
+from workbench.ledger import new_run_id
 from workbench.records import Batches, Engine, Graph, Preprocessing, Recipe, Variant
 from workbench.workspace import RECORD, Workspace, check_artefact
 
@@ -48,7 +43,7 @@ def test_an_artefact_is_made_once_for_the_same_inputs(workspace):
     assert len(calls) == 1
 
 
-def test_other_inputs_code_tools_or_kinds_are_other_artefacts(workspace):
+def test_other_inputs_tools_or_kinds_are_other_artefacts(workspace):
     calls = []
 
     def key_of(kind, inputs, **sources):
@@ -59,22 +54,10 @@ def test_other_inputs_code_tools_or_kinds_are_other_artefacts(workspace):
         key_of("note", "a"),
         key_of("note", "b"),
         key_of("letter", "a"),
-        key_of("note", "a", code=["workbench.errors"]),
-        key_of("note", "a", code=["workbench.places"]),
         key_of("note", "a", tools=["numpy"]),
         key_of("note", "a", tools=["a-tool-that-nobody-installs"]),
     }
-    assert len(keys) == len(calls) == 7
-
-
-def test_the_digest_of_code_follows_its_source(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    source = tmp_path / "a_transform.py"
-    source.write_text("x = 1\n")
-    before = code_digest(("a_transform",))
-    source.write_text("x = 2\n")
-    code_digest.cache_clear()
-    assert code_digest(("a_transform",)) != before
+    assert len(keys) == len(calls) == 5
 
 
 def test_an_artefact_may_hold_folders(workspace):
@@ -154,7 +137,7 @@ def test_a_maker_that_fails_leaves_nothing(workspace, error):
     assert workspace.artefact("note", Note, 1, noted("whole")).words == "whole"
 
 
-def test_what_a_killed_process_left_in_the_making_goes_after_a_day(workspace):
+def test_an_unfinished_artefact_of_a_killed_process_is_removed_after_a_day(workspace):
     workspace.artefact("note", Note, 1, noted("x"))
     folder = workspace.path / "artefacts" / "note"
     for name, age in ((".draft-old", 25 * 3600), (".draft-new", 60)):
@@ -164,56 +147,13 @@ def test_what_a_killed_process_left_in_the_making_goes_after_a_day(workspace):
     assert [draft.name for draft in leftovers(workspace)] == [".draft-new"]
 
 
-def program(function, *arguments):
-    """A function of ``tests.notes`` in a process of its own."""
-    command = [sys.executable, "-m", "tests.notes", function, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True)
-
-
-def said_by(processes):
-    """What processes wrote; all of them must end well."""
-    said = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes)
-    return said
-
-
 def test_processes_that_make_the_same_artefact_agree_on_one(workspace):
     start = time.time() + 1
-    said = said_by([program("make_slowly", workspace.path, start) for _ in range(4)])
+    said = outputs([program("make_slowly", workspace.path, start) for _ in range(4)])
     assert len(set(said)) == 1
     words, content = said[0].split()
     assert words == content
     assert leftovers(workspace) == []
-
-
-def test_processes_that_append_at_once_lose_nothing(workspace):
-    start = time.time() + 1
-    said_by([program("append_many", workspace.path, start, 15) for _ in range(4)])
-    found = workspace.observations("batches", Batches)
-    assert sorted(b.max for b in found) == sorted([*range(1, 16)] * 4)
-
-
-# ---- the ledger ------------------------------------------------------------------------------------------------
-
-
-def test_observations_come_back_in_order_and_by_key(workspace):
-    for number, key in enumerate("abab", start=1):
-        workspace.append("batches", key, Batches(1, 1, number))
-    workspace.append("other", "a", Batches(1, 1, 9))
-    assert [b.max for b in workspace.observations("batches", Batches)] == [1, 2, 3, 4]
-    assert [b.max for b in workspace.observations("batches", Batches, "b")] == [2, 4]
-    assert workspace.observations("nothing", Batches) == []
-
-
-def test_a_workspace_without_a_ledger_has_no_observations(workspace):
-    assert workspace.observations("batches", Batches) == []
-    assert not (workspace.path / LEDGER).exists()
-
-
-def test_run_ids_differ_and_sort_by_time():
-    ids = [new_run_id() for _ in range(100)]
-    assert len(set(ids)) == 100
-    assert sorted(i.split("-")[0] for i in ids) == [i.split("-")[0] for i in ids]
 
 
 def engine_in(workspace):
@@ -256,24 +196,6 @@ def test_a_folder_for_files_is_removed_when_its_maker_fails(workspace):
     assert not (workspace.path / "engines" / "run").exists()
 
 
-def test_a_ledger_that_is_none_is_refused_and_the_artefacts_live_on(workspace):
-    note = workspace.artefact("note", Note, 1, noted("x"))
-    (workspace.path / LEDGER).write_text("no database")
-    with pytest.raises(WorkbenchError, match="cannot be used"):
-        workspace.append("batches", "a", Batches())
-    with pytest.raises(WorkbenchError, match="cannot be used"):
-        workspace.observations("batches", Batches)
-    assert workspace.artefact("note", Note, 1, noted("x")) == note
-
-
-def test_a_record_written_by_an_older_version_is_read_and_unknown_fields_are_left_out(workspace):
-    workspace.append("batches", "a", Batches(1, 2, 3))
-    with sqlite3.connect(workspace.path / LEDGER) as found:
-        found.execute("UPDATE observations SET body = ?", (json.dumps({"min": 1, "opt": 2, "gone": 5}),))
-    found.close()
-    assert workspace.observations("batches", Batches) == [Batches(1, 2, 32)]
-
-
 # ---- a process that is killed ----------------------------------------------------------------------------------
 
 
@@ -286,7 +208,7 @@ def assert_whole(path, finished):
     assert len(appended) <= len(said) + 1  # the one in flight may have been committed before it was said
     for line in finished:
         if line.startswith("artefact"):
-            workspace.artefact("note", Note, int(line.split()[1]), lambda folder, key: pytest.fail("lost"))
+            workspace.artefact("note", Note, int(line.split()[1]), never)
     for record in workspace.path.glob(f"artefacts/note/[!.]*/{RECORD}"):
         sums = json.loads(record.read_text())["sha256"]
         assert {name: file_digest(record.parent / name) for name in sums} == sums
@@ -296,7 +218,7 @@ def assert_whole(path, finished):
 
 def assert_whole_after_every_death(runs, step):
     runs.mkdir()
-    said_by([program("die_at_every_line", runs, step)])
+    outputs([program("die_at_every_line", runs, step)])
     logs = sorted(runs.glob("*.log"), key=lambda log: int(log.stem))
     finished = [log.read_text().splitlines() for log in logs]
     assert finished[-1] == ["append 1", "artefact 1"]  # the last one was not killed
@@ -344,7 +266,7 @@ def test_a_process_killed_at_many_times_leaves_a_whole_store(tmp_path):
 
 def test_a_file_that_cannot_grow_is_refused_and_leaves_the_store_whole(workspace):
     workspace.append("batches", "key", Batches(1, 1, 1))
-    (said,) = said_by([program("write_too_much", workspace.path)])
+    (said,) = outputs([program("write_too_much", workspace.path)])
     assert said.count("refused:") == 2
     assert_whole(workspace.path, ["append 1"])
     assert leftovers(workspace) == []
@@ -396,7 +318,7 @@ def test_a_workspace_on_a_read_only_disk_is_read_and_not_written(small_disk):
             refused()
 
 
-def test_a_folder_where_a_file_stands_is_refused(tmp_path):
+def test_a_workspace_at_the_path_of_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(WorkbenchError, match="cannot be used"):
@@ -404,7 +326,7 @@ def test_a_folder_where_a_file_stands_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT])
-def test_what_the_system_refuses_while_an_artefact_is_made_has_a_remedy(workspace, number):
+def test_an_error_of_the_system_while_an_artefact_is_made_has_a_remedy(workspace, number):
     def make(folder, key):
         raise OSError(number, os.strerror(number), "/some/file")
 
@@ -413,102 +335,3 @@ def test_what_the_system_refuses_while_an_artefact_is_made_has_a_remedy(workspac
     assert "/some/file" in caught.value.why
     assert caught.value.remedy
     assert leftovers(workspace) == []
-
-
-MOUNTS = r"""
-/dev/vda / ext4 rw 0 0
-server:/home /home nfs4 rw 0 0
-/dev/vdb /home/fast xfs rw 0 0
-//server/share /mnt/a\040share cifs rw 0 0
-host:/ /mnt/box fuse.sshfs rw 0 0
-C: /mnt/c 9p rw 0 0
-"""
-
-
-@pytest.mark.parametrize(
-    ("path", "mode"),
-    [
-        ("/work", "WAL"),
-        ("/home/me/runs", "DELETE"),
-        ("/homestead", "WAL"),
-        ("/home/fast/runs", "WAL"),
-        ("/mnt/a share/runs", "DELETE"),
-        ("/mnt/box", "DELETE"),
-        ("/mnt/c/Users", "DELETE"),
-    ],
-)
-def test_the_journal_suits_the_file_system(monkeypatch, path, mode):
-    monkeypatch.setattr(Path, "read_text", lambda self: MOUNTS.strip())
-    assert ledger._journal_mode.__wrapped__(Path(path)) == mode
-
-
-def test_a_ledger_with_a_rollback_journal_works_as_well(workspace, monkeypatch):
-    monkeypatch.setattr(ledger, "_journal_mode", lambda path: "DELETE")
-    workspace.append("batches", "a", Batches(1, 1, 5))
-    assert workspace.observations("batches", Batches) == [Batches(1, 1, 5)]
-    with sqlite3.connect(workspace.path / LEDGER) as found:
-        assert found.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-    found.close()
-
-
-# ---- digests ---------------------------------------------------------------------------------------------------
-
-
-def test_values_that_differ_have_other_digests(tmp_path):
-    (tmp_path / "a").write_bytes(b"a")
-    (tmp_path / "b").write_bytes(b"b")
-    parts = [
-        1,
-        1.5,
-        "1",
-        True,
-        None,
-        b"1",
-        [1, 2],
-        [[1], 2],
-        [1, [2]],
-        {"a": 1},
-        {"a": "1"},
-        {"a": {"b": 1}},
-        np.arange(4),
-        np.arange(4, dtype=np.int32),
-        np.arange(4).reshape(2, 2),
-        np.arange(4)[::-1],
-        tmp_path / "a",
-        tmp_path / "b",
-        Batches(1, 2, 3),
-        Batches(1, 2, 4),
-    ]
-    assert len({digest(part) for part in parts}) == len(parts)
-    assert digest("a", "b") != digest("ab") != digest(["a", "b"])
-
-
-def test_values_that_are_equal_have_the_same_digest(tmp_path):
-    (tmp_path / "a").write_bytes(b"same")
-    (tmp_path / "b").write_bytes(b"same")
-    array = np.arange(12).reshape(3, 4)
-    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
-    assert digest((1, 2)) == digest([1, 2])
-    assert digest(array.T.copy()) == digest(array.T)
-    assert digest(tmp_path / "a") == digest(tmp_path / "b")
-    assert len(digest(1)) == 32
-
-
-def test_a_file_digest_is_its_sha256(tmp_path):
-    (tmp_path / "abc").write_bytes(b"abc")
-    # FIPS 180-4's own example
-    assert file_digest(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-
-
-def test_what_has_no_bytes_of_its_own_is_refused():
-    with pytest.raises(TypeError, match="objects"):
-        digest(np.array([object()]))
-    with pytest.raises(TypeError):
-        digest({1, 2})
-
-
-@pytest.mark.parametrize("path", [None, 5, ["workspace"]])
-@pytest.mark.parametrize("call", [Workspace, wb.load_checkpoint, lambda path: wb.import_onnx(path, "workspace")])
-def test_what_is_no_path_is_refused(call, path):
-    with pytest.raises(WorkbenchError, match="is given by its path"):
-        call(path)

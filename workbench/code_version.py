@@ -1,7 +1,8 @@
-"""The version of code: a digest of a module's source and of all that it imports from its own package.
+"""The version of code: a digest of a module's source and of the source of everything that it imports from us.
 
-An artefact carries this digest, so that code that was changed never meets a file that older code made. The modules
-are found by reading the import statements, those inside functions too; nobody keeps a list by hand.
+An artefact carries this digest, so an artefact that older code made is never taken for one of today's code. The
+modules are found by reading import statements, those inside functions too. No list of modules is kept by hand, and
+nothing is imported to find them.
 """
 
 from __future__ import annotations
@@ -17,18 +18,23 @@ from pathlib import Path
 
 @functools.cache
 def code_digest(module: str) -> str:
-    """The SHA-256 of the source of a module's ``import_closure``; of its name where it has no file."""
+    """The SHA-256 of the source of a module's ``import_closure``.
+
+    Args:
+        module: a full name, such as ``workbench.graphs.export``. A module without a Python file, such as
+            ``__main__``, is represented by its name alone.
+    """
     total = hashlib.sha256()
     for name in import_closure(module) or (module,):
         total.update(name.encode())
-        if file := _source(name):
+        if file := _file_of(name):
             total.update(hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()
 
 
 @functools.cache
 def tool_versions(tools: tuple[str, ...]) -> dict[str, str]:
-    """The installed versions of distributions, ``absent`` where there is none."""
+    """The installed versions of distributions; ``absent`` for one that is not installed."""
     versions = {}
     for tool in tools:
         try:
@@ -40,52 +46,70 @@ def tool_versions(tools: tuple[str, ...]) -> dict[str, str]:
 
 @functools.cache
 def import_closure(module: str) -> tuple[str, ...]:
-    """The names of a module and of every module that it imports, directly or not, from its own top-level package.
+    """The names of a module and of all modules of its top-level package that it imports, directly or indirectly.
 
-    An ``__init__`` counts where a name is taken from it, not where it is merely passed on the way to a module.
+    The ``__init__`` of a package counts when a name is imported from it. It does not count when it is only a parent
+    of the imported module: ``from package.module import name`` adds ``package.module`` alone.
     """
-    package, found, waiting = module.partition(".")[0], set(), [module]
+    found: set[str] = set()
+    waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name not in found and (name == module or name.partition(".")[0] == package) and _source(name):
+        if name not in found and _file_of(name):
             found.add(name)
-            waiting += _imports(name)
+            waiting += _imports_of(name)
     return tuple(sorted(found))
 
 
 @functools.cache
-def _imports(module: str) -> tuple[str, ...]:
-    return tuple(_imported(module, ast.parse(_source(module).read_bytes())))
+def _imports_of(module: str) -> tuple[str, ...]:
+    """The modules of the same top-level package that a module's import statements name."""
+    file = _file_of(module)
+    if file is None:
+        return ()
+    package = module.partition(".")[0]
+    names = _named_by(module, file.name == "__init__.py", ast.parse(file.read_bytes()))
+    return tuple(name for name in names if name.partition(".")[0] == package)
 
 
-def _imported(module: str, tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+def _named_by(module: str, is_package: bool, tree: ast.Module) -> Iterator[str]:
+    for node in _statements(tree.body):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            origin = _absolute(module, node)
-            names = [alias.name for alias in node.names]
-            inside = [name for name in names if _source(f"{origin}.{name}")]
-            yield from (f"{origin}.{name}" for name in inside)
-            if len(inside) < len(names):
+            parents = module.split(".")[: -node.level + is_package or None] if node.level else []
+            origin = ".".join([*parents, *filter(None, [node.module])])
+            submodules = [name for alias in node.names if _file_of(name := f"{origin}.{alias.name}")]
+            yield from submodules
+            if len(submodules) < len(node.names):
                 yield origin
 
 
-def _absolute(module: str, node: ast.ImportFrom) -> str:
-    """The full name of the module in ``from ..name import``."""
-    if not node.level:
-        return node.module
-    parts = module.split(".")
-    is_package = _source(module).name == "__init__.py"
-    parents = parts[: len(parts) - node.level + is_package]
-    return ".".join([*parents, *filter(None, [node.module])])
+def _statements(block: list) -> Iterator[ast.AST]:
+    """All statements of a block and of the blocks inside them: functions, classes, branches, handlers, cases."""
+    for node in block:
+        yield node
+        for inner in ("body", "handlers", "orelse", "finalbody", "cases"):
+            yield from _statements(getattr(node, inner, []))
 
 
 @functools.cache
-def _source(module: str) -> Path | None:
-    """The file of a Python module, or None for what is no module or is not written in Python."""
+def _file_of(module: str) -> Path | None:
+    """The source file of a module, or None for what is no module or is not written in Python."""
+    package, *parts = module.split(".")
+    for folder in _folders_of(package):
+        path = folder.joinpath(*parts)
+        for file in (path.with_name(f"{path.name}.py") if parts else None, path / "__init__.py"):
+            if file and file.is_file():
+                return file
+    return None
+
+
+@functools.cache
+def _folders_of(package: str) -> tuple[Path, ...]:
+    """The folders of a top-level package; empty for a module that is a single file, or is not installed."""
     try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError, AttributeError):
-        return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # __main__ has no spec
+        return ()
+    return tuple(map(Path, spec.submodule_search_locations or ())) if spec else ()

@@ -1,17 +1,18 @@
-"""Small artefacts, and programs that make them in processes of their own: light, so that many can be started."""
+"""Small artefacts, and programs that fill a workspace in light processes of their own."""
 
 from __future__ import annotations
 
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench import ledger, workspace
+from workbench import digests, files, ledger, workspace
 from workbench.errors import WorkbenchError
 from workbench.records import Batches
 from workbench.workspace import Workspace
@@ -26,7 +27,7 @@ class Note:
 
 
 def noted(text: str, calls: list | None = None):
-    """A maker of a Note with this text; ``calls`` hears of every time it is called."""
+    """A maker of a Note with this text; it appends its key to ``calls``."""
 
     def make(folder, key):
         if calls is not None:
@@ -37,8 +38,13 @@ def noted(text: str, calls: list | None = None):
     return make
 
 
+def never(folder, key):
+    """The maker of an artefact that must be there already."""
+    raise AssertionError(f"the artefact {key} was lost")
+
+
 def work(path, numbers: Iterable[int], finished: Callable[[str], None]) -> None:
-    """Append an observation and make an artefact for every number, and say what is finished."""
+    """Append an observation and make an artefact for every number; report what is finished."""
     workspace = Workspace(path)
     for number in numbers:
         workspace.append("batches", "key", Batches(1, 1, number))
@@ -47,13 +53,13 @@ def work(path, numbers: Iterable[int], finished: Callable[[str], None]) -> None:
         finished(f"artefact {number}")
 
 
-def say(line: str) -> None:
+def report(line: str) -> None:
     print(line, flush=True)
 
 
 def work_for_ever(path) -> None:
-    say("ready")
-    work(path, range(1, 10**6), say)
+    report("ready")
+    work(path, range(1, 10**6), report)
 
 
 def die_at_every_line(runs, step) -> None:
@@ -72,11 +78,11 @@ def die_at_every_line(runs, step) -> None:
 
 
 def _killer(line: int):
-    seen = 0
+    seen, traced = 0, {module.__file__ for module in (workspace, ledger, files, digests)}
 
     def trace(frame, event, argument):
         nonlocal seen
-        if frame.f_code.co_filename not in (workspace.__file__, ledger.__file__):
+        if frame.f_code.co_filename not in traced:
             return None
         seen += event == "line"
         if seen == line:
@@ -103,7 +109,7 @@ def make_slowly(path, start) -> None:
         return Note(folder / "note.txt", str(os.getpid()))
 
     note = Workspace(path).artefact("note", Note, 1, make)
-    say(f"{note.words} {note.path.read_text()}")
+    report(f"{note.words} {note.path.read_text()}")
 
 
 def _wait_until(start: float) -> None:
@@ -112,7 +118,7 @@ def _wait_until(start: float) -> None:
 
 
 def write_too_much(path) -> None:
-    """Make an artefact and an observation of 200 kB where files end at 100, and say how each is refused."""
+    """Make an artefact and an observation of 200 kB where files end at 100, and report how each is refused."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write fails with an error instead of a signal
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     workspace, long = Workspace(path), "x" * 200_000
@@ -123,8 +129,18 @@ def write_too_much(path) -> None:
         try:
             attempt()
         except WorkbenchError as error:
-            say(f"refused: {error.remedy}")
+            report(f"refused: {error.remedy}")
 
 
-if __name__ == "__main__":
-    globals()[sys.argv[1]](*sys.argv[2:])
+def program(function: str, *arguments) -> subprocess.Popen:
+    """A function of this module in a process of its own."""
+    start = "import sys; from tests import stores; getattr(stores, sys.argv[1])(*sys.argv[2:])"
+    command = [sys.executable, "-c", start, function, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True)
+
+
+def outputs(processes) -> list[str]:
+    """What processes wrote to standard output; all of them must succeed."""
+    written = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes)
+    return written

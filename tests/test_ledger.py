@@ -1,0 +1,101 @@
+"""Observations are kept in order, and a ledger of an older version is still read."""
+
+import json
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.stores import Note, noted, outputs, program
+from workbench import ledger
+from workbench.errors import WorkbenchError
+from workbench.ledger import LEDGER, new_run_id
+from workbench.records import Batches
+from workbench.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path / "workspace")
+
+
+def test_observations_come_back_in_order_and_by_key(workspace):
+    for number, key in enumerate("abab", start=1):
+        workspace.append("batches", key, Batches(1, 1, number))
+    workspace.append("other", "a", Batches(1, 1, 9))
+    assert [b.max for b in workspace.observations("batches", Batches)] == [1, 2, 3, 4]
+    assert [b.max for b in workspace.observations("batches", Batches, "b")] == [2, 4]
+    assert workspace.observations("nothing", Batches) == []
+
+
+def test_a_workspace_without_a_ledger_has_no_observations(workspace):
+    assert workspace.observations("batches", Batches) == []
+    assert not (workspace.path / LEDGER).exists()
+
+
+def test_run_ids_differ_and_sort_by_time():
+    ids = [new_run_id() for _ in range(100)]
+    assert len(set(ids)) == 100
+    assert sorted(i.split("-")[0] for i in ids) == [i.split("-")[0] for i in ids]
+
+
+def test_processes_that_append_at_once_lose_nothing(workspace):
+    start = time.time() + 1
+    outputs([program("append_many", workspace.path, start, 15) for _ in range(4)])
+    found = workspace.observations("batches", Batches)
+    assert sorted(b.max for b in found) == sorted([*range(1, 16)] * 4)
+
+
+def test_a_ledger_that_is_none_is_refused_and_the_artefacts_live_on(workspace):
+    note = workspace.artefact("note", Note, 1, noted("x"))
+    (workspace.path / LEDGER).write_text("no database")
+    with pytest.raises(WorkbenchError, match="cannot be used"):
+        workspace.append("batches", "a", Batches())
+    with pytest.raises(WorkbenchError, match="cannot be used"):
+        workspace.observations("batches", Batches)
+    assert workspace.artefact("note", Note, 1, noted("x")) == note
+
+
+def test_a_record_written_by_an_older_version_is_read_and_unknown_fields_are_left_out(workspace):
+    workspace.append("batches", "a", Batches(1, 2, 3))
+    with sqlite3.connect(workspace.path / LEDGER) as found:
+        found.execute("UPDATE observations SET body = ?", (json.dumps({"min": 1, "opt": 2, "gone": 5}),))
+    found.close()
+    assert workspace.observations("batches", Batches) == [Batches(1, 2, 32)]
+
+
+MOUNTS = r"""
+/dev/vda / ext4 rw 0 0
+server:/home /home nfs4 rw 0 0
+/dev/vdb /home/fast xfs rw 0 0
+//server/share /mnt/a\040share cifs rw 0 0
+host:/ /mnt/box fuse.sshfs rw 0 0
+C: /mnt/c 9p rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "mode"),
+    [
+        ("/work", "WAL"),
+        ("/home/me/runs", "DELETE"),
+        ("/homestead", "WAL"),
+        ("/home/fast/runs", "WAL"),
+        ("/mnt/a share/runs", "DELETE"),
+        ("/mnt/box", "DELETE"),
+        ("/mnt/c/Users", "DELETE"),
+    ],
+)
+def test_the_journal_suits_the_file_system(monkeypatch, path, mode):
+    monkeypatch.setattr(Path, "read_text", lambda self: MOUNTS.strip())
+    assert ledger._journal_mode.__wrapped__(Path(path)) == mode
+
+
+def test_a_ledger_with_a_rollback_journal_works_as_well(workspace, monkeypatch):
+    monkeypatch.setattr(ledger, "_journal_mode", lambda path: "DELETE")
+    workspace.append("batches", "a", Batches(1, 1, 5))
+    assert workspace.observations("batches", Batches) == [Batches(1, 1, 5)]
+    with sqlite3.connect(workspace.path / LEDGER) as found:
+        assert found.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    found.close()
