@@ -10,7 +10,6 @@ import pytest
 
 from workbench.errors import WorkbenchError
 from workbench.models import meter as meter_of_jax
-from workbench.models import roofline
 from workbench.models.meter import JaxMeter
 from workbench.models.vit import model_spec
 from workbench.performance.attention_profile import profile_attention, tokens_at
@@ -183,13 +182,3 @@ def test_jax_times_every_part_of_a_real_model():
     times = JaxMeter(batch=2, seconds=0)(TINY)
     assert set(times) == {"attention", "mlp", "rest", "whole"}
     assert all(len(each) == 3 and min(each) > 0 for each in times.values())
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_roof_of_jaxs_device_is_measured(precision, monkeypatch):
-    monkeypatch.setitem(roofline.SIZES, "cpu", (64, 1 << 16))
-    made = roofline.measure_jax_roof(precision, seconds=0)
-    assert made.measured
-    assert made.label.endswith(precision)
-    assert 1e6 < made.peak_flops < 1e16
-    assert 1e6 < made.bandwidth < 1e14

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import resource
+import time
+
 import pytest
 
-from workbench.performance.roofline import Roof, fastest, measure_roof, place
+from workbench.errors import WorkbenchError
+from workbench.models import probe
+from workbench.performance import roofline
+from workbench.performance.roofline import (
+    Roof,
+    copied_bytes,
+    fastest,
+    measure_jax_roof,
+    measure_roof,
+    place,
+    product_flops,
+)
 from workbench.records import Measurement, Recipe
 
 ROOF = Roof("a card", "fp16", peak_flops=100e12, bandwidth=1e12, measured=False, source="made up")
@@ -16,19 +30,65 @@ def test_the_roof_is_the_lower_of_peak_and_bandwidth(intensity, flops):
     assert ROOF.ridge == 100
 
 
-def test_a_measured_roof_is_plausible_for_any_cpu():
-    told = []
-    roof = measure_roof(seconds=0.05, progress=lambda *step: told.append(step))
-    assert 1e8 < roof.peak_flops < 1e14
-    assert 1e8 < roof.bandwidth < 1e13
+@pytest.fixture
+def small(monkeypatch):
+    """Matrices and buffers that fit a cache: fast, and no roof."""
+    monkeypatch.setattr(roofline, "EDGES", (32, 64))
+    monkeypatch.setattr(roofline, "COPIED", (1 << 16, 1 << 18))
+    monkeypatch.setitem(probe.SIZES, "cpu", ((32, 64), (1 << 16, 1 << 18)))
+
+
+def test_a_measured_roof_is_plausible_for_any_cpu_and_says_what_was_timed(small):
+    said = []
+    roof = measure_roof(seconds=0, progress=lambda *step: said.append(step))
+    assert 1e6 < roof.peak_flops < 1e14
+    assert 1e6 < roof.bandwidth < 1e14
     assert roof.measured
-    assert told[-1] == ("copy", 2, 2)
+    assert "matrices up to 64 × 64" in roof.source
+    assert said[-1] == ("copy", 2, 2)
 
 
-def test_the_fastest_of_at_least_three_calls_counts():
-    calls = []
-    assert 0 < fastest(lambda: calls.append(1), seconds=0) < 1
-    assert len(calls) == 3
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_roof_of_jaxs_device_is_measured_by_the_same_probe(precision, small):
+    roof = measure_jax_roof(precision, seconds=0)
+    assert roof.measured
+    assert roof.label.endswith(precision)
+    assert 1e6 < roof.peak_flops < 1e16
+    assert 1e6 < roof.bandwidth < 1e14
+    with pytest.raises(WorkbenchError, match="int8"):
+        measure_jax_roof("int8")
+
+
+def test_the_fastest_repetition_counts_and_the_first_call_is_not_timed():
+    slow_at_first = iter([0.2, 0.003, 0.001, 0.002])
+    found = fastest({"a": lambda: time.sleep(next(slow_at_first)), "b": lambda: None}, seconds=0)
+    assert 0.001 <= found["a"] < 0.1
+    assert found["b"] < found["a"]
+
+
+def test_no_page_is_mapped_while_a_copy_is_timed(monkeypatch):
+    # 1 MiB has 256 pages of 4 KiB; a copy into a buffer that was never written to maps each of them
+    faults = []
+
+    def count(passes, seconds=0.0):
+        for _, call in passes:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            call()
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        return 1.0
+
+    monkeypatch.setattr(roofline, "EDGES", (8,))
+    monkeypatch.setattr(roofline, "COPIED", (64 << 20,))
+    monkeypatch.setattr(roofline, "copied_bytes", count)
+    measure_roof(seconds=0)
+    assert max(faults) < (64 << 20) // 4096 // 10
+
+
+def test_the_fastest_of_several_sizes_is_the_roof():
+    products = {10: lambda: time.sleep(0.002), 100: lambda: time.sleep(0.004)}
+    assert 1e8 < product_flops(products) <= 2 * 100**3 / 0.004
+    passes = [(1000, lambda: time.sleep(0.001)), (10_000, lambda: time.sleep(0.002))]
+    assert 1e6 < copied_bytes(passes) <= 2 * 10_000 / 0.002
 
 
 def test_a_measurement_is_placed_by_its_flop_and_bytes():

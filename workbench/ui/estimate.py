@@ -1,20 +1,19 @@
-"""How long a study will take and how much disk it needs, told before it starts."""
+"""How long a study will take and how much disk it needs, estimated before it starts."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..dtypes import TYPES
 from ..performance.cost import cost
-from ..records import Measurement, ModelSpec, Recipe
+from ..performance.roofline import numpy_product, product_flops
+from ..records import PRECISIONS, Measurement, ModelSpec, Recipe
 from ..remote.host import Host
 from ..studies.study import Study
 
-#: Bytes of a weight in a file, by precision.
-WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1, "int8-dynamic": 1}
 #: A ViT's speed on ONNX Runtime over a plain matrix product's: 0.65 to 1.22 in eight trials on two busy cores.
 EFFICIENCY = 0.8
 #: Seconds to make a variant, build an engine and open it: an order of magnitude.
@@ -23,7 +22,7 @@ SETUP_S = 5.0
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will cost; ``basis`` says what the guess rests on."""
+    """What a run will cost; ``basis`` says what the estimate rests on."""
 
     seconds: float
     disk_bytes: float
@@ -37,21 +36,25 @@ class Estimate:
 def estimate(study: Study, cells: Iterable[tuple[Host, Recipe, int]], known: Iterable[Measurement]) -> Estimate:
     """Time and disk of cells that are still to be measured.
 
-    An engine answers all images once, and is timed for ``study.seconds`` (and as long warmed up) at each batch.
+    An engine classifies all images once. At each batch it is warmed up and timed for ``study.seconds`` each.
 
     Args:
         study: whose images, seconds and graph count.
         cells: host, recipe and batch of each.
-        known: measurements of this model on this machine; their fastest tells how fast images are answered.
+        known: measurements of this model on this machine; their median throughput counts.
     """
     cells = list(cells)
     engines = {(host, recipe) for host, recipe, _ in cells}
     speed, basis = _images_per_second(study.graph.spec, known)
-    answers = len(engines) * len(study.images) / speed
+    classifying = len(engines) * len(study.images) / speed
     timing = 2 * study.seconds * len(cells)
     file = study.graph.path.stat().st_size
-    disk = sum(2 * file * WEIGHT_BYTES[recipe.precision] / 4 for _, recipe in engines)  # a variant and its engine
-    return Estimate(len(engines) * SETUP_S + answers + timing, disk, basis)
+    disk = sum(2 * file * _weight_bits(recipe) / TYPES["fp32"].bits for _, recipe in engines)  # variant and engine
+    return Estimate(len(engines) * SETUP_S + classifying + timing, disk, basis)
+
+
+def _weight_bits(recipe: Recipe) -> int:
+    return TYPES[PRECISIONS[recipe.precision].weights].bits
 
 
 def _images_per_second(spec: ModelSpec | None, known: Iterable[Measurement]) -> tuple[float, str]:
@@ -61,15 +64,9 @@ def _images_per_second(spec: ModelSpec | None, known: Iterable[Measurement]) -> 
     if spec is None:
         return 50.0, "a guess: the model's shape is unknown"
     speed = EFFICIENCY * _macs_per_second() / cost(spec).total_macs
-    return speed, "from the model's products and a matrix product timed here"
+    return speed, "from the model's matrix products and one that was timed here"
 
 
-def _macs_per_second(size: int = 768) -> float:
+def _macs_per_second(edge: int = 768) -> float:
     """Multiply-accumulates a second of one float32 matrix product on this machine, the best of three."""
-    a = np.ones((size, size), np.float32)
-    times = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        a @ a
-        times.append(time.perf_counter() - begin)
-    return size**3 / min(times)
+    return product_flops({edge: numpy_product(edge)}) / 2
