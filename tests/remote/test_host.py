@@ -25,7 +25,7 @@ import pytest
 from tests.tiny import Tiny, some_images, variant_of
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.records import Engine, encode
-from workbench.remote import protocol, reply, transport
+from workbench.remote import protocol, transport
 from workbench.remote.host import Host, doctor, host_named, hosts
 from workbench.remote.protocol import light_half
 from workbench.workspace import Workspace
@@ -68,8 +68,8 @@ def assert_right(report, tmp_path):
 
 def test_onnx_runtime_runs_in_this_process_and_gpu_runtimes_in_a_fresh_one(tmp_path, tiny):
     here = Host("here", "onnxruntime")
-    assert here.starts is None
-    assert Host("gpu", "tensorrt").starts == (sys.executable,)
+    assert here.interpreter is None
+    assert Host("gpu", "tensorrt").interpreter == (sys.executable,)
     assert_right(measured(tmp_path, tiny, here), tmp_path)
 
 
@@ -377,13 +377,13 @@ def test_what_a_library_prints_does_not_disturb_the_results(tmp_path, tiny):
 @pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "engine/../../escaped"])
 def test_an_answer_that_would_be_written_elsewhere_is_refused(tmp_path, name):
     with pytest.raises(WorkbenchError, match="of the name"):
-        reply.received(_tar(tmp_path, name, b"x"), tmp_path / "answer")
+        protocol.unpack(_tar(tmp_path, name, b"x"), tmp_path / "answer")
     assert not (tmp_path / "escaped").exists()
 
 
 def test_an_answer_with_links_is_refused(tmp_path):
     with pytest.raises(WorkbenchError, match="not a list of results"):
-        reply.received(_tar(tmp_path, "link", None), tmp_path / "answer")
+        protocol.unpack(_tar(tmp_path, "link", None), tmp_path / "answer")
 
 
 def test_an_answer_that_unpacks_to_more_than_was_sent_is_refused(tmp_path):
@@ -394,13 +394,13 @@ def test_an_answer_that_unpacks_to_more_than_was_sent_is_refused(tmp_path):
     if done.returncode:
         pytest.skip("this tar packs no sparse files: install GNU tar")
     with pytest.raises(WorkbenchError, match="not a list of results"):
-        reply.received(tmp_path / "sparse.tar", tmp_path / "answer")
+        protocol.unpack(tmp_path / "sparse.tar", tmp_path / "answer")
     with tarfile.open(tmp_path / "small.tar.gz", "w:gz") as tar:
         info = tarfile.TarInfo("zeros")
         info.size = 1 << 20
         tar.addfile(info, io.BytesIO(bytes(1 << 20)))
     with pytest.raises(WorkbenchError, match="cannot be unpacked"):
-        reply.received(tmp_path / "small.tar.gz", tmp_path / "again")
+        protocol.unpack(tmp_path / "small.tar.gz", tmp_path / "again")
 
 
 @pytest.mark.parametrize("names", [("a", "a"), ("a", "a/b")])
@@ -409,7 +409,7 @@ def test_an_answer_that_holds_a_name_twice_is_refused(tmp_path, names):
         for name in names:
             tar.addfile(tarfile.TarInfo(name), io.BytesIO())
     with pytest.raises(WorkbenchError, match="cannot be unpacked"):
-        reply.received(tmp_path / "answer.tar", tmp_path / "answer")
+        protocol.unpack(tmp_path / "answer.tar", tmp_path / "answer")
 
 
 def _tar(folder: Path, name: str, content: bytes | None) -> Path:
@@ -440,7 +440,7 @@ def answered(tmp_path, tiny):
             for name in names:
                 tar.add(home / name, f"engine/{name}")
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
-        return protocol.keep(tiny[1], tmp_path / "answer.tar", Workspace(tmp_path / "kept"), folder)
+        return protocol.keep_results(tiny[1], tmp_path / "answer.tar", Workspace(tmp_path / "kept"), folder)
 
     yield answer
     assert len(list((tmp_path / "kept" / "engines").iterdir())) == len(

@@ -19,8 +19,9 @@ from tests.tiny import Tiny, some_images, variant_of
 from workbench.digests import file_digest
 from workbench.errors import Cancelled, Refusal, WorkbenchError
 from workbench.records import Batches, encode
+from workbench.remote.cache import FileCache
 from workbench.remote.job import EvaluationSet, Job, run_job
-from workbench.remote.worker import Blobs, safe_name
+from workbench.remote.protocol import safe_name
 from workbench.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -159,7 +160,7 @@ def zip_of(name: str, content: bytes) -> zipfile.ZipFile:
 
 
 def test_a_blob_whose_bytes_are_not_its_name_is_not_kept(tmp_path):
-    blobs, key = Blobs(tmp_path), hashlib.sha256(b"right").hexdigest()
+    blobs, key = FileCache(tmp_path), hashlib.sha256(b"right").hexdigest()
     with pytest.raises(WorkbenchError, match="arrived damaged"):
         blobs.take(zip_of(f"blobs/{key}", b"wrong"), f"blobs/{key}")
     assert not blobs.holds(key)
@@ -167,7 +168,7 @@ def test_a_blob_whose_bytes_are_not_its_name_is_not_kept(tmp_path):
 
 
 def test_a_blob_that_came_compressed_is_not_unpacked(tmp_path):
-    blobs, zeros = Blobs(tmp_path), bytes(1 << 20)
+    blobs, zeros = FileCache(tmp_path), bytes(1 << 20)
     key, data = hashlib.sha256(zeros).hexdigest(), io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as zipped:
         zipped.writestr(f"blobs/{key}", zeros)
@@ -177,7 +178,7 @@ def test_a_blob_that_came_compressed_is_not_unpacked(tmp_path):
 
 
 def test_a_blob_that_was_changed_on_the_host_is_deleted_and_told(tmp_path):
-    blobs, key = Blobs(tmp_path), hashlib.sha256(b"right").hexdigest()
+    blobs, key = FileCache(tmp_path), hashlib.sha256(b"right").hexdigest()
     blobs.take(zip_of(f"blobs/{key}", b"right"), f"blobs/{key}")
     (tmp_path / key).write_bytes(b"wrong")
     with pytest.raises(WorkbenchError, match="was changed"):
@@ -186,7 +187,7 @@ def test_a_blob_that_was_changed_on_the_host_is_deleted_and_told(tmp_path):
 
 
 def test_what_was_not_used_for_longest_is_pruned_first(tmp_path):
-    blobs, keys = Blobs(tmp_path), []
+    blobs, keys = FileCache(tmp_path), []
     for age, content in ((3, b"a" * 100), (9, b"b" * 100), (6, b"c" * 100), (0, b"d" * 100)):
         keys.append(hashlib.sha256(content).hexdigest())
         blobs.take(zip_of(f"blobs/{keys[-1]}", content), f"blobs/{keys[-1]}")

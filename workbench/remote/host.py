@@ -12,7 +12,7 @@ A workspace lists a user's hosts in ``hosts.toml``::
     command = ["docker", "run", "-i", "--rm", "--gpus", "all", "nvcr.io/nvidia/tensorrt:25.10-py3", "python3"]
 
 The command starts a Python 3.10 or later that has NumPy and one runtime. Nothing of ours is installed there: the
-light half of this package travels with every job.
+part of this package that a job needs travels with it, see ``protocol.light_half``.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from ..records import Batches, Variant, encode
 from ..workspace import Workspace
 from .doctor import rows
 from .job import EvaluationSet, Job, Report, run_job
-from .protocol import files_of, keep, pack, told
-from .transport import call
+from .protocol import files_of, keep_results, pack_job, read_report
+from .transport import Answer, call
 
 #: Programs that hand their arguments to a shell at the other end, so that they must be quoted for it.
 SHELLS = ("ssh", "mosh", "rsh", "plink")
@@ -55,7 +55,7 @@ class Host:
         card: the GPU to build for; None is the host's own.
         limit_s: seconds after which a job is given up.
         cache: the folder where the host keeps images and weights; None is ``~/.cache/vit-workbench/blobs`` there.
-        shell: whether the command passes its words to a shell; None tells by its first word (ssh does).
+        shell: whether the command passes its words to a shell; None decides by the first word: ssh does.
     """
 
     name: str
@@ -100,8 +100,8 @@ class Host:
         one_of(f"setting shell of host {self.name!r}", self.shell, (None, True, False))
 
     @property
-    def starts(self) -> tuple[str, ...] | None:
-        """The words that start Python, or None where jobs run in this process."""
+    def interpreter(self) -> tuple[str, ...] | None:
+        """The words of the command that starts Python, or None where jobs run in this process."""
         if self.command is None and backend(self.backend).isolated:
             return (sys.executable,)
         return self.command
@@ -159,22 +159,24 @@ class Host:
             dataset=dataset,
         )
         evaluation, workspace = EvaluationSet(images, labels, reference), Workspace.of(workspace)
-        if self.starts is None:
+        if self.interpreter is None:
             return run_job(job, workspace, evaluation, progress)
-        return self._elsewhere(job, evaluation, workspace, progress)
+        return self._run_in_worker(job, evaluation, workspace, progress)
 
-    def _elsewhere(self, job: Job, evaluation: EvaluationSet, workspace: Workspace, progress: Progress) -> Report:
+    def _run_in_worker(
+        self, job: Job, evaluation: EvaluationSet, workspace: Workspace, progress: Progress
+    ) -> Report:
         with disk_errors("The temporary folder cannot be used"), tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             files = files_of(job.variant, evaluation, folder)
             digests = {name: file_digest(path) for name, path in files.items()}
             written = encode(job, lambda path: f"variant/{PurePath(path).name}")
             request = {"job": written, "files": digests, "cache": self.cache}
-            answer = self._ask(request, {}, folder, progress)
+            answer = self._call_worker(request, {}, folder, progress)
             if answer.missing:
                 blobs = {digests[name]: path for name, path in files.items() if digests[name] in answer.missing}
-                answer = self._ask(request, blobs, folder, progress)
-            return keep(job.variant, answer.checked(self.name), workspace, folder)
+                answer = self._call_worker(request, blobs, folder, progress)
+            return keep_results(job.variant, answer.checked(self.name), workspace, folder)
 
     def doctor(self) -> list[dict]:
         """What ``workbench doctor`` finds there: rows of ``doctor.rows``.
@@ -182,21 +184,21 @@ class Host:
         Raises:
             WorkbenchError: the host cannot be reached, or has no Python 3.10 with NumPy.
         """
-        if self.starts is None:
+        if self.interpreter is None:
             return rows()
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            archive = self._ask({"doctor": True}, {}, folder, silent).checked(self.name)
-            return told(archive, folder / "answer")
+            archive = self._call_worker({"doctor": True}, {}, folder, silent).checked(self.name)
+            return read_report(archive, folder / "results")
 
-    def _ask(self, request: Mapping, blobs: Mapping[str, Path], folder: Path, progress: Progress):
-        archive = folder / "job.zip"
-        pack(archive, request, blobs)
-        shell = self.shell if self.shell is not None else PurePath(self.starts[0]).name in SHELLS
+    def _call_worker(self, request: Mapping, blobs: Mapping[str, Path], folder: Path, progress: Progress) -> Answer:
+        archive, command = folder / "job.zip", self.interpreter or (sys.executable,)
+        pack_job(archive, request, blobs)
+        shell = self.shell if self.shell is not None else PurePath(command[0]).name in SHELLS
         return call(
-            self.starts,
+            command,
             archive,
-            folder / "answer.tar",
+            folder / "results.tar",
             quote=shlex.quote if shell else str,
             limit_s=self.limit_s,
             name=self.name,

@@ -1,4 +1,14 @@
-"""What travels to a host and back: the light half with a job in a zip, an engine with its report in a tar."""
+"""What travels to a host and back, and the checks of what came.
+
+- To the host, on the worker's standard input: a zip of the light half of this package, ``job.json``, and
+  ``blobs/<sha-256>``, the files that the host does not keep yet. A host keeps files by digest, so that images and
+  weights travel once.
+- From the host, on standard error: JSON lines, listed in ``MESSAGES``. Any other line was printed by a library.
+- From the host, on standard output: a tar of ``report.json`` and the engine's folder. The last message holds its
+  checksum and length.
+
+The end of standard input means that nobody waits for the job any more: the worker then ends at once.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +17,40 @@ import functools
 import importlib.util
 import json
 import shutil
+import tarfile
 import zipfile
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 
 from ..backends import changed_file
 from ..backends.external_data import external_files
+from ..code_version import import_closure
 from ..errors import WorkbenchError, refuse_unless
 from ..ledger import new_run_id
 from ..records import Engine, Variant, decode
 from ..workspace import Workspace
 from .job import EvaluationSet, Report
-from .reply import received
 
-#: What of this package a host needs: the modules of the ground floor, and the packages of the light half.
-NOT_GROUND = ("__main__", "tutorial")
-PACKAGES = ("records", "datasets", "backends", "measuring", "remote")
+#: The module that a host runs; with all that it imports it is the light half of this package.
+WORKER = "workbench.remote.worker"
+#: The messages of a worker: the key that tells their kinds apart -> the form of the whole message.
+MESSAGES = {
+    "stage": {"stage": str, "done": int, "total": int},  # while it works
+    "error": {"error": {"what": str, "why": str, "remedy": str}},  # it cannot do the job
+    "missing": {"missing": [str]},  # digests of files that must be sent first
+    "sent": {"sent": {"sha256": str, "bytes": int}},  # the last: the checksum of the results
+}
+#: Files that may come back.
+MAX_FILES = 1000
 _REMEDY = "run the job again; if it stays so, the other end is not the workbench"
+_FOREIGN = "the other end is not the workbench, or somebody changed what travelled; do not use its results"
+
+
+# ---- to the host -------------------------------------------------------------------------------------------------
 
 
 def files_of(variant: Variant, evaluation: EvaluationSet, folder: Path) -> dict[str, Path]:
-    """Name in the job's folder -> the file here; arrays are written into ``folder``."""
+    """The files of a job: name on the host -> file here. The evaluation set is written into ``folder``."""
     files = {f"variant/{variant.path.name}": variant.path}
     for path in external_files(variant.path):
         files[f"variant/{path.relative_to(variant.path.parent).as_posix()}"] = path
@@ -37,47 +60,150 @@ def files_of(variant: Variant, evaluation: EvaluationSet, folder: Path) -> dict[
     return files
 
 
-def pack(archive: Path, request: Mapping, blobs: Mapping[str, Path]) -> None:
-    """Write the zip of a job: the light half, the request, and the files that the host lacks, by digest."""
+def pack_job(archive: Path, request: Mapping, blobs: Mapping[str, Path]) -> None:
+    """Write the zip of a job.
+
+    Args:
+        archive: the zip.
+        request: the content of ``job.json``.
+        blobs: the files that the host lacks, by digest.
+    """
     with zipfile.ZipFile(archive, "w") as job:  # weights and images hardly shrink, so nothing is compressed
-        for name, source in light_half().items():
-            job.writestr(name, source)
+        for name, content in light_half().items():
+            job.writestr(name, content)
         job.writestr("job.json", json.dumps(request))
-        for key, path in blobs.items():
-            job.write(path, f"blobs/{key}")
+        for digest, path in blobs.items():
+            job.write(path, f"blobs/{digest}")
 
 
 @functools.cache
 def light_half() -> Mapping[str, bytes]:
-    """The modules that run on a host and the data files beside them: name in the archive -> bytes."""
-    home = Path(importlib.util.find_spec(__package__.partition(".")[0]).origin).parent
-    paths = [path for path in sorted(home.glob("*.py")) if path.stem not in NOT_GROUND]
-    kinds = (".py", ".json")
-    paths += [path for name in PACKAGES for path in sorted((home / name).rglob("*")) if path.suffix in kinds]
-    return {path.relative_to(home.parent).as_posix(): path.read_bytes() for path in paths}
+    """The part of this package that a host needs: name in the zip -> content.
+
+    These are the worker's import closure, the ``__init__`` of every folder on the way, and JSON data beside them.
+    """
+    files = {_file_of(module) for module in _needed_modules()}
+    files |= {data for folder in {file.parent for file in files} for data in folder.glob("*.json")}
+    root = _file_of(WORKER).parents[2]
+    return {file.relative_to(root).as_posix(): file.read_bytes() for file in sorted(files)}
 
 
-def told(archive: Path, folder: Path):
-    """The report in a tar that came back, unpacked into ``folder``: plain JSON values.
+def _needed_modules() -> set[str]:
+    needed: set[str] = set()
+    waiting = {WORKER}
+    while waiting:
+        needed.update(*map(import_closure, waiting))
+        waiting = {package for module in needed for package in _packages_above(module)} - needed
+    return needed
+
+
+def _packages_above(module: str) -> Iterator[str]:
+    """``a`` and ``a.b`` for ``a.b.c``: importing a module runs the ``__init__`` of each."""
+    parts = module.split(".")
+    return (".".join(parts[:length]) for length in range(1, len(parts)))
+
+
+def _file_of(module: str) -> Path:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{module} has no file")
+    return Path(spec.origin)
+
+
+# ---- from the host -----------------------------------------------------------------------------------------------
+
+
+def message_in(line: bytes) -> tuple[str, dict] | None:
+    """The kind and the content of a worker's message, or None for a line that a library printed."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    kind = next((kind for kind, form in MESSAGES.items() if _has_form(message, form)), None)
+    return (kind, message) if kind else None
+
+
+def _has_form(value, form) -> bool:
+    if isinstance(form, dict):
+        return isinstance(value, dict) and all(_has_form(value.get(key), inner) for key, inner in form.items())
+    if isinstance(form, list):
+        return isinstance(value, list) and all(_has_form(item, form[0]) for item in value)
+    return isinstance(value, form)
+
+
+def safe_name(name: str) -> PurePosixPath:
+    """A relative path without steps upwards, as a zip or tar may hold one.
+
+    Raises:
+        WorkbenchError: the name leads out of the folder that it is put into.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
+        raise WorkbenchError(
+            f"An archive holds a file of the name {name!r}",
+            why="it would be written outside its folder",
+            remedy=_FOREIGN,
+        )
+    return path
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack the tar of results into a new folder: plain files only, none outside it.
+
+    Raises:
+        WorkbenchError: it is no tar, or holds links, devices, too many files, or names that lead elsewhere or occur
+            twice, or unpacks to more than was sent.
+    """
+    folder.mkdir()
+    left = archive.stat().st_size
+    try:
+        with tarfile.open(archive, "r:") as tar:  # not compressed, so that a small file cannot fill the disk
+            for count, member in enumerate(tar):
+                left -= member.size
+                source = tar.extractfile(member) if member.isfile() and not member.issparse() else None
+                if source is None or count >= MAX_FILES or left < 0:
+                    raise _not_results(member.name)
+                target = folder / safe_name(member.name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with source, open(target, "xb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
+    except (tarfile.TarError, FileExistsError, NotADirectoryError, ValueError) as error:
+        raise WorkbenchError(
+            "What the host sent cannot be unpacked", why=str(error), remedy="run the job again"
+        ) from error
+    return folder
+
+
+def _not_results(name: str) -> WorkbenchError:
+    return WorkbenchError(
+        "What the host sent is not a list of results",
+        why=f"{name!r} is no plain file, or there are more than {MAX_FILES} of them, or more bytes than were sent",
+        remedy=_FOREIGN,
+    )
+
+
+def read_report(archive: Path, folder: Path):
+    """The report in a tar of results, as plain JSON values; the tar is unpacked into ``folder``.
 
     Raises:
         WorkbenchError: the tar is not one that a worker packs.
     """
     try:
-        return json.loads((received(archive, folder) / "report.json").read_text())
+        return json.loads((unpack(archive, folder) / "report.json").read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise WorkbenchError("The host sent no report", why=str(error)[:400], remedy=_REMEDY) from error
 
 
-def keep(variant: Variant, archive: Path, workspace: Workspace, folder: Path) -> Report:
-    """Put the engine that came back into the workspace, and its record into the ledger.
+def keep_results(variant: Variant, archive: Path, workspace: Workspace, folder: Path) -> Report:
+    """Put the engine in a tar of results into the workspace, and its record into the ledger.
 
     Raises:
-        WorkbenchError: the report is no report, or its engine did not come, or came with other bytes.
+        WorkbenchError: the report cannot be read, or its engine is missing or has other bytes. The workspace then
+            stays as it was.
     """
-    written, run_id = told(archive, folder / "answer"), new_run_id()
+    written, run_id = read_report(archive, folder / "results"), new_run_id()
     with workspace.new_folder("engines", run_id) as home:
-        _copy(folder / "answer" / "engine", home)
+        _copy_files(folder / "results" / "engine", home)
         try:
             report = decode(Report, written, lambda path: home / path)
             engine = dataclasses.replace(report.engine, variant=variant, run_id=run_id)
@@ -89,7 +215,7 @@ def keep(variant: Variant, archive: Path, workspace: Workspace, folder: Path) ->
     return dataclasses.replace(report, engine=engine)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy_files(source: Path, target: Path) -> None:
     """Every file below ``source``; unlike ``shutil.copytree`` it raises the system's own error for a full disk."""
     for file in (path for path in sorted(source.rglob("*")) if path.is_file()):
         copy = target / file.relative_to(source)
@@ -98,7 +224,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _check_engine(engine: Engine, home: Path) -> None:
-    """A report may name files only that came with it, as they were built."""
+    """Refuse a report that names files which did not come with it, or which changed since the build."""
     for path in filter(None, (engine.path, engine.log_path)):
         refuse_unless(
             path.is_file() and path.resolve().is_relative_to(home.resolve()),

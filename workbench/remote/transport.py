@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import hashlib
-import json
+import io
 import os
 import queue
+import re
 import shutil
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..digests import file_digest
 from ..errors import WorkbenchError
 from ..progress import Progress
-from .reply import Reply
+from .protocol import message_in
 
 #: Bytes that a host may send back.
 MAX_BYTES = 16 << 30
@@ -26,6 +29,8 @@ MAX_BYTES = 16 << 30
 GRACE_S = 3
 #: Seconds between two looks at a host that is silent.
 PAUSE_S = 0.1
+#: Lines of the host's output that an error quotes.
+QUOTED = 8
 
 #: The first program on the host. It reads the zip's digest and length from its arguments and the zip from standard
 #: input, checks it, and runs the worker out of it. One line, so that every kind of command can carry it.
@@ -39,25 +44,111 @@ BOOT = (
     "import workbench.remote.worker as w;"
     "sys.exit(w.main(f.name))"
 )
+#: What a host printed -> what to do about it.
+REMEDIES = (
+    (r"No module named '?numpy", "install NumPy for that Python: python3 -m pip install numpy"),
+    (r"No module named", "install what is missing for that Python"),
+    (r"SyntaxError|unsupported operand|f-string", "the host needs Python 3.10 or later: name one in the command"),
+    (
+        r"Permission denied \(publickey|Host key verification|Could not resolve|Connection (refused|timed out)",
+        "try the same command by hand; ssh must log in without a question",
+    ),
+    (r"No space left", "free some space on the host, or give it another cache folder"),
+    (r"arrived damaged", "try again; if it stays so, something between the two machines changes what is sent"),
+    (r"[Cc]annot connect to the Docker daemon", "start docker there, or let this user use it"),
+    (r"MemoryError|bad_alloc|[Oo]ut of memory", "lower the batch, or free memory on the host"),
+)
+
+
+@dataclass
+class Answer:
+    """What a worker wrote, and how its process ended.
+
+    Attributes:
+        archive: the file with its standard output.
+        bytes: the length of that file.
+        digest: the SHA-256 of that file.
+        missing: its message ``missing``: digests of files that it needs first.
+        error: its message ``error``, with ``what``, ``why`` and ``remedy``.
+        sent: its message ``sent``, with ``sha256`` and ``bytes``.
+        printed: the last lines that are no messages.
+        status: the exit status of the process; below zero for the signal that ended it.
+    """
+
+    archive: Path
+    bytes: int = 0
+    digest: str = ""
+    missing: tuple[str, ...] = ()
+    error: Mapping | None = None
+    sent: Mapping | None = None
+    printed: collections.deque = field(default_factory=lambda: collections.deque(maxlen=QUOTED))
+    status: int = 0
+
+    def checked(self, name: str) -> Path:
+        """The archive, when the worker of this host ended well and all that it sent arrived.
+
+        Raises:
+            WorkbenchError: the worker's own error; or why it sent no results.
+        """
+        if self.error:
+            what = f"{self.error['what']} (on host {name})"
+            raise WorkbenchError(what, why=self.error["why"], remedy=self.error["remedy"])
+        if self.missing:
+            raise WorkbenchError(
+                f"Host {name!r} does not keep what it was sent",
+                why=f"{len(self.missing)} files were sent and are missing all the same",
+                remedy="look at the disk of its cache folder",
+            )
+        if self.status:
+            raise self._crash(name)
+        if self.sent is None or (self.sent["sha256"], self.sent["bytes"]) != (self.digest, self.bytes):
+            raise self._other_output(name)
+        return self.archive
+
+    def _crash(self, name: str) -> WorkbenchError:
+        printed = "\n".join(self.printed)
+        how = f"ended with status {self.status}"
+        remedy = next((remedy for pattern, remedy in REMEDIES if re.search(pattern, printed)), None)
+        # a shell, ssh, docker and srun report a killed program as 128 + its signal
+        number = -self.status if self.status < 0 else self.status - 128
+        if number in set(signal.Signals):
+            how = f"was killed by {signal.Signals(number).name}"
+            remedy = remedy or "if nobody killed it, the host ran out of memory, or a driver crashed: see its logs"
+        return WorkbenchError(
+            f"The worker on host {name!r} {how}",
+            why=f"its last words were: {printed}" if printed else "it printed nothing",
+            remedy=remedy or "run the host's command by hand; it must start Python 3.10 or later",
+        )
+
+    def _other_output(self, name: str) -> WorkbenchError:
+        begin = b""
+        with contextlib.suppress(OSError), open(self.archive, "rb") as file:
+            begin = file.read(60)
+        announced = f"; it announced {self.sent['bytes']}" if self.sent else " and no checksum"
+        return WorkbenchError(
+            f"Host {name!r} sent something else than results",
+            why=f"{self.bytes} bytes came{announced}; they begin with {begin!r}",
+            remedy="its standard output must be silent: no greeting from a login script, no other program's output",
+        )
 
 
 def call(
     command: Sequence[str],
     archive: Path,
-    answer: Path,
+    results: Path,
     *,
     quote: Callable[[str], str],
     limit_s: float,
     name: str,
     progress: Progress,
     limit_bytes: int = MAX_BYTES,
-) -> Reply:
+) -> Answer:
     """Start Python by a command, send it a job, and wait for what it sends.
 
     Args:
         command: the words that start Python.
         archive: the zip to send.
-        answer: where the tar is written.
+        results: where the tar is written.
         quote: how words are written for the shell that the command passes them to.
         limit_s: seconds after which the worker is killed.
         name: the host, for messages.
@@ -68,10 +159,30 @@ def call(
         WorkbenchError: the command cannot be started, or a limit was passed.
     """
     words = ["-c", BOOT, file_digest(archive), str(archive.stat().st_size)]
+    process = _start([*command, *map(quote, words)], name)
+    link = _Link(process, Answer(results), name, limit_bytes)
+    sender, *readers = (
+        threading.Thread(target=task, args=arguments, daemon=True)
+        for task, arguments in ((link.send, (archive,)), (link.read_messages, ()), (link.receive, ()))
+    )
+    try:
+        for task in (sender, *readers):
+            task.start()
+        link.wait(readers, progress, limit_s)
+    finally:
+        link.end(sender)
+        for task in (sender, *readers):
+            task.join(GRACE_S)
+        link.close_input()
+    link.answer.status = process.returncode
+    return link.answer
+
+
+def _start(words: Sequence[str], name: str) -> subprocess.Popen:
     try:
         # A session of its own has no terminal, so that ssh fails where it would ask for a password.
-        process = subprocess.Popen(
-            [*command, *map(quote, words)],
+        return subprocess.Popen(
+            words,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -80,154 +191,130 @@ def call(
     except OSError as error:
         raise WorkbenchError(
             f"The command of host {name!r} cannot be started",
-            why=f"{command[0]}: {error.strerror or error}",
+            why=f"{words[0]}: {error.strerror or error}",
             remedy="check its spelling; the program must be on the PATH",
         ) from error
-    said = Reply(answer)
-    events: queue.SimpleQueue = queue.SimpleQueue()
-    tasks = [
-        threading.Thread(target=task, args=args, daemon=True)
-        for task, args in (
-            (_send, (process, archive)),
-            (_listen, (process, said, events)),
-            (_receive, (process, said, events, limit_bytes)),
-        )
-    ]
-    try:
-        for task in tasks:
-            task.start()
-        _wait(process, tasks[1:], events, progress, time.monotonic() + limit_s, limit_s, name)
-    finally:
-        _end(process, sender=tasks[0])
-        for task in tasks:
-            task.join(GRACE_S)
-        _close(process.stdin)
-    said.status = process.returncode
-    return said
 
 
-def _send(process: subprocess.Popen, archive: Path) -> None:
-    """Send the job and leave the pipe open: its end tells the worker that nobody waits any more."""
-    with contextlib.suppress(OSError), open(archive, "rb") as file:
-        shutil.copyfileobj(file, process.stdin, 1 << 20)
-        process.stdin.flush()
+class _Link:
+    """A process and its three pipes, each served by a thread; this thread waits for them and reports progress."""
 
+    def __init__(self, process: subprocess.Popen, answer: Answer, name: str, limit_bytes: int):
+        self.answer, self._process, self._name, self._limit_bytes = answer, process, name, limit_bytes
+        self._input, self._output, self._messages = _pipes(process)
+        #: Progress to report, or an exception of a thread to raise.
+        self._events: queue.SimpleQueue[tuple[str, int, int] | Exception] = queue.SimpleQueue()
 
-def _listen(process: subprocess.Popen, said: Reply, events: queue.SimpleQueue) -> None:
-    with process.stderr:
-        while line := process.stderr.readline(1 << 16):
-            match _message(line):
-                case "stage", event:
-                    events.put(event)
-                case "error", message:
-                    said.error = message["error"]
-                case "missing", message:
-                    said.missing = tuple(message["missing"])
-                case "sent", message:
-                    said.sent = message["sent"]
-                case None:
-                    said.printed.append(line.decode(errors="replace").rstrip()[:400])
+    def send(self, archive: Path) -> None:
+        """Send the job and leave the pipe open: its end would say that nobody waits any more."""
+        with contextlib.suppress(OSError), open(archive, "rb") as file:
+            shutil.copyfileobj(file, self._input, 1 << 20)
+            self._input.flush()
 
+    def read_messages(self) -> None:
+        """Read standard error to its end."""
+        answer = self.answer
+        with self._messages:
+            while line := self._messages.readline(1 << 16):
+                match message_in(line):
+                    case "stage", message:
+                        self._events.put((message["stage"], message["done"], message["total"]))
+                    case "error", message:
+                        answer.error = message["error"]
+                    case "missing", message:
+                        answer.missing = tuple(message["missing"])
+                    case "sent", message:
+                        answer.sent = message["sent"]
+                    case None:
+                        answer.printed.append(line.decode(errors="replace").rstrip()[:400])
 
-#: The lines that a worker writes, by the key that tells them apart.
-_OURS = {
-    "stage": {"stage": str, "done": int, "total": int},
-    "error": {"error": {"what": str, "why": str, "remedy": str}},
-    "missing": {"missing": [str]},
-    "sent": {"sent": {"sha256": str, "bytes": int}},
-}
+    def receive(self) -> None:
+        """Write standard output to the archive, as far as the limit of bytes."""
+        answer, total = self.answer, hashlib.sha256()
+        try:
+            with self._output, open(answer.archive, "wb") as file:
+                while block := self._output.read1(1 << 20):
+                    file.write(block)
+                    total.update(block)
+                    answer.bytes += len(block)
+                    if answer.bytes > self._limit_bytes:
+                        self._events.put(self._too_much())
+                        return
+        except OSError as error:
+            self._events.put(error)
+        answer.digest = total.hexdigest()
 
-
-def _message(line: bytes) -> tuple[str, dict] | None:
-    """A line of ours and its kind, or None for what a library printed."""
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    kind = next((kind for kind, shape in _OURS.items() if _fits(message, shape)), None)
-    return (kind, message) if kind else None
-
-
-def _fits(value, shape) -> bool:
-    if isinstance(shape, dict):
-        return isinstance(value, dict) and all(_fits(value.get(key), inner) for key, inner in shape.items())
-    if isinstance(shape, list):
-        return isinstance(value, list) and all(_fits(item, shape[0]) for item in value)
-    return isinstance(value, shape)
-
-
-def _receive(process: subprocess.Popen, said: Reply, events: queue.SimpleQueue, limit: int) -> None:
-    total = hashlib.sha256()
-    try:
-        with process.stdout, open(said.archive, "wb") as file:
-            while block := process.stdout.read1(1 << 20):
-                file.write(block)
-                total.update(block)
-                said.bytes += len(block)
-                if said.bytes > limit:
-                    events.put(OverflowError(f"more than {limit:,} bytes"))
-                    return
-    except OSError as error:
-        events.put(error)
-    said.digest = total.hexdigest()
-
-
-def _wait(process, tasks, events, progress: Progress, deadline: float, limit_s: float, name: str) -> None:
-    now = (f"start {name}", 0, 1)
-    while _runs(process, tasks):
-        with contextlib.suppress(queue.Empty):
-            now = _told(events.get(timeout=PAUSE_S), name)
-        progress(*now)  # also while the host is silent, because this is where a caller can cancel
-        if time.monotonic() > deadline:
-            raise WorkbenchError(
-                f"The job on host {name!r} took longer than {limit_s:g} s and was stopped",
-                why="it was still running, or its process hung",
-                remedy="raise the host's limit_s, or look at what runs there",
-            )
-    with contextlib.suppress(queue.Empty):
-        while True:
-            progress(*_told(events.get_nowait(), name))
-
-
-def _runs(process: subprocess.Popen, tasks: Sequence[threading.Thread]) -> bool:
-    """Whether the process or what it wrote is still on its way; a child that it left behind may hold the pipes."""
-    if process.poll() is not None:
-        for task in tasks:
-            task.join(GRACE_S)
-        return False
-    return True
-
-
-def _told(event, name: str) -> tuple[str, int, int]:
-    """Stage, done and total of a progress event; raises what a listening thread met."""
-    if isinstance(event, OSError):
-        raise event
-    if isinstance(event, OverflowError):
-        raise WorkbenchError(
-            f"Host {name!r} sends too much",
-            why=str(event),
+    def _too_much(self) -> WorkbenchError:
+        return WorkbenchError(
+            f"Host {self._name!r} sends too much",
+            why=f"more than {self._limit_bytes:,} bytes",
             remedy="its standard output must carry the results alone",
         )
-    return event["stage"], event["done"], event["total"]
+
+    def wait(self, readers: Sequence[threading.Thread], progress: Progress, limit_s: float) -> None:
+        """Report progress until the process has ended and its output is read; raises what a thread met."""
+        deadline, now = time.monotonic() + limit_s, (f"start {self._name}", 0, 1)
+        while self._runs(readers):
+            with contextlib.suppress(queue.Empty):
+                now = _progress_of(self._events.get(timeout=PAUSE_S))
+            progress(*now)  # also while the host is silent, because a caller can cancel here
+            if time.monotonic() > deadline:
+                raise WorkbenchError(
+                    f"The job on host {self._name!r} took longer than {limit_s:g} s and was stopped",
+                    why="it was still running, or its process hung",
+                    remedy="raise the host's limit_s, or look at what runs there",
+                )
+        with contextlib.suppress(queue.Empty):
+            while True:
+                progress(*_progress_of(self._events.get_nowait()))
+
+    def _runs(self, readers: Sequence[threading.Thread]) -> bool:
+        """Whether the process still runs; when it has ended, its output gets some time to arrive.
+
+        A child that the process left behind may hold the pipes open.
+        """
+        if self._process.poll() is None:
+            return True
+        for reader in readers:
+            reader.join(GRACE_S)
+        return False
+
+    def end(self, sender: threading.Thread) -> None:
+        """End the process and its children. Its input ends first: a worker then tidies up, behind ssh too."""
+        process = self._process
+        if not sender.is_alive():  # while it is blocked in a write, the pipe cannot be closed
+            self.close_input()
+            _wait_briefly(process)
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            _wait_briefly(process)
+        with contextlib.suppress(ProcessLookupError):  # what is left of it, and children that it left behind
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def close_input(self) -> None:
+        """Close the process's standard input; what was not flushed has no reader any more."""
+        with contextlib.suppress(OSError):
+            self._input.close()
 
 
-def _end(process: subprocess.Popen, sender: threading.Thread) -> None:
-    """End a process and its children. The end of its input comes first: a worker then tidies up, behind ssh too."""
-    if not sender.is_alive():  # while it is blocked in a write, the pipe cannot be closed
-        _close(process.stdin)
-        _wait_briefly(process)
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        _wait_briefly(process)
-    with contextlib.suppress(ProcessLookupError):  # whatever is left of it, children that it left behind included
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def _pipes(process: subprocess.Popen) -> tuple[io.BufferedWriter, io.BufferedReader, io.BufferedReader]:
+    """Standard input, output and error of a process that was started with three pipes."""
+    given, output, errors = process.stdin, process.stdout, process.stderr
+    if not (
+        isinstance(given, io.BufferedWriter)
+        and isinstance(output, io.BufferedReader)
+        and isinstance(errors, io.BufferedReader)
+    ):
+        raise TypeError("the process was started without buffered pipes")
+    return given, output, errors
 
 
-def _close(pipe) -> None:
-    with contextlib.suppress(OSError):  # what was not flushed has nobody left to read it
-        pipe.close()
+def _progress_of(event: tuple[str, int, int] | Exception) -> tuple[str, int, int]:
+    if isinstance(event, Exception):
+        raise event
+    return event
 
 
 def _wait_briefly(process: subprocess.Popen) -> None:

@@ -1,17 +1,7 @@
-"""Does one job in a process of its own: a variant in, an engine and its measurements out.
+"""The program on a host: does one job in a process of its own and sends the results back.
 
-What travels (``studies.hosts`` is the other end):
-
-- standard input: a zip of the light half of this package, ``job.json``, and ``blobs/<sha-256>``, the files that the
-  host does not hold yet. Files are kept there by digest, so that images and weights travel once.
-- standard error: JSON lines: ``{"stage", "done", "total"}`` while it works; ``{"error": {"what", "why",
-  "remedy"}}`` when it cannot; ``{"missing": [digests]}`` when files must be sent first; ``{"sent": {"sha256",
-  "bytes"}}`` last.
-  Any other line was printed by a library.
-- standard output: a tar of ``report.json`` and the engine's folder.
-
-The end of standard input means that nobody waits any more: the worker then ends at once.
-``python -m workbench.remote.worker < job.zip > result.tar`` does the same where the package is at hand.
+``protocol`` says what travels. ``python -m workbench.remote.worker < job.zip > results.tar`` does a job where the
+package is installed; on a host ``transport`` starts ``main`` out of the zip.
 """
 
 from __future__ import annotations
@@ -22,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import sys
 import tarfile
@@ -33,48 +22,51 @@ import traceback
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import BinaryIO
 
-from ..digests import file_digest
 from ..errors import WorkbenchError
 from ..files import disk_errors
 from ..records import decode, encode
 from ..workspace import Workspace
+from .cache import FileCache, default_folder
 from .job import EvaluationSet, Job, run_job
+from .protocol import safe_name
 
-#: Files that a host keeps; the ones that were not used for longest go first.
-CACHE_BYTES = 20 << 30
-#: Seconds between two reports of the same stage.
+#: Seconds between two progress messages of the same stage.
 PAUSE_S = 0.05
 
 
 def main(archive: str | None = None) -> int:
-    """Serve the job in a zip file, or in the one on standard input; returns the exit status."""
-    answer = _own_stdout()
+    """Do the job in a zip file, or in the zip on standard input; returns the exit status."""
+    results = _own_stdout()
     try:
         with disk_errors("The host's temporary folder is no use"), tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             if archive is not None:
                 _end_with_stdin(folder)
-            with zipfile.ZipFile(archive or _spool(folder)) as job:
-                return _serve(job, folder, answer)
+            with zipfile.ZipFile(archive or _stdin_as_file(folder)) as job:
+                return _serve(job, folder, results)
     except WorkbenchError as error:
-        say(error={"what": error.what, "why": error.why, "remedy": error.remedy})
+        send_message(error={"what": error.what, "why": error.why, "remedy": error.remedy})
     except Exception as error:
         traceback.print_exc()
         why = f"{type(error).__name__}: {error}"
-        say(error={"what": "The worker failed", "why": why, "remedy": "its traceback is part of the host's output"})
+        remedy = "its traceback is part of the host's output"
+        send_message(error={"what": "The worker failed", "why": why, "remedy": remedy})
     return 3
 
 
-def _own_stdout():
-    """Standard output for the answer alone; whatever libraries print goes to standard error instead."""
-    answer = os.fdopen(os.dup(1), "wb")
+def _own_stdout() -> BinaryIO:
+    """Standard output for the results alone; what libraries print goes to standard error instead."""
+    results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    return answer
+    return results
 
 
 def _end_with_stdin(folder: Path) -> None:
+    """End this process when standard input ends: then nobody waits for the job any more."""
+
     def wait():
         with contextlib.suppress(OSError):
             while os.read(0, 1 << 16):
@@ -85,67 +77,67 @@ def _end_with_stdin(folder: Path) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _spool(folder: Path) -> Path:
+def _stdin_as_file(folder: Path) -> Path:
     path = folder / "job.zip"
     with open(path, "wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     return path
 
 
-def say(**message) -> None:
-    """One JSON line on standard error."""
+def send_message(**message) -> None:
+    """Write one JSON line on standard error; its form is one of ``protocol.MESSAGES``."""
     sys.stderr.write(json.dumps(message) + "\n")
     sys.stderr.flush()
 
 
-def _serve(archive: zipfile.ZipFile, folder: Path, answer) -> int:
+def _serve(archive: zipfile.ZipFile, folder: Path, results: BinaryIO) -> int:
     request = json.loads(archive.read("job.json"))
     if "doctor" in request:
         from .doctor import rows
 
-        return _send(answer, {"report.json": json.dumps(rows()).encode()}, {})
-    blobs = Blobs(Path(request["cache"]) if request.get("cache") else default_cache())
+        return _send_results(results, rows(), {})
+    cache, files = FileCache(Path(request["cache"]) if request.get("cache") else default_folder()), request["files"]
     for name in archive.namelist():
         if name.startswith("blobs/"):
-            blobs.take(archive, name)
-    if missing := [key for key in request["files"].values() if not blobs.holds(key)]:
-        say(missing=missing)
+            cache.take(archive, name)
+    if missing := [digest for digest in files.values() if not cache.holds(digest)]:
+        send_message(missing=missing)
         return 0
-    for name, key in request["files"].items():
-        blobs.copy(key, folder / safe_name(name))
-    blobs.prune(CACHE_BYTES)
+    for name, digest in files.items():
+        cache.copy(digest, folder / safe_name(name))
+    cache.prune()
     job = decode(Job, request["job"], lambda path: folder / safe_name(path))
-    if job.backend == "tensorrt":  # the workspace is gone after the job, and the next build wants to know
-        job = replace(job, options={"timings": str(blobs.timings), **job.options})
-    evaluation = EvaluationSet.load(folder / "evaluation.npz") if "evaluation.npz" in request["files"] else None
+    if job.backend == "tensorrt":  # the workspace is deleted after the job; kernel timings help the next build
+        job = replace(job, options={"timings": str(cache.timings), **job.options})
+    evaluation = EvaluationSet.load(folder / "evaluation.npz") if "evaluation.npz" in files else None
     report = run_job(job, Workspace(folder / "workspace"), evaluation, _Reporter())
     home = report.engine.path.parent
-    relative = functools.partial(os.path.relpath, start=home)
-    files = {f"engine/{p.relative_to(home).as_posix()}": p for p in sorted(home.rglob("*")) if p.is_file()}
-    return _send(answer, {"report.json": json.dumps(encode(report, relative)).encode()}, files)
+    built = {f"engine/{p.relative_to(home).as_posix()}": p for p in sorted(home.rglob("*")) if p.is_file()}
+    return _send_results(results, encode(report, functools.partial(os.path.relpath, start=home)), built)
 
 
-def _send(answer, texts: Mapping[str, bytes], files: Mapping[str, Path]) -> int:
-    out = _Summed(answer)
-    with tarfile.open(fileobj=out, mode="w|") as tar:
-        for name, content in texts.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+def _send_results(results: BinaryIO, report, files: Mapping[str, Path]) -> int:
+    """Write a tar of the report and these files, and then its checksum as the last message."""
+    out = _Checksum(results)
+    content = json.dumps(report).encode()
+    with tarfile.open(fileobj=out, mode="w|") as tar:  # ty: ignore[no-matching-overload] -- it only calls write()
+        info = tarfile.TarInfo("report.json")
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
         for name, path in files.items():
             info = tarfile.TarInfo(name)
             info.size = path.stat().st_size
             with open(path, "rb") as file:
                 tar.addfile(info, file)
-    answer.close()
-    say(sent={"sha256": out.sum.hexdigest(), "bytes": out.bytes})
+    results.close()
+    send_message(sent={"sha256": out.sum.hexdigest(), "bytes": out.bytes})
     return 0
 
 
-class _Summed:
-    """A file to write to that knows the digest of what went through."""
+class _Checksum:
+    """A file to write to that counts and digests what is written."""
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO):
         self._file, self.sum, self.bytes = file, hashlib.sha256(), 0
 
     def write(self, block: bytes) -> int:
@@ -156,7 +148,7 @@ class _Summed:
 
 
 class _Reporter:
-    """Progress as JSON lines, at most one per pause and stage."""
+    """Sends progress as messages, at most one per pause and stage."""
 
     def __init__(self):
         self._stage, self._time = "", 0.0
@@ -165,106 +157,7 @@ class _Reporter:
         now = time.monotonic()
         if stage != self._stage or done == total or now > self._time + PAUSE_S:
             self._stage, self._time = stage, now
-            say(stage=stage, done=done, total=total)
-
-
-def safe_name(name: str) -> PurePosixPath:
-    """A relative path without steps upwards, as a zip or tar may hold one.
-
-    Raises:
-        WorkbenchError: the name leads out of the folder that it is put into.
-    """
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
-        raise WorkbenchError(
-            f"An archive holds a file of the name {name!r}",
-            why="it would be written outside its folder",
-            remedy="the other end is not the workbench, or somebody changed what travelled; do not use its results",
-        )
-    return path
-
-
-def default_cache() -> Path:
-    """Where a host keeps files between jobs."""
-    return Path.home() / ".cache" / "vit-workbench" / "blobs"
-
-
-class Blobs:
-    """Files kept by their SHA-256, shared by all jobs of a user on a host."""
-
-    def __init__(self, folder: Path):
-        self._folder = folder
-        with disk_errors(f"The host's cache {folder} cannot be used"):
-            folder.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def timings(self) -> Path:
-        """A folder beside the files for what builders learn about this machine."""
-        return self._folder / "timings"
-
-    def _path(self, key: str) -> Path:
-        if not re.fullmatch("[0-9a-f]{64}", key):
-            raise WorkbenchError(
-                f"{key!r} is no digest",
-                why="files on a host are named by their SHA-256",
-                remedy="the other end is not the workbench; do not use it",
-            )
-        return self._folder / key
-
-    def holds(self, key: str) -> bool:
-        """Whether the file is here; asking marks it as used."""
-        path = self._path(key)
-        with contextlib.suppress(OSError):
-            os.utime(path)
-        return path.is_file()
-
-    def take(self, archive: zipfile.ZipFile, name: str) -> None:
-        """Keep a member of an archive whose name ends in the digest of its bytes."""
-        key = PurePosixPath(name).name
-        kept = self._path(key)
-        draft = self._folder / f".draft-{os.getpid()}-{key[:16]}"
-        if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
-            raise WorkbenchError(
-                f"The file {key[:12]}… came compressed",
-                why="a job's files travel as they are, so that a small archive cannot fill the host's disk",
-                remedy="the other end is not the workbench; do not run its jobs",
-            )
-        with disk_errors(f"The host's cache {self._folder} cannot be written"):
-            try:
-                with archive.open(name) as source, open(draft, "wb") as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
-                if file_digest(draft) != key:
-                    raise WorkbenchError(
-                        f"The file {key[:12]}… arrived damaged",
-                        why="its SHA-256 is not the one that it was sent under",
-                        remedy="try again; if it stays so, look at the connection and at the host's disk",
-                    )
-                os.replace(draft, kept)
-            finally:
-                draft.unlink(missing_ok=True)
-
-    def copy(self, key: str, target: Path) -> None:
-        """Put a copy where a job wants it; checked, because disks and other programs change files."""
-        kept = self._path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(kept, target)
-        if file_digest(target) != key:
-            kept.unlink(missing_ok=True)
-            raise WorkbenchError(
-                f"The host's copy of {target.name} was changed",
-                why=f"{kept} no longer has the bytes that its name says",
-                remedy="run the job again: the file was deleted and will be sent anew",
-            )
-
-    def prune(self, limit: int) -> None:
-        """Delete what was not used for longest until the rest fits; what was used within the hour stays."""
-        files = sorted((p for p in self._folder.iterdir() if p.is_file()), key=lambda p: p.stat().st_mtime)
-        total = sum(p.stat().st_size for p in files)
-        for path in files:
-            if total <= limit or path.stat().st_mtime > time.time() - 3600:
-                return
-            total -= path.stat().st_size
-            path.unlink(missing_ok=True)
+            send_message(stage=stage, done=done, total=total)
 
 
 if __name__ == "__main__":

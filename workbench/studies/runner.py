@@ -84,7 +84,7 @@ class Runner:
     def _finished(self, host: Host, cell: Cell) -> bool:
         """An engine that could only be built is tried again, except where it would be built again for that."""
         found = newest_measurement(self.workspace, cell.key)
-        tried = host.command is None and host.starts is not None
+        tried = host.command is None and host.interpreter is not None
         return found is not None and (found.execution != "built" or tried)
 
     # ---- engines of one backend in turns -------------------------------------------------------------------------

@@ -149,7 +149,7 @@ class Study:
             jobs = []
         for host in self.hosts:
             mine = [job for job in jobs if job.host == host]
-            runner.measure_in_turns(mine) if host.starts is None else send(runner, mine)
+            runner.measure_in_turns(mine) if host.interpreter is None else send(runner, mine)
         progress("done", PARTS, PARTS)
         return self
 
@@ -208,7 +208,7 @@ class Study:
         known = [host.name, host.backend, host.command, host.card, self.options.get(host.name, {})]
         if here and host.command is None:
             versions = tool_versions(DISTRIBUTIONS.get(host.backend, (host.backend,)))
-            known += [versions, machine_facts(), [gpu.name for gpu in gpus()] if host.starts else []]
+            known += [versions, machine_facts(), [gpu.name for gpu in gpus()] if host.interpreter else []]
         return digest(known)
 
     # ---- reading -------------------------------------------------------------------------------------------
