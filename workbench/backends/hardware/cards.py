@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from importlib.resources import files
 
 from ...errors import WorkbenchError, refuse_unless
 
 #: Compute capability (86 for 8.6) -> the names of the cards that have it.
 CARDS: Mapping[int, tuple[str, ...]] = {
     row["capability"]: tuple(row["cards"])
-    for row in json.loads(Path(__file__).with_name("cards.json").read_text(encoding="utf-8"))["capabilities"]
+    for row in json.loads(files(__package__).joinpath("cards.json").read_text(encoding="utf-8"))["capabilities"]
 }
 
 _CAPABILITY = re.compile(r"(?:SM|COMPUTE|CC)?[ _]?(\d{1,2})\.?(\d)[AF]?", re.IGNORECASE)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from importlib.resources import files
 from typing import NamedTuple
 
 from ...errors import WorkbenchError
@@ -54,7 +54,7 @@ def _peak(row: Mapping) -> Peak:
     return Peak(row["card"], flops, 1e9 * row["gb_per_s"], row["source"])
 
 
-_ROWS = json.loads(Path(__file__).with_name("peaks.json").read_text(encoding="utf-8"))["peaks"]
+_ROWS = json.loads(files(__package__).joinpath("peaks.json").read_text(encoding="utf-8"))["peaks"]
 #: Card -> its published limits.
 PEAKS: Mapping[str, Peak] = {row["card"]: _peak(row) for row in _ROWS}
 _BY_NAME = {plain_name(name): PEAKS[row["card"]] for row in _ROWS for name in (row["card"], *row.get("also", ()))}
