@@ -8,7 +8,7 @@ nothing else of ours.
 from __future__ import annotations
 
 from .checks import whole
-from .encoding import decode, encode
+from .encoding import RenamedFieldWarning, decode, encode
 from .measurement import EXECUTIONS, Measurement, quantile, wilson
 from .models import CLASSIFIERS, ModelSpec, Preprocessing
 from .pipeline import Batches, Engine, Graph, Parity, Variant
@@ -37,6 +37,7 @@ __all__ = [
     "Parity",
     "Preprocessing",
     "Recipe",
+    "RenamedFieldWarning",
     "Variant",
     "decode",
     "encode",

@@ -1,15 +1,28 @@
-"""Records as JSON values, and back."""
+"""Records as JSON values, and back. Records of earlier versions, with other names of fields, are read too."""
 
 from __future__ import annotations
 
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+T = typing.TypeVar("T")
 
-def encode(value, path=str):
+#: Record -> the name of a field in earlier versions -> its name today.
+RENAMED = {
+    "Recipe": {"rest": "high_precision", "keep": "exclude"},
+    "Cell": {"obstacle": "refusal"},
+}
+
+
+class RenamedFieldWarning(UserWarning):
+    """A stored record of an earlier version has a field that has another name today."""
+
+
+def encode(value, path: Callable[[Path], str] = str):
     """A record as plain JSON values; ``path`` says how a ``Path`` is written."""
     if dataclasses.is_dataclass(value):
         return {f.name: encode(getattr(value, f.name), path) for f in dataclasses.fields(value)}
@@ -22,19 +35,37 @@ def encode(value, path=str):
     return value
 
 
-def decode(cls, data, path=Path):
-    """The record of type ``cls`` that ``encode`` wrote; fields that are unknown today are left out.
+def decode(cls: type[T], data, path: Callable[[str], Path] = Path) -> T:
+    """The record of type ``cls`` that ``encode`` wrote; ``path`` says how a ``Path`` is read.
 
-    Values are checked again on the way in, because ``__post_init__`` runs.
+    The record checks its values again. Fields that it does not have are left out.
+
+    Warns:
+        RenamedFieldWarning: ``data`` has a field by an earlier name; Python shows each such warning once.
+
+    Raises:
+        WorkbenchError: a value makes no sense.
     """
-    if dataclasses.is_dataclass(cls):
-        hints = typing.get_type_hints(cls)
-        return cls(
-            **{f.name: decode(hints[f.name], data[f.name], path) for f in dataclasses.fields(cls) if f.name in data}
-        )
-    origin, arguments = typing.get_origin(cls), typing.get_args(cls)
+    return _decode(cls, data, path)
+
+
+def _decode(hint, data, path: Callable[[str], Path]):
+    if dataclasses.is_dataclass(hint):
+        data, hints = _with_names_of_today(hint.__name__, data), typing.get_type_hints(hint)
+        fields = [f.name for f in dataclasses.fields(hint) if f.name in data]
+        return hint(**{name: _decode(hints[name], data[name], path) for name in fields})
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return None if data is None else decode(next(a for a in arguments if a is not type(None)), data, path)
+        return None if data is None else _decode(next(a for a in arguments if a is not type(None)), data, path)
     if origin is tuple:
-        return tuple(decode(arguments[0], item, path) for item in data)
-    return path(data) if cls is Path else data
+        return tuple(_decode(arguments[0], item, path) for item in data)
+    return path(data) if hint is Path else data
+
+
+def _with_names_of_today(record: str, data: Mapping) -> Mapping:
+    renamed = RENAMED.get(record, {})
+    for old, new in renamed.items():
+        if old in data:
+            message = f"a stored {record} of an earlier version has the field {old!r}, which is named {new!r} today"
+            warnings.warn(message, RenamedFieldWarning, stacklevel=1)
+    return {renamed.get(name, name): value for name, value in data.items()}
