@@ -180,7 +180,7 @@ def test_progress_names_the_stage_the_share_done_and_the_time_that_is_left(numbe
     panel = Panel("progress", [number], lambda: 1, work)
     panel.run()
     step.wait(5)
-    status = panel._job.status()
+    status = panel._run.job.status()
     assert (status.stage, status.done, status.total) == ("counting", 2, 4)
     # One unit took 0.2 s, and two are left.
     assert status.remaining_s == pytest.approx(0.4, rel=0.5)

@@ -1,6 +1,9 @@
-"""Panels and the graph view for JupyterLab; nobody imports this package but notebooks.
+"""Panels and the graph view for notebooks in JupyterLab.
 
-``from workbench import ui``, then ``ui.recipe_panel(...)`` or ``ui.view(graph)``. Names are imported on first use.
+Records of the workbench (a graph, a recipe, a study) come in as what a panel starts from; the same records and the
+results of the public functions go out through ``panel.value`` and ``panel.result()``, and ``record`` stores a
+notebook's scalars. Panels only choose, start and show work that other rooms do, and no other room imports this one;
+its names are imported when they are first used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the panels read back where the workbench's own records do not say it already."""
+"""The records of what is chosen in panels, where ``workbench.records`` has none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choose two measurements, and see what changed and in which block."""
+"""Choose two measurements and compare them, as a whole and block by block."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def compare_panel(
     """Choose A and B; ``panel.result()`` is what ``work(a, b, progress)`` makes of them, by default a comparison.
 
     Args:
-        measurements: what can be chosen, by name or as a list; the newest of a name counts.
+        measurements: what can be chosen, by name or as a list; of two with one name the later counts.
         pair: the names that the panel starts from; the first two when left out.
-        work: done with the two chosen instead of ``measuring.compare.compare``.
+        work: done with the two chosen instead of ``statistics.compare.compare``.
         blocks: name -> a frame with ``block`` and numbers, such as ``ms``; their differences are shown by block.
     """
     named = dict(measurements) if isinstance(measurements, Mapping) else {_name(m): m for m in measurements}
@@ -43,8 +43,8 @@ def compare_panel(
     seed = pair or Pair(first, second)
     offered = [(name, name) for name in named]
     rows = [
-        controls.choice("a", "How does A,", offered, seed.a),
-        controls.choice("b", "stand against B,", offered, seed.b),
+        controls.dropdown("a", "How does A,", offered, seed.a),
+        controls.dropdown("b", "stand against B,", offered, seed.b),
     ]
 
     def read() -> Pair:
@@ -55,7 +55,7 @@ def compare_panel(
         return work(a, b, progress) if work else compare(a, b)
 
     def show(result) -> widgets.Widget:
-        parts = [widgets.HTML(_words(result))]
+        parts = [widgets.HTML(_html(result))]
         if blocks and (chosen := read()).a in blocks and chosen.b in blocks:
             parts.append(widgets.HTML(controls.table(block_deltas(blocks[chosen.a], blocks[chosen.b]))))
         return widgets.VBox(parts)
@@ -91,11 +91,8 @@ def block_deltas(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 
 def _name(measurement: Measurement) -> str:
     where = " ".join(filter(None, (measurement.backend, measurement.card)))
-    return (
-        f"{measurement.recipe.label} on {where}, batch {measurement.batch}, {measurement.streams} streams".replace(
-            ", 1 streams", ""
-        )
-    )
+    streams = f", {measurement.streams} streams" if measurement.streams > 1 else ""
+    return f"{measurement.recipe.label} on {where}, batch {measurement.batch}{streams}"
 
 
 def _find(named: Mapping[str, Any], name: str):
@@ -108,7 +105,7 @@ def _find(named: Mapping[str, Any], name: str):
     return named[name]
 
 
-def _words(result) -> str:
+def _html(result) -> str:
     if isinstance(result, pd.DataFrame):
         return controls.table(result)
     return controls.paragraph(str(result))

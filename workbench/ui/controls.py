@@ -1,4 +1,4 @@
-"""Controls with sentences for labels, in the reader's own theme, and the bits of HTML around them."""
+"""The controls of panels, with sentences for labels, and pieces of HTML, in the colours of JupyterLab's theme."""
 
 from __future__ import annotations
 
@@ -6,64 +6,66 @@ import html
 import json
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import ipywidgets as widgets
 import pandas as pd
 
 from ..errors import WorkbenchError
 
+#: The controls of a panel by name: widgets with ``value``, ``disabled`` and ``layout``, which have no static types.
+Controls = dict[str, Any]
+
 LABEL_WIDTH = "190px"
 _LABEL = {"description_width": LABEL_WIDTH}
-#: JupyterLab's own variables, so that light and dark themes both fit; the second value serves other front ends.
+#: JupyterLab's own variables follow its light and dark themes; the second value serves other front ends.
 _MUTED = "var(--jp-ui-font-color2, inherit)"
 _ERROR = "var(--jp-error-color1, #b3261e)"
-#: The theme's orange alone stands off a white page too little to be read.
+#: The theme's orange alone has too little contrast with a white page.
 _WARN = "color-mix(in srgb, var(--jp-warn-color0, #8a5200) 75%, var(--jp-content-font-color1, black))"
 
 
-def hooked(widget, hook: str):
-    """The widget with the CSS class ``wb-<hook>``, by which tests and style sheets find it."""
-    widget.add_class(f"wb-{hook}")
+def with_class(widget: Any, name: str) -> Any:
+    """The widget with the CSS class ``wb-<name>``, by which tests and style sheets find it."""
+    widget.add_class(f"wb-{name}")
     return widget
 
 
-def choice(hook: str, label: str, options: Iterable[tuple[str, object]], value):
-    """A drop-down list of (sentence, value); a value that the list lacks is added as it is."""
+def dropdown(name: str, label: str, options: Iterable[tuple[str, object]], value):
+    """A drop-down list of (text, value); a value that is not in the list is added."""
     options = list(options)
     if value not in [v for _, v in options]:
         options.append((str(value), value))
-    return _row(hook, widgets.Dropdown(options=options, value=value, description=label, **_wide()))
+    return with_class(widgets.Dropdown(options=options, value=value, description=label, **_wide()), name)
 
 
-def buttons(hook: str, options: Sequence[str], hints: Sequence[str], value: str):
-    """One button per option, the chosen one pressed; each says more when the pointer rests on it."""
+def buttons(name: str, options: Sequence[str], hints: Sequence[str], value: str):
+    """One button per option, the chosen one pressed; a hint appears when the pointer rests on a button."""
     style = {"button_width": "auto"}
-    return _row(hook, widgets.ToggleButtons(options=list(options), value=value, tooltips=list(hints), style=style))
+    control = widgets.ToggleButtons(options=list(options), value=value, tooltips=list(hints), style=style)
+    return with_class(control, name)
 
 
-def beside(label: str, control):
-    """A label to the left of a control that would stand it above itself."""
-    words = widgets.HBox([widgets.Label(label)], layout={"width": LABEL_WIDTH, "justify_content": "flex-end"})
-    return widgets.HBox([words, control], layout={"flex_flow": "row wrap", "grid_gap": "0 8px"})
+def labelled(label: str, control):
+    """A label to the left of a control which would show its own label above itself."""
+    text = widgets.HBox([widgets.Label(label)], layout={"width": LABEL_WIDTH, "justify_content": "flex-end"})
+    return widgets.HBox([text, control], layout={"flex_flow": "row wrap", "grid_gap": "0 8px"})
 
 
-def text(hook: str, label: str, value: str, suggestions: Iterable[str] = ()):
+def text(name: str, label: str, value: str, suggestions: Iterable[str] = ()):
     """A line to type in, with suggestions."""
-    return _row(
-        hook,
-        widgets.Combobox(
-            value=value, options=tuple(suggestions), ensure_option=False, description=label, **_wide()
-        ),
-    )
+    options = tuple(suggestions)
+    control = widgets.Combobox(value=value, options=options, ensure_option=False, description=label, **_wide())
+    return with_class(control, name)
 
 
-def whole_number(hook: str, label: str, value: int, low: int, high: int):
-    """A whole number; the bounds widen to hold a value given beyond them."""
+def integer(name: str, label: str, value: int, low: int, high: int):
+    """A whole number from ``low`` to ``high``; a value outside moves the bound."""
     low, high = min(low, value), max(high, value)
-    return _row(hook, widgets.BoundedIntText(value=value, min=low, max=high, description=label, **_wide()))
+    return with_class(widgets.BoundedIntText(value=value, min=low, max=high, description=label, **_wide()), name)
 
 
-def slider(hook: str, label: str, value: float, high: float):
+def slider(name: str, label: str, value: float, high: float):
     """A number from 0 to ``high`` to drag or to move by arrow keys, in steps of a power of ten; see ``exact``."""
     step = 10.0 ** math.floor(math.log10(max(value, high) / 100))
     most = step * math.ceil(max(value, high) / step - 1e-6)
@@ -71,51 +73,51 @@ def slider(hook: str, label: str, value: float, high: float):
     control = widgets.FloatSlider(
         value=value, min=0, max=most, step=step, readout_format=f".{decimals}f", description=label, **_wide()
     )
-    return _row(hook, control)
+    return with_class(control, name)
 
 
 def exact(control, given: float) -> float:
-    """What a slider says; ``given`` itself where it stands on the nearest step, to which browsers move it."""
+    """A slider's value; ``given`` itself while the slider stands at the step nearest to it.
+
+    A browser moves a slider to its nearest step, which would change a value that nobody touched.
+    """
     return given if abs(control.value - given) <= control.step / 2 else control.value
 
 
-def tick(hook: str, label: str, value: bool):
+def checkbox(name: str, label: str, value: bool):
     """A box to tick."""
-    return _row(hook, widgets.Checkbox(value=value, description=label, indent=False, layout={"width": "auto"}))
+    control = widgets.Checkbox(value=value, description=label, indent=False, layout={"width": "auto"})
+    return with_class(control, name)
 
 
-def several(hook: str, label: str, options: Iterable[str], value: Iterable[str], rows: int = 6):
-    """A list of which several may be chosen (with Ctrl or Shift); chosen names that it lacks are added."""
+def multiple(name: str, label: str, options: Iterable[str], value: Iterable[str], rows: int = 6):
+    """A list of which several may be chosen (with Ctrl or Shift); chosen values that are not in it are added."""
     options, value = list(options), list(value)
-    options += [name for name in value if name not in options]
+    options += [one for one in value if one not in options]
     control = widgets.SelectMultiple(
         options=options, value=value, rows=min(rows, max(2, len(options))), description=label, **_wide()
     )
-    return _row(hook, control)
+    return with_class(control, name)
 
 
 def _wide() -> dict:
     return {"style": _LABEL, "layout": {"width": "auto", "max_width": "46em"}}
 
 
-def _row(hook: str, control):
-    return hooked(control, hook)
-
-
-#: Fewer buttons above a chart: each is a stop for who walks the page by Tab.
+#: Fewer buttons above a chart, because the Tab key stops at each of them.
 CHART = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
 
 
 class Chart(widgets.Output):
-    """A Plotly figure that is drawn anew whenever it changes, from any thread.
+    """A Plotly figure that any thread may replace.
 
-    JupyterLab's own renderer draws it, which fits every width of the window. A ``FigureWidget`` does not, brings
-    5 MB into the notebook, and stays blank where a browser needs over two seconds to load it (anywidget 0.11).
+    JupyterLab's own renderer draws it and fits it to the width of the window. A ``FigureWidget`` does not fit, adds
+    5 MB to the notebook, and stays blank if a browser needs over two seconds to load it (anywidget 0.11).
     """
 
     def draw(self, figure) -> None:
-        """Show this figure instead of the one before."""
-        self.layout.min_height = f"{figure.layout.height or 450}px"  # what stands below does not jump meanwhile
+        """Show this figure in place of the previous one."""
+        self.layout.min_height = f"{figure.layout.height or 450}px"  # keeps what is below in its place meanwhile
         data = {
             "application/vnd.plotly.v1+json": {**json.loads(figure.to_json()), "config": CHART},
             "text/plain": figure.layout.title.text,
@@ -124,17 +126,17 @@ class Chart(widgets.Output):
 
 
 def paragraph(words: str, *, colour: str = "inherit") -> str:
-    """Plain words as a paragraph; anything in them that looks like markup is shown, not obeyed."""
+    """Plain text as a paragraph; markup in it is shown as text."""
     return f'<div style="color: {colour}; line-height: 1.4; white-space: pre-wrap">{html.escape(words)}</div>'
 
 
 def muted(words: str) -> str:
-    """A paragraph that keeps to the background."""
+    """A paragraph in a pale colour."""
     return paragraph(words, colour=_MUTED)
 
 
 def warning(words: str) -> str:
-    """A paragraph about something that will not work as chosen."""
+    """A paragraph in a warning's colour, about a choice that will not work."""
     return paragraph(words, colour=_WARN)
 
 
@@ -150,7 +152,7 @@ def log_lines(lines: Sequence[str]) -> str:
 
 
 def table(frame: pd.DataFrame) -> str:
-    """A frame that looks as JupyterLab shows frames."""
+    """A frame in JupyterLab's style for frames."""
     body = frame.to_html(index=False, border=0, float_format=_number)
     body = body.replace("<table", '<table style="margin-left: 0"', 1)
     return f'<div class="jp-RenderedHTMLCommon" style="overflow-x: auto">{body}</div>'
@@ -161,7 +163,7 @@ def _number(value: float) -> str:
 
 
 def error_box(error: BaseException) -> str:
-    """An error with why it happened and what to do, to stand in the panel where the work was started."""
+    """An error with its reason and its remedy, for the panel in which the work was started."""
     if isinstance(error, WorkbenchError):
         lines = [("", error.what), ("Why", error.why), ("What to do", error.remedy)]
     else:

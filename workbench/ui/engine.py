@@ -1,4 +1,4 @@
-"""Choose where an engine is built; the button builds it, and the table below grows by a row."""
+"""Choose where an engine is built; the button builds it and adds it to the table below."""
 
 from __future__ import annotations
 
@@ -32,17 +32,16 @@ def engine_panel(
 ) -> Panel:
     """Choose a backend or a host, a card, batches and streams; ``panel.result()`` is the engine.
 
-    The hosts are those of the workspace's ``hosts.toml``, see ``studies.hosts``.
+    The hosts are those of the workspace's ``hosts.toml``, see ``remote.host``.
 
     Args:
-        variant: what ``apply_recipe`` made, or the recipe panel that makes it: then the button first makes the
-            variant that is chosen there.
+        variant: what ``apply_recipe`` returned, or a recipe panel: then the button first makes the variant that is
+            chosen there.
         workspace: a ``Workspace`` or a folder's path.
         build: what the panel starts from.
         options: the backend's own options, as ``build_engine`` takes them.
         work: done with the chosen ``Build`` instead of ``build_engine``.
     """
-
     known = hosts(workspace)
 
     def make(chosen: Build, progress: Progress) -> Engine:
@@ -61,7 +60,7 @@ def engine_panel(
     def advise(chosen: Build) -> list[Refusal]:
         rows["card"].disabled = chosen.backend in known
         made = variant if isinstance(variant, Variant) else variant.preview()
-        return [refusal for refusal in _refusals(chosen, known.get(chosen.backend), made) if refusal]
+        return _refusals(chosen, known.get(chosen.backend), made)
 
     def show(engine: Engine) -> widgets.Widget:
         return widgets.HTML(controls.table(engine_table(workspace)))
@@ -82,11 +81,12 @@ def _variant(source: Variant | Panel, progress: Progress) -> Variant:
     return source if isinstance(source, Variant) else source.make(progress)
 
 
-def _refusals(build: Build, host: Host | None, variant: Variant | None) -> list[Refusal | None]:
-    """What this machine lacks, where it is to build, and what the backend refuses."""
+def _refusals(build: Build, host: Host | None, variant: Variant | None) -> list[Refusal]:
+    """What this machine lacks, if it is the one that builds, and why the backend refuses the variant."""
     runtime = backend(host.backend if host else build.backend)
     lacks = runtime.missing() if host is None or host.command is None else None
-    return [lacks, variant and runtime.refuses(variant, host.card if host else build.card)]
+    refusal = runtime.refuses(variant, host.card if host else build.card) if variant else None
+    return [one for one in (lacks, refusal) if one]
 
 
 def engine_table(workspace) -> pd.DataFrame:
@@ -109,17 +109,17 @@ def _size(engine: Engine) -> int:
     return engine.path.stat().st_size if engine.path.is_file() else 0
 
 
-def _controls(build: Build, known: Mapping[str, Host]) -> dict[str, widgets.Widget]:
+def _controls(build: Build, known: Mapping[str, Host]) -> controls.Controls:
     c, batches = controls, build.batches
     places = [(_named(name), name) for name in REGISTRY]
     places += [(f"{name}: {host.backend} on {host.card or 'its own GPU'}", name) for name, host in known.items()]
     return {
-        "backend": c.choice("backend", "Build with", places, build.backend),
+        "backend": c.dropdown("backend", "Build with", places, build.backend),
         "card": c.text("card", "GPU (empty: the one here)", build.card or "", CARDS),
-        "min": c.whole_number("batch-min", "Smallest batch it must take", batches.min, 1, 4096),
-        "opt": c.whole_number("batch-opt", "Batch it is tuned for", batches.opt, 1, 4096),
-        "max": c.whole_number("batch-max", "Largest batch it must take", batches.max, 1, 4096),
-        "streams": c.whole_number("streams", "Calls in flight at once", build.streams, 1, 64),
+        "min": c.integer("batch-min", "Smallest batch it must take", batches.min, 1, 4096),
+        "opt": c.integer("batch-opt", "Batch it is tuned for", batches.opt, 1, 4096),
+        "max": c.integer("batch-max", "Largest batch it must take", batches.max, 1, 4096),
+        "streams": c.integer("streams", "Calls in flight at once", build.streams, 1, 64),
     }
 
 
@@ -127,7 +127,7 @@ def _named(name: str) -> str:
     return f"{name} (not available here)" if backend(name).missing() else name
 
 
-def _read(seed: Build, rows: dict[str, widgets.Widget]) -> Build:
+def _read(seed: Build, rows: controls.Controls) -> Build:
     chosen = {name: row.value for name, row in rows.items()}
     return dataclasses.replace(
         seed,

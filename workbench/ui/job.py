@@ -1,4 +1,4 @@
-"""Work in a thread of its own: how far it is, how to stop it, and what came of it. No widgets here."""
+"""Work in a thread of its own: its progress, how to cancel it, and its outcome. Knows nothing of widgets."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ LOG_LINES = 200
 
 @dataclass(frozen=True)
 class Status:
-    """How far a job is.
+    """The progress of a job.
 
     Attributes:
         state: ``running``, ``cancelling``, ``done``, ``failed`` or ``cancelled``.
-        stage: what the work itself calls its present step; empty before its first report.
+        stage: the name that the work gives its present step; empty before its first report.
         done: units of the stage that are finished, of ``total``; ``total`` is 0 where the work cannot say.
         elapsed_s: seconds since the start, until now or until the end.
-        remaining_s: seconds left at the pace so far, or None before it can be told. A pace is measured from where
-            the count began: work that counts through all its stages is told apart from work that begins anew.
+        remaining_s: seconds left at the pace so far, or None while there is no pace. The pace is that of the
+            present count, which begins when ``total`` changes or ``done`` falls.
         log: the newest lines, oldest first.
     """
 
@@ -48,8 +48,8 @@ class Status:
 class Job:
     """One run of ``work(progress)`` in a thread.
 
-    ``cancel`` makes the next call of ``progress`` raise ``Cancelled`` inside the work, which is how every long
-    function of the workbench is stopped without leaving anything half-done.
+    ``cancel`` makes the next call of ``progress`` raise ``Cancelled`` inside the work. Every long function of the
+    workbench calls ``progress``, and leaves nothing half-done when it raises.
     """
 
     def __init__(self, work: Callable[[Progress], Any]):
@@ -75,11 +75,11 @@ class Job:
         self._cancel.set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end, at most ``timeout`` seconds; whether it has come."""
+        """Wait for the end, at most ``timeout`` seconds, and return whether the work has ended."""
         return self._ended.wait(timeout)
 
     def outcome(self):
-        """What the work returned, once it has; raises what the work raised."""
+        """Wait for the end and return what the work returned, or raise what it raised."""
         self.wait()
         if self._error is not None:
             raise self._error
@@ -91,7 +91,7 @@ class Job:
         return self._error
 
     def status(self) -> Status:
-        """How far the job is now."""
+        """The progress of the job now."""
         with self._lock:
             elapsed = time.monotonic() - self._begun if self._took is None else self._took
             return Status(
@@ -117,7 +117,7 @@ class Job:
         with self._lock:
             now = time.monotonic()
             self._stage = stage
-            if stage not in self._stages:  # work that goes to and fro between stages does not fill the log
+            if stage not in self._stages:  # each stage is logged once, however often the work returns to it
                 self._stages.add(stage)
                 self._log.append(f"{now - self._begun:6.1f} s  {stage}")
             if total != self._total or done < self._done:
@@ -130,7 +130,7 @@ class Job:
         logging.getLogger().addHandler(handler)
         try:
             value = self._work(self._progress)
-        except BaseException as raised:  # whatever it is, outcome() hands it to who asks for the result
+        except BaseException as raised:  # outcome() raises it where the result is asked for
             error = raised
         finally:
             logging.getLogger().removeHandler(handler)

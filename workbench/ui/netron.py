@@ -1,11 +1,11 @@
-"""Netron inside a notebook: several models at once, without a network, gone with the kernel.
+"""Netron inside a notebook: several models at once, without a network, until the kernel ends.
 
-``netron.serve`` keeps one model for all its servers, and its page reports to outside hosts, asks for cookies and
-refuses to run once its build is half a year old. So Netron's own page is served here from the installed package,
-with a changed head: version 0.0.0 (Netron's mark of an unpackaged build, which sends no telemetry), today's date,
-the consent already given, and a content security policy under which the browser itself lets nothing out.
+``netron.serve`` has one model for all its servers, and its page sends telemetry, asks for cookies and refuses to
+run once its build is half a year old. So this module serves Netron's own page from the installed package with
+another head: version 0.0.0 (which Netron takes for an unpackaged build and sends no telemetry), today's date, the
+consent already given, and a content security policy that forbids requests to other hosts.
 
-One server per kernel listens on 127.0.0.1; every model has an unguessable path of its own.
+One server per kernel listens on 127.0.0.1; every model has a path of its own that nobody can guess.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import threading
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from ..errors import refuse_unless
+from ..errors import WorkbenchError, refuse_unless
 from ..records import Graph, Variant
 
 #: Scripts and data may come from the page's own origin only; styles are written inline by Netron.
@@ -32,8 +32,8 @@ POLICY = (
     "default-src 'self'; script-src 'self'; connect-src 'self'; style-src 'self' 'unsafe-inline';"
     " img-src 'self' data: blob:; worker-src 'self' blob:; frame-src 'none'"
 )
-#: Netron reads its consent from a cookie, which browsers withhold from a frame of another origin; so the frame's
-#: own document answers for it, and no cookie is ever stored.
+#: Netron reads its consent from a cookie, which browsers withhold from a frame of another origin. This script makes
+#: the frame's own document return the consent; no cookie is stored.
 CONSENT = b"""Object.defineProperty(document, 'cookie', { get: () => 'consent=1', set: () => {} });\n"""
 
 
@@ -60,7 +60,7 @@ def view(*models, height: int = 600):
 
 
 def _title(model) -> str:
-    """What to call a model: a variant by its recipe, a graph by its name, a file by its own."""
+    """A variant's graph and recipe, a graph's name, or a file's name."""
     if isinstance(model, Variant):
         return f"{_title(model.graph)}, {model.recipe.label}"
     return model.spec.name if isinstance(model, Graph) and model.spec else Path(getattr(model, "path", model)).name
@@ -77,7 +77,7 @@ def _frame(title: str, url: str, height: int) -> str:
 
 
 def address(path) -> str:
-    """Where a browser finds Netron with this model: directly, or through the hub's proxy.
+    """The URL of Netron with this model: on this machine, or through the proxy of a JupyterHub.
 
     Raises:
         WorkbenchError: there is no such file.
@@ -106,6 +106,14 @@ def _server() -> _Server:
     return server
 
 
+def _package() -> Path:
+    """The folder of the installed Netron."""
+    spec = importlib.util.find_spec("netron")
+    if spec is None or spec.origin is None:
+        raise WorkbenchError("Netron cannot be shown", why="it is not installed", remedy="pip install netron")
+    return Path(spec.origin).parent
+
+
 class _Server(http.server.ThreadingHTTPServer):
     """Netron's files, and beside them each published model under a key of its own."""
 
@@ -114,7 +122,7 @@ class _Server(http.server.ThreadingHTTPServer):
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.models: dict[str, Path] = {}
-        self.package = Path(importlib.util.find_spec("netron").origin).parent
+        self.package = _package()
 
     def publish(self, path: Path) -> str:
         """The key of a model; the same file keeps its key."""
@@ -127,21 +135,21 @@ class _Server(http.server.ThreadingHTTPServer):
 class _Handler(http.server.BaseHTTPRequestHandler):
     """``/KEY/`` is Netron's page, ``/KEY/NAME`` one of its files, ``/KEY/data/FILE`` the model or its weights."""
 
-    server: _Server
-
     def do_GET(self):
+        """Send what a path names, or 404."""
+        server = _server()
         key, _, name = unquote(urlsplit(self.path).path).removeprefix("/").partition("/")
-        model = self.server.models.get(key)
+        model = server.models.get(key)
         if model is None:
             self.send_error(404, "No model is published here")
         elif name in ("", "index.html"):
-            self._send(_page(self.server.package, model), "text/html; charset=utf-8")
+            self._send(_page(server.package, model), "text/html; charset=utf-8")
         elif name == "consent.js":
             self._send(CONSENT, "text/javascript")
         elif name.startswith("data/"):
             self._send_file(model.parent, name.removeprefix("data/"))
         else:
-            self._send_file(self.server.package, name)
+            self._send_file(server.package, name)
 
     do_HEAD = do_GET
 
@@ -169,12 +177,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Referrer-Policy", "no-referrer")
         self.end_headers()
 
-    def log_message(self, *arguments):
-        """Say nothing: the kernel's log is no place for a line per file."""
+    def log_message(self, format, *args):
+        """Log nothing: the kernel's log needs no line for each file."""
 
 
 def _page(package: Path, model: Path) -> bytes:
-    """Netron's page with the head changed as the module says."""
+    """Netron's page with a changed head; the module's docstring says why."""
     name = html.escape(model.name)
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
     head = (

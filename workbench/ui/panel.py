@@ -1,43 +1,57 @@
-"""A panel: choices that read back as a frozen record, a button that does the work, and what came of it.
+"""A panel: controls whose choices are a frozen record, a button that starts work with it, and the result.
 
-The same panel serves a click, a cell and papermill. A click starts the work in a thread, so that the kernel stays
-free for the next click, on Cancel too; ``panel.result()`` in the next cell waits for that work, or does it itself
-when nobody clicked.
+The same panel serves a click, a cell and papermill. A click starts the work in a thread, so the kernel can handle
+the next click, for example on Cancel; ``panel.result()`` in the next cell waits for that work, or does it itself
+when nobody has clicked.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ipywidgets as widgets
 
 from ..errors import Cancelled, Refusal
 from ..progress import Progress
-from .controls import error_box, hooked, log_lines, muted, paragraph, warning
+from .controls import error_box, log_lines, muted, paragraph, warning, with_class
 from .job import Job, Status
 
-#: Seconds between two looks at a running job.
+#: Seconds between two updates of what is shown of a running job.
 TICK_S = 0.25
 TAIL_LINES = 6
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A job, the records that were chosen when it was started, and the thread that shows its progress."""
+
+    job: Job
+    choices: tuple
+    watcher: threading.Thread
+
+    @property
+    def ended(self) -> bool:
+        return self.job.wait(0)
+
+
 class Panel(widgets.VBox):
-    """Controls above, a Run and a Cancel button, progress, the tail of the log, and the result below.
+    """Controls, a button for the work and one to cancel it, progress, the last lines of the log, and the result.
 
     Args:
         name: names the panel in CSS classes (``wb-<name>-panel``).
         controls: the widgets to choose with, top to bottom.
-        read: makes the frozen record of what is chosen; may raise ``WorkbenchError``.
+        read: returns the frozen record of what is chosen; may raise ``WorkbenchError``.
         work: ``work(record, progress)`` returns the result. It runs in a thread; ``progress`` raises ``Cancelled``.
-        after: the panel whose work this one's begins with; its choices count as this one's.
-        view: widgets below the controls that ``advise`` keeps up to date, such as a figure.
-        verb: what the button says.
+        after: the panel whose result this panel's work starts from; its choices count as this panel's.
+        view: widgets below the controls that ``advise`` updates, such as a figure.
+        verb: the text of the button.
         advise: called with the record whenever a choice changes; the remarks and refusals that it returns are shown
-            under the controls.
-        foresee: what can be told of the result of a record before the work is done.
-        show: turns a result into the widget that the panel shows.
+            below the controls.
+        preview: returns what is known of a record's result before the work is done.
+        show: makes the widget that shows a result.
     """
 
     def __init__(
@@ -51,19 +65,17 @@ class Panel(widgets.VBox):
         view: Sequence[widgets.Widget] = (),
         verb: str = "Run",
         advise: Callable[[Any], Iterable[str | Refusal]] = lambda record: (),
-        foresee: Callable[[Any], Any] = lambda record: None,
+        preview: Callable[[Any], Any] = lambda record: None,
         show: Callable[[Any], widgets.Widget | None] = lambda result: None,
     ):
         self._name, self._read, self._work = name, read, work
-        self._advise, self._foresee, self._show = advise, foresee, show
+        self._advise, self._preview, self._show = advise, preview, show
         self._lock = threading.RLock()
         self._after, self._followers = after, []
-        self._job: Job | None = None
-        self._asked = None  # the records that the job was started with
-        self._watcher: threading.Thread | None = None
+        self._run: _Run | None = None
         self._build([*controls, *view], verb)
         super().__init__(children=self._parts, layout={"max_width": "60em", "padding": "4px 0"})
-        hooked(hooked(self, "panel"), f"{name}-panel")
+        with_class(with_class(self, "panel"), f"{name}-panel")
         for control in _leaves(controls):
             control.observe(lambda change: self._guard(self._changed), names="value")
         if after is not None:
@@ -71,14 +83,14 @@ class Panel(widgets.VBox):
         self._guard(self._changed)
 
     def _build(self, above: Sequence[widgets.Widget], verb: str) -> None:
-        self._note = hooked(widgets.HTML(), "note")
-        self._run_button = hooked(widgets.Button(description=verb, button_style="primary"), "run")
-        self._cancel_button = hooked(widgets.Button(description="Cancel", disabled=True), "cancel")
-        self._bar = hooked(widgets.FloatProgress(min=0, max=1, layout={"width": "12em"}), "progress")
-        self._line = hooked(widgets.HTML(), "status")
-        self._log = hooked(widgets.HTML(), "log")
-        self._message = hooked(widgets.HTML(), "message")
-        self._outcome = hooked(widgets.VBox(), "result")
+        self._note = with_class(widgets.HTML(), "note")
+        self._run_button = with_class(widgets.Button(description=verb, button_style="primary"), "run")
+        self._cancel_button = with_class(widgets.Button(description="Cancel", disabled=True), "cancel")
+        self._bar = with_class(widgets.FloatProgress(min=0, max=1, layout={"width": "12em"}), "progress")
+        self._line = with_class(widgets.HTML(), "status")
+        self._log = with_class(widgets.HTML(), "log")
+        self._message = with_class(widgets.HTML(), "message")
+        self._outcome = with_class(widgets.VBox(), "result")
         row = widgets.HBox(
             [self._run_button, self._cancel_button, self._bar, self._line],
             layout={"flex_flow": "row wrap", "align_items": "center", "grid_gap": "4px 8px"},
@@ -104,60 +116,61 @@ class Panel(widgets.VBox):
     def run(self) -> None:
         """Start the work in a thread, as a click on the button does; refused while a run is under way."""
         with self._lock:
-            if self._job is not None and not self._job.wait(0):
-                self._say(warning(_busy(self._job.status())))
+            if self._run is not None and not self._run.ended:
+                self._message.value = warning(_busy(self._run.job.status()))
                 return
-            self._asked = self._choices()
-            self._start()
+            self._start(self._choices())
 
     def cancel(self) -> None:
         """Ask the running work to stop at its next report of progress; what it had begun is removed."""
         with self._lock:
-            if self._job is not None:
-                self._job.cancel()
-                self._draw(self._job.status())
+            if self._run is not None:
+                self._run.job.cancel()
+                self._draw(self._run.job.status())
 
     def preview(self):
-        """What the work made, if it was done for the present choices; else what is known of it beforehand, or None.
+        """The result, if the work was done for the present choices; else what is known of it beforehand, or None.
 
         Raises:
             WorkbenchError: the choices do not go together.
         """
         with self._lock:
-            done = self._job is not None and self._job.wait(0) and self._job.error is None
-            return self._job.outcome() if done and self._asked == self._choices() else self._foresee(self.value)
+            run = self._run
+            if run is not None and run.ended and run.job.error is None and run.choices == self._choices():
+                return run.job.outcome()
+            return self._preview(self.value)
 
     def make(self, progress: Progress):
-        """Do the work for the present choices here and now, for a panel that comes after this one."""
+        """Do the work for the present choices in this thread, for a panel that comes after this one."""
         return self._work(self.value, progress)
 
     def result(self):
-        """What the work made for the present choices: waits for the run that a click began, or runs now.
+        """The result for the present choices: waits for the run that a click started, or runs now.
 
-        An error is raised once; asking again runs again. Interrupting the kernel while this waits cancels the work.
+        An error is raised once; the next call runs again. Interrupting the kernel while this waits cancels the
+        work.
 
         Raises:
             WorkbenchError: the work refused its input, or was cancelled.
         """
         with self._lock:
-            asked = self._choices()
-            if self._job is None or (self._job.wait(0) and self._asked != asked):
-                self._asked = asked
-                self._start()
-            job, watcher = self._job, self._watcher
+            choices = self._choices()
+            run = self._run
+            if run is None or (run.ended and run.choices != choices):
+                run = self._start(choices)
         try:
-            while not job.wait(TICK_S):  # in short waits, so that an interrupt is heard
+            while not run.job.wait(TICK_S):  # in short waits, so that an interrupt is noticed
                 pass
         except KeyboardInterrupt:
-            job.cancel()
-            job.wait()
+            run.job.cancel()
+            run.job.wait()
             raise
-        watcher.join()
-        if self._asked != asked:  # a run with other choices was under way; do these now
+        run.watcher.join()
+        if run.choices != choices:  # a run with other choices was under way; now run with these
             return self.result()
-        if job.error is not None:
-            self._job = None
-        return job.outcome()
+        if run.job.error is not None:
+            self._run = None
+        return run.job.outcome()
 
     def _choices(self) -> tuple:
         """The records of this panel and of those before it, its own last."""
@@ -165,90 +178,86 @@ class Panel(widgets.VBox):
 
     # ---- the run ---------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
-        chosen = self._asked[-1]
-        self._say("")
+    def _start(self, choices: tuple) -> _Run:
+        self._message.value = ""
         self._outcome.children = ()
-        job = self._job = Job(lambda progress: self._work(chosen, progress))
+        job = Job(lambda progress: self._work(choices[-1], progress))
+        run = self._run = _Run(job, choices, threading.Thread(target=self._watch, args=(job,), daemon=True))
         self._draw(job.status())
-        _hear_while_a_cell_runs(self._run_button, self._cancel_button)
-        self._watcher = threading.Thread(target=self._watch, args=(job.start(),), daemon=True)
-        self._watcher.start()
+        _receive_clicks_while_a_cell_runs(self._run_button, self._cancel_button)
+        job.start()
+        run.watcher.start()
+        return run
 
     def _watch(self, job: Job) -> None:
         while not job.wait(TICK_S):
             with self._lock:
                 self._draw(job.status())
         with self._lock:
-            if self._job is job:  # a new run may have begun the moment this one ended
+            if self._run is not None and self._run.job is job:  # else a new run has begun meanwhile
                 self._draw(job.status())
                 self._guard(self._conclude, job)
 
     def _conclude(self, job: Job) -> None:
         if isinstance(job.error, Cancelled):
-            self._say(
-                paragraph("Cancelled. Nothing half-done is left in the workspace; run again whenever you like.")
-            )
+            words = "Cancelled. Nothing half-done is left in the workspace; run again whenever you like."
+            self._message.value = paragraph(words)
         elif job.error is not None:
-            self._say(error_box(job.error))
+            self._message.value = error_box(job.error)
         else:
-            self._changed()  # the advice may have changed: what was to be measured is measured now
+            self._changed()  # the work may have changed the advice: cells to measure are measured now
             shown = self._show(job.outcome())
             self._outcome.children = () if shown is None else (shown,)
 
     def _draw(self, status: Status) -> None:
         self._cancel_button.disabled = status.state != "running"
         known = status.alive and status.total > 0
-        self._bar.value = (
-            1.0 if status.state == "done" else status.done / status.total if known else self._bar.value
-        )
-        if status.alive and not known:
-            self._bar.value = 0.0
+        if status.state == "done":
+            self._bar.value = 1.0
+        elif status.alive:
+            self._bar.value = status.done / status.total if known else 0.0
         self._bar.bar_style = {"done": "success", "failed": "danger", "cancelled": "warning"}.get(status.state, "")
         self._line.value = muted(describe(status))
         self._log.value = log_lines(status.log[-TAIL_LINES:])
 
     def _changed(self) -> None:
-        self._say("")
+        self._message.value = ""
         self._mark_outdated()
         self._note.value = "".join(map(_note, self._advise(self.value)))
         for follower in self._followers:
             follower._guard(follower._changed)
 
     def _mark_outdated(self) -> None:
-        """Take back what was shown of a run that ended, if the choices are no longer those it was made with."""
-        if self._job is None or not self._job.wait(0):
+        """Hide what is shown of a run that ended, while the choices differ from those that it was started with."""
+        if self._run is None or not self._run.ended:
             return
-        outdated = self._asked != self._choices()
+        outdated = self._run.choices != self._choices()
         self._outcome.layout.display = "none" if outdated else None
         if outdated:
             self._bar.value, self._line.value, self._log.value = 0.0, muted("Changed since the last run."), ""
         else:
-            self._draw(self._job.status())
-
-    def _say(self, markup: str) -> None:
-        self._message.value = markup
+            self._draw(self._run.job.status())
 
     def _guard(self, callback, *arguments) -> None:
-        """Call back; an error appears in the panel instead of in a log that nobody reads."""
+        """Call back, and show an error in the panel: Jupyter would write it to a log that nobody reads."""
         try:
             callback(*arguments)
         except Exception as error:
-            self._say(error_box(error))
+            self._message.value = error_box(error)
 
 
-def _hear_while_a_cell_runs(*buttons: widgets.Button) -> None:
+def _receive_clicks_while_a_cell_runs(*buttons: widgets.Button) -> None:
     """Let clicks reach the kernel while ``result()`` keeps its main thread waiting.
 
-    JupyterLab sends them to a subshell, which has a thread of its own (JEP 91). But ipykernel 7.4 passes a message
-    on to whichever shell last updated the widget, here the main one; when it remembers none, it leaves it alone.
+    JupyterLab sends clicks to a subshell, which has a thread of its own (JEP 91). But ipykernel 7.4 passes a
+    message for a widget on to the shell that last updated it, here the main one, unless it remembers no such shell.
     """
     for button in buttons:
         vars(button.comm).pop("_reply_subshell_id", None)
 
 
 def _leaves(controls: Iterable[widgets.Widget]) -> Iterator[widgets.Widget]:
-    """The controls themselves and those inside boxes, but not what only shows something."""
+    """The controls themselves and those inside boxes, without widgets that only show something."""
     for control in controls:
         if isinstance(control, widgets.Box):
             yield from _leaves(control.children)

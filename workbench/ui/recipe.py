@@ -56,7 +56,8 @@ METHOD_WORDS = {
     "mse": "the least squared rounding error (mse)",
 }
 DATASETS = ("shapes", "cifar10")
-AS_THE_LAYOUT = ""  # None would leave the list with nothing chosen
+#: The choice "by layout" (``high_precision=None``); with None as its value the list would show no choice.
+BY_LAYOUT = ""
 
 
 def recipe_panel(
@@ -78,7 +79,7 @@ def recipe_panel(
         calibration: images to calibrate on instead of the recipe's data set, as ``apply_recipe`` takes them.
         work: done with the chosen recipe instead of ``apply_recipe``.
         show: what the panel shows of the result, instead of the facts of a variant.
-        card: the GPU for which it is told, while one chooses, whether attention will be fused.
+        card: a GPU; the panel says whether attention will be fused there.
     """
 
     def make(chosen: Recipe, progress: Progress) -> Variant:
@@ -91,10 +92,10 @@ def recipe_panel(
         return _read(seed, rows)
 
     def advise(chosen: Recipe) -> list[str]:
-        _hide_what_does_not_matter(chosen, rows)
+        _hide_controls_without_effect(chosen, rows)
         return [*_refusals(graph, chosen), *_unfused(graph, chosen, card)]
 
-    precision = controls.beside("Compute the products in", rows["precision"])
+    precision = controls.labelled("Compute the products in", rows["precision"])
     return Panel(
         "recipe",
         [precision, *list(rows.values())[1:]],
@@ -102,7 +103,7 @@ def recipe_panel(
         work or make,
         verb="Make this variant",
         advise=advise,
-        foresee=lambda chosen: foreseen(graph, chosen),
+        preview=lambda chosen: foreseen(graph, chosen),
         show=show or _show,
     )
 
@@ -113,32 +114,32 @@ def _sites(graph: Graph) -> list[str]:
     return blocks + [f"{block}/{role}" for block in blocks for role in ROLES]
 
 
-def _controls(recipe: Recipe, sites: Sequence[str]) -> dict[str, widgets.Widget]:
+def _controls(recipe: Recipe, sites: Sequence[str]) -> controls.Controls:
     c, calibration = controls, recipe.calibration
-    rests = [
-        ("what suits it: fp16, for a CPU fp32", AS_THE_LAYOUT),
+    high = [
+        ("the layout's own: fp16 for TensorRT, fp32 for a CPU", BY_LAYOUT),
         ("fp32", "fp32"),
         ("fp16", "fp16"),
         ("bf16", "bf16"),
     ]
     return {
         "precision": c.buttons("precision", tuple(PRECISIONS), list(PRECISION_HINTS.values()), recipe.precision),
-        "scope": c.choice("scope", "Apply this to", worded(SCOPES, SCOPE_WORDS), recipe.scope),
-        "layout": c.choice("layout", "Place the Q/DQ pairs", worded(LAYOUTS, LAYOUT_WORDS), recipe.layout),
-        "high_precision": c.choice(
-            "high-precision", "Compute everything else in", rests, recipe.high_precision or AS_THE_LAYOUT
+        "scope": c.dropdown("scope", "Apply this to", worded(SCOPES, SCOPE_WORDS), recipe.scope),
+        "layout": c.dropdown("layout", "Place the Q/DQ pairs", worded(LAYOUTS, LAYOUT_WORDS), recipe.layout),
+        "high_precision": c.dropdown(
+            "high-precision", "Compute everything else in", high, recipe.high_precision or BY_LAYOUT
         ),
         "dataset": c.text("dataset", "Find the ranges on images of", calibration.dataset, DATASETS),
-        "variant": c.choice(
+        "variant": c.dropdown(
             "variant", "Show these images", worded(CORRUPTIONS, CORRUPTION_WORDS), calibration.variant
         ),
-        "method": c.choice("method", "Set each range by", worded(METHODS, METHOD_WORDS), calibration.method),
-        "samples": c.whole_number("samples", "Number of images", calibration.samples, 1, 100_000),
-        "smooth": c.tick(
+        "method": c.dropdown("method", "Set each range by", worded(METHODS, METHOD_WORDS), calibration.method),
+        "samples": c.integer("samples", "Number of images", calibration.samples, 1, 100_000),
+        "smooth": c.checkbox(
             "smooth", "Move outliers from activations into weights first (SmoothQuant)", recipe.smooth is not None
         ),
         "alpha": c.slider("alpha", "with a strength (alpha) of", _alpha(recipe), 1.0),
-        "exclude": c.several("exclude", "Leave these as they are", sites, recipe.exclude),
+        "exclude": c.multiple("exclude", "Leave these as they are", sites, recipe.exclude),
     }
 
 
@@ -151,13 +152,13 @@ def _alpha(recipe: Recipe) -> float:
     return 0.5 if recipe.smooth is None else recipe.smooth
 
 
-def _read(seed: Recipe, rows: dict[str, widgets.Widget]) -> Recipe:
-    """The recipe that the controls show; what no control shows stays as it was given."""
+def _read(seed: Recipe, rows: controls.Controls) -> Recipe:
+    """The recipe that the controls show; fields without a control keep the seed's values."""
     chosen = {name: row.value for name, row in rows.items()}
     calibration: Calibration = dataclasses.replace(
         seed.calibration, **{name: chosen[name] for name in ("dataset", "variant", "method", "samples")}
     )
-    given = {name: place for place, name in enumerate(seed.exclude)}  # kept in the order in which they were given
+    given = {name: place for place, name in enumerate(seed.exclude)}  # stays in the given order
     return dataclasses.replace(
         seed,
         **{name: chosen[name] for name in ("precision", "scope", "layout")},
@@ -168,23 +169,23 @@ def _read(seed: Recipe, rows: dict[str, widgets.Widget]) -> Recipe:
     )
 
 
-def _hide_what_does_not_matter(recipe: Recipe, rows: dict[str, widgets.Widget]) -> None:
-    """A choice without consequence for this precision is not offered."""
+def _hide_controls_without_effect(recipe: Recipe, rows: controls.Controls) -> None:
+    """Hide each control that has no effect in this precision."""
     eight = recipe.precision in ("int8", "fp8", "int8-dynamic")
     seen = recipe.needs_ranges or (eight and recipe.smooth is not None)  # whether the model sees calibration images
-    matters = dict.fromkeys(("dataset", "variant", "samples"), seen)
-    matters |= dict.fromkeys(("scope", "method", "layout", "high_precision"), recipe.needs_ranges)
-    matters |= {
+    effective = dict.fromkeys(("dataset", "variant", "samples"), seen)
+    effective |= dict.fromkeys(("scope", "method", "layout", "high_precision"), recipe.needs_ranges)
+    effective |= {
         "exclude": recipe.precision != "fp32",
         "smooth": eight,
         "alpha": eight and recipe.smooth is not None,
     }
-    for name, needed in matters.items():
+    for name, needed in effective.items():
         rows[name].layout.display = None if needed else "none"
 
 
 def _refusals(graph: Graph, recipe: Recipe) -> list[str]:
-    """Which backends will not take the variant, those with the same reason together."""
+    """Which backends refuse the variant; those with the same reason are named together."""
     variant, names = foreseen(graph, recipe), {}
     for name in REGISTRY:
         if refusal := backend(name).refuses(variant):
@@ -196,7 +197,7 @@ def _refusals(graph: Graph, recipe: Recipe) -> list[str]:
 
 
 def _unfused(graph: Graph, recipe: Recipe, card: str | None) -> list[str]:
-    """Why attention will not become one kernel on a card, and in which blocks."""
+    """Why attention will not be fused on a card, and in which blocks."""
     if card is None or graph.spec is None or recipe.precision == "int8-dynamic":
         return []
     blocks = {}

@@ -1,4 +1,4 @@
-"""A notebook's result as values: the last cell records scalars, and whoever ran the notebook reads them back."""
+"""Record a notebook's results as values, which ``tutorial.recorded_scalars`` reads from the executed notebook."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def record(**scalars) -> None:
     """Show named results under the cell and store them in the notebook as values.
 
     Args:
-        **scalars: numbers, strings, booleans or None; NumPy scalars too. What is not finite is stored as null,
-            because JSON has no name for it.
+        **scalars: numbers, strings, booleans or None; NumPy scalars too. Infinity and NaN are stored as null,
+            because JSON has no infinity and no NaN.
 
     Raises:
         WorkbenchError: a value is not a scalar.
@@ -41,5 +41,5 @@ def _plain(name: str, value):
     raise WorkbenchError(
         f"{name} cannot be recorded",
         why=f"it is a {type(value).__name__}, not a number, string, boolean or None",
-        remedy="record the one number of it that a test should look at",
+        remedy="record one number of it, the one that a test should check",
     )

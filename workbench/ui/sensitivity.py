@@ -36,13 +36,13 @@ def sensitivity_panel(graph: Graph, recipe: Recipe, workspace, *, images, labels
         labels: N whole numbers; without them only the logits are compared.
         calibration: images that replace the recipe's own calibration set.
     """
-    chart = controls.hooked(controls.Chart(), "map")
+    chart = controls.with_class(controls.Chart(), "map")
     rows = {
-        "scope": controls.choice("scope", "Try", worded(SCOPES, SCOPE_WORDS), recipe.scope),
-        "method": controls.choice(
+        "scope": controls.dropdown("scope", "Try", worded(SCOPES, SCOPE_WORDS), recipe.scope),
+        "method": controls.dropdown(
             "method", "Set each range by", worded(METHODS, METHOD_WORDS), recipe.calibration.method
         ),
-        "samples": controls.whole_number("samples", "Calibration images", recipe.calibration.samples, 1, 100_000),
+        "samples": controls.integer("samples", "Calibration images", recipe.calibration.samples, 1, 100_000),
     }
 
     def read() -> Recipe:
@@ -53,7 +53,7 @@ def sensitivity_panel(graph: Graph, recipe: Recipe, workspace, *, images, labels
     def work(chosen: Recipe, progress: Progress) -> Sensitivity:
         map_ = _Map(chart, graph, chosen)
         given = {"images": images, "labels": labels, "calibration": calibration}
-        found = sensitivity(graph, chosen, workspace, **given, progress=_counting_sites(progress), each=map_.add)
+        found = sensitivity(graph, chosen, workspace, **given, progress=_counting_places(progress), each=map_.add)
         map_.draw()
         return found
 
@@ -78,16 +78,19 @@ class _Map:
         self._next = time.monotonic() + DRAW_EVERY_S
 
 
-def _counting_sites(progress: Progress) -> Progress:
-    """Tells of places, once they are counted, and not of the images that each of them classifies."""
+def _counting_places(progress: Progress) -> Progress:
+    """A ``Progress`` that reports how many places are tried, not how many images each of them has classified."""
     count: list[tuple[int, int]] = []
 
-    def told(stage: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int) -> None:
         if stage == "sensitivity":
             count[:] = [(done, total)]
-        progress(*(("places", *count[0]) if count else (stage, done, total)))
+        if count:
+            progress("places", *count[0])
+        else:
+            progress(stage, done, total)
 
-    return told
+    return report
 
 
 def sensitivity_map(graph: Graph, recipe: Recipe, rows: Iterable[PlaceLoss]):

@@ -43,11 +43,11 @@ def study_panel(
     """
     seed = grid or Grid(study.recipes, study.batches)
     recipes = {
-        recipe: controls.tick("study-recipe", recipe.label, recipe in seed.recipes) for recipe in study.recipes
+        recipe: controls.checkbox("study-recipe", recipe.label, recipe in seed.recipes) for recipe in study.recipes
     }
-    batches = {n: controls.tick("study-batch", f"batch {n}", n in seed.batches) for n in study.batches}
+    batches = {n: controls.checkbox("study-batch", f"batch {n}", n in seed.batches) for n in study.batches}
     marks = {(recipe, n): widgets.HTML() for recipe in recipes for n in batches}
-    cost = controls.hooked(widgets.HTML(), "estimate")
+    cost = controls.with_class(widgets.HTML(), "estimate")
 
     def read() -> Grid:
         return Grid(_ticked(recipes, seed.recipes), _ticked(batches, seed.batches))
@@ -150,4 +150,4 @@ def _matrix(recipes: dict, batches: dict, marks: dict) -> widgets.GridBox:
         rows += [tick, *(marks[recipe, n] for n in batches)]
     columns = f"minmax(12em, max-content) repeat({len(batches)}, minmax(6em, max-content))"
     grid = widgets.GridBox(rows, layout={"grid_template_columns": columns, "grid_gap": "2px 8px"})
-    return controls.hooked(grid, "grid")
+    return controls.with_class(grid, "grid")

@@ -27,7 +27,7 @@ def trade_off_panel(study, limits: Limits | None = None, *, batch: int | None = 
     frame = study if isinstance(study, pd.DataFrame) else study.frame()
     seed = limits or Limits()
     rows = _controls(seed, _shown(frame, batch))
-    chart, reason = controls.hooked(controls.Chart(), "chart"), controls.hooked(widgets.HTML(), "choice")
+    chart, reason = controls.with_class(controls.Chart(), "chart"), controls.with_class(widgets.HTML(), "choice")
 
     def read() -> Limits:
         latency = controls.exact(rows["latency"], seed.max_latency_ms or 0.0)
@@ -64,13 +64,13 @@ def _shown(frame: pd.DataFrame, batch: int | None) -> pd.DataFrame:
     return rows if batch is None else rows[rows.batch == batch]
 
 
-def _controls(limits: Limits, rows: pd.DataFrame) -> dict[str, widgets.Widget]:
+def _controls(limits: Limits, rows: pd.DataFrame) -> controls.Controls:
     c, slowest = controls, float(rows[LATENCY].max()) if len(rows) else 100.0
     start = slowest if limits.max_latency_ms is None else limits.max_latency_ms
     most = max(1.0, float(rows.drop_points.max())) if len(rows) else 5.0
     return {
         "drop": c.slider("max-drop", "Top-1 may lose (points)", limits.max_drop, most),
-        "limited": c.tick(
+        "limited": c.checkbox(
             "limit-latency",
             "Limit the latency: how long 99 of 100 calls may take at most",
             limits.max_latency_ms is not None,

@@ -1,7 +1,8 @@
-"""Plotly figures from data frames, in one palette.
+"""Plotly figures from data frames, all in one palette.
 
-Every function takes a frame and returns a figure that works in a notebook, in ``report.html`` and as a still image.
-Set ``plotly.io.templates.default = "workbench-dark"`` for a dark page.
+Every function takes a frame and returns a figure that works in a notebook, in a report and as a still image; a frame
+without rows, or without a column that is drawn, is refused. ``theme`` holds the palette, and
+``plotly.io.templates.default = "workbench-dark"`` chooses the dark page.
 """
 
 from __future__ import annotations
