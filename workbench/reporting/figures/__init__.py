@@ -1,7 +1,7 @@
 """Plotly figures from data frames, all in one palette.
 
-Every function takes a frame and returns a figure that works in a notebook, in a report and as a still image; a frame
-without rows, or without a column that is drawn, is refused. ``theme`` holds the palette, and
+Every function takes a frame and returns a figure that works in a notebook, in a report and as a still image; a
+frame without rows, or without a column that is drawn, is refused. ``theme`` holds the palette, and
 ``plotly.io.templates.default = "workbench-dark"`` chooses the dark page.
 """
 
