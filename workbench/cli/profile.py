@@ -126,7 +126,7 @@ def spec_of(model: str, depth: int | None) -> ModelSpec:
 
         spec, _ = load_checkpoint(model)
     else:
-        from ..models.vit import model_spec
+        from ..models.sizes import model_spec
 
         spec = model_spec(model)
     return dataclasses.replace(spec, depth=depth) if depth else spec

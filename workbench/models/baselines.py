@@ -6,6 +6,7 @@ import abc
 import functools
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import numpy as np
 
 from ..backends.base import Session, check_feeds
 from ..backends.hardware.memory import MemoryMeter
-from ..errors import WorkbenchError, one_of, refuse_unless
+from ..errors import WorkbenchError, one_of
 from ..records import ModelSpec
 from . import vit
 from .tree import join_qkv
@@ -60,9 +61,9 @@ def open_torch(spec: ModelSpec, params: dict, *, dtype: str = "float32") -> Sess
 
 
 class _ModelSession(Session):
-    """What both share: checked feeds, a call timed until its result is in host memory."""
+    """Checks feeds, and times a call until its result is in host memory."""
 
-    _model: Callable | None
+    _model: Callable[..., Any] | None = None
 
     def __init__(self, spec: ModelSpec):
         self._inputs = vit.input_of(spec)
@@ -73,12 +74,12 @@ class _ModelSession(Session):
         """One call; it ends when the logits are in host memory."""
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """``{"images": (N, H, W, 3)}`` to ``{"logits": (N, classes)}``, float32."""
+        """Compute ``{"logits": (N, classes)}`` from ``{"images": (N, H, W, 3)}``, float32."""
         self._check(feeds)
         return {"logits": self._logits(feeds["images"])}
 
     def time(self, feeds: Mapping[str, np.ndarray], repeats: int) -> list[float]:
-        """Seconds of each call; the first with a new batch size compiles, where the runtime does."""
+        """Seconds of each call; in JAX the first call with a new batch size includes compiling."""
         self._check(feeds)
         seconds = []
         for _ in range(repeats):
@@ -88,21 +89,25 @@ class _ModelSession(Session):
         return seconds
 
     def close(self) -> None:
-        """Forget the model."""
+        """Release the model."""
         self._model = None
 
     def _check(self, feeds: Mapping[str, np.ndarray]) -> None:
-        refuse_unless(
-            self._model is not None,
-            "The session is closed",
-            why="close() was called on it",
-            remedy="use it inside the with block, or open the model again",
-        )
+        self._opened()
         check_feeds(feeds, self._inputs)
+
+    def _opened(self) -> Callable[..., Any]:
+        if self._model is None:
+            raise WorkbenchError(
+                "The session is closed",
+                why="close() was called on it",
+                remedy="use it inside the with block, or open the model again",
+            )
+        return self._model
 
 
 class JaxSession(_ModelSession):
-    """The Flax model, compiled by XLA for each batch size when it first comes."""
+    """The Flax model. XLA compiles it anew for each batch size at its first call."""
 
     def __init__(self, spec: ModelSpec, params: dict, dtype: str):
         super().__init__(spec)
@@ -111,7 +116,7 @@ class JaxSession(_ModelSession):
         self._model = functools.partial(forward, joined)
 
     def _logits(self, images: np.ndarray) -> np.ndarray:
-        return np.asarray(self._model(images))
+        return np.asarray(self._opened()(images))
 
     def memory(self) -> int:
         """Peak bytes on the device; on the CPU, how far this process's memory rose since the session was opened."""
@@ -136,7 +141,7 @@ class TorchSession(_ModelSession):
     def _logits(self, images: np.ndarray) -> np.ndarray:
         with self._torch.inference_mode():
             tensor = self._torch.from_numpy(images).to(self._device, self._dtype)
-            return self._model(tensor).float().cpu().numpy()
+            return self._opened()(tensor).float().cpu().numpy()
 
     def memory(self) -> int:
         """Peak bytes on the GPU; on the CPU, how far this process's memory rose since the session was opened."""

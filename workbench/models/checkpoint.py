@@ -1,4 +1,4 @@
-"""Checkpoints in vit_jax's ``.npz`` format: the model's shape is read off the arrays, nothing is unpickled."""
+"""Checkpoints in vit_jax's ``.npz`` format. The model's shape is inferred from the arrays; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from flax import traverse_util
 from ..errors import WorkbenchError, one_of, path_of, refuse_unless
 from ..files import new_file
 from ..records import ModelSpec
-from . import vit
+from .sizes import PUBLISHED, model_spec
+from .tree import check_parameters
 
-#: What may stand before the parameters' own names: vit_jax writes none; training checkpoints have one of these.
+#: Prefixes of the parameters' names: vit_jax writes none, training checkpoints have one of these.
 PREFIXES = ("", "params/", "param/", "opt/target/")
 DTYPES = ("float32", "float16")
 POSITIONS = "Transformer/posembed_input/pos_embedding"
 
-#: vit_jax publishes with the numbering of old Flax, where a block counts all its layers together.
+#: vit_jax publishes the numbering of old Flax, which counts all layers of a block together.
 _PUBLISHED_TO_LINEN = {
     "MultiHeadDotProductAttention_1": "MultiHeadDotProductAttention_0",
     "LayerNorm_2": "LayerNorm_1",
     "MlpBlock_3": "MlpBlock_0",
 }
 _OURS = re.compile(r"(cls|embedding/.*|Transformer/.*|head/.*)$")
-#: A path that only another family of models has -> what that family is called.
+#: A path that only another family of models has -> the name of that family.
 _OTHER_FAMILIES = {
     r"(conv_root|gn_root|block\d+/unit\d+)/": "a hybrid with a ResNet root (R+ViT)",
     r"(stem|MixerBlock_\d+|pre_head_layer_norm)/": "an MLP-Mixer",
@@ -42,8 +43,8 @@ def load_checkpoint(path, *, image_size: int | None = None) -> tuple[ModelSpec, 
 
     Args:
         path: an ``.npz`` file in the published or in the in-memory (Linen) naming, in any floating type.
-        image_size: pixels along an edge that the model shall take; position embeddings are resized when the
-            checkpoint was trained at another size. None keeps the size of the checkpoint.
+        image_size: pixels along an edge of the images; position embeddings are resized where the checkpoint was
+            trained at another size. None takes the size of the checkpoint.
 
     Returns:
         The shape inferred from the arrays, and the parameter tree with Linen names, float32 NumPy arrays.
@@ -56,14 +57,14 @@ def load_checkpoint(path, *, image_size: int | None = None) -> tuple[ModelSpec, 
     arrays = _linen_names(_parameters(_read(path), path), path)
     spec = _infer(arrays, path)
     params = traverse_util.unflatten_dict(arrays, sep="/")
-    vit.check_parameters(spec, params, origin=f"The checkpoint {path.name}")
+    check_parameters(spec, params, origin=f"The checkpoint {path.name}")
     if image_size is not None and image_size != spec.image_size:
         spec, params = _resized(spec, params, image_size)
     return spec, params
 
 
 def save_checkpoint(path, spec: ModelSpec, params: dict, dtype: str = "float32") -> Path:
-    """Write parameters in vit_jax's published naming; the file appears whole or not at all.
+    """Write parameters in vit_jax's published naming. The file appears complete or not at all.
 
     Args:
         path: the ``.npz`` file to write.
@@ -76,7 +77,7 @@ def save_checkpoint(path, spec: ModelSpec, params: dict, dtype: str = "float32")
     """
     one_of("type for a checkpoint", dtype, DTYPES)
     path = path_of("A checkpoint", path)
-    vit.check_parameters(spec, params)
+    check_parameters(spec, params)
     published = {linen: old for old, linen in _PUBLISHED_TO_LINEN.items()}
     arrays = {}
     for key, leaf in traverse_util.flatten_dict(params, sep="/").items():
@@ -90,7 +91,7 @@ def save_checkpoint(path, spec: ModelSpec, params: dict, dtype: str = "float32")
         )
         arrays["/".join(published.get(part, part) for part in key.split("/"))] = array
     with new_file(path) as partial, open(partial, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # ty: ignore[invalid-argument-type]  # a stub takes every array for allow_pickle
     return path
 
 
@@ -122,7 +123,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _parameters(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
-    """The arrays under the one prefix that holds a ViT, the prefix taken off."""
+    """The arrays under the prefix that holds a ViT, named without the prefix."""
     for pattern, family in _OTHER_FAMILIES.items():
         other = [key for key in arrays if re.match(f"({'|'.join(PREFIXES)}){pattern}", key)]
         refuse_unless(
@@ -173,7 +174,7 @@ def _linen_names(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndar
 
 
 def _infer(arrays: dict[str, np.ndarray], path: Path) -> ModelSpec:
-    """The shape that most arrays agree on, so that a single wrong one is named by the check that follows."""
+    """The shape that most arrays agree on: a single wrong array is then named by ``check_parameters``."""
     block, attention = r"Transformer/encoderblock_\d+", "MultiHeadDotProductAttention_0"
     vote = functools.partial(_vote, arrays, path)
     blocks = [int(m[1]) for key in arrays if (m := re.match(r"Transformer/encoderblock_(\d+)/", key))]
@@ -211,7 +212,7 @@ def _infer(arrays: dict[str, np.ndarray], path: Path) -> ModelSpec:
 def _vote(arrays: dict[str, np.ndarray], path: Path, what: str, *places: tuple[str, int]) -> int:
     """The size that most of the arrays at these places have along these axes."""
     shapes = {key: array.shape for key, array in arrays.items()}
-    told = [
+    votes = [
         (shape[axis], f"{key} of shape {shape}")
         for pattern, axis in places
         for key, shape in shapes.items()
@@ -219,27 +220,30 @@ def _vote(arrays: dict[str, np.ndarray], path: Path, what: str, *places: tuple[s
     ]
     first = places[0][0].replace(r"_\d+/", "_0/")
     refuse_unless(
-        bool(told),
-        f"The checkpoint {path.name} does not tell its {what}: {first}",
+        bool(votes),
+        f"The checkpoint {path.name} does not show its {what}: {first}",
         why=f"expected a whole array, found {shapes.get(first, 'nothing of this name')}",
         remedy="save the whole parameter tree of a vit_jax model",
     )
-    ranking = collections.Counter(size for size, _ in told).most_common(2)
+    ranking = collections.Counter(size for size, _ in votes).most_common(2)
     refuse_unless(
         len(ranking) == 1 or ranking[0][1] > ranking[1][1],
         f"The checkpoint {path.name} contradicts itself about its {what}",
-        why=f"expected arrays that agree, found {' and '.join(dict.fromkeys(text for _, text in told))}",
+        why=f"expected arrays that agree, found {' and '.join(dict.fromkeys(text for _, text in votes))}",
         remedy="save the whole parameter tree of one vit_jax model",
     )
     return ranking[0][0]
 
 
 def _tokens(arrays: dict[str, np.ndarray], path: Path) -> tuple[str, int]:
-    """Classifier and patches along an edge, by the rows of the positions: of squares only 0 and 1 lie one apart."""
-    shape = arrays[POSITIONS].shape if POSITIONS in arrays else None
+    """Classifier and patches along an edge, from the rows of the position embeddings.
+
+    The answer is unique: no two squares but 0 and 1 differ by one.
+    """
+    shape = arrays[POSITIONS].shape if POSITIONS in arrays else ()
     refuse_unless(
-        shape is not None and len(shape) == 3,
-        f"The checkpoint {path.name} does not tell its number of tokens: {POSITIONS}",
+        len(shape) == 3,
+        f"The checkpoint {path.name} does not show its number of tokens: {POSITIONS}",
         why=f"expected shape (1, tokens, width), found {shape or 'nothing of this name'}",
         remedy="save the whole parameter tree of a vit_jax model",
     )
@@ -255,9 +259,9 @@ def _tokens(arrays: dict[str, np.ndarray], path: Path) -> tuple[str, int]:
 
 
 def _named(spec: ModelSpec) -> ModelSpec:
-    """The spec under the name of the size table, where the table has its size; else under the file's."""
-    for name in vit.PUBLISHED:
-        size = vit.model_spec(name)
+    """The spec with its name in the size table; with the file's name where the table has no such size."""
+    for name in PUBLISHED:
+        size = model_spec(name)
         if all(getattr(size, f) == getattr(spec, f) for f in ("patch", "width", "depth", "heads", "mlp")):
             return dataclasses.replace(spec, name=size.name)
     return spec
@@ -267,10 +271,10 @@ def _named(spec: ModelSpec) -> ModelSpec:
 
 
 def resize_positions(embedding: np.ndarray, tokens: int) -> np.ndarray:
-    """Resize position embeddings as vit_jax does: linear ``scipy.ndimage.zoom`` on the grid, the cls row kept.
+    """Resize position embeddings as vit_jax does: linear ``scipy.ndimage.zoom`` on the grid, the cls row unchanged.
 
     Args:
-        embedding: (1, S, D); a square grid, or a square grid behind one row for the class token.
+        embedding: (1, S, D); a square grid, after one row for the class token where there is one.
         tokens: the length wanted, of the same kind.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The parts of the Flax model timed by themselves, under ``jax.jit``."""
+"""Times attention, MLP and rest of the Flax model under ``jax.jit``: a meter for ``profile_attention``."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ ATTENTION, MLP = "MultiHeadDotProductAttention_0", "MlpBlock_0"
 class JaxMeter:
     """Times the parts of the Flax model by themselves, on tensors that the model itself feeds them.
 
-    Attention is the attention of all blocks, one after the other; the MLP likewise. The rest is the model with both
-    left out. What a call costs that computes nothing is counted once, in the rest. Calls of all parts take turns,
-    so that whatever slows the machine down slows all of them.
+    ``attention`` is the attention of all blocks, one after the other; ``mlp`` likewise. ``rest`` is the model
+    without both. The cost of a call that computes nothing is counted once, in the rest. The calls of all parts are
+    interleaved, so that other work on the machine slows all of them alike.
 
     Args:
         batch: images per call.
-        seconds: how long all parts of one resolution are timed together, after one call each to compile.
+        seconds: how long all parts of one resolution are timed together, after one call of each to compile it.
         dtype: the type of parameters and activations.
     """
 
@@ -99,7 +99,7 @@ def _call(function, params, x) -> Callable[[], object]:
 
 
 def _without_parts(spec: ModelSpec, params, images):
-    """The model with attention and MLP handing their input on: embedding, LayerNorms, residuals and head."""
+    """The model where attention and MLP return their input: embedding, LayerNorms, residuals and head."""
 
     def skip(call, arguments, named, context):
         return arguments[0] if isinstance(context.module, vit.Attention | vit.Mlp) else call(*arguments, **named)

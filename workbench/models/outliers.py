@@ -1,8 +1,8 @@
-"""The same function with the numbers that make quantization hard: outliers for lessons and tests.
+"""Outlier channels, which make quantization hard, put into a model that computes the same: for lessons and tests.
 
-Large published ViTs have a few LayerNorm channels far larger than the rest (FQ-ViT, arXiv:2111.13824, figure 2); a
-small model trained for minutes has not. They can be put into any checkpoint without changing what it computes. A
-model treated so is to be labelled as such wherever its numbers are shown.
+Large published ViTs have a few LayerNorm channels far larger than the others (FQ-ViT, arXiv:2111.13824, figure 2);
+a small model trained for minutes has none. This puts them into any checkpoint without changing what it computes.
+Label such a model wherever its numbers are shown.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _READERS = {
 def with_norm_outliers(
     spec: ModelSpec, params: dict, *, factor: float = 50.0, channels: int = 2, seed: int = 0
 ) -> dict:
-    """Make a few channels of each block's LayerNorms larger, and the weights that read them smaller by as much.
+    """Make a few channels of each block's LayerNorms larger, and the weights that read them smaller by that factor.
 
-    INT8 spends its 256 steps on those channels and has few left for the others, wherever a LayerNorm's output is
-    quantized; SmoothQuant undoes it.
+    Where a LayerNorm's output is quantized, INT8 spends its 256 steps on those channels and has few left for the
+    others. SmoothQuant reverses it.
 
     Args:
         spec: the model's shape.

@@ -1,6 +1,6 @@
 """The same ViT in plain PyTorch, for baselines and for the graph that ``torch.onnx`` makes of it.
 
-Only ``reference.open_torch`` and benchmarks import this module, since torch is no requirement.
+PyTorch is not a requirement: only ``baselines.open_torch`` and benchmarks import this module.
 """
 
 from __future__ import annotations

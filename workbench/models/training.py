@@ -1,9 +1,9 @@
 """Train a ViT from scratch on the generated shapes: ``python -m workbench.models.training --help``.
 
-AdamW with warm-up and a cosine (Loshchilov & Hutter, 2019, arXiv:1711.05101), clipped gradients, label smoothing,
-and turns and mirrors, under which a shape and its texture keep their names. The images stay on the device as bytes;
-one compiled call takes many steps. Batches and augmentation are functions of (seed, step), and the state is written
-to disk every half minute, so that a run that was stopped goes on to the same result.
+AdamW with warm-up and a cosine schedule (Loshchilov and Hutter, 2019, arXiv:1711.05101), clipped gradients, label
+smoothing, and rotations and mirror images, which do not change a shape's class. The images stay on the device as
+bytes; one compiled call takes many steps. Batches and augmentation depend on seed and step alone, and the state is
+written to disk every half minute: a run that was stopped continues to the same result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import flax.serialization
@@ -32,12 +32,12 @@ from ..errors import one_of, refuse_unless
 from ..files import new_file
 from ..progress import Progress, silent
 from ..records import ModelSpec, encode, wilson
-from . import training_images, vit
+from . import vit
 from .checkpoint import load_checkpoint, save_checkpoint
+from .training_images import draw, training_images
 
-#: Seconds between two writes of the state: what a killed run loses at most, plus one call.
+#: Seconds between two writes of the state. A killed run loses at most this much, plus one call.
 SAVE_EVERY = 30.0
-#: Whose source a kept state depends on: new code starts anew.
 TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -84,12 +84,12 @@ class Plan:
 
 
 def train(plan: Plan, folder, *, progress: Progress = silent) -> dict:
-    """Train from random parameters, or go on where an earlier call in the same folder stopped.
+    """Train from random parameters, or continue where an earlier call in the same folder stopped.
 
     Args:
         plan: what to train, on what, how.
-        folder: where the drawn images (27 kB each at 96 px) and the state are kept. Both are found again by a
-            digest of all they depend on, so several plans can share a folder.
+        folder: for the images (27 kB each at 96 px) and the state. Both are found again by a digest of everything
+            that they depend on, so several plans can share a folder.
         progress: called after each compiled call.
 
     Returns:
@@ -97,11 +97,11 @@ def train(plan: Plan, folder, *, progress: Progress = silent) -> dict:
 
     Raises:
         WorkbenchError: the folder cannot be written.
-        Cancelled: from ``progress``; the state is written before.
+        Cancelled: ``progress`` raised it; the state was written first.
     """
     folder = Path(folder)
     pixels, labels = (
-        jnp.asarray(a) for a in training_images.kept(plan.images, plan.seed, plan.spec.image_size, folder, progress)
+        jnp.asarray(a) for a in training_images(plan.images, plan.seed, plan.spec.image_size, folder, progress)
     )
     state_path = folder / f"state-{digest(plan, code_digest(__name__))}.msgpack"
     state = _restored(state_path, _first_state(plan))
@@ -140,7 +140,7 @@ def _first_state(plan: Plan) -> dict:
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _run(plan: Plan, state: dict, pixels, labels, orders) -> tuple[dict, jax.Array]:
-    """Several steps; ``orders`` (steps, batch) says which images each takes. Returns the mean loss too."""
+    """Take several steps; ``orders`` (steps, batch) are the images of each. Returns the state and the mean loss."""
     optimizer = _optimizer(plan)
 
     def one(state, order):
@@ -156,7 +156,7 @@ def _run(plan: Plan, state: dict, pixels, labels, orders) -> tuple[dict, jax.Arr
 
 
 def _augmented(key, pixels: jax.Array) -> jax.Array:
-    """Each image in one of the eight positions of a square."""
+    """Each image in one of the eight rotations and mirror images of a square."""
     turn, flip_rows, flip_columns = jax.random.bernoulli(key, 0.5, (3, len(pixels), 1, 1, 1))
     pixels = jnp.where(turn, pixels.transpose(0, 2, 1, 3), pixels)
     pixels = jnp.where(flip_rows, pixels[:, ::-1], pixels)
@@ -164,7 +164,7 @@ def _augmented(key, pixels: jax.Array) -> jax.Array:
 
 
 def _loss(plan: Plan, params: dict, pixels: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross entropy with smoothed labels; vit_jax's normalisation."""
+    """Cross entropy with smoothed labels, on pixels normalised as in vit_jax."""
     compute = TYPES[plan.compute]
     images = ((pixels.astype(jnp.float32) - 127.5) / 127.5).astype(compute)
     logits = vit.forward(plan.spec, jax.tree.map(lambda leaf: leaf.astype(compute), params), images)
@@ -178,7 +178,7 @@ def _epoch(images: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def _order(plan: Plan, step: int) -> np.ndarray:
-    """Which images a step takes: each epoch is a new permutation."""
+    """The images of a step; each epoch is a new permutation."""
     epoch, place = divmod(step, plan.images // plan.batch)
     return _epoch(plan.images, plan.seed, epoch)[place * plan.batch : (place + 1) * plan.batch]
 
@@ -198,7 +198,7 @@ def _save(path: Path, state: dict) -> None:
 
 
 @contextlib.contextmanager
-def _saved_on_error(path: Path, state: dict) -> Iterator[None]:
+def _saved_on_error(path: Path, state: dict) -> Generator[None]:
     try:
         yield
     except BaseException:
@@ -210,14 +210,14 @@ def _saved_on_error(path: Path, state: dict) -> Iterator[None]:
 
 
 def evaluate(path, *, images: int = 10_000, seed: int = 0, progress: Progress = silent) -> tuple[int, int]:
-    """How many of the evaluation split's first images a checkpoint gets right, computed in float32.
+    """How many of the first images of the evaluation split a checkpoint classifies correctly, in float32.
 
     Returns:
-        Hits and images.
+        The images classified correctly, and all images.
     """
     spec, params = load_checkpoint(path)
     pixels = np.empty((images, spec.image_size, spec.image_size, 3), np.uint8)
-    labels = training_images.draw("evaluation", seed, pixels, progress)
+    labels = draw("evaluation", seed, pixels, progress)
     hits = 0
     for start in range(0, images, 512):
         x = normalise(pixels[start : start + 512])
@@ -227,7 +227,7 @@ def evaluate(path, *, images: int = 10_000, seed: int = 0, progress: Progress = 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train, write the checkpoint and a card beside it, and print what it reaches on unseen images."""
+    """Train, write the checkpoint and a card beside it, and print its accuracy on images that it has not seen."""
     options = _options(arguments)
     spec = dataclasses.replace(vit.TUTORIAL, name=options.out.stem)
     chosen = {f.name: getattr(options, f.name) for f in dataclasses.fields(Plan) if hasattr(options, f.name)}
@@ -239,7 +239,9 @@ def main(arguments: list[str] | None = None) -> None:
     low, high = wilson(hits, images)
     card = {
         "plan": encode(plan),
-        "command": shlex.join(["python", "-m", __spec__.name, *(sys.argv[1:] if arguments is None else arguments)]),
+        "command": shlex.join(
+            ["python", "-m", "workbench.models.training", *(sys.argv[1:] if arguments is None else arguments)]
+        ),
         "evaluation": {
             "split": "evaluation",
             "images": images,

@@ -1,4 +1,4 @@
-"""Draws many shapes with a process for each core, and keeps the training images in a file."""
+"""The training images: many shapes drawn on all cores, and stored in a file for the next run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import functools
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,8 @@ from ..progress import Progress, silent
 DRAWN_AT_ONCE = 256
 
 
-def kept(count: int, seed: int, size: int, folder: Path, progress: Progress = silent) -> tuple:
-    """The first ``count`` training images, drawn at most once in this folder.
+def training_images(count: int, seed: int, size: int, folder: Path, progress: Progress = silent) -> tuple:
+    """The first ``count`` images of the training split, drawn once and then read from the folder.
 
     Returns:
         Pixels (count, size, size, 3) uint8, mapped from the file, and labels (count,) int32.
@@ -63,8 +63,8 @@ def draw(split: str, seed: int, pixels: np.ndarray, progress: Progress = silent)
 
 
 @contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes started inside keep NumPy's BLAS to one thread; the pool has a process for each core already."""
+def _one_thread_each() -> Generator[None]:
+    """Processes that start inside use one thread of NumPy's BLAS: the pool has a process for each core already."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))

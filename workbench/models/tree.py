@@ -1,6 +1,6 @@
-"""The parameter tree: vit_jax's, and the one whose attention is two matrix products.
+"""The parameter tree of vit_jax, and the joined tree that the model computes with.
 
-vit_jax keeps ``query``, ``key`` and ``value`` (D, H, h) and ``out`` (H, h, D) apart. The model computes with
+vit_jax has ``query``, ``key`` and ``value`` (D, H, h) and ``out`` (H, h, D) in each attention. The joined tree has
 ``qkv`` (D, 3D) and ``proj`` (D, D): one product instead of three, and no reshape of a weight in an exported graph.
 """
 
@@ -22,7 +22,7 @@ from ..records import ModelSpec
 def parameter_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     """Path in vit_jax's tree, joined with ``/``, to shape, for every parameter of a model."""
     width, heads, head_size = spec.width, spec.heads, spec.head_size
-    shapes = {"cls": (1, 1, width)} if spec.classifier == "token" else {}
+    shapes: dict[str, tuple[int, ...]] = {"cls": (1, 1, width)} if spec.classifier == "token" else {}
     shapes |= _dense("embedding", (spec.patch, spec.patch, 3, width), (width,))
     shapes["Transformer/posembed_input/pos_embedding"] = (1, spec.tokens, width)
     for index in range(spec.depth):
@@ -75,8 +75,9 @@ def _shape(shape) -> str:
 def init(spec: ModelSpec, seed: int = 0) -> dict:
     """Random parameters in vit_jax's tree, float32: what training starts from.
 
-    Kernels are uniform as Glorot & Bengio, 2010, have it (AISTATS, equation 16), positions normal with 0.02, as in
-    vit_jax; the head is drawn too, which vit_jax starts at zero, so that an untrained model tells images apart.
+    Kernels are uniform (Glorot and Bengio, 2010, AISTATS, equation 16) and position embeddings are normal with a
+    standard deviation of 0.02, both as in vit_jax. The head is random too, so that an untrained model gives
+    different images different logits; vit_jax starts it at zero.
     """
     rng = np.random.default_rng(seed)
     flat = {path: _draw(rng, path, shape) for path, shape in parameter_shapes(spec).items()}
@@ -99,9 +100,10 @@ def _draw(rng: np.random.Generator, path: str, shape: tuple[int, ...]) -> np.nda
 
 
 def join_qkv(params: dict) -> dict:
-    """The tree that the module computes with: ``qkv`` (D, 3D) and ``proj`` (D, D) in each attention.
+    """The joined tree: ``qkv`` (D, 3D) and ``proj`` (D, D) in each attention.
 
-    Call it outside a traced function whose graph should not join weights. A joined tree is returned as it is.
+    Call it before a function is traced, or the traced graph joins the weights at every call. A joined tree is
+    returned unchanged.
     """
     return _map_attention(params, _join)
 
@@ -164,8 +166,8 @@ _OUTSIDE = {
 _PARTS = {"MultiHeadDotProductAttention_0": "attention", "MlpBlock_0": "mlp", "Dense_0": "fc1", "Dense_1": "fc2"}
 
 
-def site_of(path: tuple[str, ...]) -> str:
-    """Linen's path of a sown tensor as a name of ``workbench.places``."""
+def tensor_name(path: tuple[str, ...]) -> str:
+    """The name in ``workbench.places`` of a tensor that the module sows under this path."""
     if path in _OUTSIDE:
         return _OUTSIDE[path]
     block, inside = block_name(int(path[1].removeprefix("encoderblock_"))), path[2:]

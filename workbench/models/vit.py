@@ -3,12 +3,11 @@
 Pre-norm encoder of Dosovitskiy et al., 2021 (arXiv:2010.11929), in Flax Linen, written with plain products so that
 each line becomes one or two ONNX nodes. Shapes in comments: B images, S tokens, D width, H heads, h head size.
 
-The module computes with the tree that ``join_qkv`` makes; every function outside takes vit_jax's own (``tree.py``).
+The module computes with the tree that ``join_qkv`` makes. Every function of this package takes vit_jax's own tree
+(``tree.py``).
 """
 
 from __future__ import annotations
-
-import dataclasses
 
 import flax.linen as nn
 import jax
@@ -17,11 +16,10 @@ import numpy as np
 from flax import traverse_util
 
 from ..backends.base import Tensor, check_feeds
-from ..errors import one_of
-from ..performance.cost import activation_bytes
 from ..places import OUTPUT
 from ..records import ModelSpec
-from .tree import check_parameters, init, join_qkv, parameter_shapes, site_of, split_qkv
+from .sizes import SIZES, TUTORIAL, model_spec
+from .tree import check_parameters, init, join_qkv, parameter_shapes, split_qkv, tensor_name
 
 __all__ = [
     "SIZES",
@@ -32,25 +30,13 @@ __all__ = [
     "forward_with_intermediates",
     "init",
     "input_of",
+    "intermediates",
     "join_qkv",
     "logits",
     "model_spec",
     "parameter_shapes",
     "split_qkv",
 ]
-
-#: Letter -> width, mlp, heads, depth: table 1 of arXiv:2010.11929, and of DeiT, arXiv:2012.12877, for Ti and S.
-LETTERS = {
-    "Ti": (192, 768, 3, 12),
-    "S": (384, 1536, 6, 12),
-    "B": (768, 3072, 12, 12),
-    "L": (1024, 4096, 16, 24),
-    "H": (1280, 5120, 16, 32),
-}
-PUBLISHED = ("Ti/16", "S/16", "S/32", "B/32", "B/16", "B/8", "L/32", "L/16", "H/14")
-#: The model that is shipped with the workbench: small, but with the head size of its published relatives.
-TUTORIAL = ModelSpec("tutorial", image_size=96, patch=8, width=192, depth=6, heads=3, mlp=768, classes=16)
-SIZES = (*PUBLISHED, "tutorial")
 
 #: LayerNorm's epsilon in vit_jax; torch's default is 1e-5, which is off by 3e-4 in the logits.
 EPSILON = 1e-6
@@ -59,48 +45,11 @@ ACTIVATION_BUDGET = 1 << 30
 MOST_IMAGES_AT_ONCE = 32
 
 
-def model_spec(
-    name: str,
-    image_size: int | None = None,
-    classes: int | None = None,
-    *,
-    classifier: str = "token",
-    representation: int | None = None,
-) -> ModelSpec:
-    """The shape of a model in the size table.
-
-    Args:
-        name: ``B/32``, ``ViT-B/32`` or any other name in ``SIZES``.
-        image_size: pixels along an edge; 224 when left out, 96 for ``tutorial``.
-        classes: number of logits; 1000 when left out, 16 for ``tutorial``.
-        classifier: ``token`` or ``gap``.
-        representation: width of the tanh layer before the head, or None.
-
-    Raises:
-        WorkbenchError: the table has no such name, or the patch does not divide the image.
-    """
-    short = str(name).removeprefix("ViT-").replace("_", "/")
-    one_of("model size", short, SIZES)
-    if short == "tutorial":
-        base = TUTORIAL
-    else:
-        letter, patch = short.split("/")
-        width, mlp, heads, depth = LETTERS[letter]
-        base = ModelSpec(f"ViT-{short}", 224, int(patch), width, depth, heads, mlp, 1000)
-    return dataclasses.replace(
-        base,
-        image_size=base.image_size if image_size is None else image_size,
-        classes=base.classes if classes is None else classes,
-        classifier=classifier,
-        representation=representation,
-    )
-
-
 # ---- the model ---------------------------------------------------------------------------------------------------
 
 
 class Dense(nn.Module):
-    """``x @ kernel + bias``; nn.Dense computes the same, but becomes six ONNX nodes under a symbolic batch."""
+    """``x @ kernel + bias``. nn.Dense computes the same, but becomes six ONNX nodes where the batch is symbolic."""
 
     features: int
 
@@ -127,7 +76,7 @@ class Attention(nn.Module):
         qkv = Dense(3 * width, name="qkv")(x)
         q, k, v = (part.reshape(-1, length, self.heads, head_size) for part in jnp.split(qkv, 3, axis=-1))
         q, k, v = q.transpose(0, 2, 1, 3), k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
-        # not q @ k, which drops axes of length 1: a batch of one would be drawn in another way than all others
+        # not q @ k, which drops axes of length 1: a batch of one would be exported as another graph than all others
         scores = jax.lax.batch_matmul(q, k) * (head_size**-0.5)  # (B, H, S, S)
         self.sow("intermediates", "scores", scores)
         probabilities = nn.softmax(scores, axis=-1)
@@ -225,13 +174,14 @@ class VisionTransformer(nn.Module):
 def forward(spec: ModelSpec, params: dict, images) -> jax.Array:
     """The pure function from normalised NHWC images (B, H, W, 3) to logits (B, classes): trace, jit or export it.
 
-    It computes in the type of params and images; params may be vit_jax's tree or ``join_qkv``'s.
+    It computes in the type of ``params`` and ``images``. ``params`` is vit_jax's tree or the one of ``join_qkv``.
     """
-    return VisionTransformer(spec).apply({"params": join_qkv(params)}, images)
+    y, _ = VisionTransformer(spec).apply({"params": join_qkv(params)}, images, mutable=())
+    return y
 
 
 def forward_with_intermediates(spec: ModelSpec, params: dict, images) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """``forward``, and the tensors on the way under the names of ``workbench.places``.
+    """``forward``, and the tensors between the layers under the names of ``workbench.places``.
 
     ``embedding/patches`` (B, grid, grid, D), ``embedding/output`` (B, S, D) with position embeddings added,
     ``norm/output`` (B, S, D), ``head/output`` (B, classes), and in each block ``norm1``, ``attention/qkv``
@@ -242,10 +192,11 @@ def forward_with_intermediates(spec: ModelSpec, params: dict, images) -> tuple[j
     model = VisionTransformer(spec)
     y, state = model.apply({"params": join_qkv(params)}, images, mutable="intermediates")
     flat = traverse_util.flatten_dict(state["intermediates"])
-    return y, {site_of(path): value[0] for path, value in flat.items()}
+    return y, {tensor_name(path): value[0] for path, value in flat.items()}
 
 
 _forward_jit = jax.jit(forward, static_argnums=0)
+_intermediates_jit = jax.jit(forward_with_intermediates, static_argnums=0)
 
 
 def logits(spec: ModelSpec, params: dict, images) -> np.ndarray:
@@ -275,13 +226,27 @@ def logits(spec: ModelSpec, params: dict, images) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def intermediates(spec: ModelSpec, params: dict, images: np.ndarray) -> dict[str, np.ndarray]:
+    """The tensors that ``forward_with_intermediates`` names, and ``logits``, computed in full float32.
+
+    Args:
+        spec: the model's shape.
+        params: its parameters.
+        images: (N, H, W, 3) float32, normalised; all are computed at once.
+    """
+    with jax.default_matmul_precision("highest"):  # else a GPU multiplies in TF32
+        y, inside = _intermediates_jit(spec, params, images)
+    return {name: np.asarray(value) for name, value in {**inside, "logits": y}.items()}
+
+
 def input_of(spec: ModelSpec) -> dict[str, Tensor]:
     """What the model takes, by name: ``images``, any number of them."""
     return {"images": Tensor(np.dtype(np.float32), (None, spec.image_size, spec.image_size, 3))}
 
 
 def _images_at_once(spec: ModelSpec, images: int) -> int:
-    """A power of two, so that few shapes are ever compiled."""
-    fit = max(1, ACTIVATION_BUDGET // activation_bytes(spec))
-    most = min(MOST_IMAGES_AT_ONCE, fit, images)
+    """A power of two, so that few shapes are compiled, and small enough for the tensors of one block to fit."""
+    scores, hidden, stream = spec.heads * spec.tokens**2, spec.tokens * spec.mlp, spec.tokens * spec.width
+    bytes_an_image = 4 * (2 * scores + 2 * hidden + 5 * stream)  # before and after softmax and GELU; x, q, k, v, y
+    most = min(MOST_IMAGES_AT_ONCE, max(1, ACTIVATION_BUDGET // bytes_an_image), images)
     return 1 << (most.bit_length() - 1)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..backends.hardware.peaks import Peak, peak_of
-from ..models.vit import model_spec
+from ..models.sizes import model_spec
 from ..records import ModelSpec
 from .cost import WIDTHS, Cost, cost
 from .roofline import Roof

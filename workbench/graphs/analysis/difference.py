@@ -296,6 +296,6 @@ def _joined(parts: Iterable[Mapping[str, np.ndarray]], names: list[str]) -> dict
 
 
 def _jax_outputs(side):
-    from ...models.intermediates import intermediates
+    from ...models.vit import intermediates
 
     return functools.partial(intermediates, *side)
