@@ -4,7 +4,7 @@ import pytest
 
 from workbench.backends.base import Session
 from workbench.errors import Cancelled
-from workbench.measuring.timing import MIN_CALLS, WINDOWS, time_calls, time_in_turns, warm_up
+from workbench.measuring.timing import MIN_CALLS, ROUNDS, WINDOWS, interleaved_rounds, time_calls, warm_up
 
 
 class Scripted(Session):
@@ -29,14 +29,15 @@ class Scripted(Session):
 def test_a_steady_session_is_warm_after_three_windows_that_agree():
     session = Scripted(0.1)  # one call fills a window of 0.1 s
     warm = warm_up(session, {}, limit=5)
-    assert warm == (2 + WINDOWS, 1, True)
+    assert warm == (2 + WINDOWS, 0.1, True)
+    assert warm.per_window == 1
     assert session.calls == warm.calls
 
 
 def test_warming_up_goes_on_while_the_times_fall():
     falling = [0.1 * 1.03**-n for n in range(20)]  # each 3 % under the one before: never three within 2 %
     warm = warm_up(Scripted(*falling, falling[-1]), {}, limit=60)
-    assert warm.settled
+    assert warm.steady
     assert warm.calls >= len(falling)
 
 
@@ -44,7 +45,7 @@ def test_times_that_wander_end_the_warm_up_at_its_limit_and_say_so():
     wandering = itertools.islice(itertools.cycle([0.1, 0.105]), 10_000_000)
     session = Scripted(0.1)
     session._script = wandering
-    assert not warm_up(session, {}, limit=0.02).settled
+    assert not warm_up(session, {}, limit=0.02).steady
 
 
 def test_a_window_holds_as_many_calls_as_fill_a_tenth_of_a_second():
@@ -56,7 +57,7 @@ def test_what_was_called_to_warm_up_is_not_among_the_timed_calls():
     latency = time_calls(Scripted(*slow_start, 0.02), {}, seconds=0.01)
     assert set(latency.seconds) == {0.02}
     assert latency.warmup_calls > len(slow_start)
-    assert latency.settled
+    assert latency.steady
 
 
 def test_a_session_slower_than_the_time_limit_is_still_timed_ten_times():
@@ -78,17 +79,54 @@ def test_progress_names_the_stages_and_can_cancel():
         time_calls(session, {}, seconds=1000, progress=cancel)
 
 
-def test_sessions_take_turns_in_an_order_that_is_reversed_each_round():
-    heard = []
-    pairs = [(Scripted(0.1, heard=heard, name=name), {}) for name in "ab"]
-    first, second = time_in_turns(pairs, seconds=1e-9, turns="t")
-    timed = "".join(heard[-2 * MIN_CALLS :])
-    assert timed == "abba" * (MIN_CALLS // 2)
-    assert len(first.seconds) == len(second.seconds) == MIN_CALLS
-    assert first.turns == second.turns == "t"
+def interleaved(sessions, taken=None, **arguments):
+    """Rounds by the name of their session, and the names in the order in which rounds were taken."""
+    rounds, order = {name: [] for name in sessions}, []
+    taken = taken or dict.fromkeys(sessions, 0)
+    for name, one in interleaved_rounds(taken, lambda name: (sessions[name], {}), **arguments):
+        rounds[name].append(one)
+        order.append(name)
+    return rounds, "".join(order)
 
 
-def test_sessions_of_different_speed_get_equally_many_calls_per_turn():
-    fast, slow = time_in_turns([(Scripted(0.001), {}), (Scripted(0.05), {})], seconds=1e-9)
-    assert len(fast.seconds) == len(slow.seconds)
-    assert (set(fast.seconds), set(slow.seconds)) == ({0.001}, {0.05})
+def test_sessions_are_interleaved_in_an_order_that_is_reversed_each_round():
+    rounds, order = interleaved({name: Scripted(0.1) for name in "abc"}, seconds=1e-9)
+    assert order == "abccba" * (ROUNDS // 2)
+    assert {len(of_one) for of_one in rounds.values()} == {ROUNDS}
+
+
+def test_each_interleaved_session_is_timed_for_the_seconds_asked_for_and_ten_times_at_least():
+    sessions = {"fast": Scripted(0.001), "slow": Scripted(0.05), "slowest": Scripted(60.0)}
+    rounds, _ = interleaved(sessions, seconds=2)
+    calls = {name: [seconds for one in rounds[name] for seconds in one.seconds] for name in rounds}
+    assert sum(calls["fast"]) == pytest.approx(2, rel=0.01)
+    assert 2 <= sum(calls["slow"]) < 2.5
+    assert MIN_CALLS <= len(calls["slowest"]) < MIN_CALLS + ROUNDS
+    assert [set(of_one) for of_one in calls.values()] == [{0.001}, {0.05}, {60.0}]
+
+
+def test_long_timings_have_more_rounds_and_not_longer_ones():
+    rounds, _ = interleaved({"a": Scripted(0.01), "b": Scripted(0.01)}, seconds=10)
+    assert len(rounds["a"]) == 40
+    assert sum(rounds["a"][0].seconds) == pytest.approx(0.25)
+
+
+def test_rounds_that_were_taken_earlier_are_not_taken_again_and_their_session_stays_closed():
+    _, order = interleaved({"a": Scripted(0.1), "b": Scripted(0.1)}, {"a": ROUNDS - 1, "b": 0}, seconds=1)
+    assert order.count("a") == 1
+    assert order.count("b") == ROUNDS
+    done = {"a": ROUNDS, "b": ROUNDS}
+    assert interleaved({}, done, seconds=1) == ({}, "")  # a session that is asked for raises KeyError
+
+
+def test_cancelling_in_the_warm_up_of_interleaved_sessions_stops_it():
+    told = []
+
+    def cancel(stage, done, total):
+        told.append((stage, done, total))
+        if len(told) == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        interleaved({"a": Scripted(0.1)}, seconds=1000, progress=cancel)
+    assert set(told) == {("latency", 0, 4000)}

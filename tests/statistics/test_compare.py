@@ -12,8 +12,8 @@ from workbench.statistics.compare import compare, images_to_decide, paired_inter
 Z = stats.norm.ppf(0.975)
 
 
-def timed(seconds, *, turns="", batch=8, **fields):
-    environment = {"cpu": "a CPU", **({"turns": turns} if turns else {})}
+def timed(seconds, *, interleaved="", batch=8, **fields):
+    environment = {"cpu": "a CPU", **({"interleaved": interleaved} if interleaved else {})}
     return Measurement(
         "onnxruntime", "tiny", Recipe(), batch, "v", tuple(seconds), environment=environment, **fields
     )
@@ -50,12 +50,12 @@ def drifting(rng, calls):
     return np.exp(np.cumsum(rng.standard_normal(calls)) * 0.1 / math.sqrt(calls))
 
 
-def test_equal_engines_on_a_machine_that_drifts_are_rarely_told_apart_in_turns():
+def test_equal_engines_on_a_machine_that_drifts_are_rarely_told_apart_when_interleaved():
     rng = np.random.default_rng(2)
     verdicts = []
     for _ in range(100):
         machine = drifting(rng, 100)
-        a, b = (timed(noise(rng, 100) * machine, turns="t") for _ in range(2))
+        a, b = (timed(noise(rng, 100) * machine, interleaved="t") for _ in range(2))
         verdicts.append(compare(a, b).speed)
     assert verdicts.count("cannot tell") > 88  # 95 % are promised; 88 is three deviations below
 
@@ -66,13 +66,13 @@ def test_equal_engines_in_separate_runs_of_a_drifting_machine_are_rarely_told_ap
     assert [compare(a, b).speed for a, b in pairs].count("cannot tell") > 88
 
 
-def test_turns_tell_five_percent_where_separate_runs_cannot():
+def test_interleaved_runs_tell_five_percent_where_separate_runs_cannot():
     rng = np.random.default_rng(4)
     machine = drifting(rng, 200)
     fast, slow = noise(rng, 200) * machine, noise(rng, 200, centre=0.0105) * machine
-    assert compare(timed(fast, turns="t"), timed(slow, turns="t")).speed == "faster"
+    assert compare(timed(fast, interleaved="t"), timed(slow, interleaved="t")).speed == "faster"
     assert compare(timed(fast), timed(slow)).speed == "cannot tell"
-    assert "take turns" in str(compare(timed(fast), timed(slow)))
+    assert "Interleaved runs may tell" in str(compare(timed(fast), timed(slow)))
 
 
 def test_the_calls_that_would_decide_are_more_than_were_made_and_enough():
@@ -80,7 +80,7 @@ def test_the_calls_that_would_decide_are_more_than_were_made_and_enough():
 
     def compared(calls, ratio):
         fast, slow = noise(rng, calls, spread=0.4), noise(rng, calls, centre=0.01 * ratio, spread=0.4)
-        return compare(timed(fast, turns="t"), timed(slow, turns="t"))
+        return compare(timed(fast, interleaved="t"), timed(slow, interleaved="t"))
 
     found = compared(200, ratio=1.03)
     assert found.speed == "cannot tell"

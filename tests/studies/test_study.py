@@ -5,10 +5,11 @@ import pytest
 
 import workbench as wb
 from workbench.errors import Cancelled, WorkbenchError
-from workbench.measuring.interleaved import ROUND, Round
+from workbench.measuring.timing import Round
 from workbench.records import Engine, Measurement
 from workbench.studies.plan import MEASUREMENT
 from workbench.studies.results import study_results
+from workbench.studies.runner import ROUND
 from workbench.workspace import Workspace
 
 
@@ -144,7 +145,7 @@ def test_an_engine_that_was_damaged_between_two_runs_is_built_again(study):
     assert frame.run_id[0] != engine.run_id
 
 
-def test_rounds_of_different_engines_alternate(study, monkeypatch):
+def test_engines_are_interleaved_in_rounds_whose_order_is_reversed_each_time(study, monkeypatch):
     appended = []
     real = Workspace.append
 
@@ -155,8 +156,9 @@ def test_rounds_of_different_engines_alternate(study, monkeypatch):
 
     monkeypatch.setattr(Workspace, "append", append)
     study(batches=(8,)).run()
-    assert appended[0] != appended[1]
-    assert appended == appended[:2] * 8
+    first, second = appended[:2]
+    assert first != second
+    assert appended == [first, second, second, first] * 4
 
 
 def test_progress_never_goes_back_and_ends_at_the_whole(study):

@@ -1,9 +1,9 @@
-"""What a model answers: its top class for every image, and where the labels rank."""
+"""What accuracy is computed from: a model's top class for every image, and the ranks of the labels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +17,27 @@ class Predictions:
 
     classes: np.ndarray
     top5_hits: int = 0
+
+
+def _none() -> np.ndarray:
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """A model's predictions on an evaluation set, beside the labels and the classes that a reference predicts.
+
+    Attributes:
+        predictions: of the model.
+        labels: the true classes, (N,), or None.
+        reference_classes: the reference's top class of every image, (N,); empty where there is no reference.
+        reference: what the reference is called.
+    """
+
+    predictions: Predictions = field(default_factory=lambda: Predictions(_none()))
+    labels: np.ndarray | None = None
+    reference_classes: np.ndarray = field(default_factory=_none)
+    reference: str = ""
 
 
 def predict(
@@ -36,8 +57,9 @@ def predict(
         images: (N, H, W, 3).
         labels: (N,) or None.
         batch: images per call; the last call may have fewer.
-        at_least: the fewest images that ``logits`` takes; a shorter last batch is padded and the padding cut off.
-        stage: what progress is reported under, in images.
+        at_least: the fewest images that ``logits`` takes; a shorter last batch is padded, and the logits of the
+            padding are dropped.
+        stage: the stage that progress is reported under, in images.
         progress: see ``progress.Progress``.
 
     Raises:
@@ -57,7 +79,7 @@ def predict(
 
 
 def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes stand before each label, (N,); of equal logits the lower class stands first, as in argmax.
+    """How many classes rank before each label, (N,); of equal logits the lower class ranks first, as in argmax.
 
     Raises:
         WorkbenchError: a label lies beyond the classes.
@@ -84,10 +106,10 @@ def check_logits(logits: np.ndarray, first: int = 0) -> None:
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if bad.size:
         raise WorkbenchError(
-            f"The model answers image {first + bad[0]} with NaN or infinity",
+            f"The logits of image {first + bad[0]} are NaN or infinite",
             why=f"{bad.size} of {len(logits)} images in this batch have logits that are not finite",
-            remedy="a value beyond FP16's 65,504 is the usual cause: keep the block where it happens in FP32, or "
-            "use BF16; check the checkpoint when FP32 does so too",
+            remedy="a value beyond FP16's 65,504 is the usual cause: exclude the block where it happens from "
+            "FP16, or use BF16; check the checkpoint when FP32 has such logits too",
         )
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +18,10 @@ from ..errors import refuse_unless
 from ..ledger import new_run_id
 from ..progress import Progress, silent
 from ..records import Engine, Graph, Measurement
-from .accuracy import Predictions, predict
+from .accuracy import Evaluated, predict
 from .reference import check_reference_array, reference_classes
 from .subject import Subject
-from .timing import Latency, time_calls, time_in_turns
+from .timing import Feeds, Latency, Round, interleaved_rounds, joined, time_calls
 
 
 def measure(
@@ -49,15 +50,15 @@ def measure(
         progress: see ``progress.Progress``; stages ``warm-up``, ``latency``, ``accuracy``, ``reference``.
 
     Raises:
-        WorkbenchError: images, labels, batch or reference do not fit the engine, told before any work is done;
-            the engine cannot be opened; or it answers with NaN.
+        WorkbenchError: images, labels, batch or reference do not fit the engine, which is refused before any work;
+            the engine cannot be opened; or its logits are NaN or infinite.
     """
     subject = Subject.of(engine)
     batch = engine.batches.opt if batch is None else batch
-    task = _Task(images, labels, batch, reference, seconds, dataset, progress).checked(subject)
+    request = _Request(images, labels, batch, reference, seconds, dataset, progress).checked(subject)
     before = environment()  # the load average must not count the measurement itself
     with open_engine(engine) as session:
-        return _measure(session, subject, engine.variant.graph, task, before)
+        return _measure(session, subject, engine.variant.graph, request, before)
 
 
 def measure_session(
@@ -76,11 +77,11 @@ def measure_session(
 
     With a reference of None there is nothing to agree with, and ``agreement`` is NaN.
     """
-    task = _Task(images, labels, batch, reference, seconds, dataset, progress).checked(subject)
-    return _measure(session, subject, None, task, environment())
+    request = _Request(images, labels, batch, reference, seconds, dataset, progress).checked(subject)
+    return _measure(session, subject, None, request, environment())
 
 
-def measure_in_turns(
+def measure_interleaved(
     engines: Sequence[Engine],
     images: np.ndarray | None = None,
     labels=None,
@@ -91,52 +92,54 @@ def measure_in_turns(
     dataset: str = "",
     progress: Progress = silent,
 ) -> tuple[Measurement, ...]:
-    """Measure several engines whose timed calls take turns; arguments as for ``measure``.
+    """Measure several engines whose timed calls are interleaved; arguments as for ``measure``.
 
-    A busy neighbour, a falling clock or a full disk then slows all of them alike, so that ``compare`` can tell
+    A busy neighbour, a falling clock or a full disk then slows all of them alike, so that ``compare`` can show
     smaller differences than between measurements taken one after the other. All engines are open at the same time.
     """
     subjects = [Subject.of(engine) for engine in engines]
     refuse_unless(
         len(engines) >= 2 and seconds > 0,
-        "Engines cannot take turns like this",
+        "Engines cannot be interleaved like this",
         why=f"there are {len(engines)} engines and {seconds} seconds",
         remedy="give two engines or more, and a time above zero",
     )
     batch = engines[0].batches.opt if batch is None else batch
-    tasks = [
-        _Task(images, labels, batch, reference, seconds, dataset, progress).checked(subject) for subject in subjects
-    ]
-    before = environment()
+    requests = [_Request(images, labels, batch, reference, seconds, dataset, progress).checked(s) for s in subjects]
+    before, name, opened = environment(), new_run_id(), {}
+    rounds: dict[int, list[Round]] = {index: [] for index in range(len(engines))}
     with contextlib.ExitStack() as stack:
-        sessions, memories = [], []
-        for engine, subject, task in zip(engines, subjects, tasks):
-            sessions.append(stack.enter_context(open_engine(engine)))
-            sessions[-1].run(task.feeds(subject))
-            memories.append(sessions[-1].memory())  # now, because the next one adds to the process
-        pairs = [(session, task.feeds(subject)) for session, task, subject in zip(sessions, tasks, subjects)]
-        latencies = time_in_turns(pairs, seconds=seconds, turns=new_run_id(), progress=progress)
-        records = [
-            _record(session, subject, engine.variant.graph, task, before, latency)
-            for session, subject, engine, task, latency in zip(sessions, subjects, engines, tasks, latencies)
-        ]
-    return tuple(dataclasses.replace(r, memory_bytes=bytes_) for r, bytes_ in zip(records, memories))
+
+        def open_session(index: int) -> tuple[Session, Feeds]:
+            opened[index] = stack.enter_context(open_engine(engines[index]))
+            return opened[index], requests[index].feeds(subjects[index])
+
+        nothing_taken = dict.fromkeys(rounds, 0)
+        for index, one in interleaved_rounds(nothing_taken, open_session, seconds=seconds, progress=progress):
+            rounds[index].append(one)
+        return tuple(
+            _with_accuracy(
+                opened[i], subjects[i], engine.variant.graph, requests[i], before, joined(taken, name),
+                taken[0].memory_bytes,
+            )
+            for engine, (i, taken) in zip(engines, rounds.items())
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
-class _Task:
-    """What is to be measured of a subject."""
+class _Request:
+    """What is to be measured of a subject; arguments of ``measure``."""
 
     images: np.ndarray | None
-    labels: np.ndarray | None
+    labels: Any
     batch: int
-    reference: object
+    reference: Any
     seconds: float
     dataset: str
     progress: Progress
 
-    def checked(self, subject: Subject) -> _Task:
-        """The same task, channels last and labels as int64, once everything in it fits the subject."""
+    def checked(self, subject: Subject) -> _Request:
+        """The same request, images with the channels last and labels as int64, once everything fits the subject."""
         subject.check_batch(self.batch)
         refuse_unless(
             isinstance(self.seconds, int | float) and 0 <= self.seconds < math.inf,
@@ -158,53 +161,77 @@ class _Task:
         labels = None if self.labels is None else subject.checked_labels(self.labels, len(images))
         return dataclasses.replace(self, images=images, labels=labels)
 
-    def feeds(self, subject: Subject) -> dict[str, np.ndarray]:
+    def feeds(self, subject: Subject) -> Feeds:
         """The batch that is timed."""
         return subject.feeds(one_batch(subject, self.images, self.batch))
 
 
-def _measure(session: Session, subject: Subject, graph: Graph | None, task: _Task, before: Mapping) -> Measurement:
-    latency = Latency()
-    if task.seconds > 0:
-        latency = time_calls(session, task.feeds(subject), seconds=task.seconds, progress=task.progress)
-    return _record(session, subject, graph, task, before, latency)
-
-
-def _record(
-    session: Session, subject: Subject, graph: Graph | None, task: _Task, before: Mapping, latency: Latency
+def _measure(
+    session: Session, subject: Subject, graph: Graph | None, request: _Request, before: Mapping
 ) -> Measurement:
-    answers, compared, compared_with = Predictions(np.empty(0, np.int64)), np.empty(0, np.int64), ""
-    if task.images is not None:
-        answers = predict(
-            subject.logits(session),
-            task.images,
-            task.labels,
-            batch=task.batch,
-            at_least=subject.batches.min if subject.batches else 1,
-            progress=task.progress,
-        )
-    measured = facts(
-        session, subject, task.batch, before, latency
-    )  # the memory's peak, before a reference adds to it
-    if task.images is not None:
-        compared, compared_with = reference_classes(
-            task.reference, subject, graph, task.images, task.batch, task.progress
-        )
-    return Measurement(
-        **measured,
-        predictions=tuple(answers.classes.tolist()),
-        labels=() if task.labels is None else tuple(task.labels.tolist()),
-        reference_predictions=tuple(compared.tolist()),
-        top5_hits=answers.top5_hits,
-        reference=compared_with,
-        dataset=task.dataset,
+    latency = Latency()
+    if request.seconds > 0:
+        feeds = request.feeds(subject)
+        latency = time_calls(session, feeds, seconds=request.seconds, progress=request.progress)
+    return _with_accuracy(session, subject, graph, request, before, latency)
+
+
+def _with_accuracy(
+    session: Session,
+    subject: Subject,
+    graph: Graph | None,
+    request: _Request,
+    before: Mapping,
+    latency: Latency,
+    memory_bytes: int | None = None,
+) -> Measurement:
+    """The record of an open session that was timed; its memory is read now where it was not read before."""
+    facts, images, batch = {**before, **session.environment}, request.images, request.batch
+    if images is None:
+        memory_bytes = memory_bytes or session.memory()
+        return measurement_of(subject, batch, latency, memory_bytes, facts, dataset=request.dataset)
+    predictions = predict(
+        subject.logits(session),
+        images,
+        request.labels,
+        batch=batch,
+        at_least=subject.batches.min if subject.batches else 1,
+        progress=request.progress,
     )
+    memory_bytes = memory_bytes or session.memory()  # before a reference adds to it
+    classes, name = reference_classes(request.reference, subject, graph, images, batch, request.progress)
+    evaluated = Evaluated(predictions, request.labels, classes, name)
+    return measurement_of(subject, batch, latency, memory_bytes, facts, evaluated, dataset=request.dataset)
 
 
-def facts(session: Session, subject: Subject, batch: int, before: Mapping, latency: Latency) -> dict:
-    """The fields of a ``Measurement`` that have nothing to do with accuracy."""
-    turns = {"turns": latency.turns} if latency.turns else {}
-    return dict(
+def measurement_of(
+    subject: Subject,
+    batch: int,
+    latency: Latency,
+    memory_bytes: int,
+    facts: Mapping,
+    evaluated: Evaluated | None = None,
+    *,
+    dataset: str = "",
+    streams: int = 1,
+    run_id: str = "",
+) -> Measurement:
+    """The record of what was observed; every measurement of the workbench is made here.
+
+    Args:
+        subject: what was measured.
+        batch: images per call.
+        latency: how long the calls took.
+        memory_bytes: the session's peak memory.
+        facts: the machine, the runtime and the load.
+        evaluated: predictions, labels and the reference's classes; None where no images were classified.
+        dataset: the name of the images.
+        streams: how many streams called at the same time.
+        run_id: of the build or study that the measurement belongs to; a new one when left out.
+    """
+    accuracy = evaluated or Evaluated()
+    interleaved = {"interleaved": latency.interleaved} if latency.interleaved else {}
+    return Measurement(
         backend=subject.backend,
         model=subject.model,
         recipe=subject.recipe,
@@ -213,14 +240,21 @@ def facts(session: Session, subject: Subject, batch: int, before: Mapping, laten
         latencies_s=latency.seconds,
         device_s=latency.device_seconds,
         warmup_calls=latency.warmup_calls,
+        predictions=tuple(accuracy.predictions.classes.tolist()),
+        labels=() if accuracy.labels is None else tuple(accuracy.labels.tolist()),
+        reference_predictions=tuple(accuracy.reference_classes.tolist()),
+        top5_hits=accuracy.predictions.top5_hits,
+        reference=accuracy.reference,
+        dataset=dataset,
         card=subject.card,
-        memory_bytes=session.memory(),
+        streams=streams,
+        memory_bytes=memory_bytes,
         engine_bytes=subject.engine_bytes,
         build_seconds=subject.build_seconds,
         execution="emulated" if subject.emulated else "executed",
-        environment={**before, **session.environment, **turns},
-        run_id=new_run_id(),
-        notes=notes(subject, latency),
+        environment={**facts, **interleaved},
+        run_id=run_id or new_run_id(),
+        notes=_notes(subject, latency),
     )
 
 
@@ -232,12 +266,12 @@ def one_batch(subject: Subject, images: np.ndarray | None, batch: int) -> np.nda
     return images[np.arange(batch) % len(images)]
 
 
-def notes(subject: Subject, latency: Latency) -> tuple[str, ...]:
+def _notes(subject: Subject, latency: Latency) -> tuple[str, ...]:
     """What a reader of the numbers must know."""
     found = []
     if subject.emulated:
         types = ", ".join(subject.emulated)
         found.append(f"{types} is emulated by {subject.backend}: the accuracy is the type's, the latency is not")
-    if not latency.settled:
-        found.append("the warm-up reached its time limit before the latency settled within 2 %")
+    if not latency.steady:
+        found.append("the warm-up reached its time limit before the steady state, where latencies agree within 2 %")
     return tuple(found)

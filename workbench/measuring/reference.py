@@ -1,4 +1,4 @@
-"""What an engine's answers are compared with: another model's top class for every image."""
+"""The reference: the model whose top class of every image an engine's predictions are compared with."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..workspace import check_artefact
 from .accuracy import check_logits, predict
 from .subject import Subject
 
-#: Answers of FP32 graphs, because every engine of a graph is compared with the same ones; the oldest go first.
-_answers: OrderedDict[str, np.ndarray] = OrderedDict()
+#: Predictions of FP32 graphs, because every engine of a graph is compared with the same ones; the oldest go first.
+_predictions: OrderedDict[str, np.ndarray] = OrderedDict()
 _KEPT = 16
 
 
@@ -38,10 +38,10 @@ def reference_classes(
     if isinstance(reference, Engine):
         return _of_engine(reference, images, progress), reference.label
     if isinstance(reference, Session):
-        answers = predict(subject.logits(reference), images, batch=batch, stage="reference", progress=progress)
-        return answers.classes, type(reference).__name__
+        found = predict(subject.logits(reference), images, batch=batch, stage="reference", progress=progress)
+        return found.classes, type(reference).__name__
     if reference is not None:
-        return check_reference_array(reference, len(images)), "given answers"
+        return check_reference_array(reference, len(images)), "given classes"
     if graph is None:
         return np.empty(0, np.int64), ""
     return _of_graph(graph, images, progress), "fp32 on onnxruntime"
@@ -79,12 +79,12 @@ def _of_engine(engine: Engine, images: np.ndarray, progress: Progress) -> np.nda
 
 def _of_graph(graph: Graph, images: np.ndarray, progress: Progress) -> np.ndarray:
     key = digest(graph.digest, graph.path, images)
-    if key not in _answers:
+    if key not in _predictions:
         check_artefact(graph.path)
-        _answers[key] = _of_engine(_fp32_engine(graph), images, progress)
-        while len(_answers) > _KEPT:
-            _answers.popitem(last=False)
-    return _answers[key]
+        _predictions[key] = _of_engine(_fp32_engine(graph), images, progress)
+        while len(_predictions) > _KEPT:
+            _predictions.popitem(last=False)
+    return _predictions[key]
 
 
 def _fp32_engine(graph: Graph) -> Engine:

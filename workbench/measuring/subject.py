@@ -1,4 +1,4 @@
-"""What is measured: how its input is called and laid out, which batches it takes, and what a record says of it."""
+"""What is measured: the name and layout of its input, the batches that it takes, and what its records say of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from ..backends import backend
 from ..backends.base import Session
+from ..datasets.model_input import check_model_input, in_layout
 from ..errors import refuse_unless
 from ..records import Batches, Engine, Graph, Recipe, whole
 from .accuracy import check_label_range
@@ -16,9 +17,10 @@ from .accuracy import check_label_range
 
 @dataclass(frozen=True)
 class Subject:
-    """An engine, or a baseline such as the JAX model, as measuring sees it.
+    """What measuring must know about an engine, or about a baseline such as the JAX model.
 
-    A baseline says ``Subject("jax", spec.name, spec.image_size, spec.classes)``. ``batches`` of None takes any.
+    The subject of a baseline is ``Subject("jax", spec.name, spec.image_size, spec.classes)``. Where ``batches`` is
+    None, it takes any batch.
     """
 
     backend: str
@@ -38,7 +40,7 @@ class Subject:
 
     @classmethod
     def of(cls, engine: Engine) -> Subject:
-        """What an engine's own records say.
+        """The subject of an engine, from the engine's own records.
 
         Raises:
             WorkbenchError: it is no engine, or its files are gone.
@@ -60,7 +62,7 @@ class Subject:
             backend=engine.backend,
             model=model_name(graph),
             size=graph.preprocessing.size,
-            classes=graph.classes or (graph.spec and graph.spec.classes),
+            classes=graph.classes or (graph.spec.classes if graph.spec else None),
             recipe=engine.variant.recipe,
             variant=engine.variant.digest,
             batches=engine.batches,
@@ -75,8 +77,7 @@ class Subject:
 
     def feeds(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """One batch (n, H, W, 3) under the input's name, in the graph's layout."""
-        images = images.transpose(0, 3, 1, 2) if self.layout == "NCHW" else images
-        return {self.input_name: np.ascontiguousarray(images)}
+        return {self.input_name: in_layout(images, self.layout)}
 
     def logits(self, session: Session) -> Callable[[np.ndarray], np.ndarray]:
         """The session as a function from images (n, H, W, 3) to logits (n, classes)."""
@@ -104,37 +105,7 @@ class Subject:
         Raises:
             WorkbenchError: anything but finite float32 images of the model's size, or none at all.
         """
-        last, first = (self.size, self.size, 3), (3, self.size, self.size)
-        expected = f"float32 (N, {self.size}, {self.size}, 3)"
-        found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
-        refuse_unless(
-            isinstance(images, np.ndarray) and images.dtype == np.float32,
-            "The images must be a float32 array",
-            why=f"expected was {expected}, given was {found}",
-            remedy="turn uint8 pixels into the model's input with workbench.normalise",
-        )
-        if self.layout == "NCHW" and images.shape[1:] == first:
-            images = images.transpose(0, 2, 3, 1)
-        refuse_unless(
-            images.shape[1:] == last,
-            f"The images do not fit {self.model}",
-            why=f"expected was {expected}, given was {found}",
-            remedy="resize the images, or load the checkpoint with image_size at theirs; channels come last",
-        )
-        refuse_unless(
-            len(images) > 0,
-            "There are no images",
-            why="the array has zero rows",
-            remedy="give at least one image, or images=None to time the engine alone",
-        )
-        finite = np.isfinite(images).all(axis=(1, 2, 3))
-        refuse_unless(
-            bool(finite.all()),
-            "The images hold NaN or infinity",
-            why=f"{int((~finite).sum())} of {len(images)} images do, first image {int(finite.argmin())}",
-            remedy="look for a division by zero in the preprocessing, or leave these images out",
-        )
-        return images
+        return check_model_input(images, self.size, self.layout, self.model)
 
     def checked_labels(self, labels, count: int) -> np.ndarray:
         """Labels as (N,) int64, one for each of ``count`` images and all within the classes."""

@@ -1,4 +1,4 @@
-"""Throughput and latency when several streams call one engine at the same time."""
+"""Throughput and latency of one engine that several streams call at the same time."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from ..backends.hardware.cpu import environment
 from ..errors import refuse_unless
 from ..progress import Progress, silent
 from ..records import Engine, Measurement
-from .measurement import facts, one_batch
+from .measurement import measurement_of, one_batch
 from .subject import Subject
 from .timing import Feeds, Latency, warm_up
+
+#: Reports progress; may raise ``Cancelled``.
+Report = Callable[[], None]
 
 
 def measure_streams(
@@ -33,8 +36,8 @@ def measure_streams(
     """Measure an engine under 1, 2, 4 ... streams that each call back to back; weights are loaded once.
 
     Args:
-        engine: what ``build_engine`` made. On ONNX Runtime build it with ``options={"threads": 1}`` to see streams
-            gain: by default one call uses all cores already.
+        engine: what ``build_engine`` made. By default one call of ONNX Runtime uses all cores, so that more streams
+            gain nothing: build the engine with ``options={"threads": 1}``.
         streams: the numbers of streams to try.
         images: float32 (N, H, W, 3), of which one batch is used; None takes noise.
         batch: images per call; None takes the size that the engine is tuned for.
@@ -70,10 +73,9 @@ def _is_count(value) -> bool:
 
 
 def diminishing_returns(measurements: Sequence[Measurement], share: float = 0.95) -> int:
-    """The number of streams beyond which more are hardly worth their latency.
+    """The smallest number of streams whose throughput reaches ``share`` of the best throughput measured.
 
-    It is the smallest number whose throughput reaches ``share`` of the best throughput measured: every larger
-    number gains less than 1 / share - 1 (5 %) and makes each call wait longer.
+    More streams gain less than 1 / share - 1 (5 %) in throughput, and each call takes longer.
     """
     refuse_unless(
         len(measurements) > 0,
@@ -85,26 +87,29 @@ def diminishing_returns(measurements: Sequence[Measurement], share: float = 0.95
     return min(m.streams for m in measurements if m.images_per_second >= share * best)
 
 
-def _measure(engine: Engine, subject: Subject, feeds: Feeds, batch: int, count: int, seconds: float, report):
+def _measure(
+    engine: Engine, subject: Subject, feeds: Feeds, batch: int, count: int, seconds: float, report: Report
+) -> Measurement:
     before = environment()
     sessions = open_streams(engine, count)
     try:
         report()
         warm = warm_up(sessions[0], feeds, limit=seconds)
         times = time_together(sessions, feeds, seconds, report)
-        latency = Latency(tuple(times), warmup_calls=warm.calls, settled=warm.settled)
-        return Measurement(**facts(sessions[0], subject, batch, before, latency), streams=count)
+        latency = Latency(tuple(times), warmup_calls=warm.calls, steady=warm.steady)
+        facts = {**before, **sessions[0].environment}
+        return measurement_of(subject, batch, latency, sessions[0].memory(), facts, streams=count)
     finally:
-        for session in reversed(sessions):  # the first holds what the others share
+        for session in reversed(sessions):  # the first owns what the others share
             session.close()
 
 
 def time_together(
-    sessions: Sequence[Session], feeds: Feeds, seconds: float, report: Callable[[], None] = lambda: None
+    sessions: Sequence[Session], feeds: Feeds, seconds: float, report: Report = lambda: None
 ) -> list[float]:
-    """Seconds of every call that the sessions, each in a thread of its own, begin within ``seconds``.
+    """Call all sessions for ``seconds``, each in a thread of its own; returns the seconds of every call.
 
-    ``report`` is called meanwhile and may raise ``Cancelled``. A stream that fails stops the others.
+    ``report`` is called ten times a second. When a stream fails or ``report`` raises, all streams stop.
     """
     for session in sessions:
         session.time(feeds, 1)  # the first call of a stream allocates its buffers

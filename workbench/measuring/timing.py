@@ -1,13 +1,13 @@
-"""How long a call takes: warm-up until the times settle, then raw times of single calls."""
+"""How long a call takes: warm-up to the steady state, single calls, and rounds that interleave several sessions."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,37 +16,75 @@ from ..progress import Progress, silent
 
 #: One batch under the names of a session's inputs.
 Feeds = Mapping[str, np.ndarray]
-#: Calls are made in windows of about this many seconds; between two of them progress is told.
+#: What a caller names a session by.
+Key = TypeVar("Key", bound=Hashable)
+#: The warm-up calls a session in windows of about this many seconds.
 WINDOW_S = 0.1
-#: A warm-up ends when the medians of as many successive windows as this ...
+#: A session is in its steady state when the medians of as many successive windows as this ...
 WINDOWS = 3
 #: ... lie within this share of each other.
-SETTLED = 0.02
+STEADY = 0.02
 #: A slow model is timed at least this often, whatever the time limit.
 MIN_CALLS = 10
+#: Interleaved sessions are timed in at least as many rounds as this, each at most ``ROUND_S`` seconds a session.
+ROUNDS, ROUND_S = 8, 0.25
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds of every timed call in the order taken, and how the warm-up before them went.
+    """Seconds of every timed call in the order taken, and how the warm-up before them ended.
 
-    ``device_seconds`` are compute alone, by the device's clock; empty where there is none. ``settled`` is False
-    when the warm-up ended by its time limit. Latencies of one ``turns`` were taken call by call beside each other.
+    ``device_seconds`` are compute alone, by the device's clock; empty where it has none. ``steady`` is False where
+    the warm-up ended by its time limit, before the steady state. Latencies with one name in ``interleaved`` were
+    taken in the same rounds.
     """
 
     seconds: tuple[float, ...] = ()
     device_seconds: tuple[float, ...] = ()
     warmup_calls: int = 0
-    settled: bool = True
-    turns: str = ""
+    steady: bool = True
+    interleaved: str = ""
 
 
 class WarmUp(NamedTuple):
-    """Calls made, calls that fill a window, and whether the times settled within the limit."""
+    """Calls made, seconds of one call at the end, and whether the steady state was reached within the limit."""
 
     calls: int
-    per_window: int
-    settled: bool
+    call_s: float
+    steady: bool
+
+    @property
+    def per_window(self) -> int:
+        """Calls that fill a window."""
+        return _calls_in(WINDOW_S, self.call_s)
+
+
+def _calls_in(seconds: float, call_s: float) -> int:
+    return max(1, math.ceil(seconds / max(call_s, 1e-6)))
+
+
+def warm_up(session: Session, feeds: Feeds, *, limit: float, progress: Progress = silent) -> WarmUp:
+    """Call a session until its steady state: the medians of three windows in a row agree within 2 %.
+
+    The first calls allocate memory, wake threads and raise the clock; how many do so differs by model and machine,
+    so their number is found, not fixed. The warm-up takes three windows at least; after ``limit`` seconds it ends
+    without a steady state.
+    """
+    first = session.time(feeds, 2)  # of the two the faster one is nearer to the calls that follow
+    per_window = _calls_in(WINDOW_S, min(first))
+    medians: list[float] = []
+    begin, limit_ms = time.perf_counter(), int(1e3 * limit)
+    while True:
+        elapsed = time.perf_counter() - begin
+        progress("warm-up", min(int(1e3 * elapsed), limit_ms), limit_ms)
+        steady = _agree(medians[-WINDOWS:])
+        if steady or (elapsed >= limit and len(medians) >= WINDOWS):
+            return WarmUp(len(first) + per_window * len(medians), medians[-1], steady)
+        medians.append(median(session.time(feeds, per_window)))
+
+
+def _agree(medians: list[float]) -> bool:
+    return len(medians) == WINDOWS and max(medians) <= (1 + STEADY) * min(medians)
 
 
 def time_calls(session: Session, feeds: Feeds, *, seconds: float = 2.0, progress: Progress = silent) -> Latency:
@@ -66,54 +104,85 @@ def time_calls(session: Session, feeds: Feeds, *, seconds: float = 2.0, progress
         times += session.time(feeds, warm.per_window)
     progress("latency", limit_ms, limit_ms)
     on_device = session.device_time(feeds, min(len(times), 100)) or ()
-    return Latency(tuple(times), tuple(on_device), warm.calls, warm.settled)
+    return Latency(tuple(times), tuple(on_device), warm.calls, warm.steady)
 
 
-def time_in_turns(
-    sessions: Sequence[tuple[Session, Feeds]], *, seconds: float = 2.0, turns: str = "", progress: Progress = silent
-) -> tuple[Latency, ...]:
-    """Time several sessions by turns, so that whatever disturbs the machine disturbs all of them alike.
+# ---- interleaved rounds ----------------------------------------------------------------------------------------
 
-    Every round gives each session the same number of calls, in an order that is reversed from round to round.
+
+@dataclass(frozen=True)
+class Round:
+    """The calls of one session in one round, how its warm-up ended, and its peak memory after the warm-up."""
+
+    seconds: tuple[float, ...]
+    device_seconds: tuple[float, ...]
+    warmup_calls: int
+    steady: bool
+    memory_bytes: int
+
+
+def interleaved_rounds(
+    taken: Mapping[Key, int],
+    open_session: Callable[[Key], tuple[Session, Feeds]],
+    *,
+    seconds: float,
+    progress: Progress = silent,
+) -> Iterator[tuple[Key, Round]]:
+    """Time several sessions in rounds, so that a noisy minute of the machine falls on all of them alike.
+
+    Every round times each session once, in an order that is reversed from round to round. A session is opened and
+    warmed up when its first round comes. Each round is yielded as soon as it is taken, so that a caller who keeps
+    it loses nothing more when the process is killed.
 
     Args:
-        sessions: each with its own batch.
-        seconds: how long each is timed; all of them warm up first.
-        turns: a name for these runs, kept with the results.
-        progress: gets the stages ``warm-up`` and ``latency``, in milliseconds.
+        taken: for each session the number of rounds that were taken earlier and need not be repeated.
+        open_session: opens the session of a key, and gives it with its batch; the caller closes it.
+        seconds: how long each session is timed, over all rounds.
+        progress: gets the stage ``latency``, in rounds of one session.
     """
-    warm = [warm_up(session, feeds, limit=seconds, progress=progress) for session, feeds in sessions]
-    per_turn = min(w.per_window for w in warm)
-    times: list[list[float]] = [[] for _ in sessions]
-    order, begin, limit = list(range(len(sessions))), time.perf_counter(), seconds * len(sessions)
-    while (elapsed := time.perf_counter() - begin) < limit or len(times[0]) < MIN_CALLS:
-        progress("latency", min(int(1e3 * elapsed), int(1e3 * limit)), int(1e3 * limit))
-        for index in order:
-            session, feeds = sessions[index]
-            times[index] += session.time(feeds, per_turn)
-        order.reverse()
-    progress("latency", int(1e3 * limit), int(1e3 * limit))
-    return tuple(Latency(tuple(t), (), w.calls, w.settled, turns) for t, w in zip(times, warm))
+    rounds, keys = rounds_in(seconds), list(taken)
+    order = [keys[:: -1 if number % 2 else 1] for number in range(rounds)]
+    missing = [key for number, turn in enumerate(order) for key in turn if taken[key] <= number]
+    ready: dict[Key, Callable[[], Round]] = {}
+    for done, key in enumerate(missing):
+        report = _same_count(progress, done, len(missing))
+        report("latency", done, len(missing))
+        if key not in ready:
+            ready[key] = _warm(*open_session(key), seconds, report)
+        yield key, ready[key]()
+    progress("latency", len(missing), len(missing))
 
 
-def warm_up(session: Session, feeds: Feeds, *, limit: float, progress: Progress = silent) -> WarmUp:
-    """Call a session until its times settle: the medians of three windows in a row agree within 2 %.
-
-    The first calls allocate memory, wake threads and raise the clock; how many do so differs by model and machine,
-    so their number is found, not fixed. After ``limit`` seconds and three windows the warm-up ends unsettled.
-    """
-    first = session.time(feeds, 2)  # of the two the faster one is nearer to what follows
-    per_window = max(1, math.ceil(WINDOW_S / max(min(first), 1e-6)))
-    medians: list[float] = []
-    begin, limit_ms = time.perf_counter(), int(1e3 * limit)
-    while True:
-        elapsed = time.perf_counter() - begin
-        progress("warm-up", min(int(1e3 * elapsed), limit_ms), limit_ms)
-        settled = _agree(medians[-WINDOWS:])
-        if settled or (elapsed >= limit and len(medians) >= WINDOWS):
-            return WarmUp(len(first) + per_window * len(medians), per_window, settled)
-        medians.append(median(session.time(feeds, per_window)))
+def rounds_in(seconds: float) -> int:
+    """In how many rounds a session is timed for so many seconds."""
+    return max(ROUNDS, math.ceil(seconds / ROUND_S))
 
 
-def _agree(medians: list[float]) -> bool:
-    return len(medians) == WINDOWS and max(medians) <= (1 + SETTLED) * min(medians)
+def _same_count(progress: Progress, done: int, total: int) -> Progress:
+    """A callback for the warm-up: it may cancel the work, and moves no bar back."""
+    return lambda stage, _done, _total: progress("latency", done, total)
+
+
+def _warm(session: Session, feeds: Feeds, seconds: float, progress: Progress) -> Callable[[], Round]:
+    """Warm a session up; its memory is read here, before the next session is opened in the same process."""
+    warm = warm_up(session, feeds, limit=seconds, progress=progress)
+    calls = math.ceil(max(_calls_in(seconds, warm.call_s), MIN_CALLS) / rounds_in(seconds))
+    memory = session.memory()
+
+    def take_round() -> Round:
+        session.time(feeds, 1)  # not counted: another session has used the caches since
+        times, on_device = session.time(feeds, calls), session.device_time(feeds, calls) or ()
+        return Round(tuple(times), tuple(on_device), warm.calls, warm.steady, memory)
+
+    return take_round
+
+
+def joined(rounds: Sequence[Round], interleaved: str) -> Latency:
+    """All rounds of one session as one record, in the order taken."""
+    return Latency(
+        tuple(second for one in rounds for second in one.seconds),
+        tuple(second for one in rounds for second in one.device_seconds),
+        max((one.warmup_calls for one in rounds), default=0),
+        all(one.steady for one in rounds),
+        interleaved,
+    )

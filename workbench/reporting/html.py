@@ -155,7 +155,7 @@ def _notes(measurements: Iterable[Measurement]) -> str:
 
 
 def _facts(environment: Mapping) -> pd.DataFrame:
-    told = [(name, str(value)) for name, value in environment.items() if name != "turns"]
+    told = [(name, str(value)) for name, value in environment.items() if name not in ("interleaved", "turns")]
     return pd.DataFrame(told, columns=["what", "found"])
 
 

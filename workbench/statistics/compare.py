@@ -9,10 +9,12 @@ from statistics import NormalDist
 import numpy as np
 
 from ..errors import refuse_unless
-from ..measuring.timing import SETTLED
+from ..measuring.timing import STEADY
 from ..records import Measurement
 
 CANNOT_TELL = "cannot tell"
+#: The name of the environment's entry "interleaved" in ledgers that were written before November 2026.
+OLD_INTERLEAVED = "turns"
 #: A run is cut into this many stretches, whose medians are resampled: calls next to each other are alike.
 STRETCHES = 25
 #: Where a machine's speed wanders as a random walk does, the levels of two successive runs differ with twice the
@@ -32,9 +34,9 @@ class Comparison:
         speed: ``faster``, ``slower``, ``cannot tell``, or ``not measured``.
         speedup: median latency of the other over that of this one.
         speedup_interval: what the true ratio may be.
-        calls: how many calls of each were timed, and ``in_turns`` whether they took turns.
+        calls: how many calls of each were timed, and ``interleaved`` whether in the same rounds.
         calls_needed: about how many timed calls of each would decide with 80 % power; None where it is decided, or
-            where only runs that take turns can decide.
+            where only interleaved runs can decide.
         accuracy: ``better``, ``worse``, ``cannot tell``, or ``not measured``.
         top1_difference: top-1 of this one minus that of the other, 0...1.
         top1_interval: what the true difference may be.
@@ -48,7 +50,7 @@ class Comparison:
     speedup: float
     speedup_interval: tuple[float, float]
     calls: tuple[int, int]
-    in_turns: bool
+    interleaved: bool
     calls_needed: int | None
     accuracy: str
     top1_difference: float
@@ -66,7 +68,7 @@ def compare(a: Measurement, b: Measurement) -> Comparison:
 
     Speed rests on the ratio of median latencies. Calls next to each other are alike, so each run is cut into
     stretches, and their medians are resampled (a bootstrap over blocks: Künsch, 1989, Annals of Statistics
-    17:1217-1241). Runs that took turns (``measure_in_turns``) are resampled together. Between runs that did not,
+    17:1217-1241). Interleaved runs (``measure_interleaved``) are resampled together. Between runs that did not,
     the machine may have changed as much as it did within them, so the scatter of their stretches is the interval,
     widened by the 2 % to which a warm-up settles: more calls cannot tell a smaller difference, turns can.
 
@@ -94,7 +96,7 @@ def compare(a: Measurement, b: Measurement) -> Comparison:
         speedup=speedup,
         speedup_interval=speedup_interval,
         calls=(len(a.latencies_s), len(b.latencies_s)),
-        in_turns=took_turns(a, b),
+        interleaved=were_interleaved(a, b),
         calls_needed=calls_needed,
         accuracy=accuracy,
         top1_difference=difference,
@@ -116,22 +118,23 @@ def _compare_speed(a: Measurement, b: Measurement):
         return CANNOT_TELL, b.p50_ms / a.p50_ms, (0.0, math.inf), FEWEST_CALLS
     shares, stretches = (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2), min(calls, STRETCHES)
     log_a, log_b = _log_medians(a, stretches), _log_medians(b, stretches)
-    if took_turns(a, b):
+    if were_interleaved(a, b):
         ratios = log_b - log_a  # stretch by stretch, because these were taken beside each other
         middle, (low, high) = float(np.median(ratios)), np.quantile(_bootstrap_medians(ratios), shares)
         needed = _calls_needed(middle, low, high, calls)
     else:
         ratios = log_b[:, None] - log_a  # every stretch with every other
         middle, (low, high), needed = math.log(b.p50_ms / a.p50_ms), np.quantile(ratios, shares), None
-        low = middle - WANDERING * (middle - low) - math.log1p(SETTLED)
-        high = middle + WANDERING * (high - middle) + math.log1p(SETTLED)
+        low = middle - WANDERING * (middle - low) - math.log1p(STEADY)
+        high = middle + WANDERING * (high - middle) + math.log1p(STEADY)
     interval = math.exp(low), math.exp(high)
     return _verdict(interval, 1.0, "faster", "slower"), math.exp(middle), interval, needed
 
 
-def took_turns(a: Measurement, b: Measurement) -> bool:
-    """Whether the calls of both were timed by turns."""
-    return bool(a.environment.get("turns")) and a.environment["turns"] == b.environment.get("turns")
+def were_interleaved(a: Measurement, b: Measurement) -> bool:
+    """Whether the calls of both were timed in the same interleaved rounds."""
+    ours, theirs = (m.environment.get("interleaved") or m.environment.get(OLD_INTERLEAVED) for m in (a, b))
+    return bool(ours) and ours == theirs
 
 
 def _log_medians(measurement: Measurement, stretches: int) -> np.ndarray:
@@ -248,7 +251,7 @@ def _speed_sentence(c: Comparison) -> str:
         return sentence
     if c.calls_needed:
         return f"{sentence} About {c.calls_needed:,} calls of each would decide."
-    return sentence if c.in_turns else f"{sentence} Runs that take turns may tell (measure_in_turns)."
+    return sentence if c.interleaved else f"{sentence} Interleaved runs may tell (measure_interleaved)."
 
 
 def _accuracy_sentence(c: Comparison) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..backends import build_engine, changed_file
+from ..backends import build_engine, changed_file, open_engine
+from ..backends.base import Session
 from ..backends.hardware.cpu import environment
 from ..digests import digest
 from ..errors import Cancelled, Refusal, WorkbenchError
 from ..measuring import Subject
-from ..measuring.accuracy import Predictions
-from ..measuring.interleaved import Round, joined, time_in_rounds
-from ..measuring.measurement import notes
+from ..measuring.accuracy import Evaluated, Predictions
+from ..measuring.measurement import measurement_of, one_batch
+from ..measuring.timing import Feeds, Latency, Round, interleaved_rounds, joined
 from ..performance.fusion import attention_fused
-from ..progress import Meter
+from ..progress import Meter, Progress
 from ..records import Batches, Engine, Measurement, Recipe, Variant
 from ..remote.host import Host
 from .answers import answers
@@ -24,7 +26,8 @@ from .plan import MEASUREMENT, REFUSAL, Cell, newest_measurement
 if TYPE_CHECKING:
     from .study import Study
 
-ENGINE = "study engine"
+#: Kinds of observations in the ledger: an engine of a study, and a round of timed calls.
+ENGINE, ROUND = "study engine", "interleaved round"
 #: What every drop and agreement is measured against.
 REFERENCE = Host("onnxruntime", "onnxruntime")
 REFERENCE_LABEL = "fp32 on onnxruntime"
@@ -87,9 +90,9 @@ class Runner:
         tried = host.command is None and host.interpreter is not None
         return found is not None and (found.execution != "built" or tried)
 
-    # ---- engines of one backend in turns -------------------------------------------------------------------------
+    # ---- engines of one backend in this process, interleaved -----------------------------------------------------
 
-    def measure_in_turns(self, jobs: list[Job]) -> None:
+    def measure_here(self, jobs: list[Job]) -> None:
         """Measure jobs of one backend in this process."""
         ready = [one for job in jobs if (one := self._ready(job, self.meter.step(job.label)))]
         for batch in self.study.batches:
@@ -141,33 +144,56 @@ class Runner:
         inputs = [study.images_digest, study.host_key(host), self.attempt]
         return answers(engine, study.images, study.labels, self.workspace, inputs, progress)
 
-    def _time(self, ready: list[Ready], batch: int, progress) -> None:
-        keys = {digest(one.cell_at(batch).key, self.attempt): one for one in ready}
-        engines = {key: one.engine for key, one in keys.items()}
-        taken = time_in_rounds(engines, self.study.images, batch, self.study.seconds, self.workspace, progress)
-        turns = digest(sorted(keys))  # compare() pairs measurements that took turns
-        for key, one in keys.items():
+    def _time(self, ready: list[Ready], batch: int, progress: Progress) -> None:
+        """Time engines at one batch size in interleaved rounds, each of which is stored as soon as it is taken."""
+        timed = {digest(one.cell_at(batch).key, self.attempt): one for one in ready}
+        rounds = {key: self.workspace.observations(ROUND, Round, key) for key in timed}
+        taken = {key: len(of_key) for key, of_key in rounds.items()}
+        with contextlib.ExitStack() as stack:
+
+            def open_session(key: str) -> tuple[Session, Feeds]:
+                engine = timed[key].engine
+                subject = Subject.of(engine)
+                session = stack.enter_context(open_engine(engine))
+                return session, subject.feeds(one_batch(subject, self.study.images, batch))
+
+            seconds = self.study.seconds
+            for key, one in interleaved_rounds(taken, open_session, seconds=seconds, progress=progress):
+                self.workspace.append(ROUND, key, one)
+                rounds[key].append(one)
+        name = digest(sorted(timed))  # compare() pairs measurements that were interleaved
+        for key, one in timed.items():
             self.workspace.append(
-                MEASUREMENT, one.cell_at(batch).key, self._measured(one, batch, taken[key], turns)
+                MEASUREMENT, one.cell_at(batch).key, self._measured(one, batch, rounds[key], name)
             )
 
-    def _measured(self, one: Ready, batch: int, rounds: list[Round], turns: str) -> Measurement:
-        subject, latency, built = Subject.of(one.engine), joined(rounds), self._built(one.engine, batch)
-        return dataclasses.replace(
-            built,
-            environment={**built.environment, "turns": turns},
-            latencies_s=latency.seconds,
-            device_s=latency.device_seconds,
-            warmup_calls=latency.warmup_calls,
-            predictions=tuple(one.answers.classes.tolist()),
-            labels=tuple(self.study.labels.tolist()),
-            reference_predictions=tuple(self.reference.classes.tolist()),
-            top5_hits=one.answers.top5_hits,
-            reference=REFERENCE_LABEL,
-            memory_bytes=max(one.memory_bytes for one in rounds),
-            execution="emulated" if subject.emulated else "executed",
-            notes=(*one.engine.variant.notes, *notes(subject, latency)),
+    def _measured(self, one: Ready, batch: int, rounds: list[Round], interleaved: str) -> Measurement:
+        study, reference = self.study, self.reference.classes
+        evaluated = Evaluated(one.answers, study.labels, reference, REFERENCE_LABEL)
+        memory = max(each.memory_bytes for each in rounds)
+        return self._record(one.engine, batch, joined(rounds, interleaved), memory, evaluated)
+
+    def _record(
+        self,
+        engine: Engine,
+        batch: int,
+        latency: Latency,
+        memory_bytes: int = 0,
+        evaluated: Evaluated | None = None,
+    ) -> Measurement:
+        facts = {**engine.environment, **environment()}
+        found = measurement_of(
+            Subject.of(engine),
+            batch,
+            latency,
+            memory_bytes,
+            facts,
+            evaluated,
+            dataset=self.study.dataset,
+            run_id=engine.run_id,
         )
+        fused, notes = attention_fused(engine), (*engine.variant.notes, *found.notes)
+        return dataclasses.replace(found, attention_fused=fused, notes=notes)
 
     # ---- what the ledger is told -------------------------------------------------------------------------------
 
@@ -193,21 +219,5 @@ class Runner:
 
     def _built(self, engine: Engine, batch: int) -> Measurement:
         """What is known of an engine that was built and not run."""
-        subject = Subject.of(engine)
-        return Measurement(
-            backend=engine.backend,
-            model=subject.model,
-            recipe=subject.recipe,
-            batch=batch,
-            variant=subject.variant,
-            latencies_s=(),
-            dataset=self.study.dataset,
-            card=engine.card,
-            engine_bytes=subject.engine_bytes,
-            build_seconds=engine.build_seconds,
-            execution="built",
-            environment={**engine.environment, **environment()},
-            run_id=engine.run_id,
-            attention_fused=attention_fused(engine),
-            notes=engine.variant.notes,
-        )
+        known = self._record(engine, batch, Latency())
+        return dataclasses.replace(known, execution="built", notes=engine.variant.notes)

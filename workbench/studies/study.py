@@ -149,7 +149,7 @@ class Study:
             jobs = []
         for host in self.hosts:
             mine = [job for job in jobs if job.host == host]
-            runner.measure_in_turns(mine) if host.interpreter is None else send(runner, mine)
+            runner.measure_here(mine) if host.interpreter is None else send(runner, mine)
         progress("done", PARTS, PARTS)
         return self
 

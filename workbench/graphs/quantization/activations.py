@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from ...backends.onnxruntime import inference_session
 from ...datasets import stream
+from ...datasets.model_input import check_model_input, in_layout
 from ...digests import digest
 from ...errors import refuse_unless
 from ...progress import Progress, silent
@@ -104,29 +105,11 @@ def graph_input(graph: Graph, images: np.ndarray) -> np.ndarray:
     Raises:
         WorkbenchError: another type or shape, no image at all, or values that are not finite.
     """
-    shape = graph.image_shape
-    last = shape if graph.preprocessing.layout == "NHWC" else (*shape[1:], shape[0])
-    found = f"they are {type(images).__name__} of shape {np.shape(images)}, {getattr(images, 'dtype', 'no dtype')}"
-    refuse_unless(
-        isinstance(images, np.ndarray) and images.ndim == 4 and images.shape[1:] in (shape, last),
-        f"The images must be an array (N, {', '.join(map(str, last))})",
-        why=found,
-        remedy="resize them to what the graph's preprocessing says; of an image set give .x",
+    preprocessing = graph.preprocessing
+    name = graph.spec.name if graph.spec else graph.path.stem
+    return in_layout(
+        check_model_input(images, preprocessing.size, preprocessing.layout, name), preprocessing.layout
     )
-    refuse_unless(
-        images.dtype == np.float32,
-        "The images must be float32, already normalised",
-        why=found,
-        remedy="call workbench.normalise on uint8 pixels",
-    )
-    refuse_unless(len(images) > 0, "There are no images", why=found, remedy="give one or more")
-    refuse_unless(
-        bool(np.isfinite(images).all()),
-        "The images hold NaN or infinity",
-        why=f"{int((~np.isfinite(images).all(axis=(1, 2, 3))).sum())} of {len(images)} do",
-        remedy="drop them, or repair the preprocessing that made them",
-    )
-    return images if images.shape[1:] == shape else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
 def check_same_images(side: str, found: Preprocessing, expected: Preprocessing) -> None:
