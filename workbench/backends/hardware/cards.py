@@ -13,10 +13,10 @@ from importlib.resources import files
 
 from ...errors import WorkbenchError, refuse_unless
 
+_DATA = files("workbench.backends.hardware").joinpath("cards.json")
 #: Compute capability (86 for 8.6) -> the names of the cards that have it.
 CARDS: Mapping[int, tuple[str, ...]] = {
-    row["capability"]: tuple(row["cards"])
-    for row in json.loads(files(__package__).joinpath("cards.json").read_text(encoding="utf-8"))["capabilities"]
+    row["capability"]: tuple(row["cards"]) for row in json.loads(_DATA.read_text(encoding="utf-8"))["capabilities"]
 }
 
 _CAPABILITY = re.compile(r"(?:SM|COMPUTE|CC)?[ _]?(\d{1,2})\.?(\d)[AF]?", re.IGNORECASE)

@@ -22,13 +22,14 @@ def cores() -> int:
         return os.cpu_count() or 1
     siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     physical = {_text(siblings.format(cpu)) or str(cpu) for cpu in allowed}
-    return max(1, min(len(physical), _container_cores()))
+    limit = _container_cores()
+    return max(1, len(physical) if limit is None else min(len(physical), limit))
 
 
-def _container_cores() -> float:
-    """The CPU limit of cgroup v2 in cores (``cpu.max`` is "quota period" in µs); infinity without a limit."""
+def _container_cores() -> int | None:
+    """The CPU limit of cgroup v2 in cores (``cpu.max`` is "quota period" in µs); None without a limit."""
     quota, _, period = _text("/sys/fs/cgroup/cpu.max").partition(" ")
-    return math.ceil(int(quota) / int(period)) if quota.isdigit() else math.inf
+    return math.ceil(int(quota) / int(period)) if quota.isdigit() else None
 
 
 def environment() -> dict:

@@ -1,4 +1,7 @@
-"""The GPU: what it is, and its memory, streams and events through pycuda. Nothing else here touches CUDA."""
+"""The GPU: its name and driver through nvidia-smi; its memory, streams and graphs through pycuda.
+
+No other module of ours calls CUDA.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import atexit
 import contextlib
 import ctypes
 import functools
+import importlib
 import os
 import re
 import subprocess
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,7 +67,7 @@ def _printed(command: list[str]) -> str:
         return ""
 
 
-def cuda_driver():
+def cuda_driver() -> ModuleType:
     """The module ``pycuda.driver``, loaded after TensorRT where that is installed.
 
     Loaded the other way round, TensorRT 8.6's ``Builder`` ends the process with a segmentation fault (seen with
@@ -72,10 +77,8 @@ def cuda_driver():
         ImportError: pycuda or the driver's library is missing.
     """
     with contextlib.suppress(Exception):  # not installed, or it cannot be loaded: then nothing can crash in it
-        import tensorrt  # noqa: F401
-    import pycuda.driver
-
-    return pycuda.driver
+        importlib.import_module("tensorrt")
+    return importlib.import_module("pycuda.driver")
 
 
 def pycuda_missing() -> Refusal | None:
@@ -128,20 +131,22 @@ class Device:
             self.cuda.Context.pop()
 
     def free_bytes(self) -> int:
-        """Memory of the device that nobody has taken."""
+        """Bytes of the device's memory that are free."""
         return self.cuda.mem_get_info()[0]
 
 
 class Buffer:
-    """One tensor's memory: pinned on the host, plain on the device. It grows when it must and never shrinks."""
+    """The memory of one tensor, pinned on the host and plain on the device. It grows as needed, never shrinks."""
 
     def __init__(self, device: Device, dtype):
         self._cuda, self.dtype = device.cuda, np.dtype(dtype)
-        self._bytes, self._pinned, self._memory = 0, None, None
+        self._bytes = 0
+        self._pinned: Any = None
+        self._memory: Any = None
         self.host = np.empty(0, self.dtype)
 
     def fit(self, shape: tuple[int, ...]) -> bool:
-        """Make ``host`` an array of this shape; True when the memory moved."""
+        """Make ``host`` an array of this shape; True when the memory is at other addresses now."""
         wanted = int(np.prod(shape)) * self.dtype.itemsize
         moved = wanted > self._bytes
         if moved:
@@ -166,7 +171,7 @@ class Buffer:
         self._cuda.memcpy_dtoh_async(self.host, self._memory, stream)
 
     def free(self) -> None:
-        """Give the memory back; ``host`` must not be used after it."""
+        """Free the memory; ``host`` must not be used afterwards."""
         self.host = np.empty(0, self.dtype)
         if self._memory is not None:
             self._memory.free()
@@ -175,7 +180,7 @@ class Buffer:
 
 
 class CudaGraph:
-    """What a stream was given to do between two moments, recorded once and replayed with a single launch.
+    """The work of a stream, recorded once and replayed with a single launch.
 
     pycuda has no graphs, so these are five calls of the CUDA driver (CUDA Driver API, "Graph Management").
     """
@@ -203,7 +208,7 @@ class CudaGraph:
         self._call("cuGraphLaunch", self._exec, self._stream)
 
     def free(self) -> None:
-        """Forget the recorded work."""
+        """Destroy the recorded work."""
         self._call("cuGraphExecDestroy", self._exec)
 
     def _call(self, function: str, *arguments) -> None:

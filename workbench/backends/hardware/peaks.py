@@ -54,7 +54,7 @@ def _peak(row: Mapping) -> Peak:
     return Peak(row["card"], flops, 1e9 * row["gb_per_s"], row["source"])
 
 
-_ROWS = json.loads(files(__package__).joinpath("peaks.json").read_text(encoding="utf-8"))["peaks"]
+_ROWS = json.loads(files("workbench.backends.hardware").joinpath("peaks.json").read_text(encoding="utf-8"))["peaks"]
 #: Card -> its published limits.
 PEAKS: Mapping[str, Peak] = {row["card"]: _peak(row) for row in _ROWS}
 _BY_NAME = {plain_name(name): PEAKS[row["card"]] for row in _ROWS for name in (row["card"], *row.get("also", ()))}

@@ -1,16 +1,17 @@
-"""An engine on the device: deserialized once, shared by the sessions of all its streams."""
+"""An engine loaded on the device: its weights, shared by the sessions of all its streams."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ...dtypes import of_tensorrt
 from ...errors import WorkbenchError
 from ...records import Engine
-from ..base import Session, Tensor
+from ..base import Tensor
 from ..hardware.gpu import device, gpus
 from .log import BuildLog
 from .versions import VersionAdapter
@@ -19,22 +20,23 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def runtime_of(adapter: VersionAdapter, options: Mapping, logger):
-    """What loads engines. A version-compatible one brings a runtime of its own along, as code for the host."""
+    """The object that loads engines. A version-compatible engine contains a runtime, which is code for the host."""
     runtime = adapter.module.Runtime(logger)
     runtime.engine_host_code_allowed = bool(options.get("version_compatible"))
     return runtime
 
 
-class Loaded:
-    """What the sessions of one engine share: the weights on the device."""
+class LoadedEngine:
+    """The part of an engine that its sessions share: the weights on the device, and what the engine takes."""
 
     def __init__(self, adapter: VersionAdapter, engine: Engine):
         self.adapter, self.engine, self.device = adapter, engine, device()
-        self.sessions: list[Session] = []  # all of which have release()
+        #: Frees the contexts, which must go before the weights.
+        self.before_free: list[Callable[[], None]] = []
         with self.device.active():
             self.free_before = self.least_free = self.device.free_bytes()
-            self.runtime = runtime_of(adapter, engine.options, BuildLog.of(adapter).logger)
-            self.native = self._deserialized()
+            self.runtime: Any = runtime_of(adapter, engine.options, BuildLog.of(adapter).logger)
+            self.native: Any = self._deserialized()
         trt, names = adapter.module, [self.native.get_tensor_name(i) for i in range(self.native.num_io_tensors)]
         modes = {name: self.native.get_tensor_mode(name) for name in names}
         self.inputs = [name for name in names if modes[name] == trt.TensorIOMode.INPUT]
@@ -71,13 +73,13 @@ class Loaded:
         return shapes
 
     def note_memory(self) -> None:
-        """Look at how much of the device is taken; the most counts."""
+        """Read how much of the device's memory is free; the least counts."""
         self.least_free = min(self.least_free, self.device.free_bytes())
 
     def free(self) -> None:
         """Free all contexts, then what they share."""
-        for session in self.sessions:
-            session.release()
+        for release in self.before_free:
+            release()
         with self.device.active():
             self.native = self.runtime = None
 
@@ -99,7 +101,7 @@ def numpy_type(name: str) -> np.dtype:
         ) from error
 
 
-def profile_for(shapes: Shapes, profiles: list[Mapping[str, tuple]]) -> int:
+def profile_for(shapes: Shapes, profiles: Sequence[Mapping[str, tuple]]) -> int:
     """The first optimization profile that takes these shapes.
 
     Raises:

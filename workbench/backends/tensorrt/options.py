@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ...errors import one_of, refuse_unless
 
@@ -44,8 +45,8 @@ def _are_sizes(value) -> bool:
     return isinstance(value, list | tuple) and len(value) > 0 and all(_is_whole(n) and n > 0 for n in value)
 
 
-#: Option -> whether a value will do, and what it must be.
-OPTIONS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+#: Option -> the test of a value, and in words what the value must be.
+OPTIONS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "workspace_gib": (_is_amount, "a number above zero"),
     "optimization_level": (lambda value: _is_whole(value) and 0 <= value <= 5, "a whole number from 0 to 5"),
     "image_sizes": (_are_sizes, "a list of edges in pixels"),
@@ -67,7 +68,7 @@ ONLY_RTX = {"specialization": "its kernels are compiled when the engine is built
 
 
 def checked_options(options: Mapping, *, rtx: bool) -> dict:
-    """The options, every one of them known to the product and of the right kind.
+    """The options, after a check that the product has each of them and that each value is of the right kind.
 
     Raises:
         WorkbenchError: one is not; it says what it must be.

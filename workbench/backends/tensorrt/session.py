@@ -1,4 +1,4 @@
-"""Sessions on a TensorRT engine: one deserialized engine; per stream a context, a CUDA stream and buffers."""
+"""Sessions on a TensorRT engine: an execution context, a CUDA stream and buffers for each of its streams."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import contextlib
 import time
 from collections.abc import Mapping
 from statistics import median
+from typing import Any
 
 import numpy as np
 
 from ...errors import WorkbenchError, refuse_unless
 from ...records import Engine
-from ..base import Session, check_feeds
-from ..hardware.gpu import Buffer, CudaGraph, Device, gpus
-from .engine import Loaded, Shapes, profile_for
+from ..base import CLOSED, Session, check_feeds
+from ..hardware.gpu import Buffer, CudaGraph, gpus
+from .engine import LoadedEngine, Shapes, profile_for
 from .layers import layers_of, timed_rows
 from .versions import VersionAdapter
 
 #: Calls that a layer's time is the median of, and calls before them that are left out.
 PROFILED, WARMUP = 20, 3
-#: Shapes whose CUDA graph is kept.
+#: The number of shapes whose CUDA graph is kept.
 GRAPHS = 8
 
 
@@ -29,55 +30,63 @@ def open_sessions(adapter: VersionAdapter, engine: Engine, streams: int) -> tupl
     Raises:
         WorkbenchError: the engine was built for another GPU or by another version, or does not fit in memory.
     """
-    loaded = Loaded(adapter, engine)
+    loaded, sessions = LoadedEngine(adapter, engine), []
     try:
         with loaded.device.active():
-            for _ in range(streams):
-                loaded.sessions.append(TensorRTSession(loaded))
+            for index in range(streams):
+                sessions.append(TensorRTSession(loaded, owner=index == 0))
+                loaded.before_free.append(sessions[-1].release)
     except BaseException:
         loaded.free()
         raise
-    return tuple(loaded.sessions)
+    return tuple(sessions)
 
 
 class TensorRTSession(Session):
-    """One context with a CUDA stream and buffers of its own. Made inside ``device.active()``."""
+    """One context with a CUDA stream and buffers of its own. Made inside ``device.active()``.
 
-    def __init__(self, loaded: Loaded):
-        cuda, adapter = loaded.device.cuda, loaded.adapter
-        self._loaded: Loaded | None = loaded
-        self._device: Device = loaded.device
-        cache = loaded.engine.path.with_name("runtime.cache")
-        self._context, self._compiled = adapter.context_of(loaded.native, loaded.engine.options, cache)
+    Args:
+        loaded: the engine and its weights, shared by all streams.
+        owner: whether closing this session frees them.
+    """
+
+    def __init__(self, loaded: LoadedEngine, *, owner: bool):
+        cuda, adapter, options = loaded.device.cuda, loaded.adapter, loaded.engine.options
+        self._loaded: LoadedEngine | None = loaded
+        self._owner, self._label = owner, loaded.engine.label
+        self._cache = loaded.engine.path.with_name("runtime.cache")
+        #: The execution context, and on RTX the cache of the kernels that it compiled.
+        self._context: Any
+        self._compiled: Any
+        self._context, self._compiled = adapter.context_of(loaded.native, options, self._cache)
         refuse_unless(
             self._context is not None,
-            f"{loaded.engine.label} has no room for another stream",
+            f"{self._label} has no room for another stream",
             why="TensorRT made no execution context; the device's memory is the usual reason",
             remedy="open fewer streams, or build for smaller batches",
         )
-        self._cache = cache
-        self._stream = cuda.Stream()
+        self._stream: Any = cuda.Stream()
         self._buffers = {name: Buffer(loaded.device, dtype) for name, dtype in loaded.dtypes.items()}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._profile: int | None = None
         self._graphs: dict[tuple, CudaGraph | None] = {}
         # RTX captures by itself
-        self._captures = loaded.engine.options.get("cuda_graph", True) and not adapter.is_rtx
+        self._captures = options.get("cuda_graph", True) and not adapter.is_rtx
         self.environment = {
             "runtime": adapter.title,
             "gpu": gpus()[0].name,
             "driver": gpus()[0].driver,
-            "cuda_graph": bool(loaded.engine.options.get("cuda_graph", True)),
+            "cuda_graph": bool(options.get("cuda_graph", True)),
         }
 
-    # ---- what everything measures --------------------------------------------------------------------------------
+    # ---- the interface -------------------------------------------------------------------------------------------
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Compute all outputs for one batch."""
         loaded = self._checked(feeds)
         with loaded.device.active():
-            self._prepare(feeds)
-            self._call()
+            self._prepare(loaded, feeds)
+            self._call(loaded)
             return {name: self._buffers[name].host.copy() for name in loaded.outputs}
 
     def time(self, feeds: Mapping[str, np.ndarray], repeats: int) -> list[float]:
@@ -85,10 +94,10 @@ class TensorRTSession(Session):
         loaded = self._checked(feeds)
         seconds, clock = [], time.perf_counter
         with loaded.device.active():
-            self._prepare(feeds)
+            self._prepare(loaded, feeds)
             for _ in range(repeats):
                 begin = clock()
-                self._call()
+                self._call(loaded)
                 seconds.append(clock() - begin)
         return seconds
 
@@ -97,8 +106,8 @@ class TensorRTSession(Session):
         loaded = self._checked(feeds)
         with loaded.device.active():
             begin, end = loaded.device.cuda.Event(), loaded.device.cuda.Event()
-            self._prepare(feeds)
-            self._call()
+            self._prepare(loaded, feeds)
+            self._call(loaded)
             seconds = []
             for _ in range(repeats):
                 begin.record(self._stream)
@@ -112,12 +121,12 @@ class TensorRTSession(Session):
     def layers(self, feeds: Mapping[str, np.ndarray]) -> list[dict]:
         """Rows ``name``, ``type``, ``seconds``, ``block``, ``role`` in the order of execution.
 
-        They come from a context of their own, because a profiler waits after every layer; seconds are medians. A
-        layer that a compiler made of a whole region has no block, and ``role`` says what it spans.
+        They are timed in a context of their own, because a profiler waits after every layer; seconds are medians. A
+        layer that TensorRT compiled from a whole region has no block; its ``role`` names the first and last part.
         """
         loaded = self._checked(feeds)
         with loaded.device.active():
-            self._prepare(feeds)
+            self._prepare(loaded, feeds)
             context, _ = loaded.adapter.context_of(loaded.native, {"cuda_graph": False}, self._cache)
             times = _profiled(loaded.adapter.module, context, self._bind, self._stream)
             del context
@@ -126,15 +135,15 @@ class TensorRTSession(Session):
     def memory(self) -> int:
         """The most of the device's memory that was taken since before the engine was loaded, in bytes.
 
-        Contexts of all streams are in it, and what other processes took meanwhile.
+        The contexts of all streams count, and so does what other processes took meanwhile.
         """
-        return max(0, self._open().free_before - self._open().least_free)
+        loaded = self._open()
+        return max(0, loaded.free_before - loaded.least_free)
 
     def close(self) -> None:
         """Free this stream; when it is the first, the others and the weights as well."""
-        loaded = self._loaded
-        if loaded is not None and loaded.sessions and loaded.sessions[0] is self:
-            loaded.free()
+        if self._owner and self._loaded is not None:
+            self._loaded.free()
         else:
             self.release()
 
@@ -142,7 +151,7 @@ class TensorRTSession(Session):
         """Free the context, the stream and the buffers."""
         if self._loaded is None:
             return
-        with self._device.active():
+        with self._loaded.device.active():
             self._stream.synchronize()
             self._forget_graphs()
             if self._compiled is not None:
@@ -156,30 +165,26 @@ class TensorRTSession(Session):
 
     # ---- one call ------------------------------------------------------------------------------------------------
 
-    def _open(self) -> Loaded:
-        refuse_unless(
-            self._loaded is not None,
-            "The session is closed",
-            why="close() was called on it or on the first of its streams",
-            remedy="use it inside the with block, or open the engine again",
-        )
+    def _open(self) -> LoadedEngine:
+        if self._loaded is None:
+            raise CLOSED.error("The session is closed")
         return self._loaded
 
-    def _checked(self, feeds: Mapping[str, np.ndarray]) -> Loaded:
+    def _checked(self, feeds: Mapping[str, np.ndarray]) -> LoadedEngine:
         loaded = self._open()
         check_feeds(feeds, loaded.takes)
         return loaded
 
-    def _prepare(self, feeds: Mapping[str, np.ndarray]) -> None:
-        """Shapes, buffers and addresses for these feeds, and the feeds in pinned memory."""
-        shapes = {name: feeds[name].shape for name in self._loaded.inputs}
+    def _prepare(self, loaded: LoadedEngine, feeds: Mapping[str, np.ndarray]) -> None:
+        """Set shapes, buffers and addresses for these feeds, and copy the feeds into pinned memory."""
+        shapes = {name: feeds[name].shape for name in loaded.inputs}
         if shapes != self._shapes:
-            self._reshape(shapes)
-        for name in self._loaded.inputs:
+            self._reshape(loaded, shapes)
+        for name in loaded.inputs:
             np.copyto(self._buffers[name].host, feeds[name])
 
-    def _reshape(self, shapes: Shapes) -> None:
-        loaded, self._shapes = self._loaded, {}  # known again once everything below has worked
+    def _reshape(self, loaded: LoadedEngine, shapes: Shapes) -> None:
+        self._shapes = {}  # known again once everything below has worked
         profile = profile_for(shapes, loaded.profiles)
         if profile != self._profile:
             self._context.set_optimization_profile_async(profile, self._stream.handle)
@@ -205,12 +210,12 @@ class TensorRTSession(Session):
         for name, buffer in self._buffers.items():
             context.set_tensor_address(name, buffer.address)
 
-    def _call(self) -> None:
-        """Inputs up, compute, outputs down, and wait."""
-        for name in self._loaded.inputs:
+    def _call(self, loaded: LoadedEngine) -> None:
+        """Copy the inputs to the device, compute, copy the outputs back, and wait."""
+        for name in loaded.inputs:
             self._buffers[name].upload(self._stream)
         self._compute()
-        for name in self._loaded.outputs:
+        for name in loaded.outputs:
             self._buffers[name].download(self._stream)
         self._stream.synchronize()
 
@@ -224,12 +229,12 @@ class TensorRTSession(Session):
         if self._captures and key in self._graphs:
             try:
                 self._stream.synchronize()
-                self._graphs[key] = CudaGraph(self._stream, self._enqueue)
-                self._graphs[key].launch()
+                self._graphs[key] = graph = CudaGraph(self._stream, self._enqueue)
+                graph.launch()
                 return
             except RuntimeError as error:  # an engine that waits for the host inside cannot be captured
                 self._captures = False
-                self.environment["cuda_graph"] = f"refused: {error}"
+                self.environment = {**self.environment, "cuda_graph": f"refused: {error}"}
         if len(self._graphs) >= GRAPHS:
             self._forget_graphs()
         self._graphs.setdefault(key, None)
@@ -238,8 +243,8 @@ class TensorRTSession(Session):
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(self._stream.handle):
             raise WorkbenchError(
-                f"{self._loaded.engine.label} failed while it ran",
-                why="TensorRT's execute_async_v3 said so",
+                f"{self._label} failed while it ran",
+                why="TensorRT's execute_async_v3 returned False",
                 remedy="run it in a fresh process; a driver that met an error keeps it until the process ends",
             )
 
