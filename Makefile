@@ -33,9 +33,10 @@ test-all: env ## all tests that need no GPU: other parameter sets, every noteboo
 lab: env ## open JupyterLab on the notebooks
 	$(VENV)/bin/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb
 
-lint: env ## ruff on code and notebooks; no outputs in committed notebooks
+lint: env ## ruff on code and notebooks; who imports whom; no outputs in committed notebooks
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports --no-cache
 	$(VENV)/bin/nbstripout --verify notebooks/*.ipynb
 
 bench: env ## every ratio and accuracy figure that README quotes (60 min)
