@@ -1,4 +1,4 @@
-"""Run notebooks as programs: parameters in, executed copies and recorded scalars out."""
+"""Run notebooks as programs: parameters come in, executed copies and recorded scalars go out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from .errors import WorkbenchError
 from .records import SCALARS_MIMETYPE
@@ -41,7 +42,7 @@ def run_notebook(path, out, parameters: Mapping | None = None, title: str | None
         path: the notebook.
         out: where the executed copy goes; it is kept when a cell fails, with the cells so far.
         parameters: values for names in the notebook's ``parameters`` cell.
-        title: what a progress bar on the screen says; None shows no bar.
+        title: of a progress bar on standard error; None shows no bar.
 
     Returns:
         The scalars that its cells recorded with ``workbench.ui.record``.
@@ -72,7 +73,7 @@ def run_notebook(path, out, parameters: Mapping | None = None, title: str | None
     return recorded_scalars(executed)
 
 
-#: Kernels say that their loopback ports are not encrypted, and that they were asked to end: not on this screen.
+#: Kernels log that their loopback ports are not encrypted and that they were asked to end; neither is of use here.
 QUIET = ["--IPKernelApp.log_level=50"]
 BAR = "{desc:<28}{bar:30}{n_fmt:>4}/{total_fmt} cells {elapsed}"
 
@@ -126,10 +127,10 @@ def _refuse_unknown(parameters: Mapping, known: Mapping[Path, tuple[str, ...]]) 
 
 
 def run_tutorial(out, workspace, parameters: Mapping | None = None, notebooks="notebooks") -> str:
-    """Run the main job, write its report, and say what came of it.
+    """Run the main job, write its report, and return a summary.
 
-    The last notebook runs a study; its parameters ``name``, ``max_drop`` and ``max_latency_ms`` (0 is no limit) say
-    which one it is and what is chosen from it.
+    The last notebook runs a study; its parameters ``name``, ``max_drop`` and ``max_latency_ms`` (0 is no limit)
+    name the study and the limits of the choice.
 
     Args:
         out: the folder of executed copies and ``report.html``.
@@ -150,12 +151,12 @@ def run_tutorial(out, workspace, parameters: Mapping | None = None, notebooks="n
 
     out, workspace = Path(out).absolute(), Path(workspace).absolute()
     paths = [Path(notebooks) / f"{name}.ipynb" for name in MAIN_JOB]
-    given = {**(parameters or {}), "workspace": str(workspace)}
+    given: dict[str, Any] = {**(parameters or {}), "workspace": str(workspace)}
     run_notebooks(paths, out, given)
     missing = add_stills(out / path.name for path in paths)
-    asked = parameter_values(paths[-1]) | given
-    results = study_results(workspace, asked["name"])
-    choice = results.choose(asked["max_drop"], asked["max_latency_ms"] or None)
+    values = parameter_values(paths[-1]) | given
+    results = study_results(workspace, values["name"])
+    choice = results.choose(values["max_drop"], values["max_latency_ms"] or None)
     report = write_report(out / "report.html", results, choice)
     return "\n".join(
         (
@@ -171,8 +172,8 @@ def run_tutorial(out, workspace, parameters: Mapping | None = None, notebooks="n
     )
 
 
-def parameter_values(path) -> dict:
-    """What a notebook's ``parameters`` cell sets, by name."""
+def parameter_values(path) -> dict[str, Any]:
+    """The values that a notebook's ``parameters`` cell sets, by name."""
     import papermill
 
     return {name: ast.literal_eval(one["default"]) for name, one in papermill.inspect_notebook(path).items()}

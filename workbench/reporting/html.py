@@ -1,4 +1,4 @@
-"""One self-contained HTML file about a study: the choice and why, the figures, the tables, the machine.
+"""The report of a study: one HTML file with the choice and its reason, the figures, the tables and the machine.
 
 Everything is inside the file, Plotly's script too, so that it can be sent by mail and opened without a network.
 """
@@ -38,19 +38,19 @@ th { border-bottom: 2px solid #22262b; vertical-align: bottom; white-space: norm
 """
 
 HOW_TO_READ = """
-<li><b>Throughput</b> is the batch over the median latency. Its bars say how it wandered: they hold 95 % of the
-medians of 25 successive stretches of the run. Engines of one backend take turns while they are timed, so that noise
-of the machine meets all of them alike.</li>
+<li><b>Throughput</b> is the batch over the median latency. Its bars show how it varied: they hold 95 % of the
+medians of 25 successive stretches of the run. The timed calls of one backend's engines are interleaved, so that
+noise of the machine affects all of them alike.</li>
 <li><b>Points lost</b> are percentage points of top-1 against the FP32 model on ONNX Runtime, counted image by
 image on the same images (Tango's 95 % interval for paired shares). Where the interval reaches beyond the limit, the
-sample cannot tell whether the limit holds.</li>
+sample cannot tell whether the drop stays within the limit.</li>
 <li><b>Top-1</b> has Wilson's 95 % interval: it says how far another sample of images may lie, and is much wider
-than the interval of the points lost, which compares two models on one sample.</li>
+than the interval of the points lost, which compares two models on the same sample.</li>
 <li><b>Executed</b> means that the engine ran in the types named. <b>Emulated</b> means that this runtime computes
 some of them in another type: the accuracy is the type's own, the latency is not. <b>Built</b> means that the engine
 was compiled and could not be run here.</li>
-<li>The dotted line joins what nothing beats in accuracy and throughput at once. Drag over a figure to zoom, double
-click to go back, hover over a point to read everything about it.</li>
+<li>The dotted line is the Pareto front: no other engine is both faster and more accurate. Drag over a figure to
+zoom, double click to go back, hover over a point to read all its values.</li>
 """
 
 
@@ -116,8 +116,8 @@ def _inline(figures: Iterable[go.Figure]) -> str:
 def _subtitle(frame: pd.DataFrame, environment: Mapping) -> str:
     ran = candidates(frame)
     images = f"{int(ran.images.max()):,} images" if len(ran) else "nothing was run"
-    told = [images, f"{len(ran)} of {len(frame)} cells measured", environment.get("cpu"), environment.get("time")]
-    return f'<p class="muted">{html.escape(" · ".join(str(one) for one in told if one))}</p>'
+    facts = [images, f"{len(ran)} of {len(frame)} cells measured", environment.get("cpu"), environment.get("time")]
+    return f'<p class="muted">{html.escape(" · ".join(str(one) for one in facts if one))}</p>'
 
 
 def _choice(choice: Choice | None) -> str:
@@ -155,8 +155,8 @@ def _notes(measurements: Iterable[Measurement]) -> str:
 
 
 def _facts(environment: Mapping) -> pd.DataFrame:
-    told = [(name, str(value)) for name, value in environment.items() if name not in ("interleaved", "turns")]
-    return pd.DataFrame(told, columns=["what", "found"])
+    rows = [(name, str(value)) for name, value in environment.items() if name not in ("interleaved", "turns")]
+    return pd.DataFrame(rows, columns=["what", "found"])
 
 
 def _table(frame: pd.DataFrame, kind: str = "cells") -> str:
@@ -168,7 +168,7 @@ def _heading(text: str, body: str) -> str:
 
 
 def _write(path: Path, title: str, body: str) -> None:
-    """Replace the file in one step, so that nobody ever opens half a report."""
+    """Replace the file in one step, so that nobody opens half a report."""
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

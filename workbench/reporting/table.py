@@ -7,7 +7,7 @@ import shutil
 
 import pandas as pd
 
-#: Columns for people: heading -> how a row says it.
+#: Columns for people: heading -> the text of a row.
 _SUMMARY = {
     "recipe": lambda row: row.label,
     "runtime": lambda row: row.where,
@@ -39,17 +39,17 @@ def summary(frame: pd.DataFrame, chosen=None) -> pd.DataFrame:
     return pd.DataFrame({"": mark, **texts})
 
 
-#: The columns that a narrow terminal goes without, the first one first.
-_SPARE = ("file MiB", "memory MiB", "as FP32 %", "was", "p50 ms", "runtime")
+#: The columns that are left out on a narrow terminal, in this order.
+_LEFT_OUT = ("file MiB", "memory MiB", "as FP32 %", "was", "p50 ms", "runtime")
 
 
 def printed(frame: pd.DataFrame, chosen=None) -> str:
-    """``summary`` as lines for the terminal at hand; a narrow one goes without the columns that matter least."""
+    """``summary``, as lines that fit the terminal: a narrow one shows fewer columns; no cell is cut."""
     table, width = summary(frame, chosen), shutil.get_terminal_size((160, 24)).columns
-    for spare in _SPARE:
+    for column in _LEFT_OUT:
         if len(table.to_string(index=False).partition("\n")[0]) <= width:
             break
-        table = table.drop(columns=spare)
+        table = table.drop(columns=column)
     return table.to_string(index=False)
 
 

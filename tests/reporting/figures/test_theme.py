@@ -6,7 +6,7 @@ import pytest
 
 from workbench.errors import WorkbenchError
 from workbench.records import PRECISIONS
-from workbench.reporting.figures.theme import COLOURS, PAGES, SYMBOLS, label_places, marker, need_columns
+from workbench.reporting.figures.theme import COLOURS, PAGES, SYMBOLS, marker, need_columns
 
 #: Machado, Oliveira, Fernandes, 2009, IEEE TVCG 15(6), severity 1.0: linear RGB as seen without L or M cones.
 PROTANOPIA = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
@@ -50,16 +50,6 @@ def test_text_stands_off_both_pages():
 def test_what_was_emulated_is_hollow():
     assert marker("fp16", emulated=True)["symbol"] == "square-open"
     assert marker("fp16")["symbol"] == "square"
-
-
-def test_labels_of_neighbours_stand_on_different_sides():
-    first, second = label_places([(10, 5), (12, 5)], ["int8 cpu", "int8-dynamic"], (0, 100), (0, 10))
-    assert first == "middle left"  # its right is taken by the second point
-    assert second == "middle right"
-
-
-def test_a_label_at_the_edge_stands_inside():
-    assert label_places([(99, 5)], ["int8-dynamic"], (0, 100), (0, 10)) == ["middle left"]
 
 
 def test_a_frame_without_rows_or_columns_is_refused_with_what_was_expected():

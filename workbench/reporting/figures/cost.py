@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from .theme import COLOURS, ink, label_places, log_ticks, marker, need_columns, new_figure, padded
+from .labels import label_places, log_ticks, padded
+from .theme import COLOURS, ink, marker, need_columns, new_figure
 
 #: Part of a ViT -> colour and dash; the dash keeps them apart in grey.
 PARTS = {
@@ -36,7 +37,8 @@ def attention_cost(
     need_columns(frame, "image_size", "part", "kind", value)
     figure = new_figure(title, "edge of the image (pixels)", f"cost of one call ({value})")
     drawn_as_lines = set(frame.part[frame.kind != "measured"])
-    for (part, kind), rows in frame.sort_values("image_size").groupby(["part", "kind"], sort=False):
+    for _, rows in frame.sort_values("image_size").groupby(["part", "kind"], sort=False):
+        part, kind = rows.part.iloc[0], rows.kind.iloc[0]
         colour, dash = PARTS.get(part, (ink(), "solid"))
         points = kind == "measured"
         _add_cost(figure, rows, value, f"{part}, {kind}", colour, dash, points=points)

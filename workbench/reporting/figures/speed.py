@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ...records import quantile
-from .theme import COLOURS, ink, label_lines, marker, need_columns, new_figure, short, template_name
+from .labels import label_lines
+from .theme import COLOURS, ink, marker, need_columns, new_figure, short, template_name
 from .trade_off import hover
 
 PERCENTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99}
@@ -28,8 +29,8 @@ def latency_distribution(frame: pd.DataFrame) -> go.Figure:
     )
     for (label, precision), values in groups:
         found = {name: quantile(list(values), share) for name, share in PERCENTILES.items()}
-        said = [f"{name} {short(value)} ms" for name, value in found.items()]
-        strip = f"{label}<br>{said[0]}<br>{', '.join(said[1:])}"
+        median, *rest = (f"{name} {short(value)} ms" for name, value in found.items())
+        strip = f"{label}<br>{median}<br>{', '.join(rest)}"
         figure.add_violin(
             x=values,
             y=[strip] * len(values),
@@ -66,7 +67,7 @@ def latency_distribution(frame: pd.DataFrame) -> go.Figure:
 
 
 def throughput_over_batch(frame: pd.DataFrame) -> go.Figure:
-    """Throughput over the batch size, a line per recipe and place, with bars for how it wandered.
+    """Throughput over the batch size, a line per recipe and runtime, with bars for how it varied.
 
     Args:
         frame: what ``Study.frame`` returns; rows that were not timed are left out.
@@ -76,10 +77,12 @@ def throughput_over_batch(frame: pd.DataFrame) -> go.Figure:
     need_columns(rows, "label")
     figure = new_figure("Throughput over the batch size", "batch (images per call)", "throughput (images/s)")
     several, ends = rows["where"].nunique() > 1, []
-    for (label, name, execution), line in rows.groupby(["label", "where", "execution"], sort=False):
-        name = f"{label} on {name}" if several else label
-        told = [hover(row) for row in line.to_dict("records")]
-        _add_line(figure, line, "batch", "images_per_second", name, told, emulated=execution == "emulated")
+    for _, line in rows.groupby(["label", "where", "execution"], sort=False):
+        first = line.iloc[0]
+        name = f"{first.label} on {first['where']}" if several else first.label
+        texts = [hover(row) for row in line.to_dict("records")]
+        emulated = first.execution == "emulated"
+        _add_line(figure, line, "batch", "images_per_second", name, texts, emulated=emulated)
         ends.append((math.log10(line.batch.iloc[-1]), line.images_per_second.iloc[-1], name))
     top = 1.08 * max(rows.images_per_second.max(), rows.images_per_second_high.max())
     label_lines(figure, ends, top, height=330)
@@ -94,18 +97,19 @@ def throughput_over_streams(frame: pd.DataFrame, knee: int | None = None) -> go.
 
     Args:
         frame: ``label``, ``precision``, ``streams``, ``images_per_second``, ``p99_ms``; there are bars for how it
-            wandered where ``images_per_second_low`` and ``images_per_second_high`` are known.
-        knee: the number of streams beyond which more are hardly worth it; see ``diminishing_returns``.
+            varied where ``images_per_second_low`` and ``images_per_second_high`` are known.
+        knee: the number of streams beyond which more gain little; see ``measuring.diminishing_returns``.
     """
     need_columns(frame, "label", "precision", "streams", "images_per_second", "p99_ms")
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.18)
     figure.update_layout(template=template_name(), title_text="Several streams at once", height=430)
     figure.update_xaxes(title_text="streams", tickvals=sorted(set(frame.streams)))
     values, ends = ("images_per_second", "p99_ms"), []
-    for label, line in frame.sort_values("streams").groupby("label", sort=False):
-        told = [_hover_streams(row) for row in line.to_dict("records")]
+    for _, line in frame.sort_values("streams").groupby("label", sort=False):
+        label = line.label.iloc[0]
+        texts = [_hover_streams(row) for row in line.to_dict("records")]
         for column, value in enumerate(values, 1):
-            _add_line(figure, line, "streams", value, label, told, row=1, col=column)
+            _add_line(figure, line, "streams", value, label, texts, row=1, col=column)
         ends.append((line.streams.iloc[-1], line.p99_ms.iloc[-1], label))
     label_lines(figure, ends, 1.08 * frame.p99_ms.max(), height=290, xref="x2", yref="y2")
     titles = "throughput (images/s)", "p99 latency of a call (ms)"
@@ -139,7 +143,7 @@ def _hover_streams(row: dict) -> str:
     )
 
 
-def _add_line(figure, line, x: str, y: str, name: str, told, emulated: bool = False, **place) -> None:
+def _add_line(figure, line, x: str, y: str, name: str, texts, emulated: bool = False, **place) -> None:
     """A line with markers, and error bars where the frame has the columns for them."""
     precision = line.precision.iloc[0]
     error = None
@@ -154,7 +158,7 @@ def _add_line(figure, line, x: str, y: str, name: str, told, emulated: bool = Fa
         line={"color": COLOURS[precision], "width": 2.5},
         marker=marker(precision, emulated, size=11),
         cliponaxis=False,
-        hovertext=told,
+        hovertext=texts,
         hovertemplate="%{hovertext}<extra></extra>",
         name=name,
         showlegend=False,

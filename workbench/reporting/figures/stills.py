@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 FIGURE, PICTURE = "application/vnd.plotly.v1+json", "image/png"
-#: In pixels, of a figure that does not say its own.
+#: Pixels of a figure without a size of its own.
 WIDTH, HEIGHT = 1000, 450
 
 
 def add_stills(notebooks: Iterable) -> str | None:
-    """Store beside every Plotly figure in executed notebooks how it looks, as PNG.
+    """Store a PNG picture beside every Plotly figure in executed notebooks.
 
-    JupyterLab goes on drawing the figure itself; a viewer that cannot shows the picture. One browser draws all.
+    JupyterLab still draws the figure itself; a viewer that cannot draw it shows the picture. One browser draws all.
 
     Args:
         notebooks: paths of executed notebooks, rewritten in place.
@@ -45,14 +45,14 @@ def add_stills(notebooks: Iterable) -> str | None:
     return None
 
 
-def _drawn(figures: list[dict]) -> list[bytes]:
+def _drawn(figures: list) -> list[bytes]:
     import plotly.io as pio
 
     if not figures:
         return []
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{number}.png" for number in range(len(figures))]
+        files: list[Path | str] = [Path(folder) / f"{number}.png" for number in range(len(figures))]
         widths = [figure["layout"].get("width", WIDTH) for figure in figures]
         heights = [figure["layout"].get("height", HEIGHT) for figure in figures]
         pio.write_images(figures, files, width=widths, height=heights, validate=False)
-        return [file.read_bytes() for file in files]
+        return [Path(file).read_bytes() for file in files]

@@ -1,4 +1,4 @@
-"""Accuracy against speed, with the front of what nothing else beats."""
+"""Accuracy against throughput, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -8,18 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ...studies import choice as choosing
-from .theme import (
-    COLOURS,
-    ink,
-    label_places,
-    log_ticks,
-    marker,
-    need_columns,
-    new_figure,
-    padded,
-    page,
-    short,
-)
+from .labels import label_places, log_ticks, padded
+from .theme import COLOURS, ink, marker, need_columns, new_figure, page, short
 
 _COLUMNS = ("label", "precision", "where", "batch", "execution", "images_per_second", "top1")
 
@@ -72,10 +62,8 @@ def _add_points(figure: go.Figure, rows: pd.DataFrame) -> None:
     """A trace per recipe and runtime: its batch sizes joined by a thin line, its name at the fastest."""
     rows = rows.assign(place="", text=_texts(rows)).sort_values("batch")
     rows["place"] = _places(figure, rows)
-    for (precision, _, _, execution), group in rows.groupby(
-        ["precision", "label", "where", "execution"], sort=False
-    ):
-        emulated = execution == "emulated"
+    for _, group in rows.groupby(["precision", "label", "where", "execution"], sort=False):
+        precision, emulated = group.precision.iloc[0], group.execution.iloc[0] == "emulated"
         figure.add_scatter(
             x=group.images_per_second,
             y=100 * group.top1,
@@ -104,13 +92,13 @@ def _texts(rows: pd.DataFrame) -> list[str]:
     batches = [f"{batch}" if rows.batch.nunique() > 1 else "" for batch in rows.batch]
     named = rows.images_per_second == fastest
     return [
-        ", ".join(filter(None, (row.label, batch))) if first else batch
-        for row, batch, first in zip(rows.itertuples(), batches, named)
+        ", ".join(filter(None, (label, batch))) if first else batch
+        for label, batch, first in zip(rows.label, batches, named)
     ]
 
 
 def _places(figure: go.Figure, rows: pd.DataFrame) -> list[str]:
-    """Fix what the axes show, so that it is known which labels would overlap."""
+    """Fix the ranges of the axes, and place each label where it covers no other."""
     y_range = padded(100 * rows.top1_low.min(), 100 * rows.top1_high.max(), 0.04)
     low, high = rows.images_per_second_low.min(), rows.images_per_second_high.max()
     log = high > 8 * low
@@ -159,7 +147,7 @@ def _add_ring(figure: go.Figure, row) -> None:
 
 
 def hover(row: dict) -> str:
-    """Everything that is known about a cell, as the lines of a hover box."""
+    """All measured values of a cell, as the lines of a hover box."""
     lines = [
         f"<b>{row['label']}</b> on {row['where']}, batch {row['batch']} ({row['execution']})",
         f"{row['images_per_second']:,.1f} images/s (95 % of the run {row['images_per_second_low']:,.1f} to"

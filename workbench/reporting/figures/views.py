@@ -15,7 +15,7 @@ from .theme import COLOURS, PAGES, SCALE, need_columns, new_figure
 class View(NamedTuple):
     """One colouring: ``frame`` has ``block``, ``role`` and the column ``value``.
 
-    Numbers are coloured from little to much; names of precisions in the colours of ``COLOURS``.
+    Numbers are coloured from small to large, names of precisions by ``COLOURS``.
     """
 
     frame: pd.DataFrame
@@ -28,8 +28,8 @@ def block_views(views: Mapping[str, View], title: str = "Blocks and roles") -> g
     """One map of blocks and roles with a button for each of several colours.
 
     Args:
-        views: what a button says -> what it shows: time, FLOP, precision, numeric error, sensitivity, say. They
-            share the rows and columns of all of them; a pair that a view does not know stays empty.
+        views: the text of a button -> what it shows, such as time, FLOP, precision, numeric error or sensitivity.
+            All views have the same rows and columns; a pair that is missing in a view is empty there.
         title: of the figure.
     """
     for view in views.values():
@@ -39,19 +39,17 @@ def block_views(views: Mapping[str, View], title: str = "Blocks and roles") -> g
     figure = new_figure(title, "", "", height=170 + 34 * len(blocks))
     for number, (label, view) in enumerate(views.items()):
         table = view.frame.pivot(index="block", columns="role", values=view.value).reindex(blocks, columns=roles)
-        named = pd.api.types.is_numeric_dtype(view.frame[view.value])
-        draw = _numbers if named else _names
+        draw = _numbers if pd.api.types.is_numeric_dtype(view.frame[view.value]) else _names
         figure.add_trace(draw(table, label, view).update(visible=number == 0))
     buttons = [
         {"label": label, "method": "restyle", "args": [{"visible": [other == label for other in views]}]}
         for label in views
     ]
-    menu = {"type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "xanchor": "left"}
     light, dark, edge = PAGES["workbench"]  # on a dark page too: Plotly's pressed button is always light
-    menu |= {"bgcolor": light, "bordercolor": edge, "font": {"color": dark}}
-    figure.update_layout(
-        updatemenus=[{**menu, "y": 1, "yanchor": "bottom", "pad": {"b": 34}}], margin={"t": 120, "b": 20}
-    )
+    place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 34}}
+    colours = {"bgcolor": light, "bordercolor": edge, "font": {"color": dark}}
+    menu = {"type": "buttons", "direction": "right", "buttons": buttons, **place, **colours}
+    figure.update_layout(updatemenus=[menu], margin={"t": 120, "b": 20})
     figure.update_layout(title={"yref": "container", "y": 0.97, "yanchor": "top"})
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
     figure.update_xaxes(showgrid=False, side="top", ticks="")
@@ -72,7 +70,7 @@ def _numbers(table: pd.DataFrame, label: str, view: View) -> go.Heatmap:
 
 
 def _names(table: pd.DataFrame, label: str, view: View) -> go.Heatmap:
-    """Each name a colour of its own; one that is no precision takes the last."""
+    """Each precision in its own colour, all other names in grey."""
     known = [*COLOURS, "other"]
     colours = [*COLOURS.values(), "#D9DCE0"]
     codes = table.map(lambda name: np.nan if pd.isna(name) else known.index(name if name in COLOURS else "other"))
