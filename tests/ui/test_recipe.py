@@ -88,7 +88,7 @@ def test_a_backend_that_will_not_take_the_choice_says_why_while_one_chooses(grap
     assert "will not take it" not in shown(panel)
     control(panel, "layout").value = "cpu"
     control(panel, "high-precision").value = "bf16"
-    assert "The cpu layout cannot have a BF16 rest" in shown(panel)
+    assert "The cpu layout cannot have BF16 as its high precision" in shown(panel)
 
 
 def test_attention_that_a_card_will_not_fuse_is_told_with_the_reason(graph, tmp_path, control, shown):

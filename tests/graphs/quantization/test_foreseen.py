@@ -31,5 +31,5 @@ def test_a_variant_is_foreseen_as_it_is_then_made(tmp_path, opset):
 
 
 def test_what_cannot_be_made_is_refused_before_it_is_tried(tmp_path):
-    with pytest.raises(WorkbenchError, match="BF16 rest"):
+    with pytest.raises(WorkbenchError, match="BF16 as its high precision"):
         foreseen(draw(tmp_path), Recipe("int8", layout="cpu", high_precision="bf16"))

@@ -69,7 +69,7 @@ def test_linear_reads_four_tensors_a_block_and_attention_five_more(drawn, pictur
         f"block{i:02d}/{role}" for i in range(TINY.depth) for role in ("qkv", "proj", "fc1", "fc2")
     ]
     assert len(ranges.rows) == 9 * TINY.depth
-    assert sum(row.unit_interval for row in ranges.rows) == TINY.depth
+    assert sum(row.probabilities for row in ranges.rows) == TINY.depth
 
 
 def test_the_table_has_every_method_for_every_tensor(ranges):

@@ -17,8 +17,8 @@ from ...progress import Progress, silent
 from ...records import Graph, ModelSpec, Variant
 from .. import model_file
 from ..quantization.activations import BATCH, batches, check_same_images, graph_input, open_model
-from ..quantization.emulation import HALVES, widen
-from ..structure.values import FLOATS
+from ..quantization.emulation import load_widened
+from ..structure.values import FLOATS, tensor_name
 
 #: Every block adds rounding error. An output jumps where it adds this many times what blocks usually add, half of
 #: what any output adds, and more than the rounding of float32; or where it is NaN.
@@ -159,7 +159,7 @@ def _placed_tensors(side: Variant | Graph) -> Iterator[tuple[Place, str]]:
     for node in model_file.load(side.path).graph:
         place, made = place_of(node.name or ""), node.outputs[0]
         if place and made.dtype in FLOATS and node.op_type not in ADDED:
-            yield place, made.name
+            yield place, tensor_name(made)
 
 
 def _both(a, b, names: list[str], images: np.ndarray, progress: Progress) -> Iterator[tuple[dict, dict]]:
@@ -199,7 +199,7 @@ class _Sums:
 
 
 def _first_jump(rows: tuple[OutputError, ...]) -> str | None:
-    blocks = [row.added for row in rows if place_of(row.output) and place_of(row.output).block]
+    blocks = [row.added for row in rows if (place := place_of(row.output)) and place.block]
     usual = statistics.median_low([added for added in blocks if math.isfinite(added)] or [0.0])
     most = max((row.added for row in rows if math.isfinite(row.added)), default=0.0)
     limit = max(JUMP * usual, SHARE * most, FLOAT_NOISE)
@@ -284,10 +284,7 @@ def _outputs_alone(side: Variant | Graph, names: list[str]):
 
 def _opened(side: Variant | Graph) -> tuple[Graph, ir.Model]:
     """A side's graph, and its model with 16-bit types emulated."""
-    model = model_file.load(side.path)
-    if any(value.dtype in HALVES for each in model.graph for value in each.outputs):
-        widen(model)
-    return side.graph if isinstance(side, Variant) else side, model
+    return side.graph if isinstance(side, Variant) else side, load_widened(side.path)
 
 
 def _joined(parts: Iterable[Mapping[str, np.ndarray]], names: list[str]) -> dict[str, np.ndarray]:

@@ -105,7 +105,7 @@ def search_recipe(
         remedy="give one label for each image; sensitivity alone works without",
     )
     evaluation = Evaluation.of(graph, recipe, workspace, images, labels, calibration, progress)
-    check_labels(evaluation.reference(), evaluation.labels)
+    check_labels(evaluation.reference(), np.asarray(labels))
     ranking = sensitivity(
         graph, recipe, workspace, images=images, labels=labels, calibration=calibration, progress=progress
     )

@@ -14,9 +14,8 @@ from ...datasets import ImageSet
 from ...errors import WorkbenchError, refuse_unless
 from ...measuring.accuracy import check_label_range, check_logits
 from ...records import Graph, ModelSpec, Preprocessing, Variant, wilson
-from .. import model_file
 from ..quantization.activations import batches, check_same_images, graph_input, open_model
-from ..quantization.emulation import HALVES, widen
+from ..quantization.emulation import load_widened
 from .difference import diff
 
 #: Relative error of the logits: float32's rounding stays below, a wrong GELU or epsilon is three times this.
@@ -187,10 +186,7 @@ def _same_as_jax(graph: Graph, model: tuple[ModelSpec, dict], images: np.ndarray
 
 
 def _logits(side: Graph | Variant, graph: Graph, x: np.ndarray) -> np.ndarray:
-    model = model_file.load(side.path)
-    if any(value.dtype in HALVES for node in model.graph for value in node.outputs):
-        widen(model)
-    session = open_model(model, [graph.output_name])
+    session = open_model(load_widened(side.path), [graph.output_name])
     parts = [values[graph.output_name] for values in batches(graph, session, x, lambda *_: None, "")]
     logits = np.concatenate(parts)
     check_logits(logits)

@@ -19,12 +19,13 @@ from ...statistics.compare import paired_interval
 from ...workspace import Workspace
 from ..quantization.activations import batches, check_graph, graph_input, open_model
 from ..quantization.prepare import prepare
-from ..quantization.qdq import layout_of, quantize
+from ..quantization.qdq import quantize
 from ..quantization.qdq_sites import check_excluded, place_name, qdq_sites
 from ..quantization.ranges import Ranges, calibrate
 from ..quantization.saturation import largest_weight
-from ..quantization.scales import FLOAT_TYPES
+from ..quantization.scales import layout_of
 from ..quantization.smoothquant import smoothed
+from ..structure.values import numpy_type
 from .selftest import check_order
 
 TOOLS = ("onnxruntime", "onnx", "onnx-ir", "numpy")
@@ -181,7 +182,7 @@ class Evaluation:
         if recipe.smooth is not None:
             graph = smoothed(graph, recipe.smooth, source, workspace, progress)
         ranges = calibrate(graph, source, workspace, scope=recipe.scope, progress=progress)
-        how = (recipe.precision, recipe.scope, recipe.layout, recipe.calibration.method, largest_weight())
+        how = (recipe.precision, recipe.scope, recipe.resolved_layout, recipe.calibration.method, largest_weight())
         key = digest(graph.digest, ranges.digest, how, images, [] if labels is None else labels)
         model = prepare(graph)
         check_excluded(model, recipe)
@@ -232,7 +233,7 @@ class Evaluation:
         model = self.model.clone()
         if chosen is not None:
             layout = layout_of(self.recipe, largest_weight())
-            quantize(model, self.recipe, self.ranges, layout, FLOAT_TYPES["fp32"], chosen)
+            quantize(model, self.recipe, self.ranges, layout, numpy_type("fp32"), chosen)
         session = open_model(model, [self.graph.output_name])
         parts = [
             values[self.graph.output_name]

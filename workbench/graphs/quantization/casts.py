@@ -6,7 +6,7 @@ What stays float32, between casts:
 * LayerNorm and the mean over tokens: their sums and squares overflow FP16 (300² is beyond 65,504) and lose BF16's
   eight bits. ONNX leaves a runtime free to compute the statistics in the type of the input; a cast does not;
 * a layer with a weight beyond FP16's largest number;
-* what a recipe keeps.
+* what a recipe excludes.
 
 Softmax subtracts the largest score first, so it cannot overflow; the scores can, and ``prepare`` moves their
 scale in front of the product for that.
@@ -15,30 +15,30 @@ scale in front of the product for that.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
+from ...dtypes import TYPES, of_onnx
 from ...errors import WorkbenchError
 from ...places import place_of
 from ..structure.builder import constant, node, take_place
-from ..structure.values import array
+from ..structure.values import FLOATS, HALVES, array, numpy_type, onnx_type, tensor_name
 from .prepare import QUANTIZED
 from .qdq_sites import excluded
-from .scales import FLOAT_TYPES
 
-TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
-FLOAT = ir.DataType.FLOAT
-FP16_MAX = 65504.0
-#: Operators and places whose statistics need float32.
+FLOAT = onnx_type("fp32")
+#: Operators and roles whose statistics need float32.
 GUARDED_OPERATORS = ("LayerNormalization", "ReduceMean", "ReduceSum", "GlobalAveragePool")
 GUARDED_ROLES = ("norm1", "norm2", "norm", "pool")
 #: Operators whose output's type is an attribute; what they make is cast where it is used.
 TYPED_BY_ATTRIBUTE = ("Cast", "ConstantOfShape", "RandomNormal", "RandomUniform")
 
 
-def retype(model: ir.Model, precision: str, keep: tuple[str, ...] = ()) -> tuple[str, ...]:
+def retype(model: ir.Model, precision: str, exclude: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Let a float32 model compute in a 16-bit type, in place; Q/DQ pairs may be in it already.
 
     QuantizeLinear takes 16-bit floats from opset 19 on; below, a pair keeps its float32 scales between two casts.
@@ -46,7 +46,7 @@ def retype(model: ir.Model, precision: str, keep: tuple[str, ...] = ()) -> tuple
     Args:
         model: changed in place.
         precision: ``fp16`` or ``bf16``; ``fp32`` changes nothing.
-        keep: names of blocks, sites or nodes that stay float32.
+        exclude: names of blocks, places or nodes that stay float32.
 
     Returns:
         Notes for the variant: the layers that stay float32 because of their weights.
@@ -54,64 +54,66 @@ def retype(model: ir.Model, precision: str, keep: tuple[str, ...] = ()) -> tuple
     Raises:
         WorkbenchError: the type of a tensor could not be inferred.
     """
-    target = TYPES[precision]
+    target = onnx_type(precision)
     if target == FLOAT:
         return ()
     beyond = layers_beyond(model, precision)
-    high = {each for each in model.graph if _layer(each) in beyond or _stays(each, keep)}
+    high = {each for each in model.graph if _layer(each) in beyond or _stays_float32(each, exclude)}
     types = {each: FLOAT if each in high else _node_type(model, each, target) for each in model.graph}
+    _cast_inputs(model, types)
+    for each, kind in types.items():
+        for value in each.outputs:
+            if value.dtype == FLOAT:
+                value.dtype = kind
+    _cast_outputs_back(model)
+    return tuple(
+        f"{layer} stays float32: its largest weight is {amax:.4g}, beyond {TYPES['fp16'].largest:,.0f}"
+        for layer, amax in beyond.items()
+    )
+
+
+def _cast_inputs(model: ir.Model, types: Mapping[ir.Node, ir.DataType]) -> None:
+    """Let every node read its float inputs in the type that it computes in; readers share casts."""
     retyped: dict[tuple[str, ir.DataType], ir.Value] = {}
     for each in list(model.graph):
         for index, value in enumerate(each.inputs):
             if value is None or value.dtype != FLOAT:
                 continue
             wanted = types[each] if types[each] in _allowed(model, each).inputs[index] else FLOAT
-            if wanted != _written(value, types):
-                key = (value.name, wanted)
-                if key not in retyped:
-                    retyped[key] = _as(model, value, wanted, each, {value.name for value in retyped.values()})
-                each.replace_input_with(index, retyped[key])
-    for each, kind in types.items():
-        for value in each.outputs:
-            if value.dtype == FLOAT:
-                value.dtype = kind
-    _float_outputs(model)
-    return tuple(
-        f"{layer} stays float32: its largest weight is {amax:.4g}, beyond {FP16_MAX:,.0f}"
-        for layer, amax in beyond.items()
-    )
+            producer = value.producer()
+            if wanted == (FLOAT if producer is None else types[producer]):
+                continue
+            key = (tensor_name(value), wanted)
+            if key not in retyped:
+                retyped[key] = _as(model, value, wanted, each, {tensor_name(made) for made in retyped.values()})
+            each.replace_input_with(index, retyped[key])
 
 
-class _Types:
-    """For each input and output of an operator, the tensor types that its specification allows there."""
+class _Allowed(NamedTuple):
+    """For each input and output of an operator, the float types that its specification allows there."""
 
-    def __init__(self, kind: str, domain: str, version: int, inputs: int, outputs: int):
-        schema = onnx.defs.get_schema(kind, version, domain)
-        allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
-        self.inputs = [_parse(allowed, schema.inputs, index) for index in range(inputs)]
-        self.outputs = [_parse(allowed, schema.outputs, index) for index in range(outputs)]
+    inputs: list[frozenset[ir.DataType]]
+    outputs: list[frozenset[ir.DataType]]
 
 
-_TYPE_STRINGS = {
-    "tensor(float)": FLOAT,
-    "tensor(float16)": ir.DataType.FLOAT16,
-    "tensor(bfloat16)": ir.DataType.BFLOAT16,
-}
+@functools.cache
+def _specified(kind: str, domain: str, version: int, inputs: int, outputs: int) -> _Allowed:
+    schema = onnx.defs.get_schema(kind, version, domain)
+    constraints = {each.type_param_str: each.allowed_type_strs for each in schema.type_constraints}
+
+    def floats(formals: Sequence[onnx.defs.OpSchema.FormalParameter], index: int) -> frozenset[ir.DataType]:
+        formal = formals[min(index, len(formals) - 1)]  # the last may be variadic
+        kinds = map(of_onnx, constraints.get(formal.type_str, [formal.type_str]))
+        return frozenset(onnx_type(kind.name) for kind in kinds if kind).intersection(FLOATS)
+
+    read = [floats(schema.inputs, index) for index in range(inputs)]
+    return _Allowed(read, [floats(schema.outputs, index) for index in range(outputs)])
 
 
-def _parse(allowed, formals, index) -> frozenset:
-    formal = formals[min(index, len(formals) - 1)]  # the last may be variadic
-    strings = allowed.get(formal.type_str, [formal.type_str])
-    return frozenset(_TYPE_STRINGS[s] for s in strings if s in _TYPE_STRINGS)
-
-
-_types = functools.cache(_Types)
-
-
-def _allowed(model: ir.Model, each: ir.Node) -> _Types:
+def _allowed(model: ir.Model, each: ir.Node) -> _Allowed:
     version = model.graph.opset_imports[each.domain]
     try:
-        return _types(each.op_type, each.domain, version, len(each.inputs), len(each.outputs))
+        return _specified(each.op_type, each.domain, version, len(each.inputs), len(each.outputs))
     except onnx.defs.SchemaError as error:
         raise WorkbenchError(
             f"The types that {each.name or each.op_type} takes are unknown",
@@ -120,14 +122,14 @@ def _allowed(model: ir.Model, each: ir.Node) -> _Types:
         ) from error
 
 
-def _stays(each: ir.Node, keep: tuple[str, ...]) -> bool:
-    """Whether a recipe keeps a node float32; a softmax stays with the scores that it reads.
+def _stays_float32(each: ir.Node, exclude: tuple[str, ...]) -> bool:
+    """Whether a recipe excludes a node; a softmax is excluded with the scores that it reads.
 
     Scores that are too large for 16 bits would else overflow on their way into it.
     """
     place = place_of(each.name or "")
-    with_scores = place is not None and place.role == "softmax" and f"{place.block}/scores" in keep
-    return with_scores or excluded(each, keep)
+    with_scores = place is not None and place.role == "softmax" and f"{place.block}/scores" in exclude
+    return with_scores or excluded(each, exclude)
 
 
 def _node_type(model: ir.Model, each: ir.Node, target: ir.DataType) -> ir.DataType:
@@ -157,35 +159,29 @@ def _is_float(value: ir.Value | None) -> bool:
 
 def _layer(each: ir.Node) -> str:
     """A product and its bias belong together: ``block03/mlp/fc1`` and ``block03/mlp/fc1/bias``."""
-    return (each.name or each.outputs[0].name).removesuffix("/bias")
+    return (each.name or tensor_name(each.outputs[0])).removesuffix("/bias")
 
 
 def layers_beyond(model: ir.Model, precision: str) -> dict[str, float]:
     """Layer -> the largest magnitude among its weights, where that is too large for FP16."""
-    beyond = {}
+    beyond: dict[str, float] = {}
     if precision != "fp16":
         return beyond
     for each in model.graph:
         for value in each.inputs:
             weight = array(value)
-            if weight is not None and value.dtype == FLOAT and weight.size:
+            if weight is not None and weight.dtype == np.float32 and weight.size:
                 amax = float(np.abs(weight).max())
-                if amax > FP16_MAX:
+                if amax > TYPES["fp16"].largest:
                     beyond[_layer(each)] = max(amax, beyond.get(_layer(each), 0))
     return beyond
 
 
-def _written(value: ir.Value, types: dict) -> ir.DataType:
-    """The type in which a float tensor is there without a cast."""
-    producer = value.producer()
-    return FLOAT if producer is None else types[producer]
-
-
 def _as(model: ir.Model, value: ir.Value, wanted: ir.DataType, reader: ir.Node, taken: set[str]) -> ir.Value:
     """The tensor in another type: weights are rounded here, what is computed goes through a cast."""
-    label = next(name for name, kind in TYPES.items() if kind == wanted)
+    label = next(name for name in TYPES if onnx_type(name) == wanted)
     if (weight := array(value)) is not None:
-        return constant(model, f"{value.name}/{label}", weight.astype(FLOAT_TYPES[label]))
+        return constant(model, f"{value.name}/{label}", weight.astype(numpy_type(label)))
     producer = value.producer()
     # Named after what stays float32, or after the reader where that is the graph's input.
     owner = producer if producer is not None and wanted != FLOAT else reader
@@ -200,11 +196,12 @@ def _as(model: ir.Model, value: ir.Value, wanted: ir.DataType, reader: ir.Node, 
     return cast.outputs[0]
 
 
-def _float_outputs(model: ir.Model) -> None:
+def _cast_outputs_back(model: ir.Model) -> None:
     """Cast the graph's outputs back to float32."""
     for value in list(model.graph.outputs):
-        if value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+        producer = value.producer()
+        if value.dtype in HALVES and producer is not None:
             cast = node("Cast", f"{value.name}/fp32", value, to=FLOAT)
-            model.graph.insert_after(value.producer(), cast)
+            model.graph.insert_after(producer, cast)
             take_place(cast.outputs[0], value, but=cast)
             cast.outputs[0].dtype = FLOAT

@@ -14,16 +14,17 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from ... import dtypes
 from ...records import Variant
 from ...workspace import Workspace
 from .. import model_file
 from ..structure.builder import constant, node, take_place
-from ..structure.values import array
+from ..structure.values import HALVES, elements, input_of, onnx_type
 from .qdq_sites import MOVES
 
-FLOAT = ir.DataType.FLOAT
-HALVES = {ir.DataType.FLOAT16: "fp16", ir.DataType.BFLOAT16: "bf16"}
+FLOAT = onnx_type("fp32")
 EMULATED = "emulated on the CPU in float32, rounded after every operator"
+TOOLS = ("onnx", "onnx-ir", "ml_dtypes")
 
 
 def emulated(variant: Variant, workspace) -> Variant:
@@ -35,51 +36,57 @@ def emulated(variant: Variant, workspace) -> Variant:
         variant: any; one without 16-bit or FP8 parts is returned as it is.
         workspace: a ``Workspace`` or a folder's path.
     """
-    recipe = variant.recipe
-    rest = recipe.resolved_high_precision if recipe.needs_ranges else recipe.precision
-    if rest not in HALVES.values() and recipe.precision != "fp8":
+    if not variant.recipe.product_types.intersection((*dtypes.HALVES, "fp8")):
         return variant
 
     def make(folder: Path, key: str) -> Variant:
-        model = model_file.load(variant.path)
-        widen(model)
-        path = model_file.save(model, folder)
-        return dataclasses.replace(
-            variant, path=path, digest=key, runtimes=("onnxruntime",), notes=(*variant.notes, EMULATED)
-        )
+        path, notes = model_file.save(load_widened(variant.path), folder), (*variant.notes, EMULATED)
+        return dataclasses.replace(variant, path=path, digest=key, runtimes=("onnxruntime",), notes=notes)
 
-    tools = ("onnx", "onnx-ir", "ml_dtypes")
-    return Workspace.of(workspace).artefact("emulated", Variant, variant.digest, make, tools=tools)
+    return Workspace.of(workspace).artefact("emulated", Variant, variant.digest, make, tools=TOOLS)
 
 
-def widen(model: ir.Model) -> None:
-    """Turn every 16-bit tensor into a float32 one that holds the same rounded values, in place."""
+def load_widened(path: Path) -> ir.Model:
+    """Read a model, with its 16-bit tensors as float32 ones that hold the same rounded values.
+
+    Raises:
+        WorkbenchError: the file is no ONNX model.
+    """
+    model = model_file.load(path)
+    if not any(value.dtype in HALVES for each in model.graph for value in each.outputs):
+        return model
     for value in list(model.graph.initializers.values()):
         if value.dtype in HALVES:
-            wide = constant(model, f"{value.name}/wide", array(value).astype(np.float32))
+            wide = constant(model, f"{value.name}/wide", elements(value).astype(np.float32))
             ir.convenience.replace_all_uses_with(value, wide)
     for each in list(model.graph):
         if each.op_type == "Cast":
             _widen_cast(model, each)
-            continue
-        for value in each.outputs:
-            if value.dtype in HALVES:
-                kind, value.dtype = value.dtype, FLOAT
-                if each.op_type not in MOVES:
-                    to_half = node("Cast", f"{each.name}/round", value, dtype=kind, to=kind)
-                    model.graph.insert_after(each, to_half)
-                    _back_to_float(model, to_half, value, but=to_half)
+        else:
+            _widen_outputs(model, each)
+    return model
+
+
+def _widen_outputs(model: ir.Model, each: ir.Node) -> None:
+    """Round what a node writes to its 16-bit type; what only moves numbers is rounded already."""
+    for value in each.outputs:
+        if value.dtype in HALVES:
+            kind, value.dtype = value.dtype, FLOAT
+            if each.op_type not in MOVES:
+                to_half = node("Cast", f"{each.name}/round", value, dtype=kind, to=kind)
+                model.graph.insert_after(each, to_half)
+                _back_to_float(model, to_half, value, but=to_half)
 
 
 def _widen_cast(model: ir.Model, cast: ir.Node) -> None:
-    target = cast.outputs[0]
+    source, target = input_of(cast, 0), cast.outputs[0]
     if target.dtype in HALVES:
         _back_to_float(model, cast, target)
-    elif target.dtype == FLOAT and cast.inputs[0].dtype == FLOAT:  # what it casts is float32 by now
+    elif target.dtype == FLOAT and source.dtype == FLOAT:  # what it casts is float32 by now
         if target.is_graph_output():
-            take_place(cast.inputs[0], target)
+            take_place(source, target)
         else:
-            ir.convenience.replace_all_uses_with(target, cast.inputs[0])
+            ir.convenience.replace_all_uses_with(target, source)
 
 
 def _back_to_float(model: ir.Model, to_half: ir.Node, replaced: ir.Value, but: ir.Node | None = None) -> None:

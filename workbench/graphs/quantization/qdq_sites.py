@@ -15,7 +15,7 @@ import onnx_ir as ir
 from ...errors import WorkbenchError
 from ...places import Place, is_excluded, place_of
 from ...records import Recipe
-from ..structure.values import FLOATS, array
+from ..structure.values import FLOATS, array, input_of, tensor_name
 
 PRODUCTS = ("MatMul", "Gemm", "Conv")
 #: What moves numbers without computing any: a Q/DQ pair before it and one after it would say the same.
@@ -35,7 +35,12 @@ class QdqSite:
     @property
     def value(self) -> ir.Value:
         """The tensor."""
-        return self.node.outputs[0] if self.index is None else self.node.inputs[self.index]
+        return self.node.outputs[0] if self.index is None else input_of(self.node, self.index)
+
+    @property
+    def tensor(self) -> str:
+        """The tensor's name."""
+        return tensor_name(self.value)
 
     @property
     def place(self) -> str:

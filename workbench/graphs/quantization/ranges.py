@@ -39,8 +39,8 @@ class TensorRange:
         low: the smallest value seen.
         high: the largest value seen.
         percentile: the magnitude at which the method of that name clips; ``entropy`` and ``mse`` alike.
-        unit_interval: whether it holds a softmax's probabilities.
-        gelu: whether it holds a GELU's output.
+        probabilities: whether it holds a softmax's output, so that its values lie in 0...1.
+        gelu: whether it holds a GELU's output, most of whose values crowd just below zero.
     """
 
     tensor: str
@@ -51,7 +51,7 @@ class TensorRange:
     percentile: float
     entropy: float
     mse: float
-    unit_interval: bool = False
+    probabilities: bool = False
     gelu: bool = False
 
     @property
@@ -166,7 +166,7 @@ def _part(graph: Graph, part: str, images: Images, workspace: Workspace, progres
                 _add(histogram, values[name], name)
         rows = tuple(_row(each, histograms[each.tensor]) for each in observed)
         path = folder / HISTOGRAMS
-        np.savez_compressed(path, **_arrays(histograms))
+        np.savez_compressed(path, **_arrays(histograms))  # ty: ignore[invalid-argument-type] -- no name is allow_pickle
         return Ranges(rows, (path,), len(images), key)
 
     return workspace.artefact("ranges", Ranges, (graph.digest, part, images.digest), make, tools=TOOLS)
@@ -181,22 +181,24 @@ def _open(graph: Graph, part: str):
 
 
 class _Observed(NamedTuple):
+    """A tensor to observe, as ``TensorRange`` describes it."""
+
     tensor: str
     place: str
     reader: str
-    unit_interval: bool
+    probabilities: bool
     gelu: bool
 
 
 def _observed(model: ir.Model, part: str) -> list[_Observed]:
     """The tensors of a part; what another part of the same scope gathers is left to it."""
-    elsewhere = {p.value.name for p in qdq_sites(model, "linear")} if part == "attention" else set()
+    elsewhere = {site.tensor for site in qdq_sites(model, "linear")} if part == "attention" else set()
     first: dict[str, _Observed] = {}
     for site in qdq_sites(model, part):
-        name = site.value.name
-        if name not in elsewhere:
+        if site.tensor not in elsewhere:
             reader = f"{site.node.name} {'output' if site.index is None else f'input {site.index}'}"
-            first.setdefault(name, _Observed(name, site.place, reader, site.probabilities, site.gelu))
+            observed = _Observed(site.tensor, site.place, reader, site.probabilities, site.gelu)
+            first.setdefault(site.tensor, observed)
     return list(first.values())
 
 
@@ -211,17 +213,23 @@ def _add(histogram: Histogram, values: np.ndarray, name: str) -> None:
         ) from error
 
 
-def _row(tensor: _Observed, histogram: Histogram) -> TensorRange:
-    low, high = histogram.low, histogram.high
-    amax = max(-low, high)
+def _row(observed: _Observed, histogram: Histogram) -> TensorRange:
+    amax = max(-histogram.low, histogram.high)
     folded = magnitudes(histogram.counts, histogram.reach, amax)
-    clipped = {name: thresholds.METHODS[name](*folded, amax) for name in ("percentile", "entropy", "mse")}
-    return TensorRange(low=low, high=high, **clipped, **tensor._asdict())
+    return TensorRange(
+        tensor=observed.tensor,
+        place=observed.place,
+        reader=observed.reader,
+        low=histogram.low,
+        high=histogram.high,
+        percentile=thresholds.percentile(*folded, amax),
+        entropy=thresholds.entropy(*folded, amax),
+        mse=thresholds.mse(*folded, amax),
+        probabilities=observed.probabilities,
+        gelu=observed.gelu,
+    )
 
 
 def _arrays(histograms: Mapping[str, Histogram]) -> dict[str, np.ndarray]:
-    arrays = {}
-    for name, histogram in histograms.items():
-        arrays[f"{name}|counts"] = histogram.counts
-        arrays[f"{name}|reach"] = np.float64(histogram.reach)
-    return arrays
+    counts = {f"{name}|counts": histogram.counts for name, histogram in histograms.items()}
+    return counts | {f"{name}|reach": np.asarray(histogram.reach) for name, histogram in histograms.items()}

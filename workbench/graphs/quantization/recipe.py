@@ -1,36 +1,51 @@
-"""From a graph and a recipe to a variant: the ONNX file whose precision is written into its nodes."""
+"""From a graph and a recipe to a variant: the ONNX file whose precision is written into its nodes.
+
+``LOWERINGS`` names the function that writes each precision. A new precision is a line in ``records.PRECISIONS``, a
+line there, and a module beside this one that rewrites the nodes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx_ir as ir
+
+from ...dtypes import TYPES
 from ...errors import refuse_unless
 from ...progress import Progress, silent
-from ...records import Graph, Recipe, Variant
+from ...records import Calibration, Graph, Recipe, Variant
 from ...workspace import Workspace
 from .. import model_file
+from ..structure.values import numpy_type
 from .activations import check_graph
-from .casts import FP16_MAX, layers_beyond, retype
+from .casts import layers_beyond, retype
 from .dynamic import quantize_dynamically
 from .prepare import prepare
-from .qdq import layout_of, quantize
+from .qdq import quantize
 from .qdq_sites import check_excluded, excluded, unnamed_notes
 from .ranges import Ranges, calibrate
 from .saturation import FULL_RANGE, largest_weight, saturates
-from .scales import FLOAT_TYPES, HALF_SCALES_OPSET
+from .scales import HALF_SCALES_OPSET, layout_of
 from .smoothquant import smoothed
 
-#: What shapes a variant beside its inputs: a change in any of these makes a new file.
+#: The distributions whose versions shape a variant.
 TOOLS = ("onnx", "onnx-ir", "onnxscript", "ml_dtypes", "numpy")
-
 ONNXRUNTIME, TENSORRT = ("onnxruntime",), ("tensorrt", "tensorrt-rtx")
 EVERYWHERE = ONNXRUNTIME + TENSORRT
+#: The types that only TensorRT's runtimes take, and that TensorRT 8.6 takes at no opset.
+TENSORRT_ONLY = frozenset(("bf16", "fp8"))
 #: The last opset that TensorRT 8.6 reads.
 TENSORRT_8_OPSET = 17
+#: The first opset whose operators take a type: QuantizeLinear takes FP8 from 19 on, Conv BF16 from 22 on.
+FIRST_OPSET = {"fp8": 19, "bf16": 22}
+
+Images = Calibration | np.ndarray
 
 
 def apply_recipe(
-    graph: Graph, recipe: Recipe, workspace, calibration=None, progress: Progress | None = None
+    graph: Graph, recipe: Recipe, workspace, calibration: np.ndarray | None = None, progress: Progress | None = None
 ) -> Variant:
     """Make, or find, the variant of a graph that a recipe describes.
 
@@ -46,7 +61,7 @@ def apply_recipe(
         The variant: its ONNX file, the runtimes that take it, and notes on what a reader of its numbers must know.
 
     Raises:
-        WorkbenchError: the graph is quantized already, a name in ``keep`` is unknown, the calibration images are
+        WorkbenchError: the graph is quantized already, a name in ``exclude`` is unknown, the calibration images are
             missing, too few, of a wrong shape or type, or an activation is not finite.
     """
     check_graph(graph)
@@ -56,105 +71,106 @@ def apply_recipe(
         why=f"given was {recipe!r}",
         remedy="write Recipe(precision='int8')",
     )
-    return LOWERINGS[recipe.precision](graph, recipe, Workspace.of(workspace), calibration, progress or silent)
+    images = recipe.calibration if calibration is None else calibration
+    return LOWERINGS[recipe.precision](graph, recipe, Workspace.of(workspace), images, progress or silent)
 
 
 def foreseen(graph: Graph, recipe: Recipe) -> Variant:
     """The variant as ``apply_recipe`` would describe it, without its file: to ask a backend what it would refuse.
 
     Raises:
-        WorkbenchError: no variant can be made, because layout and rest do not go together.
+        WorkbenchError: no variant can be made, because layout and high precision do not go together.
     """
-    if recipe.needs_ranges:
-        _check_rest(_on_cpu(recipe), _rest(recipe))
+    _check_high_precision(recipe)
     return Variant(graph.path, "", graph, recipe, _least_opset(graph, recipe), runtimes_of(recipe))
 
 
 def runtimes_of(recipe: Recipe) -> tuple[str, ...]:
     """The runtimes that take the file which a recipe makes."""
-    if recipe.precision == "int8-dynamic" or _on_cpu(recipe):
+    if recipe.resolved_layout == "cpu":
         return ONNXRUNTIME
-    return TENSORRT if {"bf16", "fp8"} & _types(recipe) else EVERYWHERE
+    return TENSORRT if TENSORRT_ONLY & recipe.product_types else EVERYWHERE
 
 
-def _on_cpu(recipe: Recipe) -> bool:
-    return recipe.precision == "int8" and recipe.layout == "cpu"  # FP8 has one layout
+# ---- one lowering a kind of precision ----------------------------------------------------------------------------
 
 
-def _rest(recipe: Recipe) -> str:
-    return recipe.high_precision or ("fp32" if _on_cpu(recipe) else "fp16")
+def _as_it_is(graph: Graph, recipe: Recipe, workspace: Workspace, images: Images, progress: Progress) -> Variant:
+    """fp32: the graph's own file."""
 
-
-def _types(recipe: Recipe) -> set[str]:
-    return {recipe.precision, _rest(recipe)} if recipe.needs_ranges else {recipe.precision}
-
-
-def _float32(graph, recipe, workspace, calibration, progress) -> Variant:
     def make(folder: Path, key: str) -> Variant:
-        check_excluded(model_file.load(graph.path), recipe)  # here a file is refused that is no model
+        check_excluded(model_file.load(graph.path), recipe)  # loading refuses a file that is no model
         return Variant(graph.path, key, graph, recipe, graph.opset, EVERYWHERE)
 
     return workspace.artefact("variant", Variant, (graph.digest, recipe), make, tools=TOOLS)
 
 
-def _half(graph, recipe, workspace, calibration, progress) -> Variant:
-    def rewrite(model):
+def _retyped(graph: Graph, recipe: Recipe, workspace: Workspace, images: Images, progress: Progress) -> Variant:
+    """fp16 and bf16: every operator computes in 16 bits."""
+
+    def rewrite(model: ir.Model) -> tuple[str, ...]:
         return *retype(model, recipe.precision, recipe.exclude), *_opset_notes(recipe, model_file.opset(model))
 
-    return _rewritten(graph, recipe, workspace, (), rewrite, graph)
+    return _rewritten(graph, graph, recipe, workspace, (), rewrite)
 
 
-def _dynamic(graph, recipe, workspace, calibration, progress) -> Variant:
-    largest, source = largest_weight(), _smoothed(graph, recipe, workspace, calibration, progress)
+def _dynamic(graph: Graph, recipe: Recipe, workspace: Workspace, images: Images, progress: Progress) -> Variant:
+    """int8-dynamic: weights in 8 bits, activations quantized as they come."""
+    largest, source = largest_weight(), _smoothed(graph, recipe, workspace, images, progress)
 
-    def rewrite(model):
+    def rewrite(model: ir.Model) -> tuple[str, ...]:
         return *quantize_dynamically(model, recipe, largest), _range_note(largest)
 
-    return _rewritten(graph, recipe, workspace, largest, rewrite, source)
+    return _rewritten(graph, source, recipe, workspace, largest, rewrite)
 
 
-def _quantized(graph, recipe, workspace, calibration, progress) -> Variant:
-    cpu, rest, opset = _on_cpu(recipe), _rest(recipe), _least_opset(graph, recipe)
-    _check_rest(cpu, rest)
+def _calibrated(graph: Graph, recipe: Recipe, workspace: Workspace, images: Images, progress: Progress) -> Variant:
+    """int8 and fp8: Q/DQ pairs with calibrated scales, in a model of the high-precision type."""
+    _check_high_precision(recipe)
+    cpu, high = recipe.resolved_layout == "cpu", recipe.resolved_high_precision
     largest, saturating = largest_weight() if cpu else FULL_RANGE, saturates()
-    layout = layout_of(recipe, largest)
-    # Below the opset where QuantizeLinear takes 16-bit floats, scales stay float32; see precision.retype.
-    stored = FLOAT_TYPES[rest if opset >= HALF_SCALES_OPSET else "fp32"]
-    images = recipe.calibration if calibration is None else calibration
-    source = _smoothed(graph, recipe, workspace, calibration, progress)
+    # Below the opset where QuantizeLinear takes 16-bit floats, scales stay float32; see casts.retype.
+    stored = numpy_type(high if _least_opset(graph, recipe) >= HALF_SCALES_OPSET else "fp32")
+    source = _smoothed(graph, recipe, workspace, images, progress)
     ranges = calibrate(source, images, workspace, scope=recipe.scope, progress=progress)
 
-    def rewrite(model):
-        keep = (*recipe.exclude, *layers_beyond(model, rest))  # 8 bits would reach a float through FP16
-        inserted = quantize(model, recipe, ranges, layout, stored, lambda node: not excluded(node, keep))
-        notes = [*inserted, *retype(model, rest), *_overflow_notes(ranges, rest)]
+    def rewrite(model: ir.Model) -> tuple[str, ...]:
+        # A layer whose weights FP16 cannot hold is left alone: its 8 bits would reach a float through FP16.
+        exclude = (*recipe.exclude, *layers_beyond(model, high))
+        inserted = quantize(
+            model, recipe, ranges, layout_of(recipe, largest), stored, lambda node: not excluded(node, exclude)
+        )
+        notes = (*inserted, *retype(model, high), *_overflow_notes(ranges, high))
         if cpu:
             return *notes, _range_note(largest)
-        return *notes, *_tensorrt_notes(recipe, rest, saturating), *_opset_notes(recipe, model_file.opset(model))
+        return *notes, *_tensorrt_notes(recipe, saturating), *_opset_notes(recipe, model_file.opset(model))
 
-    inputs = (ranges.digest, largest, saturating)
-    return _rewritten(graph, recipe, workspace, inputs, rewrite, source)
+    return _rewritten(graph, source, recipe, workspace, (ranges.digest, largest, saturating), rewrite)
 
 
 LOWERINGS = {
-    "fp32": _float32,
-    "fp16": _half,
-    "bf16": _half,
-    "int8": _quantized,
-    "fp8": _quantized,
+    "fp32": _as_it_is,
+    "fp16": _retyped,
+    "bf16": _retyped,
+    "int8": _calibrated,
+    "fp8": _calibrated,
     "int8-dynamic": _dynamic,
 }
 
 
-def _smoothed(graph, recipe, workspace, calibration, progress) -> Graph:
-    if recipe.smooth is None:
-        return graph
-    images = recipe.calibration if calibration is None else calibration
-    return smoothed(graph, recipe.smooth, images, workspace, progress)
+def _smoothed(graph: Graph, recipe: Recipe, workspace: Workspace, images: Images, progress: Progress) -> Graph:
+    return graph if recipe.smooth is None else smoothed(graph, recipe.smooth, images, workspace, progress)
 
 
-def _rewritten(graph, recipe, workspace, inputs, rewrite, source) -> Variant:
-    """The artefact that ``rewrite`` makes of the prepared model of ``source``; it returns notes."""
+def _rewritten(
+    graph: Graph,
+    source: Graph,
+    recipe: Recipe,
+    workspace: Workspace,
+    inputs,
+    rewrite: Callable[[ir.Model], tuple[str, ...]],
+) -> Variant:
+    """The variant of ``graph`` that ``rewrite`` makes of the prepared model of ``source``; it returns notes."""
 
     def make(folder: Path, key: str) -> Variant:
         model = prepare(source, _least_opset(graph, recipe))
@@ -167,50 +183,49 @@ def _rewritten(graph, recipe, workspace, inputs, rewrite, source) -> Variant:
 
 
 def _least_opset(graph: Graph, recipe: Recipe) -> int:
-    """The graph's opset, or the first whose operators take the recipe's types: QuantizeLinear FP8, Conv BF16."""
-    return max(graph.opset, *({"fp8": 19, "bf16": 22}.get(name, 0) for name in _types(recipe)))
+    """The graph's opset, or the first whose operators take the recipe's types."""
+    return max(graph.opset, *(FIRST_OPSET.get(name, 0) for name in recipe.product_types))
 
 
-def _check_rest(cpu: bool, rest: str) -> None:
+def _check_high_precision(recipe: Recipe) -> None:
     refuse_unless(
-        not (cpu and rest == "bf16"),
-        "The cpu layout cannot have a BF16 rest",
+        recipe.resolved_layout != "cpu" or recipe.resolved_high_precision != "bf16",
+        "The cpu layout cannot have BF16 as its high precision",
         why="ONNX Runtime has no BF16 kernels for the CPU",
-        remedy="leave rest out, or choose layout='tensorrt'",
+        remedy="leave high_precision out, or choose layout='tensorrt'",
     )
 
 
-def _overflow_notes(ranges: Ranges, rest: str) -> list[str]:
-    """What calibration saw beyond FP16's reach: casts before a pair would make it infinite."""
-    worst = max(ranges.rows, key=lambda row: row.minmax)
-    if rest != "fp16" or worst.minmax <= FP16_MAX:
-        return []
-    return [
-        f"{worst.tensor} reaches {worst.minmax:.4g}, beyond FP16's {FP16_MAX:,.0f}: choose another rest than fp16"
-    ]
+# ---- notes -------------------------------------------------------------------------------------------------------
 
 
-def _range_note(largest: int) -> str:
+def _overflow_notes(ranges: Ranges, high: str) -> tuple[str, ...]:
+    """What calibration saw beyond FP16's largest number: casts before a pair would make it infinite."""
+    worst, largest = max(ranges.rows, key=lambda row: row.minmax), TYPES["fp16"].largest
+    if high != "fp16" or worst.minmax <= largest:
+        return ()
+    reach = f"{worst.tensor} reaches {worst.minmax:.4g}, beyond FP16's {largest:,.0f}"
+    return (f"{reach}: choose another high_precision than fp16",)
+
+
+def _range_note(largest: float) -> str:
     if largest == FULL_RANGE:
         return "weights use all of ±127, which saturates on x86 without VNNI; it does not on this machine"
     return f"weights use ±{largest}, because 8-bit products saturate on this CPU"
 
 
-def _tensorrt_notes(recipe: Recipe, rest: str, saturating: bool) -> list[str]:
+def _tensorrt_notes(recipe: Recipe, saturating: bool) -> tuple[str, ...]:
     notes = []
     if recipe.precision == "int8" and saturating:
         notes.append(
             "8-bit products saturate on this CPU: on ONNX Runtime measure this layout with optimization='none'"
         )
-    if rest == "fp32":
+    if recipe.resolved_high_precision == "fp32":
         notes.append("TensorRT does not fuse float32 attention: beside 8-bit layers it is slower than FP16")
-    return notes
+    return tuple(notes)
 
 
-def _opset_notes(recipe: Recipe, opset: int) -> list[str]:
-    unknown_to_8 = {"bf16", "fp8"} & _types(recipe)  # at any opset
-    return (
-        []
-        if opset <= TENSORRT_8_OPSET or unknown_to_8
-        else [f"opset {opset}: TensorRT 8.6 reads {TENSORRT_8_OPSET} and below; export with opset=17"]
-    )
+def _opset_notes(recipe: Recipe, opset: int) -> tuple[str, ...]:
+    if opset <= TENSORRT_8_OPSET or TENSORRT_ONLY & recipe.product_types:
+        return ()
+    return (f"opset {opset}: TensorRT 8.6 reads {TENSORRT_8_OPSET} and below; export with opset=17",)

@@ -19,7 +19,7 @@ from ...records import Calibration, Graph
 from ...workspace import Workspace
 from .. import model_file
 from ..structure.builder import constant
-from ..structure.values import array
+from ..structure.values import elements, input_of, tensor_name
 from .activations import Images, batches, calibration_images, open_model
 from .prepare import prepare
 from .qdq_sites import linear_products
@@ -50,7 +50,7 @@ def smoothed(
         amax = _channel_extremes(graph, images, progress)
         model = prepare(graph)
         for norm, products in _foldable(model).items():
-            _fold(model, norm, products, amax[norm.outputs[0].name], alpha)
+            _fold(model, norm, products, amax[tensor_name(norm.outputs[0])], alpha)
         path = model_file.save(model, folder)
         note = f"smoothed with alpha {alpha:g} over {len(images)} images"
         return dataclasses.replace(graph, path=path, digest=key, notes=(*graph.notes, note))
@@ -63,11 +63,10 @@ def _foldable(model: ir.Model) -> dict[ir.Node, list[ir.Node]]:
     linear = set(linear_products(model))
     found = {}
     for norm in model.graph:
-        if norm.op_type != "LayerNormalization":
-            continue
         readers = [use.node for use in norm.outputs[0].uses()]
-        affine = norm.inputs[1:]
-        if readers and all(r in linear and r.op_type == "MatMul" for r in readers) and all(map(_own, affine)):
+        if norm.op_type != "LayerNormalization" or not readers or not all(map(_is_own, norm.inputs[1:])):
+            continue
+        if all(reader in linear and reader.op_type == "MatMul" for reader in readers):
             found[norm] = readers
     refuse_unless(
         bool(found),
@@ -78,33 +77,35 @@ def _foldable(model: ir.Model) -> dict[ir.Node, list[ir.Node]]:
     return found
 
 
-def _own(value: ir.Value | None) -> bool:
-    return array(value) is not None and len(value.uses()) == 1
+def _is_own(value: ir.Value | None) -> bool:
+    """Whether a tensor is a constant that no other node reads."""
+    return value is not None and value.const_value is not None and len(value.uses()) == 1
 
 
 def _channel_extremes(graph: Graph, images: Images, progress: Progress) -> dict[str, np.ndarray]:
     """Tensor name -> the largest magnitude in each channel."""
     model = prepare(graph)
-    session = open_model(model, [norm.outputs[0].name for norm in _foldable(model)])
+    session = open_model(model, [tensor_name(norm.outputs[0]) for norm in _foldable(model)])
     del model
     largest: dict[str, np.ndarray] = {}
     for values in batches(graph, session, images, progress, "smooth"):
         values.pop(graph.input_name)
         for name, value in values.items():
             seen = np.abs(value).reshape(-1, value.shape[-1]).max(axis=0)
-            largest[name] = np.maximum(largest.get(name, 0), seen)
+            largest[name] = np.maximum(largest[name], seen) if name in largest else seen
     return largest
 
 
 def _fold(model: ir.Model, norm: ir.Node, products: list[ir.Node], amax: np.ndarray, alpha: float) -> None:
     """Divide LayerNorm's gamma and beta by the factors and multiply the rows of the weights that read it."""
-    rows = np.max([np.abs(array(product.inputs[1])).max(axis=1) for product in products], axis=0)
+    rows = np.max([np.abs(elements(product.inputs[1])).max(axis=1) for product in products], axis=0)
     factors = _factors(amax, rows, alpha)
-    for index, value in list(enumerate(norm.inputs))[1:]:
-        norm.replace_input_with(index, constant(model, f"{value.name}/smooth", array(value) / factors))
+    for index in range(1, len(norm.inputs)):
+        value = input_of(norm, index)
+        norm.replace_input_with(index, constant(model, f"{value.name}/smooth", elements(value) / factors))
     for product in products:
-        value = product.inputs[1]
-        scaled = array(value) * factors[:, None]
+        value = input_of(product, 1)
+        scaled = elements(value) * factors[:, None]
         product.replace_input_with(1, constant(model, f"{value.name}/smooth", scaled))
 
 

@@ -64,7 +64,7 @@ def mse(counts: np.ndarray, width: float, amax: float) -> float:
     return amax and float(min(candidates, key=lambda threshold: squared_error(counts, width, threshold)))
 
 
-def squared_error(counts: np.ndarray, width: float, threshold: float, steps: int = 127) -> float:
+def squared_error(counts: np.ndarray, width: float, threshold: float, steps: float = 127) -> float:
     """Sum of squared errors when each value is clipped and rounded to a multiple of ``threshold / steps``.
 
     A value is taken to lie in the middle of its bin.
@@ -73,11 +73,3 @@ def squared_error(counts: np.ndarray, width: float, threshold: float, steps: int
     values, step = (held + 0.5) * width, threshold / steps
     rounded = np.minimum(np.rint(values / step), steps) * step
     return float(np.sum(counts[held] * (values - rounded) ** 2))
-
-
-METHODS = {
-    "minmax": lambda counts, width, amax: amax,
-    "percentile": percentile,
-    "entropy": entropy,
-    "mse": mse,
-}

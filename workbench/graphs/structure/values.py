@@ -6,7 +6,21 @@ import ml_dtypes  # noqa: F401 -- teaches NumPy bfloat16 and float8_e4m3fn
 import numpy as np
 import onnx_ir as ir
 
-FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+from ... import dtypes
+
+
+def onnx_type(name: str) -> ir.DataType:
+    """ONNX's type of a name in ``dtypes``: FLOAT16 for ``fp16``."""
+    return ir.DataType[dtypes.TYPES[name].onnx]
+
+
+def numpy_type(name: str) -> np.dtype:
+    """NumPy's type of a name in ``dtypes``; ml_dtypes provides those that NumPy lacks."""
+    return np.dtype(dtypes.TYPES[name].numpy)
+
+
+FLOATS = tuple(map(onnx_type, dtypes.FLOATS))
+HALVES = tuple(map(onnx_type, dtypes.HALVES))
 
 
 def array(value: ir.Value | None) -> np.ndarray | None:
