@@ -4,7 +4,7 @@ In come a float32 graph, a recipe and calibration images. Out goes a variant: an
 scales and zero points every runtime reads the same. A precision is added by a line in ``dtypes``, one in
 ``records.recipes.PRECISIONS``, one in ``recipe.LOWERINGS``, and a module here that rewrites the nodes.
 
-The way of an activation to its scale: ``qdq_sites`` says which tensors are quantized, ``activations`` computes them,
-``histogram`` and ``ranges`` gather their values, ``thresholds`` says where to clip, ``scales`` chooses scale and zero
-point (also of softmax and GELU outputs), and ``qdq`` inserts the pairs.
+The way of an activation to its scale: ``qdq_sites`` says which tensors are quantized, ``activations`` computes
+them, ``histogram`` and ``ranges`` gather their values, ``thresholds`` says where to clip, ``scales`` chooses scale
+and zero point (also of softmax and GELU outputs), and ``qdq`` inserts the pairs.
 """
