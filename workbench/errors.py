@@ -27,7 +27,11 @@ class Refusal:
     node: str = ""
 
     def error(self, what: str) -> WorkbenchError:
-        """The error to raise for this refusal; ``what`` was asked, one sentence without a full stop."""
+        """The error to raise for this refusal.
+
+        Args:
+            what: what was asked and refused, one sentence without a full stop.
+        """
         return WorkbenchError(what, why=self.reason, remedy=self.remedy)
 
 
@@ -57,13 +61,13 @@ class WorkbenchError(Exception):
 
 
 class Cancelled(WorkbenchError):
-    """A progress callback raises it to stop the work that called back; nothing half-done stays behind."""
+    """Raised by a progress callback to stop the work that calls it; no unfinished file or record remains."""
 
     def __init__(
         self,
         what: str = "The work was cancelled",
         *,
-        why: str = "cancel was asked for",
+        why: str = "somebody asked to cancel it",
         remedy: str = "start it again; what was finished is found in the workspace",
     ):
         super().__init__(what, why=why, remedy=remedy)
@@ -80,7 +84,7 @@ def refuse_unless(condition: bool, what: str, *, why: str, remedy: str) -> None:
 
 
 def path_of(what: str, path) -> Path:
-    """A path as ``pathlib`` has it; raise a ``WorkbenchError`` when it is none."""
+    """A path as a ``pathlib.Path``; raise a ``WorkbenchError`` when the value is no path."""
     refuse_unless(
         isinstance(path, str | os.PathLike),
         f"{what} is given by its path",

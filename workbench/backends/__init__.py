@@ -36,7 +36,7 @@ def _tensorrt_rtx() -> Backend:
     return tensorrt_rtx()
 
 
-#: Backend name -> what makes it. A runtime is imported when its backend is first asked for.
+#: Backend name -> the function that makes it. A runtime is imported when its backend is first used.
 REGISTRY = {"onnxruntime": _onnxruntime, "tensorrt": _tensorrt, "tensorrt-rtx": _tensorrt_rtx}
 
 
@@ -67,7 +67,7 @@ def build_engine(
         backend_name: ``onnxruntime``, ``tensorrt`` or ``tensorrt-rtx``.
         workspace: a ``Workspace`` or a folder's path.
         batches: the batch sizes the engine must take; left out, the graph's static batch or ``Batches(1, 8, 32)``.
-        card: the GPU to build for, by name or architecture (``T4``, ``SM86``); None is the one at hand.
+        card: the GPU to build for, by name or architecture (``T4``, ``SM86``); None is the one of this machine.
         options: the backend's own options, see its module.
         progress: see ``progress.Progress``.
 
@@ -157,7 +157,7 @@ def open_streams(engine: Engine, streams: int) -> tuple[Session, ...]:
     runtime = backend(engine.backend)
     if refusal := runtime.missing():
         raise refusal.error(f"{engine.label} cannot be opened")
-    changed = changed_file(engine)  # it would answer wrongly, or crash the process that loads it
+    changed = changed_file(engine)  # its outputs would be wrong, or it would crash the process
     refuse_unless(
         changed is None,
         f"{engine.label} is not what was built",

@@ -169,7 +169,7 @@ class Backend(abc.ABC):
         """The nodes of an ONNX file that the runtime itself refuses; a refusal without a node is about the file."""
 
     def description(self) -> str:
-        """What of a variant decides whether this runtime takes it, in a few words."""
+        """In a few words, which variants this runtime takes: its version, opset and types."""
         return "builds and runs"
 
     def emulated_types(self, variant: Variant) -> tuple[str, ...]:

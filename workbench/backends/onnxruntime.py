@@ -43,7 +43,7 @@ REFUSALS = {
 
 
 class OnnxRuntime(Backend):
-    """ONNX Runtime's CPU provider: an engine is the variant's own file, optimized anew each time it is opened."""
+    """ONNX Runtime's CPU provider: an engine is a copy of the variant, optimized each time it is opened."""
 
     name = "onnxruntime"
 
@@ -129,7 +129,7 @@ class OnnxRuntime(Backend):
 
 
 class _Shared:
-    """One InferenceSession and what its streams ask of it."""
+    """The part of an engine that its streams share: one InferenceSession."""
 
     def __init__(self, path: Path, options: Mapping):
         self.path, self.options, self.meter = path, options, MemoryMeter()
@@ -167,7 +167,7 @@ class OrtSession(Session):
         return dict(zip(shared.outputs, shared.native.run(shared.outputs, dict(feeds))))
 
     def time(self, feeds: Mapping[str, np.ndarray], repeats: int) -> list[float]:
-        """Seconds of each call to ``InferenceSession.run``, with new output arrays each time, as callers see it."""
+        """Seconds of each call to ``InferenceSession.run``; each call makes new output arrays."""
         shared = self._checked(feeds)
         run, outputs, clock = shared.native.run, shared.outputs, time.perf_counter
         feeds, seconds = dict(feeds), []
@@ -180,9 +180,9 @@ class OrtSession(Session):
     def layers(self, feeds: Mapping[str, np.ndarray], repeats: int = 10) -> list[dict]:
         """Rows ``name``, ``type``, ``seconds``, ``provider`` in the order of execution.
 
-        They come from ONNX Runtime's profiler in a session of its own, so that profiling slows no measurement;
-        seconds are medians over ``repeats`` calls after two that are left out. A node that ONNX Runtime made by
-        fusion carries the name of one of its parts with a suffix (``block00/mlp/fc1/MatMulAddFusion``).
+        They come from ONNX Runtime's profiler in a second session, so that profiling slows no measurement; seconds
+        are medians over ``repeats`` calls after two that are left out. A node that ONNX Runtime made by fusion has
+        the name of one of its parts with a suffix (``block00/mlp/fc1/MatMulAddFusion``).
         """
         shared = self._checked(feeds)
         with tempfile.TemporaryDirectory() as folder:
@@ -251,7 +251,7 @@ def inference_session(
         profile: how the profile's file name begins; empty takes no profile.
 
     Raises:
-        WorkbenchError: ONNX Runtime refuses the model, in whatever way; ``why`` is its own message.
+        WorkbenchError: ONNX Runtime refuses the model; ``why`` is its own message.
     """
     import onnxruntime as ort
 

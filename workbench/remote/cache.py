@@ -14,7 +14,7 @@ from ..digests import file_digest
 from ..errors import WorkbenchError
 from ..files import disk_errors
 
-#: Bytes that a host keeps; beyond it the files go first that were not used for longest.
+#: Bytes that a host keeps. Above it, the files that were not used for the longest time are deleted first.
 LIMIT_BYTES = 20 << 30
 
 
@@ -90,8 +90,8 @@ class FileCache:
             kept.unlink(missing_ok=True)
             raise WorkbenchError(
                 f"The host's copy of {target.name} was changed",
-                why=f"{kept} no longer has the bytes that its name says",
-                remedy="run the job again: the file was deleted and will be sent anew",
+                why=f"the SHA-256 of {kept} is no longer its name",
+                remedy="run the job again: the file was deleted and will be sent again",
             )
 
     def prune(self, limit: int = LIMIT_BYTES) -> None:

@@ -1,7 +1,7 @@
-"""What this machine has for the workbench, what does not go together, and what to do about it.
+"""What this machine has for the workbench, which parts do not work together, and the remedies.
 
-Rows are plain dicts: ``item``, ``found``, ``status`` and ``remedy``. The status is ``ok``; ``missing``, something
-optional that is not there; or ``clash``, parts that do not work together.
+Rows are plain dicts: ``item``, ``found``, ``status`` and ``remedy``. The status is ``ok``, ``missing`` for an
+optional part that is not installed, or ``clash`` for parts that do not work together.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PACKAGES = {
     "onnx": ("graphs", "pip install vit-workbench"),
     "onnxruntime": ("engines on the CPU", "pip install onnxruntime"),
     "tensorrt-rtx": ("engines for RTX GPUs, built on any machine", "pip install tensorrt-rtx (Linux, x86-64)"),
-    "tensorrt": ("engines on the GPU at hand", "pip install tensorrt, on a machine with an NVIDIA GPU"),
+    "tensorrt": ("engines on the GPU of this machine", "pip install tensorrt, on a machine with an NVIDIA GPU"),
     "pycuda": (
         "running TensorRT engines",
         "conda install -c conda-forge pycuda, or pip install pycuda where nvcc is on the PATH",
@@ -49,7 +49,7 @@ CUDA_FOR_RTX = 12
 
 
 def rows() -> list[dict]:
-    """Everything there is to say about this machine, as rows for a table."""
+    """All facts and clashes of this machine, as rows for a table."""
     return [
         *_interpreter(),
         *_packages(),
@@ -113,7 +113,7 @@ def _cuda_rows(found: tuple[Gpu, ...]) -> Iterator[dict]:
         yield _row("CUDA driver", f"{version}CUDA {_dotted(driver)} and below")
     else:
         remedy = "only a machine with an NVIDIA GPU needs it: install NVIDIA's driver there"
-        yield _row("CUDA driver", "nvidia-smi tells of none", MISSING, remedy)
+        yield _row("CUDA driver", "nvidia-smi shows none", MISSING, remedy)
     if runtime:
         yield _row("CUDA runtime", f"{_dotted(runtime)}, the one that pycuda was built for")
     else:
@@ -129,7 +129,7 @@ def _backends() -> Iterator[dict]:
             yield _row(f"backend {name}", backend(name).description())
 
 
-# ---- what goes together ------------------------------------------------------------------------------------------
+# ---- parts that must fit each other ------------------------------------------------------------------------------
 
 
 def _combinations(found: tuple[Gpu, ...]) -> Iterator[dict]:
@@ -141,8 +141,8 @@ def _combinations(found: tuple[Gpu, ...]) -> Iterator[dict]:
         yield from _rtx_and_gpu(found[0])
     if tensorrt and (opset := MAX_OPSET.get(_numbers(tensorrt)[0])):
         lacks = ", and knows neither BF16 nor FP8" if _numbers(tensorrt)[0] == 8 else ""
-        told = f"TensorRT {tensorrt} reads opset {opset} and below{lacks}"
-        yield _row("TensorRT and opset", told, OK, f"export with opset={min(opset, 20)} for it")
+        found_opset = f"TensorRT {tensorrt} reads opset {opset} and below{lacks}"
+        yield _row("TensorRT and opset", found_opset, OK, f"export with opset={min(opset, 20)} for it")
     if found and (cuda := driver_cuda()):
         for what, major, oldest in _built_for(tensorrt):
             yield from _driver_against(what, major, oldest, cuda, found[0].driver)
@@ -170,7 +170,7 @@ def _rtx_and_gpu(gpu: Gpu) -> Iterator[dict]:
 
 
 def _built_for(tensorrt: str | None) -> Iterator[tuple[str, int, int]]:
-    """What is installed that needs a certain CUDA, its major version, and the oldest one that it is built for."""
+    """Each installed package that needs a CUDA: its name, that major version, the oldest it is built for."""
     if runtime := pycuda_cuda():
         yield "pycuda", runtime[0], 0  # it is built on any
     oldest = {"tensorrt": CUDA_FOR_TENSORRT.get(_numbers(tensorrt)[0]) if tensorrt else None, "tensorrt-rtx": None}

@@ -1,4 +1,4 @@
-"""Hosts: where jobs run. This process, another interpreter, a machine behind ssh, a container, a cluster's queue.
+"""Hosts, where jobs run: this process, another interpreter, a machine behind ssh, a container, a cluster's queue.
 
 A workspace lists a user's hosts in ``hosts.toml``::
 
@@ -39,7 +39,7 @@ from .job import EvaluationSet, Job, Report, run_job
 from .protocol import files_of, keep_results, pack_job, read_report
 from .transport import Answer, call
 
-#: Programs that hand their arguments to a shell at the other end, so that they must be quoted for it.
+#: Programs that give their arguments to a shell on the other machine, so that they must be quoted for it.
 SHELLS = ("ssh", "mosh", "rsh", "plink")
 
 
@@ -50,8 +50,8 @@ class Host:
     Attributes:
         name: what tables call it.
         backend: the runtime that jobs use there.
-        command: None runs ONNX Runtime in this process and a GPU runtime in a fresh one; otherwise the words of a
-            command that starts Python: ``["ssh", "gpu-box", "python3"]``.
+        command: the words of a command that starts Python: ``["ssh", "gpu-box", "python3"]``. None runs ONNX
+            Runtime in this process and a GPU runtime in a new one.
         card: the GPU to build for; None is the host's own.
         limit_s: seconds after which a job is given up.
         cache: the folder where the host keeps images and weights; None is ``~/.cache/vit-workbench/blobs`` there.
@@ -123,9 +123,9 @@ class Host:
         dataset: str = "",
         progress: Progress = silent,
     ) -> Report:
-        """Build an engine on the host and measure it there; engine, log and layers come back into the workspace.
+        """Build an engine on the host and measure it there; engine, log and layers are put into the workspace.
 
-        A host and this method can be pickled, so that a Dask client can submit ``host.run``.
+        A host and this method can be pickled, so a Dask client can submit ``host.run``.
 
         Args:
             variant: what to build from.
@@ -143,8 +143,9 @@ class Host:
             progress: see ``progress.Progress``; raising ``Cancelled`` ends the job on the host as well.
 
         Raises:
-            WorkbenchError: the host cannot be reached, lacks something, refuses the variant, takes too long, or its
-                worker crashed, was killed, or sent something else than results. The workspace stays as it was.
+            WorkbenchError: the host cannot be reached, lacks something, refuses the variant or takes too long; or
+                its worker crashed, was killed, or sent something other than results. The workspace then stays as it
+                was.
         """
         job = Job(
             variant=variant,
@@ -179,7 +180,7 @@ class Host:
             return keep_results(job.variant, answer.checked(self.name), workspace, folder)
 
     def doctor(self) -> list[dict]:
-        """What ``workbench doctor`` finds there: rows of ``doctor.rows``.
+        """What ``workbench doctor`` finds on the host: rows of ``doctor.rows``.
 
         Raises:
             WorkbenchError: the host cannot be reached, or has no Python 3.10 with NumPy.

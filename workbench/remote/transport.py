@@ -1,4 +1,7 @@
-"""One call of a worker in another process: send a zip, follow its progress, receive a tar, survive what it does."""
+"""One call of a worker in another process: send a zip, follow the progress, receive a tar, check how it ended.
+
+The worker may crash, hang, be killed, or write anything: each of these becomes a ``WorkbenchError``.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ BOOT = (
     "import workbench.remote.worker as w;"
     "sys.exit(w.main(f.name))"
 )
-#: What a host printed -> what to do about it.
+#: Pattern in the host's output -> remedy.
 REMEDIES = (
     (r"No module named '?numpy", "install NumPy for that Python: python3 -m pip install numpy"),
     (r"No module named", "install what is missing for that Python"),
@@ -55,7 +58,7 @@ REMEDIES = (
     ),
     (r"No space left", "free some space on the host, or give it another cache folder"),
     (r"arrived damaged", "try again; if it stays so, something between the two machines changes what is sent"),
-    (r"[Cc]annot connect to the Docker daemon", "start docker there, or let this user use it"),
+    (r"[Cc]annot connect to the Docker daemon", "start docker there, or allow this user to use it"),
     (r"MemoryError|bad_alloc|[Oo]ut of memory", "lower the batch, or free memory on the host"),
 )
 
@@ -116,7 +119,7 @@ class Answer:
             remedy = remedy or "if nobody killed it, the host ran out of memory, or a driver crashed: see its logs"
         return WorkbenchError(
             f"The worker on host {name!r} {how}",
-            why=f"its last words were: {printed}" if printed else "it printed nothing",
+            why=f"its last lines were: {printed}" if printed else "it printed nothing",
             remedy=remedy or "run the host's command by hand; it must start Python 3.10 or later",
         )
 
@@ -149,10 +152,10 @@ def call(
         command: the words that start Python.
         archive: the zip to send.
         results: where the tar is written.
-        quote: how words are written for the shell that the command passes them to.
+        quote: quotes a word for the shell that the command passes it to; ``str`` where there is no shell.
         limit_s: seconds after which the worker is killed.
         name: the host, for messages.
-        progress: is called in this thread; whatever it raises kills the worker.
+        progress: is called in this thread; an exception that it raises ends the worker.
         limit_bytes: bytes after which the worker is killed.
 
     Raises:
@@ -180,7 +183,7 @@ def call(
 
 def _start(words: Sequence[str], name: str) -> subprocess.Popen:
     try:
-        # A session of its own has no terminal, so that ssh fails where it would ask for a password.
+        # A new session has no terminal, so ssh fails where it would ask for a password.
         return subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
@@ -280,7 +283,7 @@ class _Link:
         return False
 
     def end(self, sender: threading.Thread) -> None:
-        """End the process and its children. Its input ends first: a worker then tidies up, behind ssh too."""
+        """End the process and its children. Its input is closed first, so that a worker can clean up."""
         process = self._process
         if not sender.is_alive():  # while it is blocked in a write, the pipe cannot be closed
             self.close_input()

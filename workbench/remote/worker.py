@@ -1,7 +1,7 @@
 """The program on a host: does one job in a process of its own and sends the results back.
 
-``protocol`` says what travels. ``python -m workbench.remote.worker < job.zip > results.tar`` does a job where the
-package is installed; on a host ``transport`` starts ``main`` out of the zip.
+``protocol`` defines what travels. ``python -m workbench.remote.worker < job.zip > results.tar`` does a job where
+the package is installed; on a host ``transport`` starts ``main`` out of the zip.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(archive: str | None = None) -> int:
     """Do the job in a zip file, or in the zip on standard input; returns the exit status."""
     results = _own_stdout()
     try:
-        with disk_errors("The host's temporary folder is no use"), tempfile.TemporaryDirectory() as name:
+        with disk_errors("The host's temporary folder cannot be used"), tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             if archive is not None:
                 _end_with_stdin(folder)

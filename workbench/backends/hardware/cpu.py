@@ -57,11 +57,11 @@ def _cpu_model() -> str:
 
 def _instruction_sets() -> str:
     """The extensions that decide how fast, and on INT8 how exact, matrix products are."""
-    telling = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm", "sve")
+    deciding = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm", "sve")
     flags = next(
         (line for line in _text("/proc/cpuinfo").splitlines() if line.startswith(("flags", "Features"))), ""
     )
-    return " ".join(name for name in telling if name in flags.split())
+    return " ".join(name for name in deciding if name in flags.split())
 
 
 def _text(path: str) -> str:

@@ -60,7 +60,7 @@ class TensorRT(Backend):
         return VersionAdapter(importlib.import_module(self._module))
 
     def missing(self) -> Refusal | None:
-        """Why no engine can be built here: the module cannot be imported, or it needs a GPU and there is none."""
+        """Why no engine can be built here: the module cannot be imported, or it needs a GPU and finds none."""
         try:
             adapter = self.adapter
         except Exception as error:  # a module whose libraries do not fit the driver fails in many ways
@@ -106,7 +106,7 @@ class TensorRT(Backend):
         name = here[0].name if card is None else card
         if targets is None and here and sm != here[0].sm:
             return Refusal(
-                f"{self.adapter.title} builds for the {here[0].name} of this machine only, and {name} is asked for",
+                f"{self.adapter.title} builds for the {here[0].name} of this machine only, not for {name}",
                 f"leave card out, run the job on a host with {name}, or build with tensorrt-rtx",
             )
         if targets is not None and sm not in targets:
@@ -158,7 +158,7 @@ class TensorRT(Backend):
         }
 
     def _targets(self, variant: Variant, card: str | None) -> tuple[int, ...]:
-        """The compute capabilities to build for: the card's, else the GPU's, else all that RTX covers by itself."""
+        """The compute capabilities to build for: the card's, else the GPU's, else all of ``PORTABLE``."""
         if card is not None:
             return (capability(card),)
         if gpus():
@@ -179,7 +179,7 @@ class TensorRT(Backend):
             return open_sessions(self.adapter, engine, streams)
 
     def refused_nodes(self, model: Path) -> tuple[Refusal, ...]:
-        """Every node whose operator the parser does not know, or the first that it refuses for another reason."""
+        """Every node whose operator the parser lacks, or the first that it refuses for another reason."""
         return refused_nodes(self._module, model)
 
     def description(self) -> str:

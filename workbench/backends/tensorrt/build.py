@@ -69,7 +69,7 @@ def _builder(adapter: VersionAdapter, log: BuildLog):
         raise WorkbenchError(
             f"{adapter.title} does not start here",
             why=one_line(" ".join(log.errors)) or str(error),
-            remedy="`workbench doctor` says whether driver, CUDA, GPU and TensorRT go together",
+            remedy="`workbench doctor` shows whether driver, CUDA, GPU and TensorRT fit each other",
         ) from error
 
 
@@ -102,7 +102,7 @@ def _layers_of(adapter: VersionAdapter, plan: bytes, options: Mapping, log: Buil
         remedy="free the GPU's memory, or build with fewer options",
     )
     inspector = engine.create_engine_inspector()
-    # 8.6 hides nearly all in one region, whatever it knows
+    # 8.6 shows nearly everything as one region, with or without shapes
     context = engine.create_execution_context() if adapter.strongly_typed else None
     if context is not None:  # there may be no memory for one
         for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):

@@ -17,7 +17,7 @@ from ...dtypes import TENSORRT_NAMES, of_tensorrt
 from ...places import Place, block_index, block_name, place_of
 from ...records import Engine
 
-#: The file beside an engine that holds what an inspector says of it.
+#: The file beside an engine with the JSON of its inspector.
 LAYERS = "layers.json"
 #: Operators that only move numbers, as Myelin abbreviates them in the names of its kernels.
 MOVES = frozenset(("Move", "Repl", "Conc", "Resh", "Tran", "Slic", "Copy", "Gath", "Sque", "Unsq", "Expa"))
@@ -29,7 +29,7 @@ _TYPE = re.compile(r"\b(" + "|".join(TENSORRT_NAMES) + r")\b", re.IGNORECASE)
 class Layer(NamedTuple):
     """One layer of an engine: the ONNX nodes that went into it, and the types that it reads and writes.
 
-    ``inputs`` are activations only; constants are left out where the list tells them apart.
+    ``inputs`` are activations only; constants are left out where the list marks them.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Layer(NamedTuple):
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """What a generated kernel does, read off its name: ``__myl_ReshCastMul_myl0_3`` -> Resh, Cast, Mul."""
+        """The operations of a generated kernel, by its name: ``__myl_ReshCastMul_myl0_3`` -> Resh, Cast, Mul."""
         match = re.match(r"__myl_((?:[A-Z][a-z0-9]*)+)", self.name)
         return tuple(re.findall(r"[A-Z][a-z0-9]*", match[1])) if match else ()
 
@@ -75,11 +75,11 @@ class Layer(NamedTuple):
 
     @property
     def is_opaque(self) -> bool:
-        """Whether it is a region that a compiler swallowed whole, so that nothing inside can be seen."""
+        """Whether it is a region that Myelin compiled as a whole, so that its parts are not listed."""
         return self.name.startswith("{ForeignNode[")
 
     def blocks(self, depth: int | None = None) -> tuple[str, ...]:
-        """The blocks that it has a part in. Of a region its first and last node are known, and what lies between.
+        """The blocks that its nodes belong to; for a region, all blocks from its first to its last node.
 
         Args:
             depth: blocks in the model, for a region that goes on to the head; None where that is not known.
@@ -93,7 +93,7 @@ class Layer(NamedTuple):
 
 
 def _position(node: str, unknown: int, depth: int) -> int:
-    """The index of a node's block; -1 before the blocks, ``depth`` behind them, ``unknown`` for a foreign name."""
+    """The index of a node's block: -1 before the blocks, ``depth`` after them, ``unknown`` for other names."""
     place = place_of(node)
     if place is None:
         return unknown
@@ -140,7 +140,7 @@ def _types(tensors: str) -> tuple[str, ...]:
 
 
 def _type_of(name: str) -> str:
-    """A type in our words, or as it is written where we have none for it."""
+    """Our name of a type, or the name as it is written where the table of types lacks it."""
     kind = of_tensorrt(name)
     return kind.name if kind else name.lower()
 
@@ -184,10 +184,10 @@ def _nodes(layer: Mapping) -> tuple[str, ...]:
 
 
 def _tensor_types(tensors: Iterable[Mapping]) -> tuple[str, ...]:
-    """Types in our words; a type that we have no word for as it is written, and none where none is told."""
+    """Our names of the tensors' types; a tensor without a type is left out."""
     found = (t.get("Datatype") or t.get("DataType") or t.get("Format/Datatype") or "" for t in tensors)
-    told = (text for text in found if text and not text.startswith("N/A"))
-    return tuple(_type_of(match[1]) if (match := _TYPE.search(text)) else text for text in told)
+    given = (text for text in found if text and not text.startswith("N/A"))
+    return tuple(_type_of(match[1]) if (match := _TYPE.search(text)) else text for text in given)
 
 
 def timed_rows(times: Iterable[tuple[str, float]], layers: Iterable[Layer]) -> list[dict]:
@@ -219,6 +219,6 @@ def _span(layer: Layer) -> tuple[str | None, str]:
 
 
 def _where(node: str) -> str:
-    """The block of a node, or what stands outside the blocks: ``head``."""
+    """The block of a node, or its role outside the blocks, such as ``head``."""
     place = place_of(node)
     return place.block or place.role if place else node.split("/")[0]

@@ -8,8 +8,8 @@ cuda_graph: False to launch kernel by kernel; by default a call is captured as a
 
 For ``tensorrt`` alone:
 
-version_compatible: an engine that later minor versions load as well, somewhat slower.
-hardware_compatible: an engine for every GPU from Ampere on, slower than one for the GPU at hand.
+version_compatible: an engine that later minor versions load too, somewhat slower.
+hardware_compatible: an engine for every GPU from Ampere on, slower than one for the GPU of this machine.
 timings: a folder in which kernel timings are kept between builds; the workspace's ``engines`` when left out.
 
 For ``tensorrt-rtx`` alone:
@@ -71,7 +71,7 @@ def checked_options(options: Mapping, *, rtx: bool) -> dict:
     """The options, after a check that the product has each of them and that each value is of the right kind.
 
     Raises:
-        WorkbenchError: one is not; it says what it must be.
+        WorkbenchError: an option is unknown or has a wrong value; it says what the value must be.
     """
     refuse_unless(
         isinstance(options, Mapping),

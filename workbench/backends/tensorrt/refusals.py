@@ -10,7 +10,7 @@ from ...places import place_of
 from ...records import Variant
 from .versions import refused_node
 
-#: What TensorRT says -> what to do about it. The first that matches the message or the operator counts.
+#: Pattern in TensorRT's message -> remedy. The first that matches the operator and the message counts.
 REMEDIES = (
     (
         r"DynamicQuantizeLinear|MatMulInteger|QLinear|ConvInteger",
@@ -67,7 +67,7 @@ def parser_refusal(error) -> Refusal:
     """One ``IParserError`` as a refusal of its node."""
     node, operator = refused_node(error)
     why = one_line(error.desc())
-    unknown = why == "false"  # all that the parser says of an operator that it does not know
+    unknown = why == "false"  # the parser's whole message for an operator that it does not know
     reason = f"the parser does not know {operator}" if unknown else why
     other = "export with another opset or without this operator" if unknown else OTHER
     return Refusal(reason, _remedy(f"{operator} {why}", other), node)

@@ -46,7 +46,7 @@ class VersionAdapter:
 
     @property
     def strongly_typed(self) -> bool:
-        """Whether a network computes in the types that its file says; 8.6 only treats them as a hint."""
+        """Whether a network computes in the types of its file; for 8.6 they are only a hint."""
         return hasattr(self.module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
 
     @property
@@ -62,7 +62,7 @@ class VersionAdapter:
 
     @property
     def types(self) -> tuple[str, ...]:
-        """The types that a network may hold, in a recipe's words."""
+        """The types that a network may hold, by the names that recipes use."""
         known = dir(self.module.DataType)
         return tuple(name for name in PRODUCT_TYPES if TYPES[name].tensorrt in known and self._usable(name))
 
@@ -72,7 +72,7 @@ class VersionAdapter:
 
     @property
     def targets(self) -> tuple[int, ...] | None:
-        """The compute capabilities that can be named as a target, or None where only the GPU at hand is one."""
+        """The compute capabilities that can be targets, or None where only the GPU of this machine can."""
         if not hasattr(self.module, "ComputeCapability"):
             return None
         names = (name for name in dir(self.module.ComputeCapability) if name.startswith("SM"))
@@ -86,7 +86,7 @@ class VersionAdapter:
             config.set_compute_capability(getattr(self.module.ComputeCapability, f"SM{sm}"), index)
 
     def allow_types(self, network, config, recipe: Recipe) -> None:
-        """Let a weakly typed network use the types of its file: by builder flags, and by no cast behind Q/DQ."""
+        """Let a weakly typed network use the types of its file: set builder flags, remove casts after Q/DQ."""
         if self.strongly_typed:
             return
         skip_casts_of_dequantized(self.module, network)
@@ -109,7 +109,7 @@ class VersionAdapter:
             return engine.create_execution_context(), None
         trt, compiled = self.module, config.create_runtime_cache()
         if cache.is_file():
-            compiled.deserialize(cache.read_bytes())  # one from another GPU or driver is turned down
+            compiled.deserialize(cache.read_bytes())  # one from another GPU or driver is refused
         config.set_runtime_cache(compiled)
         graphs = "WHOLE_GRAPH_CAPTURE" if options.get("cuda_graph", True) else "DISABLED"
         config.cuda_graph_strategy = getattr(trt.CudaGraphStrategy, graphs)
@@ -119,7 +119,7 @@ class VersionAdapter:
         return engine.create_execution_context(config), compiled
 
     def watch(self, config, monitor_methods) -> bool:
-        """Let an object with IProgressMonitor's methods follow the build; False where there is no such class."""
+        """Let an object with IProgressMonitor's methods follow the build; False where the class is missing."""
         base = getattr(self.module, "IProgressMonitor", None)
         if base is None:
             return False
@@ -147,11 +147,12 @@ class VersionAdapter:
 
 
 def skip_casts_of_dequantized(trt: ModuleType, network) -> int:
-    """Let layers read dequantized numbers directly where the file has a cast to FP16 between, and count the places.
+    """Remove the casts to FP16 between DequantizeLinear and its consumers; returns the number of inputs changed.
 
-    Below opset 19 an FP16 rest needs that cast (see ``graphs.precision``). A strongly typed builder fuses it with
-    what comes after; for 8.6, which chooses types by itself, it stands between Q/DQ and the product, which then is
-    no INT8 product any more: ViT-B/32 at batch 32 on an H200 runs at 13,897 img/s with the casts, 20,468 without.
+    Below opset 19 Q/DQ takes float32 only, so a recipe with FP16 as the high precision needs these casts (see
+    ``graphs.quantization.casts``). A strongly typed builder fuses them with the next layer. 8.6 chooses types by
+    itself, and with a cast between Q/DQ and a product it makes no INT8 product: ViT-B/32 at batch 32 on an H200
+    runs at 13,897 img/s with the casts, 20,468 without.
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     maker = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
@@ -172,7 +173,7 @@ def skip_casts_of_dequantized(trt: ModuleType, network) -> int:
 
 
 def refused_node(error) -> tuple[str, str]:
-    """Name and operator of the node in a parser's error; both empty on 8.6, where only the log has them."""
+    """Name and operator of the node in a parser's error; both empty on 8.6, which names them only in its log."""
     if not hasattr(error, "node_name"):  # it came with 10
         return "", ""
     return error.node_name(), error.node_operator()
