@@ -1,4 +1,4 @@
-"""The ledger of a workspace: observations in a SQLite file that only grows and survives a killed writer."""
+"""The ledger of a workspace: observations in a SQLite file. They are appended, and a killed process loses none."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import shutil
 import sqlite3
 import tempfile
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 from .errors import WorkbenchError
 
 LEDGER = "ledger.sqlite3"
-#: How the types of file systems begin that several machines may share: SQLite's WAL needs memory that all its
-#: processes share (https://www.sqlite.org/wal.html, "does not work over a network filesystem").
+#: The first letters of the types of file systems that several machines may share. SQLite's write-ahead log (WAL)
+#: needs shared memory, so it "does not work over a network filesystem" (https://www.sqlite.org/wal.html).
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse", "lustre", "ceph", "gluster", "gpfs", "beegfs", "afs")
 
 
@@ -26,13 +27,19 @@ def new_run_id() -> str:
 
 
 class Ledger:
-    """The observations in a folder. Every call opens the file anew, so that processes can share it."""
+    """The observations in a folder. Every call opens and closes the file, so processes can share it."""
 
     def __init__(self, folder: Path):
         self.folder, self.path = folder, folder / LEDGER
 
     def append(self, run_id: str, kind: str, key: str, body: str) -> None:
-        """Append one observation; it is on disk when this returns.
+        """Append one observation; it is on the disk when this returns.
+
+        Args:
+            run_id: the name of this observation.
+            kind: what sort of observation it is.
+            key: what was observed.
+            body: the record as JSON.
 
         Raises:
             WorkbenchError: the disk is full or read-only, or the file is no ledger.
@@ -44,7 +51,7 @@ class Ledger:
             )
 
     def bodies(self, kind: str, key: str | None = None) -> list[str]:
-        """What was appended under a kind (and key), oldest first.
+        """The bodies of all observations of a kind (and key), oldest first.
 
         Raises:
             WorkbenchError: the file is no ledger.
@@ -57,8 +64,8 @@ class Ledger:
             return [body for (body,) in ledger.execute(query, values)]
 
     @contextlib.contextmanager
-    def _copied(self):
-        """SQLite writes beside a WAL database even to read it; on a read-only disk a copy is read instead."""
+    def _copied(self) -> Generator[sqlite3.Connection]:
+        """A copy to read from: SQLite writes beside a WAL database even to read it, and this disk is read-only."""
         with tempfile.TemporaryDirectory() as folder:
             for file in self.folder.glob(f"{LEDGER}*"):
                 shutil.copy(file, folder)
@@ -66,11 +73,11 @@ class Ledger:
                 yield ledger
 
     @contextlib.contextmanager
-    def _open(self):
+    def _open(self) -> Generator[sqlite3.Connection]:
         try:
             connection = sqlite3.connect(self.path, timeout=60, isolation_level="IMMEDIATE")
             try:
-                # Every statement waits out another process; a killed writer leaves the last commit intact.
+                # A statement waits until other processes are done. A killed writer leaves the last commit intact.
                 connection.execute(f"PRAGMA journal_mode={_journal_mode(self.folder.resolve())}")
                 connection.execute(
                     "CREATE TABLE IF NOT EXISTS observations (id INTEGER PRIMARY KEY, run_id TEXT NOT NULL,"
@@ -96,13 +103,13 @@ def _journal_mode(path: Path) -> str:
 
 
 def _file_system(path: Path) -> str:
-    """The type of the file system that holds ``path``, from /proc/mounts; empty where there is none."""
+    """The type of the file system that holds ``path``, from /proc/mounts; empty without such a file."""
     try:
         mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:
         return ""
-    mounts = [(point.replace("\\040", " "), kind) for point, kind in mounts]  # how a space is written there
+    mounts = [(point.replace("\\040", " "), kind) for point, kind in mounts]  # spaces are escaped there
     holding = [
         (len(point), order, kind) for order, (point, kind) in enumerate(mounts) if path.is_relative_to(point)
     ]
-    return max(holding)[2] if holding else ""  # the deepest mount, and of two on one folder the later
+    return max(holding)[2] if holding else ""  # the deepest mount; of two on the same folder the later one

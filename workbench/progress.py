@@ -1,13 +1,14 @@
-"""How far work is: the callback that every long function takes, and one count over many pieces of work."""
+"""Progress of long work: the callback that every long function takes, and one count over several steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-#: ``progress(stage, done, total)`` is called often; it may raise ``errors.Cancelled`` to stop the work.
+#: ``progress(stage, done, total)``: the name of the stage, and how much of it is done, in units of the stage's own
+#: (images, bytes, calls). It is called often, and may raise ``errors.Cancelled`` to stop the work.
 Progress = Callable[[str, int, int], None]
 
-#: Into how many parts ``Meter`` divides the whole.
+#: ``Meter`` reports the whole as this many parts.
 PARTS = 1000
 
 
@@ -16,26 +17,26 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 class Meter:
-    """Turns the progress of steps, one after the other, into the progress of the whole.
+    """Turns the progress of steps that follow each other into the progress of the whole.
 
     Args:
-        progress: is told ``(what is being done, done, PARTS)``; may raise ``Cancelled``.
+        progress: called with ``(step and stage, done, PARTS)``.
         total: the sum of the weights of all steps.
     """
 
     def __init__(self, progress: Progress, total: float):
         self._progress, self._total = progress, total
-        self._before = self._weight = self._told = 0.0
+        self._before = self._weight = self._shown = 0.0
 
     def step(self, label: str, weight: float = 1.0) -> Progress:
-        """Begin the next step, which ends the one before; returns the progress callback for its own work."""
+        """Begin the next step; the one before has ended. Returns the progress callback for the step."""
         self._before += self._weight
         self._weight = weight
 
-        def told(stage: str, done: int, total: int) -> None:
+        def of_step(stage: str, done: int, total: int) -> None:
             share = (self._before + weight * done / max(total, 1)) / self._total
-            self._told = min(max(share, self._told), 1.0)  # a step of two stages counts up twice
-            self._progress(f"{label}: {stage}" if stage else label, round(PARTS * self._told), PARTS)
+            self._shown = min(max(share, self._shown), 1.0)  # never back: a step of two stages counts twice
+            self._progress(f"{label}: {stage}" if stage else label, round(PARTS * self._shown), PARTS)
 
-        told("", 0, 1)
-        return told
+        of_step("", 0, 1)
+        return of_step

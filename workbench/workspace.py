@@ -1,8 +1,9 @@
-"""A folder with two stores: artefacts that a digest finds again, and a ledger of observations that only grows.
+"""The folder of a project, with two stores: artefacts and observations.
 
-*Artefacts* (graphs, ranges, variants) are deterministic. Their digest covers all inputs, the source of the code
-that made them and the versions of the tools it used, so a second run makes nothing twice and new code never meets
-a stale file. *Observations* (builds, measurements) differ every time: they are appended and never overwritten.
+*Artefacts* (graphs, ranges, variants) are deterministic. The digest that finds an artefact covers its inputs, the
+source of the code that makes it and the versions of the tools that this code uses. So nothing is made twice, and an
+artefact of older code is never used. *Observations* (builds, measurements) differ each time. They are appended to a
+ledger and never overwritten.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from . import records
 from .code_version import code_digest, tool_versions
@@ -25,15 +27,17 @@ from .errors import WorkbenchError, path_of
 from .files import disk_errors
 from .ledger import Ledger, new_run_id
 
+T = TypeVar("T")
+
 RECORD = "record.json"
-#: Changes when artefacts are written in another way, so that none of the old ones is read as a new one.
+#: The version of the layout of artefacts. It is part of every digest, so artefacts of another layout are not found.
 FORMAT = 2
-#: What a killed process left in the making is removed after this many seconds.
+#: An unfinished artefact of a killed process is removed after this many seconds.
 STALE_S = 24 * 3600
 
 
 class Workspace:
-    """The folder of one project. Everything in it is found again by digest or by run id."""
+    """The folder of one project. Artefacts in it are found by digest, observations by kind and key."""
 
     def __init__(self, path):
         self.path = path_of("A workspace", path).expanduser().absolute()
@@ -41,9 +45,9 @@ class Workspace:
             self.path.mkdir(parents=True, exist_ok=True)
 
     @classmethod
-    def of(cls, place) -> Workspace:
-        """The workspace itself, or the one in a folder given by its path."""
-        return place if isinstance(place, cls) else cls(place)
+    def of(cls, workspace) -> Workspace:
+        """A workspace as it is, or the workspace at a path."""
+        return workspace if isinstance(workspace, cls) else cls(workspace)
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.path)!r})"
@@ -53,22 +57,22 @@ class Workspace:
     def artefact(
         self,
         kind: str,
-        cls,
+        cls: type[T],
         inputs,
-        make: Callable[[Path, str], object],
+        make: Callable[[Path, str], T],
         *,
         tools: Iterable[str] = (),
-    ):
-        """Find an artefact by the digest of everything that makes it, or make it.
+    ) -> T:
+        """Find an artefact by the digest of everything that shapes it, or make it.
 
         Args:
             kind: the folder below ``artefacts/``, such as ``graph``.
             cls: the record type that describes the artefact.
-            inputs: anything ``digest`` takes.
-            make: called with an empty folder and the digest; writes its files there and returns the record, whose
-                paths may lie in that folder or in another artefact's. Its module and the modules
-                that this imports are part of the digest.
-            tools: names of the distributions whose version shapes the result.
+            inputs: anything that ``digests.digest`` takes.
+            make: a function that is called with an empty folder and the digest. It writes its files into the folder
+                and returns the record, whose paths may lie there or in another artefact. The source of its module
+                and of all that this imports is part of the digest, see ``code_version.import_closure``.
+            tools: names of the distributions whose versions are part of the digest.
 
         Returns:
             The record, its paths absolute.
@@ -76,14 +80,13 @@ class Workspace:
         Raises:
             WorkbenchError: a stored artefact's bytes were changed, or the disk is full or read-only.
         """
-        code, tools = code_digest(make.__module__), tool_versions(tuple(tools))
-        key = digest(FORMAT, kind, inputs, code, tools)
+        key = digest(FORMAT, kind, inputs, code_digest(make.__module__), tool_versions(tuple(tools)))
         folder = self.path / "artefacts" / kind / key
         if not (folder / RECORD).exists():
             self._make(folder, key, make)
         return self._load(folder, cls)
 
-    def _make(self, folder: Path, key: str, make) -> None:
+    def _make(self, folder: Path, key: str, make: Callable[[Path, str], object]) -> None:
         with disk_errors(f"The artefact {folder.parent.name}/{key} cannot be written"):
             folder.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale_drafts(folder.parent)
@@ -102,18 +105,22 @@ class Workspace:
     def _write_record(folder: Path, record, sums: Mapping[str, str]) -> None:
         relative = functools.partial(os.path.relpath, start=folder)
         document = {"record": records.encode(record, relative), "sha256": dict(sums)}
-        document["digest"] = digest(document)  # of the record itself, which no other file vouches for
+        document["digest"] = digest(document)  # the record's own bytes are checked too
         (folder / RECORD).write_text(json.dumps(document, indent=1))
 
     @staticmethod
-    def _load(folder: Path, cls):
+    def _load(folder: Path, cls: type[T]) -> T:
         return records.decode(cls, _verified(folder)["record"], lambda p: Path(os.path.normpath(folder / p)))
 
-    # ---- builds: folders of their own, described in the ledger --------------------------------------------------
+    # ---- observations -------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def new_folder(self, kind: str, run_id: str):
-        """An empty folder for one observation's files; it is removed again when the body raises."""
+    def new_folder(self, kind: str, run_id: str) -> Generator[Path]:
+        """An empty folder for the files of one observation; it is removed when the body raises.
+
+        Raises:
+            WorkbenchError: the disk is full or read-only.
+        """
         folder = self.path / kind / run_id
         with disk_errors(f"The folder {folder} cannot be written"):
             folder.mkdir(parents=True)
@@ -123,21 +130,35 @@ class Workspace:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
 
-    # ---- the ledger --------------------------------------------------------------------------------------------
-
     def append(self, kind: str, key: str, record, run_id: str | None = None) -> str:
-        """Append an observation under a key that says what was observed; nothing is ever overwritten.
+        """Append an observation to the ledger.
+
+        Args:
+            kind: what sort of observation it is, such as ``measurement``.
+            key: what was observed, usually a digest.
+            record: the observation, a dataclass.
+            run_id: its name; None makes a new one.
 
         Returns:
             The run id.
+
+        Raises:
+            WorkbenchError: the disk is full or read-only, or the ledger is damaged.
         """
         run_id = run_id or new_run_id()
         body = json.dumps(records.encode(record, functools.partial(os.path.relpath, start=self.path)))
         Ledger(self.path).append(run_id, kind, key, body)
         return run_id
 
-    def observations(self, kind: str, cls, key: str | None = None) -> list:
-        """All observations of a kind (and key), oldest first, as records."""
+    def observations(self, kind: str, cls: type[T], key: str | None = None) -> list[T]:
+        """All observations of a kind (and key), oldest first, as records of type ``cls``.
+
+        Warns:
+            RenamedFieldWarning: an earlier version wrote a field under another name.
+
+        Raises:
+            WorkbenchError: the ledger is damaged.
+        """
         bodies = Ledger(self.path).bodies(kind, key)
         return [records.decode(cls, json.loads(body), self._absolute) for body in bodies]
 
@@ -146,17 +167,17 @@ class Workspace:
 
 
 def check_artefact(path: Path) -> None:
-    """Refuse a file whose artefact was changed since it was written; a file that lies elsewhere is none.
+    """Check the bytes of the artefact that a file belongs to; a file outside artefacts is not checked.
 
     Raises:
-        WorkbenchError: a file beside it, or the file itself, has other bytes or is gone.
+        WorkbenchError: a file of the artefact is missing or was changed since it was written.
     """
     if (Path(path).parent / RECORD).is_file():
         _verified(Path(path).parent)
 
 
 def _verified(folder: Path) -> dict:
-    """What an artefact's record says, once it and every file have the bytes that were written."""
+    """The document in an artefact's record file, after a check of the bytes of every file."""
     try:
         document = json.loads((folder / RECORD).read_text())
         own = document.pop("digest")
@@ -182,13 +203,13 @@ def _changed(file: Path, why: str) -> WorkbenchError:
 
 def _remove_stale_drafts(folder: Path) -> None:
     for draft in folder.glob(".draft-*"):
-        with contextlib.suppress(OSError):  # another process may remove it at the same time
+        with contextlib.suppress(OSError):  # another process may be removing it
             if time.time() - draft.stat().st_mtime > STALE_S:
                 shutil.rmtree(draft, ignore_errors=True)
 
 
 def _publish(draft: Path, folder: Path) -> None:
-    """Give a finished folder its name; another process may have made the same one meanwhile, which is as good."""
+    """Rename a finished folder. When another process has just made the same artefact, that one is kept."""
     try:
         os.rename(draft, folder)
     except OSError as error:
