@@ -7,7 +7,9 @@ from scipy import optimize, stats
 
 from workbench.errors import WorkbenchError
 from workbench.records import Measurement, Recipe
-from workbench.statistics.compare import compare, images_to_decide, paired_interval
+from workbench.statistics.compare import compare
+from workbench.statistics.intervals import paired_interval
+from workbench.statistics.sample_size import images_to_tell_apart
 
 Z = stats.norm.ppf(0.975)
 
@@ -161,12 +163,12 @@ def test_the_interval_holds_the_truth_in_95_of_100_samples():
 
 
 def test_the_images_to_decide_give_mcnemars_test_a_power_of_80_percent():
-    needed = images_to_decide(30, 20, 1000)
+    needed = images_to_tell_apart(30, 20, 1000)
     rng = np.random.default_rng(7)
     samples = rng.multinomial(needed, [0.03, 0.02, 0.95], size=2000)
     rejected = np.abs(samples[:, 0] - samples[:, 1]) / np.sqrt(samples[:, 0] + samples[:, 1]) > Z
     assert 0.77 <= rejected.mean() <= 0.83
-    assert images_to_decide(20, 20, 1000) is None
+    assert images_to_tell_apart(20, 20, 1000) is None
 
 
 def judged(right, **fields):

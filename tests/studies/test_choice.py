@@ -75,7 +75,7 @@ def test_a_runner_up_whose_interval_overlaps_is_not_called_slower(frame):
 def test_a_sample_that_cannot_decide_says_so_with_the_sample_that_would_and_a_sure_alternative(frame):
     choice = choose(frame, max_drop=0.5)
     assert choice.verdict == "cannot tell"
-    assert images_to_decide(choice.row, 0.5) == pytest.approx(1500 * (0.5 / 0.1) ** 2)
+    assert images_to_decide(choice.row, 0.5) == pytest.approx(1500 * (0.5 / 0.1) ** 2, abs=1)
     assert "About 38,000 images would decide it" in choice.reason
     assert "shown to hold is int8 on onnxruntime, batch 8" in choice.reason
 

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
 from ..errors import refuse_unless
 from ..measuring.timing import STEADY
 from ..records import Measurement
+from .intervals import CONFIDENCE, STRETCHES, median_interval, paired_interval, stretch_medians
+from .sample_size import images_to_tell_apart, sample_to_decide
+from .verdict import CANNOT_TELL, Interval, side_of
 
-CANNOT_TELL = "cannot tell"
-#: The name of the environment's entry "interleaved" in ledgers that were written before November 2026.
+NOT_MEASURED = "not measured"
+#: The entry "interleaved" of the environment in ledgers that were written before November 2026.
 OLD_INTERLEAVED = "turns"
-#: A run is cut into this many stretches, whose medians are resampled: calls next to each other are alike.
-STRETCHES = 25
 #: Where a machine's speed wanders as a random walk does, the levels of two successive runs differ with twice the
 #: variance of stretches about the level of their own run (2/3 against 2 · 1/6 of the walk's variance over one run).
 WANDERING = math.sqrt(2)
-#: Of fewer calls nothing is concluded: five of five on one side still happen by chance in 6 % of cases.
+#: Nothing is concluded from fewer calls: five of five on one side still happen by chance in 6 % of cases.
 FEWEST_CALLS = 6
-CONFIDENCE, POWER = 0.95, 0.8
-_RESAMPLES = 4000
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How one measurement stands against another; intervals have 95 % confidence.
+    """A measurement compared with another; intervals have 95 % confidence.
 
     Attributes:
         speed: ``faster``, ``slower``, ``cannot tell``, or ``not measured``.
@@ -40,7 +38,7 @@ class Comparison:
         accuracy: ``better``, ``worse``, ``cannot tell``, or ``not measured``.
         top1_difference: top-1 of this one minus that of the other, 0...1.
         top1_interval: what the true difference may be.
-        images: on how many images both were judged.
+        images: on how many images both were evaluated.
         images_needed: images that would decide with 80 % power if the difference and the share of images on which
             the two disagree stay as they are; None where it is decided or no difference was seen.
         notes: what limits the comparison.
@@ -64,17 +62,17 @@ class Comparison:
 
 
 def compare(a: Measurement, b: Measurement) -> Comparison:
-    """Say how ``a`` stands against ``b``.
+    """Compare the speed and the accuracy of ``a`` with those of ``b``.
 
     Speed rests on the ratio of median latencies. Calls next to each other are alike, so each run is cut into
-    stretches, and their medians are resampled (a bootstrap over blocks: Künsch, 1989, Annals of Statistics
-    17:1217-1241). Interleaved runs (``measure_interleaved``) are resampled together. Between runs that did not,
-    the machine may have changed as much as it did within them, so the scatter of their stretches is the interval,
-    widened by the 2 % to which a warm-up settles: more calls cannot tell a smaller difference, turns can.
+    stretches. The medians of interleaved runs (``measure_interleaved``) are resampled in pairs, a bootstrap over
+    blocks (Künsch, 1989, Annals of Statistics 17:1217-1241). Between runs that were not interleaved the machine may
+    have changed as much as within them. Their interval is therefore the scatter of their stretches, widened by the
+    2 % of the steady state; more calls do not narrow it, interleaving does.
 
-    Accuracy rests on the images that only one of the two gets right: Tango's score interval for the difference of
-    paired shares (1998, Statistics in Medicine 17:891-908), which leaves out zero exactly when McNemar's test
-    rejects equality (1947, Psychometrika 12:153-157).
+    Accuracy rests on the images that only one of the two classifies correctly: Tango's score interval for the
+    difference of paired shares (1998, Statistics in Medicine 17:891-908). It leaves out zero exactly when McNemar's
+    test rejects equality (1947, Psychometrika 12:153-157).
 
     Args:
         a: the candidate.
@@ -89,46 +87,61 @@ def compare(a: Measurement, b: Measurement) -> Comparison:
         why=f"one has batch {a.batch} and {a.streams} streams, the other {b.batch} and {b.streams}",
         remedy="measure both at the same batch and number of streams",
     )
-    speed, speedup, speedup_interval, calls_needed = _compare_speed(a, b)
-    accuracy, difference, interval, images, images_needed = _compare_accuracy(a, b)
-    return Comparison(
-        speed=speed,
-        speedup=speedup,
-        speedup_interval=speedup_interval,
-        calls=(len(a.latencies_s), len(b.latencies_s)),
-        interleaved=were_interleaved(a, b),
-        calls_needed=calls_needed,
-        accuracy=accuracy,
-        top1_difference=difference,
-        top1_interval=interval,
-        images=images,
-        images_needed=images_needed,
-        notes=_notes(a, b),
-    )
+    return Comparison(**_compare_speed(a, b), **_compare_accuracy(a, b), notes=_notes(a, b))
 
 
 # ---- speed -----------------------------------------------------------------------------------------------------
 
 
-def _compare_speed(a: Measurement, b: Measurement):
-    if not a.latencies_s or not b.latencies_s:
-        return "not measured", math.nan, (math.nan, math.nan), None
-    calls = min(len(a.latencies_s), len(b.latencies_s))
-    if calls < FEWEST_CALLS:
-        return CANNOT_TELL, b.p50_ms / a.p50_ms, (0.0, math.inf), FEWEST_CALLS
-    shares, stretches = (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2), min(calls, STRETCHES)
-    log_a, log_b = _log_medians(a, stretches), _log_medians(b, stretches)
-    if were_interleaved(a, b):
-        ratios = log_b - log_a  # stretch by stretch, because these were taken beside each other
-        middle, (low, high) = float(np.median(ratios)), np.quantile(_bootstrap_medians(ratios), shares)
-        needed = _calls_needed(middle, low, high, calls)
+def _compare_speed(a: Measurement, b: Measurement) -> dict:
+    calls, together = (len(a.latencies_s), len(b.latencies_s)), were_interleaved(a, b)
+    if min(calls) == 0:
+        verdict, speedup, interval, needed = NOT_MEASURED, math.nan, (math.nan, math.nan), None
+    elif min(calls) < FEWEST_CALLS:
+        verdict, speedup, interval, needed = CANNOT_TELL, b.p50_ms / a.p50_ms, (0.0, math.inf), FEWEST_CALLS
     else:
-        ratios = log_b[:, None] - log_a  # every stretch with every other
-        middle, (low, high), needed = math.log(b.p50_ms / a.p50_ms), np.quantile(ratios, shares), None
-        low = middle - WANDERING * (middle - low) - math.log1p(STEADY)
-        high = middle + WANDERING * (high - middle) + math.log1p(STEADY)
-    interval = math.exp(low), math.exp(high)
-    return _verdict(interval, 1.0, "faster", "slower"), math.exp(middle), interval, needed
+        speedup, interval, needed = _interleaved_ratio(a, b) if together else _separate_ratio(a, b)
+        verdict = side_of(interval, 1.0, "faster", "slower")
+        needed = needed if verdict == CANNOT_TELL else None
+    return {
+        "speed": verdict,
+        "speedup": speedup,
+        "speedup_interval": interval,
+        "calls": calls,
+        "interleaved": together,
+        "calls_needed": needed,
+    }
+
+
+def _interleaved_ratio(a: Measurement, b: Measurement) -> tuple[float, Interval, int | None]:
+    """Ratio of latencies stretch by stretch, as these were timed beside each other; and the calls to decide."""
+    log_a, log_b = _log_medians(a, b)
+    ratios = log_b - log_a
+    middle, (low, high) = float(np.median(ratios)), median_interval(ratios)
+    reach = max(middle - low, high - middle)
+    needed = sample_to_decide(middle, (middle - reach, middle + reach), 0.0, _fewer_calls(a, b))
+    return math.exp(middle), (math.exp(low), math.exp(high)), needed
+
+
+def _separate_ratio(a: Measurement, b: Measurement) -> tuple[float, Interval, None]:
+    """Ratio of median latencies; its interval is the scatter of every stretch against every other one."""
+    log_a, log_b = _log_medians(a, b)
+    middle, ratios = math.log(b.p50_ms / a.p50_ms), log_b[:, None] - log_a
+    low, high = np.quantile(ratios, (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
+    low = middle - WANDERING * (middle - low) - math.log1p(STEADY)
+    high = middle + WANDERING * (high - middle) + math.log1p(STEADY)
+    return math.exp(middle), (math.exp(low), math.exp(high)), None
+
+
+def _log_medians(a: Measurement, b: Measurement) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of the medians of stretches, of as many stretches for both."""
+    stretches = min(_fewer_calls(a, b), STRETCHES)
+    log_a, log_b = (np.log(stretch_medians(m.latencies_s, stretches)) for m in (a, b))
+    return log_a, log_b
+
+
+def _fewer_calls(a: Measurement, b: Measurement) -> int:
+    return min(len(a.latencies_s), len(b.latencies_s))
 
 
 def were_interleaved(a: Measurement, b: Measurement) -> bool:
@@ -137,31 +150,28 @@ def were_interleaved(a: Measurement, b: Measurement) -> bool:
     return bool(ours) and ours == theirs
 
 
-def _log_medians(measurement: Measurement, stretches: int) -> np.ndarray:
-    """Logarithms of the medians of that many stretches of successive calls."""
-    return np.log([np.median(part) for part in np.array_split(np.asarray(measurement.latencies_s), stretches)])
-
-
-def _bootstrap_medians(values: np.ndarray) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    return np.median(values[rng.integers(len(values), size=(_RESAMPLES, len(values)))], axis=1)
-
-
-def _calls_needed(middle: float, low: float, high: float, calls: int) -> int | None:
-    """About how many calls would decide with that power, if the ratio stays and the interval narrows as 1/√n."""
-    if low > 0 or high < 0 or middle == 0:
-        return None
-    z, z_power = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2), NormalDist().inv_cdf(POWER)
-    reach = max(middle - low, high - middle) * (z + z_power) / z
-    return math.ceil(calls * (reach / middle) ** 2)
-
-
 # ---- accuracy --------------------------------------------------------------------------------------------------
 
 
-def _compare_accuracy(a: Measurement, b: Measurement):
+def _compare_accuracy(a: Measurement, b: Measurement) -> dict:
     if not a.labels or not b.labels:
-        return "not measured", math.nan, (math.nan, math.nan), 0, None
+        verdict, difference, interval, images, needed = NOT_MEASURED, math.nan, (math.nan, math.nan), 0, None
+    else:
+        only_a, only_b, images = _paired_counts(a, b)
+        difference, interval = (only_a - only_b) / images, paired_interval(only_a, only_b, images)
+        verdict = side_of(interval, 0.0, "better", "worse")
+        needed = images_to_tell_apart(only_a, only_b, images) if verdict == CANNOT_TELL else None
+    return {
+        "accuracy": verdict,
+        "top1_difference": difference,
+        "top1_interval": interval,
+        "images": images,
+        "images_needed": needed,
+    }
+
+
+def _paired_counts(a: Measurement, b: Measurement) -> tuple[int, int, int]:
+    """On how many images only ``a`` is correct, on how many only ``b``, and how many images there are."""
     refuse_unless(
         a.labels == b.labels and a.dataset == b.dataset,
         "These accuracies cannot be compared",
@@ -170,68 +180,11 @@ def _compare_accuracy(a: Measurement, b: Measurement):
         remedy="measure both on the same images in the same order",
     )
     labels = np.asarray(a.labels)
-    a_right, b_right = np.asarray(a.predictions) == labels, np.asarray(b.predictions) == labels
-    only_a, only_b, images = int((a_right & ~b_right).sum()), int((b_right & ~a_right).sum()), len(labels)
-    interval = paired_interval(only_a, only_b, images)
-    verdict = _verdict(interval, 0.0, "better", "worse")
-    needed = images_to_decide(only_a, only_b, images) if verdict == CANNOT_TELL else None
-    return verdict, (only_a - only_b) / images, interval, images, needed
-
-
-def paired_interval(only_a: int, only_b: int, images: int) -> tuple[float, float]:
-    """Tango's score interval for the difference of two shares measured on the same images.
-
-    Args:
-        only_a: images that only the first gets right.
-        only_b: images that only the second gets right.
-        images: images in all.
-    """
-    z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
-    difference = (only_a - only_b) / images
-    low = _bisect(lambda d: _tango(only_a, only_b, images, d) > z, -1.0, difference)
-    high = _bisect(lambda d: _tango(only_a, only_b, images, d) >= -z, difference, 1.0)
-    return low, high
-
-
-def _tango(only_a: int, only_b: int, n: int, difference: float) -> float:
-    """Standardized distance of the observed difference from a supposed one (Tango, 1998, section 3).
-
-    ``share`` is the most likely share of images that only the second gets right, given the supposed difference.
-    """
-    half = (2 * n - only_a + only_b) * difference - only_a - only_b
-    share = (math.sqrt(half**2 + 8 * n * only_b * difference * (1 - difference)) - half) / (4 * n)
-    variance = n * (2 * share + difference * (1 - difference))
-    distance = only_a - only_b - n * difference
-    return distance / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, distance)
-
-
-def _bisect(left_side, low: float, high: float) -> float:
-    """Where ``left_side`` turns from true to false."""
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if left_side(middle) else (low, middle)
-    return (low + high) / 2
-
-
-def images_to_decide(only_a: int, only_b: int, images: int) -> int | None:
-    """Images after which McNemar's test would decide in four of five cases (Connor, 1987, Biometrics 43:207-211).
-
-    It supposes that the shares of images that only one gets right stay as they were seen; None when they are equal.
-    """
-    if only_a == only_b:
-        return None
-    disagree, difference = (only_a + only_b) / images, abs(only_a - only_b) / images
-    z, z_power = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2), NormalDist().inv_cdf(POWER)
-    spread = z * math.sqrt(disagree) + z_power * math.sqrt(max(0.0, disagree - difference**2))
-    return math.ceil((spread / difference) ** 2)
+    a_correct, b_correct = np.asarray(a.predictions) == labels, np.asarray(b.predictions) == labels
+    return int((a_correct & ~b_correct).sum()), int((b_correct & ~a_correct).sum()), len(labels)
 
 
 # ---- words -----------------------------------------------------------------------------------------------------
-
-
-def _verdict(interval: tuple[float, float], equal: float, above: str, below: str) -> str:
-    low, high = interval
-    return above if low > equal else below if high < equal else CANNOT_TELL
 
 
 def _notes(a: Measurement, b: Measurement) -> tuple[str, ...]:
@@ -242,7 +195,7 @@ def _notes(a: Measurement, b: Measurement) -> tuple[str, ...]:
 
 
 def _speed_sentence(c: Comparison) -> str:
-    if c.speed == "not measured":
+    if c.speed == NOT_MEASURED:
         return "Speed: not measured."
     low, high = c.speedup_interval
     calls = " and ".join(f"{n:,}" for n in c.calls)
@@ -255,7 +208,7 @@ def _speed_sentence(c: Comparison) -> str:
 
 
 def _accuracy_sentence(c: Comparison) -> str:
-    if c.accuracy == "not measured":
+    if c.accuracy == NOT_MEASURED:
         return "Top-1: not measured."
     low, high = c.top1_interval
     sentence = (

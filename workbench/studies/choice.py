@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..errors import WorkbenchError, one_of, refuse_unless
-
-HOLDS, CANNOT_TELL, FAILS = "holds", "cannot tell", "fails"
+from ..statistics.sample_size import sample_to_decide
+from ..statistics.verdict import CANNOT_TELL, HOLDS, Interval, Verdict, holds_limit
 
 
 def candidates(frame: pd.DataFrame) -> pd.DataFrame:
@@ -56,7 +56,7 @@ class Choice:
 
     row: Mapping
     reason: str
-    verdict: str
+    verdict: Verdict
     max_drop: float
     max_latency_ms: float | None = None
     latency: str = "p99_ms"
@@ -119,22 +119,18 @@ def choose(
     return Choice(best.to_dict(), reason, found, max_drop, max_latency_ms, latency, runner_up)
 
 
-def verdict(row: Mapping, max_drop: float) -> str:
+def verdict(row: Mapping, max_drop: float) -> Verdict:
     """Whether the sample shows that a row loses at most ``max_drop`` points: holds, fails or cannot tell."""
-    if row["drop_points_high"] <= max_drop:
-        return HOLDS
-    return FAILS if row["drop_points_low"] > max_drop else CANNOT_TELL
+    return holds_limit(_drop_interval(row), max_drop)
 
 
-def images_to_decide(row: Mapping, max_drop: float) -> float:
-    """About how many images would decide the verdict, were the drop to stay where it is.
+def images_to_decide(row: Mapping, max_drop: float) -> int | None:
+    """About how many images would decide the verdict if the drop stays as it is; None where it is on the limit."""
+    return sample_to_decide(row["drop_points"], _drop_interval(row), max_drop, row["images"], power=0.5)
 
-    The interval's width shrinks with the square root of the sample, until its end no longer covers the limit.
-    """
-    drop = row["drop_points"]
-    distance = abs(max_drop - drop)
-    reach = row["drop_points_high"] - drop if drop < max_drop else drop - row["drop_points_low"]
-    return math.inf if distance == 0 else row["images"] * (reach / distance) ** 2
+
+def _drop_interval(row: Mapping) -> Interval:
+    return row["drop_points_low"], row["drop_points_high"]
 
 
 def row_name(row: Mapping) -> str:
@@ -151,12 +147,11 @@ def _reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency):
         speed += f" ({best.speedup:.2f} × FP32 on ONNX Runtime)"
     yield f"Take {row_name(best)}: the fastest of {len(fits)} measured within the limits ({limits}), with {speed}."
     yield (
-        f"It classifies {best.top1:.1%} of {best.images:,.0f} images rightly and {_change(best, 'loses', 'gains')}"
-        f" against FP32 on the same images: the limit {_VERDICTS[found]}."
+        f"It classifies {best.top1:.1%} of {best.images:,.0f} images correctly"
+        f" and {_change(best, 'loses', 'gains')} against FP32 on the same images: the limit {_VERDICTS[found]}."
     )
     if found == CANNOT_TELL:
-        needed = images_to_decide(best, max_drop)
-        if math.isfinite(needed):
+        if needed := images_to_decide(best, max_drop):
             yield f"About {_round_up(needed):,} images would decide it."
         sure = fits[fits.drop_points_high <= max_drop]
         if len(sure):
@@ -182,14 +177,14 @@ def _slower(row: Mapping, best: Mapping) -> str:
 
 
 def _change(row: Mapping, loses: str, gains: str) -> str:
-    """How many points a row loses, or gains where more images are named rightly than by FP32."""
+    """How many points a row loses, or gains where it classifies more images correctly than FP32."""
     lost, low, high = (row[f"drop_points{end}"] for end in ("", "_low", "_high"))
     if round(lost, 2) >= 0:
         return f"{loses} {abs(lost):.2f} points (95 % interval {low:.2f} to {high:.2f})"
     return f"{gains} {-lost:.2f} points (95 % interval {-high:.2f} to {-low:.2f})"
 
 
-def _round_up(images: float) -> int:
+def _round_up(images: int) -> int:
     step = 10 ** max(2, math.floor(math.log10(images)) - 1)
     return math.ceil(images / step) * step
 

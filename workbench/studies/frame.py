@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 
 from ..records import Measurement, Recipe
-from ..statistics.compare import STRETCHES, paired_interval
+from ..statistics.intervals import latency_range, paired_interval
 
 MIB = 1 << 20
 #: What is measured about a cell; NaN in the rows of cells that could not be measured.
@@ -75,7 +74,7 @@ def measured_row(measurement: Measurement, host: str = "") -> dict:
     }
     row |= {"engine_mib": m.engine_bytes / MIB, "build_s": m.build_seconds}
     if m.latencies_s:
-        low, high = speed_range(m.latencies_s)
+        low, high = latency_range(m.latencies_s)
         row |= {"p50_ms": m.p50_ms, "p90_ms": m.p90_ms, "p99_ms": m.p99_ms, "memory_mib": m.memory_bytes / MIB}
         row |= {"images_per_second": m.images_per_second}
         row |= {"images_per_second_low": m.batch * m.streams / high}
@@ -95,16 +94,6 @@ def paired_drop(m: Measurement) -> tuple[float, float, float]:
     lost, won, total = pairs.count((True, False)), pairs.count((False, True)), len(pairs)
     low, high = paired_interval(lost, won, total)
     return 100 * (lost - won) / total, 100 * low, 100 * high
-
-
-def speed_range(seconds: Sequence[float]) -> tuple[float, float]:
-    """Between which medians a run wandered: the middle 95 % of its successive stretches, as ``compare`` cuts them.
-
-    Calls next to each other are alike, so an interval that takes them for independent would be too narrow.
-    """
-    parts = np.array_split(np.asarray(seconds), min(len(seconds), STRETCHES))
-    low, high = np.quantile([np.median(part) for part in parts], [0.025, 0.975])
-    return float(low), float(high)
 
 
 def as_frame(rows: Iterable[dict]) -> pd.DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
@@ -13,11 +12,10 @@ from ...errors import refuse_unless
 from ...places import is_excluded
 from ...progress import Progress, silent
 from ...records import Graph, Recipe
-from ...statistics.compare import CONFIDENCE, POWER
+from ...statistics.sample_size import sample_to_decide
+from ...statistics.verdict import CANNOT_TELL, Verdict, holds_limit
 from .selftest import check_labels
 from .sensitivity import Evaluation, PlaceLoss, Sensitivity, sensitivity
-
-HOLDS, FAILS, CANNOT_TELL = "holds", "fails", "cannot tell"
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Search:
     """
 
     recipe: Recipe
-    verdict: str
+    verdict: Verdict
     max_drop: float
     result: PlaceLoss
     images_needed: int | None
@@ -121,8 +119,9 @@ def search_recipe(
     fewest = _shortest_prefix(len(order), lambda count: loss(count).points_lost <= max_drop)
     result = loss(fewest)
     chosen = dataclasses.replace(recipe, exclude=(*recipe.exclude, *order[:fewest]))
-    verdict = _verdict(result, max_drop)
-    needed = _images_needed(result, max_drop) if verdict == CANNOT_TELL else None
+    lost, interval = result.points_lost, result.points_lost_interval
+    verdict = holds_limit(interval, max_drop)
+    needed = sample_to_decide(lost, interval, max_drop, result.images) if verdict == CANNOT_TELL else None
     return Search(chosen, verdict, max_drop, result, needed, tuple(sorted(tried.items())), ranking)
 
 
@@ -135,22 +134,3 @@ def _shortest_prefix(places: int, holds) -> int:
         middle = (fails + enough) // 2
         fails, enough = (fails, middle) if holds(middle) else (middle, enough)
     return enough
-
-
-def _verdict(result: PlaceLoss, max_drop: float) -> str:
-    low, high = result.points_lost_interval
-    return HOLDS if high <= max_drop else FAILS if low > max_drop else CANNOT_TELL
-
-
-def _images_needed(result: PlaceLoss, max_drop: float) -> int | None:
-    """Images after which the interval would leave out the limit in four of five cases.
-
-    The half-width of the interval shrinks with the square root of the number of images (normal approximation for a
-    difference of paired shares; Connor, 1987, Biometrics 43:207-211).
-    """
-    low, high = result.points_lost_interval
-    distance, reach = abs(max_drop - result.points_lost), (high - low) / 2
-    if distance == 0:
-        return None
-    z, z_power = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2), NormalDist().inv_cdf(POWER)
-    return math.ceil(result.images * (reach / distance * (z + z_power) / z) ** 2)

@@ -15,7 +15,7 @@ from ...measuring.accuracy import check_label_range, check_logits
 from ...places import place_of
 from ...progress import Progress, silent
 from ...records import Graph, Recipe
-from ...statistics.compare import paired_interval
+from ...statistics.intervals import paired_interval
 from ...workspace import Workspace
 from ..quantization.activations import batches, check_graph, graph_input, open_model
 from ..quantization.prepare import prepare
@@ -71,7 +71,7 @@ class PlaceLoss:
 
     @property
     def points_lost_interval(self) -> tuple[float, float]:
-        """95 % interval of ``points_lost``: Tango's for paired shares, see ``measuring.compare``."""
+        """95 % interval of ``points_lost``: Tango's for paired shares, see ``statistics.intervals``."""
         low, high = paired_interval(self.only_float, self.only_quantized, self.images)
         return 100 * low, 100 * high
 
