@@ -76,7 +76,7 @@ def test_a_graph_of_other_parameters_is_refused_with_the_block(named, image_set)
     spec, params = jax_parameters(named)
     layer = params["Transformer"]["encoderblock_1"]["MlpBlock_0"]["Dense_1"]
     layer["kernel"] = layer["kernel"] * np.float32(1.1)
-    with pytest.raises(WorkbenchError, match="JAX and the FP32 graph part at block01/output"):
+    with pytest.raises(WorkbenchError, match="JAX and the FP32 graph differ at block01/output"):
         check_evaluator(image_set, graph=named, model=(spec, params))
 
 

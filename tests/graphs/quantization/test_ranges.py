@@ -10,7 +10,7 @@ from tests.graphs.drawn import TINY, draw
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.graphs.quantization import activations
 from workbench.graphs.quantization import ranges as module
-from workbench.graphs.quantization.activations import Images
+from workbench.graphs.quantization.images import Images
 from workbench.graphs.quantization.ranges import calibrate
 from workbench.records import METHODS
 

@@ -122,9 +122,9 @@ def test_a_file_that_is_no_model_is_refused(drawn, tmp_path, content):
 def test_what_is_no_graph_or_no_recipe_is_refused(drawn, pictures, shelf):
     variant = wb.apply_recipe(drawn, wb.Recipe("fp16"), shelf)
     for wrong in (drawn.path, variant, None):
-        with pytest.raises(WorkbenchError, match="about a Graph"):
+        with pytest.raises(WorkbenchError, match="applied to a Graph"):
             wb.apply_recipe(wrong, wb.Recipe("fp16"), shelf)
-        with pytest.raises(WorkbenchError, match="about a Graph"):
+        with pytest.raises(WorkbenchError, match="applied to a Graph"):
             wb.calibrate(wrong, pictures, shelf)
     with pytest.raises(WorkbenchError, match="by a Recipe"):
         wb.apply_recipe(drawn, "int8", shelf)

@@ -16,8 +16,9 @@ from ...places import OUTPUT, Place, block_name, place_of
 from ...progress import Progress, silent
 from ...records import Graph, ModelSpec, Variant
 from .. import model_file
-from ..quantization.activations import BATCH, batches, check_same_images, graph_input, open_model
+from ..quantization.activations import batches, open_model
 from ..quantization.emulation import load_widened
+from ..quantization.images import BATCH, check_same_images, graph_input
 from ..structure.values import FLOATS, tensor_name
 
 #: Every block adds rounding error. An output jumps where it adds this many times what blocks usually add, half of

@@ -14,8 +14,9 @@ from ...datasets import ImageSet
 from ...errors import WorkbenchError, refuse_unless
 from ...measuring.accuracy import check_label_range, check_logits
 from ...records import Graph, ModelSpec, Preprocessing, Variant, wilson
-from ..quantization.activations import batches, check_same_images, graph_input, open_model
+from ..quantization.activations import batches, open_model
 from ..quantization.emulation import load_widened
+from ..quantization.images import check_same_images, graph_input
 from .difference import diff
 
 #: Relative error of the logits: float32's rounding stays below, a wrong GELU or epsilon is three times this.
@@ -178,7 +179,7 @@ def _same_as_jax(graph: Graph, model: tuple[ModelSpec, dict], images: np.ndarray
     error = difference.rows[-1].error
     refuse_unless(
         error <= PARITY,
-        f"The comparison is refused: JAX and the FP32 graph part at {difference.jump or 'the logits'}",
+        f"The comparison is refused: JAX and the FP32 graph differ at {difference.jump or 'the logits'}",
         why=f"relative error {error:.2g} over {difference.images} images, where rounding stays below {PARITY:g}",
         remedy="export the graph again from these parameters",
     )

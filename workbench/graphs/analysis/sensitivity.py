@@ -17,7 +17,8 @@ from ...progress import Progress, silent
 from ...records import Graph, Recipe
 from ...statistics.intervals import paired_interval
 from ...workspace import Workspace
-from ..quantization.activations import batches, check_graph, graph_input, open_model
+from ..quantization.activations import batches, open_model
+from ..quantization.images import check_graph, graph_input
 from ..quantization.prepare import prepare
 from ..quantization.qdq import quantize
 from ..quantization.qdq_sites import check_excluded, place_name, qdq_sites

@@ -17,8 +17,9 @@ from ...progress import Progress, silent
 from ...records import METHODS, SCOPES, Calibration, Graph
 from ...workspace import Workspace
 from . import thresholds
-from .activations import Images, batches, calibration_images, check_graph, open_model
+from .activations import batches, open_model
 from .histogram import Histogram, magnitudes
+from .images import Images, calibration_images, check_graph
 from .prepare import prepare
 from .qdq_sites import qdq_sites
 

@@ -19,9 +19,9 @@ from ...records import Calibration, Graph, Recipe, Variant
 from ...workspace import Workspace
 from .. import model_file
 from ..structure.values import numpy_type
-from .activations import check_graph
 from .casts import layers_beyond, retype
 from .dynamic import quantize_dynamically
+from .images import check_graph
 from .prepare import prepare
 from .qdq import quantize
 from .qdq_sites import check_excluded, excluded, unnamed_notes

@@ -20,7 +20,8 @@ from ...workspace import Workspace
 from .. import model_file
 from ..structure.builder import constant
 from ..structure.values import elements, input_of, tensor_name
-from .activations import Images, batches, calibration_images, open_model
+from .activations import batches, open_model
+from .images import Images, calibration_images
 from .prepare import prepare
 from .qdq_sites import linear_products
 
