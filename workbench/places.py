@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-#: Place inside a block -> the role its time, bytes and error are counted under, in the order of computation.
+#: Place inside a block -> the role to which its time, bytes and error are added, in the order of computation.
 PLACES = {
     "norm1": "norm1",
     "attention/qkv": "qkv",
@@ -19,7 +19,7 @@ PLACES = {
     "attention/scale": "scores",
     "attention/softmax": "softmax",
     "attention/context": "scores",  # the product of probabilities and v
-    "attention/merge": "split",  # the heads put side by side again
+    "attention/merge": "split",  # the heads put together again
     "attention/proj": "proj",
     "residual1": "residual",
     "norm2": "norm2",
@@ -37,7 +37,7 @@ _BLOCK = re.compile(r"(block(\d+))(?:/|$)")
 
 
 class Place(NamedTuple):
-    """Where a node stands: ``block`` is None outside the encoder's blocks."""
+    """Where a node stands: its block, None outside the encoder's blocks, and its role there."""
 
     block: str | None
     role: str
@@ -59,7 +59,7 @@ def block_index(name: str) -> int:
 
 
 def place_of(name: str) -> Place | None:
-    """The block and role in which a node or tensor of this name stands, or None for a name that is not ours."""
+    """The block and role in which a node or tensor of this name stands, or None for a name of another form."""
     if match := _BLOCK.match(name):
         inside = name[match.end() :]
         role = next((role for place, role in PLACES.items() if f"{inside}/".startswith(f"{place}/")), "other")

@@ -1,8 +1,8 @@
-"""The nouns of the workbench, as frozen values that are valid from the moment they exist.
+"""The nouns of the workbench as frozen dataclasses, which check their values when they are made.
 
-``ModelSpec -> Graph -> Variant -> Engine -> Measurement`` is the pipeline; ``Recipe`` says what turns a graph
-into a variant. Only the standard library is imported here: these records travel to GPU hosts that have
-nothing else of ours.
+``ModelSpec -> Graph -> Variant -> Engine -> Measurement`` is the pipeline, and a ``Recipe`` turns a graph into a
+variant. Plain values come in; records go out, or JSON values for the stores and for hosts. This folder imports the
+standard library alone, because records travel to GPU hosts on which nothing of ours is installed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .models import CLASSIFIERS, ModelSpec, Preprocessing
 from .pipeline import Batches, Engine, Graph, Parity, Variant
 from .recipes import CORRUPTIONS, HIGH_PRECISIONS, LAYOUTS, METHODS, PRECISIONS, ROLES, SCOPES, Calibration, Recipe
 
-#: The type of output under which a notebook's last cell leaves its scalars for whoever ran the notebook.
+#: The MIME type of the output with which a notebook's last cell records its scalars for papermill and for tests.
 SCALARS_MIMETYPE = "application/vnd.workbench.scalars+json"
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What every record asks of its numbers."""
+"""Checks of the whole numbers in records."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..errors import refuse_unless
 
 
 def whole(value) -> int | None:
-    """A whole number of any kind (NumPy's too) as Python's own; None for anything else."""
+    """A whole number, of NumPy's types too, as a Python int; None for anything else."""
     try:
         return None if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -16,7 +16,11 @@ def whole(value) -> int | None:
 
 
 def positive(record, *names: str) -> None:
-    """Refuse fields that are no whole number above zero; NumPy's become Python's own."""
+    """Turn these fields of a frozen record into Python ints.
+
+    Raises:
+        WorkbenchError: a field is no whole number of 1 or more.
+    """
     for name in names:
         value = getattr(record, name)
         number = whole(value)

@@ -1,4 +1,4 @@
-"""Raw observations of an engine; statistics are computed when they are read."""
+"""The measurement of an engine: raw observations, and the statistics that are computed from them on reading."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ EXECUTIONS = ("executed", "emulated", "built")
 
 @dataclass(frozen=True)
 class Measurement:
-    """Raw observations of one engine at one batch size; statistics are computed when they are read.
+    """Raw observations of one engine at one batch size. Statistics are properties, computed when they are read.
 
     Attributes:
-        latencies_s: seconds of every timed call, in the order taken.
-        device_s: seconds of compute alone, where the device can tell them from the copies.
-        predictions: the top class of every image; ``labels`` beside them.
+        batch: images in one call.
+        variant: the digest of the measured variant.
+        latencies_s: seconds of every timed call, in the order of the calls.
+        device_s: seconds of compute alone, without copies, where the runtime measures them.
+        predictions: the top class of every image.
+        labels: the true class of every image; empty where it is not known.
         reference_predictions: the reference's top class of every image.
+        top5_hits: images whose label is among the five highest logits.
+        reference: what ``reference_predictions`` come from: ``fp32 on onnxruntime``.
         memory_bytes: peak memory of the session, weights included.
-        execution: ``executed`` in the type named, ``emulated`` on another, or only ``built``.
-        attention_fused: in how many blocks one kernel computes attention, and in which type, where the build tells:
-            ``12 of 12, fp16``.
+        execution: ``executed`` in the recipe's types, ``emulated`` in other types, or only ``built``.
+        attention_fused: in how many blocks one kernel computes attention, and in which type: ``12 of 12, fp16``;
+            empty where the build does not say.
     """
 
     backend: str
@@ -82,8 +87,8 @@ class Measurement:
     def images_per_second(self) -> float:
         """Throughput in images per second; NaN without timed calls.
 
-        One stream: at the median latency. Several that call back to back: at the mean, because their waits for one
-        another are part of the throughput, and each completes calls at one over its mean latency.
+        With one stream it is the batch over the median latency. With several streams it is computed from the mean,
+        because a stream that calls without pause makes one call per mean latency, waits for other streams included.
         """
         if not self.latencies_s:
             return math.nan
@@ -92,7 +97,7 @@ class Measurement:
 
     @property
     def images(self) -> int:
-        """Images that the accuracy rests on."""
+        """How many images the accuracy was computed from."""
         return len(self.predictions)
 
     @property
@@ -102,7 +107,7 @@ class Measurement:
 
     @property
     def top1(self) -> float:
-        """Share of images classified rightly, 0...1; NaN without labels."""
+        """Share of images classified correctly, 0...1; NaN without labels."""
         return _share(self.top1_hits, len(self.labels))
 
     @property
@@ -118,7 +123,7 @@ class Measurement:
 
     @property
     def reference_top1(self) -> float:
-        """The reference's share of images classified rightly, 0...1."""
+        """The reference's share of images classified correctly, 0...1; NaN without labels."""
         hits = sum(r == t for r, t in zip(self.reference_predictions, self.labels))
         return _share(hits, min(len(self.labels), len(self.reference_predictions)))
 

@@ -1,4 +1,4 @@
-"""A model's shape, and how images become its input."""
+"""The shape of a model, and how images become its input."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ CLASSIFIERS = ("token", "gap")
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The shape of a Vision Transformer: what vit_jax calls a config.
+    """The shape of a Vision Transformer, which vit_jax calls a config.
 
-    ``representation`` is the width of the tanh layer before the head, or None where there is none.
+    Attributes:
+        image_size: pixels along an edge.
+        patch: pixels along an edge of a patch.
+        width: channels of a token.
+        depth: encoder blocks.
+        mlp: channels between the two layers of the MLP.
+        classifier: ``token`` reads the class token, ``gap`` the mean of all tokens.
+        representation: the width of the tanh layer before the head; None without such a layer.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""From a graph to an engine: what each step of the pipeline makes."""
+"""What the steps of the pipeline make: graph, variant and engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from .recipes import Recipe
 
 @dataclass(frozen=True)
 class Parity:
-    """How closely a graph repeats the model it was exported from."""
+    """How close the outputs of a graph are to those of the model that it was exported from.
+
+    Attributes:
+        max_abs_error: the largest absolute difference of a logit.
+        agreement: share of images with the same top class, 0...1.
+        images: images compared.
+        batches: batch sizes compared.
+    """
 
     max_abs_error: float
     agreement: float
@@ -27,9 +34,11 @@ class Parity:
 class Graph:
     """An ONNX file of a ViT, cleaned up, with nodes named by block and role.
 
-    ``spec`` is None for an imported model whose shape could not be read off it. ``batch`` is an int for a
-    static batch and None for a symbolic one. ``digest`` covers everything that made the file; ``traced`` counts the
-    operators that the exporter wrote, before the clean-up.
+    Attributes:
+        digest: of everything that shaped the file.
+        spec: the model's shape; None for an imported model whose shape was not recognised.
+        batch: the static batch; None for a symbolic one.
+        traced: how many operators of each kind the exporter wrote, before the clean-up.
     """
 
     path: Path
@@ -47,14 +56,14 @@ class Graph:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """One image's shape in the graph's own layout."""
+        """The shape of one image in the graph's layout: (H, W, 3) or (3, H, W)."""
         size = self.preprocessing.size
         return (size, size, 3) if self.preprocessing.layout == "NHWC" else (3, size, size)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The ONNX file that a recipe made of a graph, and which runtimes take it."""
+    """The ONNX file that a recipe made of a graph, and the runtimes that take it."""
 
     path: Path
     digest: str
@@ -67,7 +76,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Batches:
-    """The batch sizes an engine must take, and the one it is tuned for."""
+    """The smallest and largest batch that an engine takes, and the one it is tuned for."""
 
     min: int = 1
     opt: int = 8
@@ -87,7 +96,12 @@ class Batches:
 class Engine:
     """What one backend compiled from one variant, for a range of batches, on one kind of device.
 
-    ``checksums`` are the SHA-256 of its files as they were built, by their names in the folder of ``path``.
+    Attributes:
+        run_id: the name of this build.
+        card: the GPU, by name or architecture: ``T4``, ``SM86``; None for a CPU.
+        options: the backend's own options.
+        environment: machine and versions at the time of the build.
+        checksums: name of a file in the folder of ``path`` -> the SHA-256 of its bytes after the build.
     """
 
     backend: str
