@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest
+UNIT   := not notebooks and not browser and not slow and not gpu
 
 .DEFAULT_GOAL := help
 .PHONY: help env tutorial test test-all lab lint bench lock clean
@@ -23,9 +24,10 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 tutorial: env ## run the main job: notebooks in order, then runs/tutorial/report.html
 	@$(RUN) -m workbench tutorial
 
-test: env ## unit tests, every notebook once with quick parameters, the main clicks in a browser (20 min)
-	$(PYTEST)
-	$(PYTEST) -m "(notebooks or browser) and not slow and not gpu"
+test: env ## unit tests, every notebook once with quick parameters, the main clicks in a browser (10 min)
+	$(PYTEST) -n 2 --dist loadfile -m "$(UNIT) and not timing"
+	$(PYTEST) -m "$(UNIT) and timing"
+	$(PYTEST) -n 2 --dist worksteal -m "(notebooks or browser) and not slow and not gpu"
 
 test-all: env ## all tests that need no GPU: other parameter sets, every notebook in a browser, long runs (60 min)
 	$(PYTEST) -m "not gpu"
@@ -33,9 +35,10 @@ test-all: env ## all tests that need no GPU: other parameter sets, every noteboo
 lab: env ## open JupyterLab on the notebooks
 	$(VENV)/bin/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb
 
-lint: env ## ruff on code and notebooks; who imports whom; no outputs in committed notebooks
+lint: env ## ruff on code and notebooks, static types, who imports whom, no outputs in committed notebooks
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ty check workbench
 	$(VENV)/bin/lint-imports --no-cache
 	$(VENV)/bin/nbstripout --verify notebooks/*.ipynb
 

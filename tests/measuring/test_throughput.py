@@ -37,12 +37,14 @@ class Waiting(Session):
         return 0
 
 
+@pytest.mark.timing
 def test_streams_that_need_nothing_of_each_other_run_side_by_side():
     alone = time_together([Waiting(threading.Lock())], {}, 0.5)
     together = time_together([Waiting(threading.Lock()) for _ in range(4)], {}, 0.5)
     assert len(together) > 3 * len(alone) > 30
 
 
+@pytest.mark.timing
 def test_streams_that_need_the_same_thing_wait_for_each_other():
     shared = threading.Lock()
     together = time_together([Waiting(shared) for _ in range(4)], {}, 0.5)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import nbformat
@@ -11,8 +12,14 @@ MEGABYTES = 8
 
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory):
-    """One workspace for all notebooks of a session: the second finds what the first made, as a user's does."""
-    return tmp_path_factory.mktemp("workspace")
+    """One workspace for all notebooks: the second finds what the first made, as a user's does.
+
+    The workers of pytest-xdist share it too.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "workspace"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture

@@ -166,6 +166,7 @@ def test_an_interrupt_of_the_kernel_cancels_the_work(panel, work, shown):
     wait_until(lambda: "Cancelled after" in shown(panel))
 
 
+@pytest.mark.timing
 def test_progress_names_the_stage_the_share_done_and_the_time_that_is_left(number):
     step, go = threading.Event(), threading.Event()
 
