@@ -8,9 +8,8 @@ import pytest
 import workbench as wb
 from tests.graphs.drawn import TINY, draw
 from workbench.errors import Cancelled, WorkbenchError
-from workbench.graphs.quantization import activations
 from workbench.graphs.quantization import ranges as module
-from workbench.graphs.quantization.images import Images
+from workbench.graphs.quantization.images import Images, in_batches
 from workbench.graphs.quantization.ranges import calibrate
 from workbench.records import METHODS
 
@@ -136,7 +135,8 @@ def test_a_data_set_is_read_a_few_images_at_a_time_and_has_the_digest_of_the_who
 @pytest.mark.parametrize("cuts", [[], [1], [3, 4, 9], [5, 10, 15, 20]])
 def test_batches_do_not_depend_on_how_images_come(cuts):
     images = np.arange(23, dtype=np.float32)
-    batches = list(activations._cut(np.split(images, cuts), 5))
+    come = Images(23, lambda: np.split(images, cuts), "digest")
+    batches = list(in_batches(come, 5))
     assert [len(batch) for batch in batches] == [5, 5, 5, 5, 3]
     np.testing.assert_array_equal(np.concatenate(batches), images)
 
