@@ -14,9 +14,9 @@ from tests.browser.harness import (
     CHROMIUM_ARGUMENTS,
     CHROMIUM_REMEDY,
     ROOT,
+    BrowserLog,
     LabPage,
     LabServer,
-    Witness,
     chromium,
     notebook,
 )
@@ -55,16 +55,16 @@ def lab_server(tmp_path_factory):
 
 @pytest.fixture
 def lab(browser, lab_server):
-    """A fresh page on the server. At the end nothing may have left the machine, and nobody may have complained."""
+    """A fresh page on the server. At the end no request may have left the machine, and no error may be in a log."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     context.set_default_timeout(TIMEOUT_MS)
-    witness, logged = Witness(context), lab_server.log.stat().st_size
+    browser_log, logged = BrowserLog(context), lab_server.log.stat().st_size
     yield LabPage(context.new_page(), lab_server)
     context.close()
     lab_server.end_sessions()
-    assert not witness.outside, "a page asked another machine"
-    assert not witness.errors, "the browser complained"
-    assert not lab_server.complaints(logged), "the server's log holds an uncaught exception"
+    assert not browser_log.outside, "a page asked another machine"
+    assert not browser_log.errors, "the browser complained"
+    assert not lab_server.uncaught(logged), "the server's log holds an uncaught exception"
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""A real JupyterLab and a real Chromium: start a server, open a notebook, click, look, and miss no complaint.
+"""A real JupyterLab and a real Chromium: start a server, open a notebook, click, and read what is shown.
 
-Everything that goes wrong without failing a click is collected: requests to other machines, errors in the
-browser's console, uncaught exceptions in the page and in the server's log.
+What goes wrong without failing a click is collected too: requests to other machines, errors in the browser's
+console, uncaught exceptions in the page and in the server's log.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def notebook(*cells: str) -> dict:
 
 
 class LabServer:
-    """A JupyterLab on 127.0.0.1 with a token and folders of its own, which sees nothing of the user's settings."""
+    """A JupyterLab on 127.0.0.1 with a token and folders of its own, without the user's settings."""
 
     def __init__(self, folder: Path, root: Path):
         self.root, self.token, self.log = root, secrets.token_hex(16), folder / "server.log"
@@ -111,7 +111,7 @@ class LabServer:
         for session in self.call("GET", "sessions"):
             self.call("DELETE", f"sessions/{session['id']}")
 
-    def complaints(self, offset: int = 0) -> list[str]:
+    def uncaught(self, offset: int = 0) -> list[str]:
         """Uncaught exceptions in the log, from ``offset`` bytes on."""
         text = self.log.read_bytes()[offset:].decode(errors="replace")
         return re.findall(
@@ -128,8 +128,8 @@ class LabServer:
             self._process.wait()
 
 
-class Witness:
-    """Everything a browser context asked of other machines and complained about."""
+class BrowserLog:
+    """All requests of a browser context to other machines, and all errors in its console."""
 
     def __init__(self, context):
         self.outside: list[str] = []
@@ -180,7 +180,7 @@ class LabPage:
         return next(i for i, cell in cells if cell["cell_type"] == "code" and text in "".join(cell["source"]))
 
     def run_cells(self, begin: int, end: int) -> None:
-        """Run the cells from ``begin`` to before ``end``, one after the other; each must do without an error."""
+        """Run the cells from ``begin`` to before ``end``, one after the other; none may raise an error."""
         for index in range(begin, end):
             self.run_cell(index)
         assert self.cell_errors() == []
@@ -211,7 +211,7 @@ class LabPage:
         return {k: v for output in outputs for k, v in output.get("data", {}).get(SCALARS_MIMETYPE, {}).items()}
 
     def value(self, expression: str) -> str:
-        """How the notebook's kernel writes the value of an expression."""
+        """The value of an expression in the notebook's kernel, as text."""
         return self.page.evaluate(VALUE, expression)
 
     def wait_run(self, seconds: float) -> None:
@@ -222,7 +222,7 @@ class LabPage:
         """The text below a cell, counted from zero."""
         return self.page.locator(".jp-Notebook .jp-Cell").nth(index).locator(".jp-Cell-outputArea").inner_text()
 
-    def hook(self, *names: str):
+    def element(self, *names: str):
         """The element with the CSS class ``wb-<name>``, inside those named before it."""
         return self.page.locator(" ".join(f".wb-{name}" for name in names))
 
@@ -244,33 +244,33 @@ class LabPage:
         self.page.mouse.move(line["x"] + line["width"] + 20, middle, steps=8)
         self.page.mouse.up()
 
-    def ring(self, hook: str) -> tuple[float, float]:
+    def ring(self, panel: str) -> tuple[float, float]:
         """Where the ring around the chosen engine stands in a panel's chart, in the chart's own pixels."""
-        found = self.page.wait_for_function(RING, arg=f".wb-{hook} .js-plotly-plot")  # it may be drawn just now
+        found = self.page.wait_for_function(RING, arg=f".wb-{panel} .js-plotly-plot")  # it may be drawn just now
         return tuple(found.json_value())
 
-    def wait_ring(self, hook: str, stands, seconds: float = 120) -> None:
+    def wait_ring(self, panel: str, stands, seconds: float = 120) -> None:
         """Wait until ``stands(position)`` holds of the ring; a chart is drawn anew whenever it changes."""
         limit = time.monotonic() + seconds
-        while not stands(self.ring(hook)):
+        while not stands(self.ring(panel)):
             assert time.monotonic() < limit, "the ring did not move"
             self.page.wait_for_timeout(200)
 
-    def screenshot(self, name: str, hook: str | None = None, height: int = 1000) -> None:
-        """Keep how the page looks at each width and in the dark theme, scrolled to what a hook names."""
+    def screenshot(self, name: str, element: str | None = None, height: int = 1000) -> None:
+        """Keep pictures of the page at each width and in the dark theme, scrolled to an element."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         before = self.page.viewport_size
         for width in WIDTHS:
             self.page.set_viewport_size({"width": width, "height": height})
-            self._shoot(f"{name}-{width}", hook)
+            self._shoot(f"{name}-{width}", element)
         self._theme("JupyterLab Dark")
-        self._shoot(f"{name}-{WIDTHS[-1]}-dark", hook)
+        self._shoot(f"{name}-{WIDTHS[-1]}-dark", element)
         self._theme("JupyterLab Light")
         self.page.set_viewport_size(before)
 
-    def _shoot(self, name: str, hook: str | None) -> None:
-        if hook:
-            self.hook(hook).first.evaluate("element => element.scrollIntoView({block: 'start'})")
+    def _shoot(self, name: str, element: str | None) -> None:
+        if element:
+            self.element(element).first.evaluate("element => element.scrollIntoView({block: 'start'})")
         self.page.wait_for_timeout(400)  # for the picture only
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
 

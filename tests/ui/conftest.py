@@ -64,18 +64,18 @@ def shown():
 
 @pytest.fixture
 def controls():
-    """All controls of a panel that carry a hook."""
+    """All controls of a panel with the class ``wb-<name>``."""
 
-    def find(panel, hook):
-        return [c for c in _all(panel) if f"wb-{hook}" in getattr(c, "_dom_classes", ())]
+    def find(panel, name):
+        return [c for c in _all(panel) if f"wb-{name}" in getattr(c, "_dom_classes", ())]
 
     return find
 
 
 @pytest.fixture
 def control(controls):
-    """The first control of a panel that carries a hook."""
-    return lambda panel, hook: controls(panel, hook)[0]
+    """The first control of a panel with the class ``wb-<name>``."""
+    return lambda panel, name: controls(panel, name)[0]
 
 
 def _all(widget):

@@ -34,7 +34,7 @@ def test_choices_change_the_record_and_going_back_restores_it(graph, tmp_path, c
     control(panel, "exclude").value = ("block01",)
     calibration = Calibration("shapes", "dark", "percentile", 9, seed=3)
     assert panel.value == Recipe("fp8", "everything", "cpu", None, calibration, None, ("block01",))
-    for hook, value in [
+    for name, value in [
         ("precision", "int8"),
         ("scope", "attention"),
         ("high-precision", "bf16"),
@@ -43,7 +43,7 @@ def test_choices_change_the_record_and_going_back_restores_it(graph, tmp_path, c
         ("smooth", True),
         ("exclude", ()),
     ]:
-        control(panel, hook).value = value
+        control(panel, name).value = value
     assert panel.value == recipe
 
 

@@ -24,18 +24,17 @@ def lab(colour, seen=None):
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-pairs = list(itertools.combinations(PRECISIONS, 2))
+PAIRS = list(itertools.combinations(PRECISIONS, 2))
 
 
-@pytest.mark.parametrize(("one", "other"), pairs)
-def test_a_grey_print_keeps_any_two_precisions_apart(one, other):
-    assert abs(lab(COLOURS[one])[0] - lab(COLOURS[other])[0]) > 6.5
+def test_a_grey_print_keeps_any_two_precisions_apart():
+    assert min(abs(lab(COLOURS[one])[0] - lab(COLOURS[other])[0]) for one, other in PAIRS) > 6.5
 
 
 @pytest.mark.parametrize("seen", [None, PROTANOPIA, DEUTERANOPIA], ids=["all cones", "no L cones", "no M cones"])
-@pytest.mark.parametrize(("one", "other"), pairs)
-def test_colour_blind_eyes_keep_any_two_precisions_apart(one, other, seen):
-    assert np.linalg.norm(lab(COLOURS[one], seen) - lab(COLOURS[other], seen)) > 10  # 2.3 is just noticeable
+def test_colour_blind_eyes_keep_any_two_precisions_apart(seen):
+    distances = [np.linalg.norm(lab(COLOURS[one], seen) - lab(COLOURS[other], seen)) for one, other in PAIRS]
+    assert min(distances) > 10  # 2.3 is just noticeable
 
 
 def test_every_precision_has_a_symbol_of_its_own():
