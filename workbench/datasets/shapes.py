@@ -147,7 +147,7 @@ def _background(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.nda
 
 
 def _bar(canvas: np.ndarray, rng: np.random.Generator, centre, half_width: float, length: float) -> None:
-    """A straight stroke with round ends in a random colour; ``length`` is half of it, without the ends."""
+    """Draw a straight stroke with round ends in a random colour; ``length`` is half its length, ends excluded."""
     size, angle, colour = canvas.shape[-1], rng.uniform(0, math.pi), _colour(rng, vivid=rng.uniform(0.1, 0.9))
     reach = half_width + 2 / size
     columns = _span(centre[0], length * abs(math.cos(angle)) + reach, size)
@@ -166,7 +166,7 @@ def _span(middle: float, reach: float, size: int) -> slice:
 
 
 def _object(canvas, rng: np.random.Generator, shape: str, texture: str, centre, radius: float, base) -> None:
-    """The thing that the label names, with a shadow, two tones and a highlight."""
+    """Draw the object that the label names, with a shadow, two tones and a highlight."""
     size, stretch, turn = canvas.shape[-1], rng.uniform(0.88, 1.14), rng.uniform(0, 2 * math.pi)
     corner = 1.25 * _CORNER[shape] * radius
     columns, rows = (_span(middle, 1.15 * corner + SHADOW, size) for middle in centre)
@@ -201,7 +201,7 @@ def _tones(rng: np.random.Generator, base: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _shadow(canvas: np.ndarray, distance: np.ndarray, shift: int) -> None:
-    """Darken what lies below and to the right of the object."""
+    """Darken the canvas below and to the right of the object."""
     shade = 1 - np.float32(0.45) * _cover(distance[:-shift, :-shift], 2 * SHADOW)
     canvas[:, shift:, shift:] *= shade
 
@@ -239,7 +239,7 @@ def _pattern(texture: str, rng: np.random.Generator, u: np.ndarray, v: np.ndarra
 
 
 def _light(canvas: np.ndarray, rng: np.random.Generator) -> None:
-    """Light that comes from one side and may be dim."""
+    """Light the canvas from one side, more or less dimly."""
     x, y = _grid(canvas.shape[-1])
     angle, slope, level = rng.uniform(0, 2 * np.pi), SLOPE.draw(rng), 1 - DIMNESS.draw(rng)
     fall, _ = _turned(x, y, angle)
@@ -253,7 +253,7 @@ def _quantiles() -> np.ndarray:
 
 
 def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Normal noise (of 4096 values, which 8-bit pixels cannot tell from all), five times as fast as NumPy's."""
+    """Normal noise (of 4096 values, enough for 8-bit pixels), five times as fast as NumPy's."""
     count = math.prod(shape)
     dice = rng.bit_generator.random_raw(-(-count // 4)).view(np.uint16)[:count] >> 4
     return _quantiles().take(dice, mode="clip").reshape(shape)
