@@ -13,7 +13,8 @@ from workbench.backends.tensorrt.layers import Layer
 from workbench.errors import WorkbenchError
 from workbench.graphs.quantization.recipe import apply_recipe
 from workbench.performance.explain import compare_layers, explain
-from workbench.performance.layers import Timed, estimate_layers, main_place, places_of
+from workbench.performance.layer_estimate import estimate_layers
+from workbench.performance.layers import Timed, main_place, places_of
 from workbench.records import Batches, Recipe
 
 #: Heads of 64 channels: TensorRT for RTX fuses them.

@@ -184,25 +184,25 @@ def test_an_engine_without_a_list_of_layers_is_refused(mixed):
 SPEC = ModelSpec("t", image_size=224, patch=16, width=192, depth=3, heads=3, mlp=768, classes=10)
 
 
-def test_a_kept_block_is_predicted_in_the_type_of_the_rest():
+def test_an_excluded_block_is_predicted_in_the_high_precision_type():
     frame = predict_fusion(SPEC, Recipe(precision="int8", scope="attention", exclude=("block01",)), "RTX 3090")
     assert list(frame.attention_type) == ["int8", "fp16", "int8"]
     assert list(frame.attention_fused) == [True] * 3
 
 
 @pytest.mark.parametrize("name", ["block02", "block02/scores", "block02/attention", "block02/attention/context"])
-def test_what_is_kept_is_found_under_every_name_that_a_recipe_may_give_it(name):
+def test_what_is_excluded_is_found_under_every_name_that_a_recipe_may_give_it(name):
     recipe = Recipe(precision="int8", scope="attention", high_precision="fp32", exclude=(name,))
     frame = predict_fusion(SPEC, recipe, "A10")
     assert list(frame.attention_type) == ["int8", "int8", None]
 
 
-def test_the_softmax_of_everything_is_predicted_apart_until_it_is_kept():
+def test_the_softmax_of_everything_prevents_fusion_until_it_is_excluded():
     recipe = Recipe(precision="int8", scope="everything", exclude=("block01/softmax", "block02/scores"))
     assert list(predict_fusion(SPEC, recipe, "A10").attention_type) == [None, "int8", "fp16"]
 
 
-def test_keeping_a_linear_layer_leaves_attention_quantized():
+def test_excluding_a_linear_layer_leaves_attention_quantized():
     recipe = Recipe(precision="int8", scope="attention", exclude=("block02/proj", "block0"))
     assert list(predict_fusion(SPEC, recipe, "A10").attention_type) == ["int8"] * 3
 

@@ -55,7 +55,7 @@ def test_an_engine_is_a_meter_for_a_sweep_over_resolution(tmp_path):
 def test_an_encoder_that_is_one_layer_is_told_instead_of_a_model_without_attention(tmp_path, monkeypatch):
     region = {"name": "{ForeignNode[block00/norm1/scale...head/bias]}", "role": "block00 to head", "block": None}
     monkeypatch.setattr(OrtSession, "layers", lambda self, feeds: [{**region, "type": "Myelin", "seconds": 1e-3}])
-    with pytest.raises(WorkbenchError, match="does not tell attention from the rest") as error:
+    with pytest.raises(WorkbenchError, match="do not show what is attention") as error:
         EngineMeter("onnxruntime", tmp_path)(TINY)
     assert "block00 to head" in error.value.why
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..performance.engine_meter import EngineMeter
-from ..performance.onnx_profile import CALLS, FileProfile, profile_onnx
+from ..performance.layers import CALLS
+from ..performance.onnx_profile import FileProfile, profile_onnx
 from ..performance.parts import AGREES, Split
 from ..performance.roofline import measure_roof
 from ..progress import Progress

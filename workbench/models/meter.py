@@ -70,6 +70,11 @@ class JaxMeter:
         yield "nothing", _call(lambda p, x: x[:1, :1, :1], params, images)
 
 
+def device() -> str:
+    """The platform of JAX's default device, such as ``cpu``."""
+    return jax.default_backend()
+
+
 def _parameters(spec: ModelSpec, random: np.random.Generator, dtype: str) -> dict:
     """Random numbers in the model's tree; ``vit.init`` would compile a program for every size."""
     tree = {path: random.normal(0, 0.02, shape).astype(dtype) for path, shape in vit.parameter_shapes(spec).items()}

@@ -1,4 +1,4 @@
-"""The measured cost of attention over resolution: times by part, curves, where attention overtakes the MLP."""
+"""The time of attention, MLP and rest over resolution: curves, and where attention takes longer than the MLP."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import jax
 import numpy as np
 import pandas as pd
 
 from ..errors import refuse_unless
-from ..models.meter import JaxMeter
 from ..progress import Progress, silent
 from ..records import ModelSpec
 from .cost import Crossover
@@ -21,14 +19,14 @@ from .parts import PARTS, Split
 
 #: Part -> seconds of single calls of it; ``whole`` is the model itself.
 Times = Mapping[str, Sequence[float]]
-#: Measures a model of one resolution: how any backend takes part in a sweep.
+#: Times a model of one resolution; ``JaxMeter`` and ``EngineMeter`` are two.
 Meter = Callable[[ModelSpec], Times]
-#: Every size is measured this often, one after the other, so that a slow minute does not fall on one of them.
-TURNS = 2
-#: Powers of the number of tokens that a part's cost is made of, from the counts in ``models.cost``; the power 0 is
-#: what a call costs however small it is, such as the launch of a GPU's kernels.
+#: All sizes are measured this often, interleaved, so that a slow minute does not fall on one of them.
+ROUNDS = 2
+#: Powers of the number of tokens in a part's cost, from the formulas of ``performance.cost``. The power 0 is the
+#: fixed cost of a call, such as the launch of a GPU's kernels.
 TERMS = {"attention": (0, 1, 2), "mlp": (0, 1), "rest": (0, 1), "whole": (0, 1, 2)}
-#: Four sizes for three coefficients, and one held back.
+#: Four sizes for three coefficients, and one that is held back.
 FEWEST_SIZES = 5
 
 
@@ -37,12 +35,12 @@ class Profile:
     """The times of a model's parts over resolution.
 
     Attributes:
-        spec: the model; its own image size plays no part.
+        spec: the model; its own image size is not used.
         source: what was timed, such as ``jax on cpu``.
-        splits: image size -> where the time of a call goes; the fastest call of each part, because whatever else
-            the machine does only ever adds to a time.
+        splits: image size -> the time of a call by part; the fastest call of each part, because other work on the
+            machine only ever adds to a time.
         spread: (image size, part) -> the fastest and the median call, seconds.
-        held_back: the size that no curve was fitted to, so that it can judge the extrapolation.
+        held_back: the size that no curve was fitted to; it tests the extrapolation.
     """
 
     spec: ModelSpec
@@ -53,7 +51,7 @@ class Profile:
 
     @cached_property
     def curves(self) -> Mapping[str, Curve]:
-        """Part -> seconds over tokens, fitted to every size but the one held back."""
+        """Part -> seconds over tokens, fitted to every size but the one that is held back."""
         sizes = [size for size in self.splits if size != self.held_back]
         tokens = [tokens_at(self.spec, size) for size in sizes]
         return {part: fit(tokens, [self.seconds(size, part) for size in sizes], TERMS[part]) for part in TERMS}
@@ -64,18 +62,18 @@ class Profile:
         return split.whole_s if part == "whole" else split.seconds[part]
 
     def crossover(self) -> tuple[Crossover, Crossover, Crossover] | None:
-        """Where attention takes longer than the MLP: 2.5 % quantile, median and 97.5 % quantile; None for nowhere.
+        """Where attention begins to take longer than the MLP: 2.5 % quantile, median and 97.5 % quantile.
 
-        From draws of both curves' coefficients.
+        They come from random draws of both curves' coefficients. None where the draws give no such point.
         """
         return self.crossover_of(self.spec)
 
     def crossover_of(self, spec: ModelSpec) -> tuple[Crossover, Crossover, Crossover] | None:
-        """Where it would be for another size of ViT on the same machine.
+        """The same point for another size of ViT on the same machine.
 
-        The measured seconds are those of 4·S·D² and 2·S²·D MAC in attention and 2·S·D·M in the MLP. It is assumed
-        that each keeps its own speed, whatever the width, and that a call's fixed cost stays. With D, M and d, m
-        the widths of the other and of this model, the curves scale by D²/d², D/d and D·M/(d·m).
+        The measured seconds belong to 4·S·D² and 2·S²·D MAC in attention and to 2·S·D·M in the MLP. This assumes
+        that each of the three keeps its speed at any width, and that the fixed cost of a call stays. With D, M the
+        widths of the other model and d, m those of this one, the curves scale by D²/d², D/d and D·M/(d·m).
         """
         wide, hidden = spec.width / self.spec.width, spec.mlp / self.spec.mlp
         attention, mlp = self.curves["attention"].draws(), self.curves["mlp"].draws()
@@ -86,11 +84,11 @@ class Profile:
         possible = np.isfinite(tokens)
         if possible.mean() < 0.975:
             return None
-        low, middle, high = np.quantile(tokens[possible], (0.025, 0.5, 0.975))
-        return tuple(Crossover(float(n), size_at(spec, float(n))) for n in (low, middle, high))
+        low, middle, high = map(float, np.quantile(tokens[possible], (0.025, 0.5, 0.975)))
+        return _crossover(spec, low), _crossover(spec, middle), _crossover(spec, high)
 
     def verdict(self) -> str:
-        """One sentence on where attention overtakes the MLP, with its interval, or that the times cannot tell."""
+        """One sentence: where attention takes longer than the MLP, or that the times cannot tell."""
         crossover = self.crossover()
         if crossover is None:
             return (
@@ -103,10 +101,10 @@ class Profile:
         )
 
     def extrapolation(self) -> pd.DataFrame:
-        """How well the curves foretell the size that was held back, a row per part.
+        """The prediction of the curves for the size that was held back, a row per part.
 
-        Columns: ``part``, ``predicted_ms`` with its 95 % band ``low`` to ``high``, ``measured_ms``, ``error`` (the
-        share by which the prediction misses) and ``inside`` (whether the band holds the measurement).
+        Columns: ``part``, ``predicted_ms`` with its 95 % band ``low`` to ``high``, ``measured_ms``, ``error`` (of
+        the prediction, as a share of the measurement) and ``inside`` (whether the measurement lies in the band).
         """
         tokens = tokens_at(self.spec, self.held_back)
         rows = []
@@ -124,7 +122,7 @@ class Profile:
         """A row per size and part: ``image_size``, ``tokens``, ``part``, ``kind``, ``ms``, ``low``, ``high``.
 
         ``kind`` is ``measured``, with the fastest and the median call, or ``fitted``, with the 95 % confidence band
-        of the curve. ``plots.attention_cost`` draws it.
+        of the curve. ``figures.attention_cost`` draws it.
         """
         return pd.DataFrame([*self._measured(), *self._fitted()])
 
@@ -166,11 +164,11 @@ def profile_attention(
     """Measure attention, MLP and rest at several resolutions.
 
     Args:
-        spec: the model; weights are random, since they do not change the time.
-        sizes: image sizes in pixels, five different ones at least; seven make a narrow band.
+        spec: the model; its weights are random, because they do not change the time.
+        sizes: image sizes in pixels, five different ones at least; seven give a narrow band.
         meter: times a model of one resolution; None times the parts in JAX on its default device, one image a call.
         source: what the meter times, for titles.
-        held_back: the size that judges the extrapolation; None holds the largest back.
+        held_back: the size that tests the extrapolation; None takes the largest.
         progress: gets the stage ``resolution``.
 
     Raises:
@@ -178,7 +176,8 @@ def profile_attention(
             a meter that leaves a part out.
     """
     sizes = sorted(set(sizes))
-    held_back = sizes[-1] if held_back is None and sizes else held_back
+    largest = sizes[-1] if sizes else 0
+    held_back = largest if held_back is None else held_back
     refuse_unless(
         len(sizes) >= FEWEST_SIZES and held_back in sizes,
         "No curve can be fitted and checked",
@@ -187,14 +186,10 @@ def profile_attention(
     )
     specs = [dataclasses.replace(spec, image_size=size) for size in sizes]  # refuses what the patch does not divide
     if meter is None:
-        meter, source = JaxMeter(), f"jax on {jax.default_backend()}"
-    times: dict[int, dict[str, list[float]]] = {each.image_size: {} for each in specs}
-    for turn in range(TURNS):
-        for done, each in enumerate(specs):
-            progress("resolution", turn * len(specs) + done, TURNS * len(specs))
-            for part, seconds in _timed(meter, each).items():
-                times[each.image_size].setdefault(part, []).extend(seconds)
-    progress("resolution", TURNS * len(specs), TURNS * len(specs))
+        from ..models.meter import JaxMeter, device
+
+        meter, source = JaxMeter(), f"jax on {device()}"
+    times = _interleaved(meter, specs, progress)
     splits = {
         size: Split({part: min(own[part]) for part in PARTS}, min(own["whole"])) for size, own in times.items()
     }
@@ -204,6 +199,18 @@ def profile_attention(
         for part, seconds in own.items()
     }
     return Profile(spec, source, splits, spread, held_back)
+
+
+def _interleaved(meter: Meter, specs: Sequence[ModelSpec], progress: Progress) -> dict[int, dict[str, list[float]]]:
+    """Image size -> part -> seconds of single calls of all rounds."""
+    times: dict[int, dict[str, list[float]]] = {spec.image_size: {} for spec in specs}
+    steps = [spec for _ in range(ROUNDS) for spec in specs]
+    for done, spec in enumerate(steps):
+        progress("resolution", done, len(steps))
+        for part, seconds in _timed(meter, spec).items():
+            times[spec.image_size].setdefault(part, []).extend(seconds)
+    progress("resolution", len(steps), len(steps))
+    return times
 
 
 def _timed(meter: Meter, spec: ModelSpec) -> Times:
@@ -218,12 +225,16 @@ def _timed(meter: Meter, spec: ModelSpec) -> Times:
 
 
 def _last_root(square, linear, fixed) -> np.ndarray:
-    """From where on square·S² + linear·S + fixed stays above zero: 0 where it always is, NaN for nowhere."""
+    """The S above which square·S² + linear·S + fixed stays above zero: 0 where it always is, NaN for nowhere."""
     inside = linear**2 - 4 * square * fixed
     with np.errstate(divide="ignore", invalid="ignore"):
         root = (np.sqrt(np.maximum(inside, 0)) - linear) / (2 * square)
     root = np.where(inside < 0, 0.0, np.maximum(root, 0.0))
     return np.where(square > 0, root, np.nan)
+
+
+def _crossover(spec: ModelSpec, tokens: float) -> Crossover:
+    return Crossover(tokens, size_at(spec, tokens))
 
 
 def tokens_at(spec: ModelSpec, image_size: int) -> int:

@@ -1,9 +1,9 @@
-"""What a ViT costs before anything is run: multiply-accumulates, FLOP, parameters and bytes of each block and role.
+"""The cost of a ViT, counted before anything runs: MAC, FLOP, parameters and bytes of each block and role.
 
 Every formula counts one image and is multiplied by the batch. Letters: S tokens, D width, H heads, M width of the
 MLP, P patch, G patches along an edge. A product of (n, k) with (k, m) is n·k·m multiply-accumulates (MAC) and twice
-as many floating-point operations (FLOP). Bytes are those of kernels that fuse nothing: each reads its inputs and
-weights once and writes its output once, so they are what fusion can save, and the intensity is a lower bound.
+as many floating-point operations (FLOP). Bytes are those of kernels without fusion: each reads its inputs and its
+weights once and writes its output once. Fusion saves a part of them, so the intensity is a lower bound.
 """
 
 from __future__ import annotations
@@ -13,41 +13,28 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import one_of, refuse_unless
+from ..dtypes import TYPES
+from ..errors import WorkbenchError, one_of, refuse_unless
 from ..places import block_name
 from ..records import PRECISIONS, ModelSpec, whole
+from ..records.recipes import Precision
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: FLOP per element of what is no product, as XLA counts them; tanh, exp and 1/√x count as one each.
+#: FLOP per element of operators that are no products, as XLA counts them; tanh, exp and 1/√x count as one each.
 LAYERNORM_FLOPS = 7  # sum; square, sum; subtract the mean; times 1/σ; times scale; plus bias
 SOFTMAX_FLOPS = 5  # maximum; subtract it; exp; sum; divide
 GELU_FLOPS = 9  # x + 0.044715 x³ is 4; times √(2/π); tanh; plus 1; times ½; times x
 
 
-class Widths(NamedTuple):
-    """Bytes per element of a quantizable layer's weights, of its input, and of everything else."""
-
-    weight: int
-    input: int
-    rest: int
-
-
-#: int8 and fp8 with their default scope and rest; int8-dynamic reads floats and quantizes them on the way.
-WIDTHS = {
-    "fp32": Widths(4, 4, 4),
-    "fp16": Widths(2, 2, 2),
-    "bf16": Widths(2, 2, 2),
-    "fp8": Widths(1, 1, 2),
-    "int8": Widths(1, 1, 2),
-    "int8-dynamic": Widths(1, 4, 4),
-}
+#: The dense layers of a block. A recipe with its default scope computes their products in its precision.
+LINEAR_ROLES = ("qkv", "proj", "fc1", "fc2")
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one role of one block costs for the whole batch; outside the blocks, ``block`` is the role's name."""
+    """The cost of one role in one block for the whole batch; outside the blocks, ``block`` is the role's name."""
 
     block: str
     role: str
@@ -59,7 +46,7 @@ class Part:
 
     @property
     def intensity(self) -> float:
-        """FLOP per byte that is moved: beside a machine's own ratio it tells what bounds the part."""
+        """FLOP per byte that is moved: below a machine's own ratio memory limits the part, above it arithmetic."""
         return self.flops / (self.bytes_read + self.bytes_written)
 
 
@@ -84,12 +71,12 @@ class Cost:
 
     @cached_property
     def parameters(self) -> int:
-        """Numbers that the model has learnt."""
+        """Learnt numbers of the model."""
         return sum(part.parameters for part in self.parts)
 
     @cached_property
     def total_bytes(self) -> int:
-        """Bytes read and written when nothing is fused."""
+        """Bytes read and written where nothing is fused."""
         return sum(part.bytes_read + part.bytes_written for part in self.parts)
 
     @property
@@ -109,13 +96,13 @@ class Cost:
 
 
 def cost(spec: ModelSpec, batch: int = 1, precision: str = "fp32") -> Cost:
-    """Count what a model costs.
+    """Count the cost of a model before it runs.
 
     Args:
         spec: its shape, from ``model_spec`` or ``load_checkpoint``.
         batch: images per call.
         precision: one of ``records.PRECISIONS``; it decides the bytes. For int8 and fp8 the dense layers of the
-            blocks are quantized, and the rest is fp16.
+            blocks are quantized, and everything else is fp16.
 
     Raises:
         WorkbenchError: an unknown precision, or a batch below one.
@@ -128,34 +115,39 @@ def cost(spec: ModelSpec, batch: int = 1, precision: str = "fp32") -> Cost:
         remedy="give a ModelSpec, such as model_spec('B/32')",
     )
     images = checked_batch(batch, "count")
-    count = _Counter(images, WIDTHS[precision])
+    count = _Counter(images, PRECISIONS[precision])
     blocks = [part for index in range(spec.depth) for part in _block(count, spec, block_name(index))]
     return Cost(spec, images, precision, (_embedding(count, spec), *blocks, *_head(count, spec)))
 
 
 def checked_batch(batch, verb: str) -> int:
-    """The number of images in a call; ``verb`` says in the error what cannot be done without one."""
+    """A number of images, checked; the error says that there is no batch to ``verb``."""
     images = whole(batch)
-    refuse_unless(
-        images is not None and images > 0,
-        f"There is no batch to {verb}",
-        why=f"it is {batch!r}",
-        remedy="give a whole number of images, 1 or more",
-    )
+    if images is None or images < 1:
+        raise WorkbenchError(
+            f"There is no batch to {verb}",
+            why=f"it is {batch!r}",
+            remedy="give a whole number of images, 1 or more",
+        )
     return images
 
 
+def memory_bytes(elements: int, kind: str) -> int:
+    """Bytes of so many numbers of a type of ``dtypes``."""
+    return elements * TYPES[kind].bits // 8
+
+
 class _Counter(NamedTuple):
-    """Multiplies the cost of one image by the batch and elements by bytes."""
+    """Multiplies the cost of one image by the batch, and elements by their bytes."""
 
     batch: int
-    widths: Widths
+    types: Precision
 
     def dense(self, block: str, role: str, rows: int, inputs: int, outputs: int) -> Part:
         """``x @ kernel + bias`` on rows·inputs: rows·inputs·outputs MAC and one addition per output."""
-        quantized = block != role  # recipes quantize the blocks' layers, not the head
-        weight, activation = self.widths[:2] if quantized else (self.widths.rest, self.widths.rest)
-        rest, rows = self.widths.rest, self.batch * rows
+        elsewhere, rows = self.types.elsewhere, self.batch * rows
+        quantized = role in LINEAR_ROLES
+        weights, read = (self.types.weights, self.types.inputs) if quantized else (elsewhere, elsewhere)
         macs = rows * inputs * outputs
         return Part(
             block,
@@ -163,23 +155,25 @@ class _Counter(NamedTuple):
             macs,
             2 * macs + rows * outputs,
             parameters=inputs * outputs + outputs,
-            bytes_read=rows * inputs * activation + inputs * outputs * weight + outputs * rest,
-            bytes_written=rows * outputs * rest,
+            bytes_read=memory_bytes(rows * inputs, read)
+            + memory_bytes(inputs * outputs, weights)
+            + memory_bytes(outputs, elsewhere),
+            bytes_written=memory_bytes(rows * outputs, elsewhere),
         )
 
     def other(
         self, block: str, role: str, *, flops: int = 0, macs: int = 0, parameters: int = 0, read: int, written: int
     ) -> Part:
-        """Anything else; ``read`` and ``written`` are elements of one image, parameters are read once a batch."""
-        rest, batch = self.widths.rest, self.batch
+        """Any other part; ``read`` and ``written`` are elements of one image, parameters are read once a batch."""
+        batch, elsewhere = self.batch, self.types.elsewhere
         return Part(
             block,
             role,
             batch * macs,
             batch * (2 * macs + flops),
             parameters,
-            bytes_read=(batch * read + parameters) * rest,
-            bytes_written=batch * written * rest,
+            bytes_read=memory_bytes(batch * read + parameters, elsewhere),
+            bytes_written=memory_bytes(batch * written, elsewhere),
         )
 
 
@@ -257,23 +251,26 @@ def _head(count: _Counter, spec: ModelSpec) -> list[Part]:
 
 
 class Crossover(NamedTuple):
-    """Where one cost overtakes another; ``image_size`` in pixels is not rounded to the patch."""
+    """Where one cost becomes larger than another; ``image_size``, in pixels, is not rounded to the patch."""
 
     tokens: float
     image_size: float
 
 
 def attention_overtakes_mlp(spec: ModelSpec) -> Crossover:
-    """From where on attention takes more MAC than the MLP.
+    """The number of tokens above which attention takes more MAC than the MLP.
 
-    4·S·D² + 2·S²·D > 2·S·D·M, divided by 2·S·D, is S > M − 2D: with the usual M = 4D, twice the width. Zero where
-    the MLP is so narrow that attention leads from the first token.
+    4·S·D² + 2·S²·D > 2·S·D·M, divided by 2·S·D, is S > M − 2D: with the usual M = 4D this is twice the width. It is
+    zero where the MLP is so narrow that attention takes more from the first token on.
     """
     return _at(spec, max(0, spec.mlp - 2 * spec.width))
 
 
 def scores_overtake_mlp(spec: ModelSpec) -> Crossover:
-    """From where on the quadratic part alone takes more MAC than the MLP: 2·S²·D > 2·S·D·M is S > M."""
+    """The number of tokens above which q kᵀ and its product with v alone take more MAC than the MLP.
+
+    2·S²·D > 2·S·D·M is S > M.
+    """
     return _at(spec, spec.mlp)
 
 
@@ -284,15 +281,25 @@ def _at(spec: ModelSpec, tokens: float) -> Crossover:
 
 
 def activation_bytes(spec: ModelSpec, batch: int = 1, precision: str = "fp32", *, materialized: bool = True) -> int:
-    """The most that activations of one call take at the same time, weights not included, in bytes.
+    """Bytes of activations that one call holds at the same time, at most; weights are not included.
 
-    Beside the residual stream (S·D) a block holds, at its widest, either q, k, v and the context (4·S·D), with
-    scores and probabilities (2·H·S²) where these are written to memory, or the MLP's hidden layer before and after
-    GELU (2·S·M). A fused attention kernel (Dao et al., 2022, arXiv:2205.14135) keeps the scores on the chip, so
-    that its memory grows linearly with the tokens.
+    Beside the residual stream (S·D) a block holds one of two sets of tensors. In attention these are q, k, v and
+    the context (4·S·D), with scores and probabilities (2·H·S²) where these are written to memory. In the MLP it is
+    the hidden layer before and after GELU (2·S·M). A fused attention kernel (Dao et al., 2022, arXiv:2205.14135)
+    keeps the scores on the chip: its memory grows linearly with the tokens.
+
+    Args:
+        spec: the model's shape.
+        batch: images per call.
+        precision: one of ``records.PRECISIONS``.
+        materialized: whether scores and probabilities are written to memory, as kernels without fusion do.
+
+    Raises:
+        WorkbenchError: an unknown precision, or a batch below one.
     """
     one_of("precision", precision, PRECISIONS)
     numbers = spec.tokens * spec.width
     scores = 2 * spec.heads * spec.tokens**2 if materialized else 0
     widest = max(4 * numbers + scores, 2 * spec.tokens * spec.mlp)
-    return checked_batch(batch, "count") * (numbers + widest) * WIDTHS[precision].rest
+    elements = checked_batch(batch, "count") * (numbers + widest)
+    return memory_bytes(elements, PRECISIONS[precision].elsewhere)

@@ -1,4 +1,4 @@
-"""Curves through measured times: least squares with powers of the number of tokens, and how sure they are."""
+"""Curves through measured times: least squares with powers of the number of tokens, with confidence bands."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Curve:
     freedom: int
 
     def predict(self, tokens: Sequence[float], *, new: bool = False) -> np.ndarray:
-        """(n, 3) seconds: the curve, and where its 95 % confidence band begins and ends.
+        """(n, 3) seconds: the curve, and both ends of its 95 % confidence band.
 
         Args:
             tokens: n sequence lengths.
-            new: give the band of a single new measurement instead, which scatters about the curve.
+            new: give the band of a single new measurement instead; it includes the scatter about the curve.
         """
         terms = _terms(tokens, self.powers)
         middle = terms @ self.coefficients
@@ -47,7 +47,7 @@ class Curve:
         return np.stack([middle, middle - half, middle + half], axis=1)
 
     def draws(self, seed: int = 0) -> np.ndarray:
-        """(4000, coefficients): what else the coefficients might be, from a multivariate t distribution."""
+        """(4000, coefficients): random draws of the coefficients from their multivariate t distribution."""
         shape = stats.multivariate_t(
             self.coefficients, self.covariance, self.freedom, allow_singular=True, seed=seed
         )
@@ -55,13 +55,13 @@ class Curve:
 
 
 def fit(tokens: Sequence[float], seconds: Sequence[float], powers: tuple[int, ...]) -> Curve:
-    """Least squares on relative errors, because a timer's scatter grows with the time it measures.
+    """Least squares on relative errors, because the scatter of a time grows with the time.
 
     Coefficients and covariance are those of weighted linear regression with weights 1/seconds² (Draper and Smith,
     Applied Regression Analysis, 3rd edition, section 9.2).
 
     Raises:
-        WorkbenchError: there are not more sizes than coefficients, so that nothing tells how sure the curve is.
+        WorkbenchError: there are not more sizes than coefficients, so that the scatter cannot be estimated.
     """
     measured = np.asarray(seconds, float)
     freedom = len(measured) - len(powers)

@@ -13,12 +13,12 @@ from ..graphs.quantization.recipe import apply_recipe
 from ..models import vit
 from ..progress import Progress, silent
 from ..records import Batches, ModelSpec, Recipe
-from .onnx_profile import CALLS
-from .parts import locate, part_of
+from .layers import locate, time_session
+from .parts import PARTS, part_of
 
 
 class EngineMeter:
-    """Times the parts of a model as an engine runs them: a meter for ``models.profiling.profile_attention``.
+    """Times the parts of a model as an engine runs them.
 
     Each resolution is exported with random weights, built and opened once.
 
@@ -26,7 +26,7 @@ class EngineMeter:
         backend: a runtime that times its layers, on this machine.
         workspace: a ``Workspace`` or a folder's path.
         batch: images per call.
-        recipe: what the engine computes in; one that needs no calibration.
+        recipe: of the engine; one that needs no calibration.
         progress: see ``progress.Progress``.
     """
 
@@ -43,28 +43,27 @@ class EngineMeter:
         self._engines: dict = {}
 
     def __call__(self, spec: ModelSpec) -> dict[str, list[float]]:
-        """The seconds of each part, medians of the runtime's profiler, and of single whole calls.
+        """The seconds of each part, from the runtime's own profiler, and of single whole calls.
 
         Raises:
-            WorkbenchError: the runtime compiled several blocks into one layer, which hides the parts.
+            WorkbenchError: the runtime does not time its layers, or compiled several blocks into one layer.
         """
         if spec not in self._engines:
             self._engines[spec] = self._build(spec)
         shape = (self._batch, spec.image_size, spec.image_size, 3)
         feeds = {"images": np.random.default_rng(0).standard_normal(shape, dtype=np.float32)}
         with open_engine(self._engines[spec]) as session:
-            session.time(feeds, 2)
-            whole = session.device_time(feeds, CALLS) or session.time(feeds, CALLS)
-            seconds = dict.fromkeys(("attention", "mlp", "rest"), 0.0)
-            for row in locate(session.layers(feeds)):
-                self._check_inside(row)
-                seconds[part_of(row["role"])] += row["seconds"]
-        return {**{part: [total] for part, total in seconds.items()}, "whole": list(whole)}
+            rows, calls = time_session(session, feeds)
+        seconds = dict.fromkeys(PARTS, 0.0)
+        for row in locate(rows):
+            self._check_inside(row)
+            seconds[part_of(row["role"])] += row["seconds"]
+        return {**{part: [total] for part, total in seconds.items()}, "whole": calls}
 
     def _check_inside(self, row: Mapping) -> None:
         refuse_unless(
             " to " not in row["role"],
-            f"{self._backend} does not tell attention from the rest",
+            f"The layers of {self._backend} do not show what is attention",
             why=f"it compiled {row['role']} into one layer, {row['name'][:80]}",
             remedy="profile with onnxruntime or jax, or with TensorRT 10 and later, whose layers have names",
         )

@@ -1,30 +1,30 @@
-"""How fast a model can be on a card that is not at hand: the limit of physics, and the range that engines reach.
+"""How fast a model can be on a card that is not at hand: its limit, and a likely range.
 
-Two bounds are computed from a card's published peaks. The *limit* moves weights, images and logits once and runs
-every product at the peak: nothing can be faster, unless its weights stay in a cache. The *unfused time* lets every
-part of the model read its inputs from memory and write its outputs, each part at the speed of the roofline.
-Measured engines lie between the two in what they move and below both in speed; ``EVIDENCE`` says how far below, and
-the likely range is what it shows.
+Two times are computed from a card's published peaks. The *limit* moves weights, images and logits once and runs
+every product at the peak: no call can be faster, unless its weights stay in a cache. In the *unfused time* every
+part of the model reads its inputs from memory and writes its outputs, each part at the speed of the roofline. An
+engine reaches a share of that unfused speed. The likely range goes from the lowest to the highest share among the
+measured throughputs in ``evidence.json``.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from ..backends.hardware.peaks import Peak, peak_of
+from ..errors import WorkbenchError
 from ..models.sizes import model_spec
-from ..records import ModelSpec
-from .cost import WIDTHS, Cost, cost
+from ..records import PRECISIONS, ModelSpec
+from .cost import LINEAR_ROLES, Cost, Part, cost, memory_bytes
 from .roofline import Roof
-
-#: The roles whose products a recipe with its default scope computes in 8 bits.
-QUANTIZED = ("qkv", "proj", "fc1", "fc2")
-EIGHT_BITS = ("int8", "fp8")
 
 
 class Evidence(NamedTuple):
-    """A throughput that was really measured, in images per second."""
+    """A measured throughput, in images per second."""
 
     card: str
     model: str
@@ -34,28 +34,17 @@ class Evidence(NamedTuple):
     source: str
 
 
-_H200 = "this project on an H200, November 2026"
-_TRT86, _TORCH, _JAX = f"TensorRT 8.6, {_H200}", f"torch.compile, {_H200}", f"JAX, {_H200}"
-_NVIDIA = "NVIDIA's published TensorRT figures"
-EVIDENCE = (
-    Evidence("H200", "B/32", 32, "fp32", 14158, _TRT86),
-    Evidence("H200", "L/16", 32, "fp32", 1485, _TRT86),
-    Evidence("H200", "B/32", 32, "fp16", 23182, _TRT86),
-    Evidence("H200", "L/16", 32, "fp16", 2774, _TRT86),
-    Evidence("H200", "B/32", 128, "fp16", 31052, _TORCH),
-    Evidence("H200", "L/16", 128, "fp16", 3569, _TORCH),
-    Evidence("H200", "B/32", 128, "bf16", 27692, _JAX),
-    Evidence("H200", "L/16", 128, "bf16", 2681, _JAX),
-    Evidence("T4", "L/16", 32, "fp16", 186, _NVIDIA),
-    Evidence("H200", "B/32", 32, "int8", 20846, _TRT86),
-    Evidence("T4", "L/16", 32, "int8", 316, _NVIDIA),
-)
+_FILE = json.loads(Path(__file__).with_name("evidence.json").read_text(encoding="utf-8"))
+#: The throughputs that the likely range rests on.
+EVIDENCE = tuple(Evidence(**row) for row in _FILE["evidence"])
+#: The article that this project starts from: precision -> images per second of ViT-B/32 on a T4 at batch 32.
+ARTICLE: dict[str, float] = _FILE["article"]["images_per_second"]
+#: Precisions with the same share of the unfused speed.
+ALIKE = (("fp32",), ("fp16", "bf16"), ("int8", "fp8"))
 #: Bytes of the largest second-level cache of a card in the table of peaks, the RTX 5090's.
 LARGEST_CACHE = 96 << 20
-#: The batches that the evidence covers.
+#: The smallest batch in the evidence.
 FEWEST_IMAGES = min(row.batch for row in EVIDENCE)
-#: The article that this project starts from: ViT-B/32 on a T4 at batch 32, in images per second.
-ARTICLE = {"fp32": 12.3, "fp16": 30.8, "int8": 49.2}
 
 
 @dataclass(frozen=True)
@@ -63,9 +52,14 @@ class Expectation:
     """An estimate, not a measurement: how fast one model can be on one card.
 
     Attributes:
+        model: its name.
+        card: its name.
+        precision: of the estimated engine.
+        batch: images per call.
         limit_s: no call that reads its weights from memory can be faster than this.
         bound: what sets the limit, ``arithmetic`` or ``memory``.
         likely_s: shortest and longest call that the evidence makes likely.
+        source: of the card's peaks.
         notes: what the estimate does not rest on.
     """
 
@@ -81,16 +75,16 @@ class Expectation:
 
     @property
     def limit_images_per_second(self) -> float:
-        """The throughput that physics allows."""
+        """The highest possible throughput."""
         return self.batch / self.limit_s
 
     @property
     def likely_images_per_second(self) -> tuple[float, float]:
-        """The throughput that is likely, lowest first."""
+        """The likely throughput, lowest first."""
         return self.batch / self.likely_s[1], self.batch / self.likely_s[0]
 
     def share_of_limit(self, images_per_second: float) -> float:
-        """What share of the limit a throughput is, 0...1; above 1 it is no throughput of this model."""
+        """A throughput as a share of the limit, 0...1; above 1 it is not a throughput of this model."""
         return images_per_second / self.limit_images_per_second
 
     def __str__(self) -> str:
@@ -107,17 +101,17 @@ def expected(spec: ModelSpec, card: str, precision: str = "fp16", batch: int = 3
 
     Args:
         spec: the model's shape.
-        card: a card of ``backends.peaks.PEAKS``, such as ``T4`` or what nvidia-smi prints.
-        precision: fp32, fp16, bf16, int8 or fp8; the last two in the linear layers, the rest in fp16.
+        card: a card of ``backends.hardware.peaks.PEAKS``, such as ``T4`` or what nvidia-smi prints.
+        precision: fp32, fp16, bf16, int8 or fp8; the last two in the linear layers, everything else in fp16.
         batch: images per call.
 
     Raises:
-        WorkbenchError: no peaks are listed for the card, or none for this type on it.
+        WorkbenchError: no peaks are listed for the card or for this type on it, or GPUs do not run this precision.
     """
     peak, counted = peak_of(card), cost(spec, batch, precision)
     arithmetic_s, memory_s = _least_arithmetic(counted, peak), _least_memory(counted, peak)
     unfused_s = _unfused(counted, peak)
-    low, high = _shares(precision)
+    low, high = likely_shares(precision)
     limit_s = max(arithmetic_s, memory_s)
     return Expectation(
         model=spec.name,
@@ -142,30 +136,39 @@ def published_roof(card: str, precision: str = "fp16") -> Roof:
     return Roof(f"{peak.card} {precision}", precision, peak.of(precision), peak.bandwidth, False, peak.source)
 
 
-def _rate(peak: Peak, precision: str, role: str) -> float:
-    """FLOP/s of the products of a role: beside 8-bit linear layers, the rest computes in fp16."""
-    return peak.of("fp16" if precision in EIGHT_BITS and role not in QUANTIZED else precision)
+# ---- the limit ---------------------------------------------------------------------------------------------------
 
 
 def _least_arithmetic(counted: Cost, peak: Peak) -> float:
     """Seconds of all products at the peak."""
-    return sum(2 * part.macs / _rate(peak, counted.precision, part.role) for part in counted.parts)
+    return sum(_arithmetic(part, counted.precision, peak) for part in counted.parts)
+
+
+def _arithmetic(part: Part, precision: str, peak: Peak) -> float:
+    """Seconds of one part's products at the peak of the type that they compute in."""
+    types = PRECISIONS[precision]
+    kind = types.multiplies_in if part.role in LINEAR_ROLES else types.elsewhere
+    return 2 * part.macs / peak.of(kind) if part.macs else 0.0
 
 
 def _least_memory(counted: Cost, peak: Peak) -> float:
     """Seconds to read weights and images, one byte per channel of a pixel, and to write the logits."""
-    spec, rest = counted.spec, WIDTHS[counted.precision].rest
-    images = counted.batch * (3 * spec.image_size**2 + spec.classes * rest)
-    return (_weight_bytes(counted) + images) / peak.bandwidth
+    spec, logits = counted.spec, counted.batch * counted.spec.classes
+    images = counted.batch * 3 * spec.image_size**2
+    moved = _weight_bytes(counted) + images + memory_bytes(logits, PRECISIONS[counted.precision].elsewhere)
+    return moved / peak.bandwidth
 
 
 def _weight_bytes(counted: Cost) -> int:
-    widths = WIDTHS[counted.precision]
-    return sum(p.parameters * (widths.weight if p.role in QUANTIZED else widths.rest) for p in counted.parts)
+    types = PRECISIONS[counted.precision]
+    return sum(
+        memory_bytes(part.parameters, types.weights if part.role in LINEAR_ROLES else types.elsewhere)
+        for part in counted.parts
+    )
 
 
 def _cached(counted: Cost, arithmetic_s: float, memory_s: float) -> tuple[str, ...]:
-    """A note where the limit is memory's and weights this small may not be read from memory at every call."""
+    """A note where memory sets the limit, and the weights are small enough to stay in a cache between calls."""
     if memory_s <= arithmetic_s or _weight_bytes(counted) > LARGEST_CACHE:
         return ()
     alone = counted.batch / arithmetic_s
@@ -174,37 +177,60 @@ def _cached(counted: Cost, arithmetic_s: float, memory_s: float) -> tuple[str, .
     )
 
 
+# ---- the likely range --------------------------------------------------------------------------------------------
+
+
 def _unfused(counted: Cost, peak: Peak) -> float:
     """Seconds where every part goes through memory, each at the speed of the roofline."""
     return sum(
         max(
-            2 * part.macs / _rate(peak, counted.precision, part.role),
+            _arithmetic(part, counted.precision, peak),
             (part.bytes_read + part.bytes_written) / peak.bandwidth,
         )
         for part in counted.parts
     )
 
 
-def _shares(precision: str) -> tuple[float, float]:
-    """The lowest and highest speed in the evidence, as a share of the unfused roofline's."""
-    kinds = (("fp32",), ("fp16", "bf16"), EIGHT_BITS)
-    kind = next(kind for kind in kinds if precision in kind)
-    shares = [_share(row) for row in EVIDENCE if row.precision in kind]
+def likely_shares(precision: str, evidence: Iterable[Evidence] = EVIDENCE) -> tuple[float, float]:
+    """The lowest and the highest measured speed, as a share of the unfused speed.
+
+    Args:
+        precision: evidence of like precisions counts too.
+        evidence: the measured throughputs.
+
+    Raises:
+        WorkbenchError: nothing was measured in this or a like precision.
+    """
+    shares = [share_of_unfused(row) for row in _alike(precision, evidence)]
     return min(shares), max(shares)
 
 
-def _share(row: Evidence) -> float:
+def _alike(precision: str, evidence: Iterable[Evidence]) -> list[Evidence]:
+    kinds = next((kinds for kinds in ALIKE if precision in kinds), ())
+    found = [row for row in evidence if row.precision in kinds]
+    if not found:
+        raise WorkbenchError(
+            f"Nothing is known about the speed of {precision} on a GPU",
+            why=f"the measured throughputs are of {', '.join(dict.fromkeys(row.precision for row in evidence))}",
+            remedy=f"choose one of {', '.join(kind for kinds in ALIKE for kind in kinds)}",
+        )
+    return found
+
+
+def share_of_unfused(row: Evidence) -> float:
+    """A measured speed as a share of the speed without fusion."""
     unfused_s = _unfused(cost(model_spec(row.model), row.batch, row.precision), peak_of(row.card))
     return unfused_s * row.images_per_second / row.batch
 
 
 def _notes(precision: str, batch: int) -> tuple[str, ...]:
-    cards = " and ".join(sorted({row.card for row in EVIDENCE}))
-    found = [f"The likely range rests on {len(EVIDENCE)} measured throughputs on {cards}."]
+    rows = _alike(precision, EVIDENCE)
+    kinds, cards = (" and ".join(sorted(names)) for names in ({r.precision for r in rows}, {r.card for r in rows}))
+    notes = [f"The likely range rests on {len(rows)} measured throughputs in {kinds} on {cards}."]
     if batch < FEWEST_IMAGES:
-        found.append(
+        notes.append(
             f"None is below batch {FEWEST_IMAGES}: small batches leave a GPU idle and are slower than this."
         )
     if precision == "fp8":
-        found.append("None is in fp8: the range is that of int8.")
-    return tuple(found)
+        notes.append("None is in fp8: the range is that of int8.")
+    return tuple(notes)

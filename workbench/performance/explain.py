@@ -1,8 +1,8 @@
 """Why is one engine not faster than another? The difference of their times, by cause, block and role.
 
-Every layer of both engines is put under one cause, and the change of each cause is a step of a waterfall that leads
-from one call's time to the other's. The times are those that the runtime gives for each layer. Where nothing can be
-run, each layer is estimated from what was fused into it and the card's published peaks, and said to be an estimate.
+Every layer of both engines has one cause. The change of each cause is a step of a waterfall from the time of one
+call to that of the other. The runtime gives the time of each layer. An engine that cannot run here is estimated
+layer by layer, from what was fused into the layer and from the card's published peaks; the result says so.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..backends.tensorrt.layers import Layer
-from ..errors import one_of, refuse_unless
+from ..errors import WorkbenchError, one_of, refuse_unless
 from ..places import Place
 from ..records import Engine
+from .layer_estimate import estimate_layers
 from .layers import (
     ATTENTION,
     LINEAR,
     Timed,
-    estimate_layers,
     is_product,
     main_place,
     places_of,
@@ -31,7 +31,7 @@ from .layers import (
 )
 
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
-#: What a generated kernel that only rounds to eight bits or back consists of.
+#: The operations of a generated kernel that only rounds to eight bits or back.
 ROUNDING = frozenset(("Mul", "Div", "Add", "Sub", "Min", "Max", "Roun", "Cast"))
 #: The causes in the order of the waterfall.
 CAUSES = ("products", "attention", "quantize", "reformat", "fusion lost", "rest", "between layers")
@@ -39,14 +39,14 @@ CAUSES = ("products", "attention", "quantize", "reformat", "fusion lost", "rest"
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where the difference between two engines' times comes from.
+    """The difference between two engines' times, by cause.
 
     Attributes:
-        base: what the difference is taken from, such as ``tensorrt T4 fp16``.
-        other: the engine that is explained.
+        base: the label of the engine to compare with, such as ``tensorrt T4 fp16``.
+        other: the label of the engine that is explained.
         base_s: seconds of one call of each, ``other_s`` likewise.
-        rows: ``block``, ``role``, ``cause``, ``base_ms``, ``other_ms``, one for each of these that either has.
-        measured: whether the times were taken, or estimated.
+        rows: ``block``, ``role``, ``cause``, ``base_ms``, ``other_ms``; one for each cause in a role of a block.
+        measured: whether the times were measured; otherwise they are estimated.
         note: what the times rest on.
     """
 
@@ -66,11 +66,11 @@ class Explanation:
         return frame
 
     def steps(self, by: str = "cause") -> pd.DataFrame:
-        """``step``, ``kind`` and ``ms``, as ``plots.waterfall`` draws them; the steps add up to the difference.
+        """``step``, ``kind`` and ``ms``, as ``figures.waterfall`` draws them; the steps add up to the difference.
 
         Args:
-            by: what a step is: ``cause``, ``role`` or ``block``; what stands outside the blocks goes by its role.
-                Roles and blocks that change by less than a thousandth of the time are one step.
+            by: the kind of step: ``cause``, ``role`` or ``block``; outside the blocks the role counts. Roles and
+                blocks that change by less than a thousandth of the time are one step together.
 
         Raises:
             WorkbenchError: there are no such steps.
@@ -90,11 +90,11 @@ class Explanation:
     def __str__(self) -> str:
         ratio = self.base_s / self.other_s
         change = self.frame.groupby("cause").change_ms.sum().sort_values()
-        told = ", ".join(f"{cause} {ms:+.3g} ms" for cause, ms in change.items() if abs(ms) >= 5e-4)
+        causes = ", ".join(f"{cause} {ms:+.3g} ms" for cause, ms in change.items() if abs(ms) >= 5e-4)
         word = "takes" if self.measured else "is estimated to take"
         return (
             f"{self.other} {word} {1e3 * self.other_s:.3g} ms a call, {self.base} {1e3 * self.base_s:.3g} ms: it "
-            f"is {ratio:.2f} times as fast. {told or 'No cause differs'}. {self.note}"
+            f"is {ratio:.2f} times as fast. {causes or 'No cause differs'}. {self.note}"
         )
 
 
@@ -109,7 +109,7 @@ def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str 
 
     Raises:
         WorkbenchError: they are of different models, or can neither be run here nor estimated: no card is named,
-            its peaks are not known, the model's shape is not, or the compiler hides the layers.
+            its peaks or the model's shape are not known, or the compiler hides the layers.
     """
     ours, theirs = base.variant.graph.spec, other.variant.graph.spec
     refuse_unless(
@@ -125,12 +125,12 @@ def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str 
         note = f"Layer times of {runtimes} at batch {batch}."
         return compare_layers(base.label, other.label, *timed, measured=True, note=note)
     card = card or other.card or base.card
-    refuse_unless(
-        card is not None,
-        f"{other.label} can neither be run here nor estimated",
-        why="its runtime does not run here, and no card is named",
-        remedy="run on a host with the GPU, or name the card, such as card='T4'",
-    )
+    if card is None:
+        raise WorkbenchError(
+            f"{other.label} can neither be run here nor estimated",
+            why="its runtime does not run here, and no card is named",
+            remedy="run on a host with the GPU, or name the card, such as card='T4'",
+        )
     timed = [estimate_layers(engine, batch, card) for engine in (base, other)]
     note = (
         f"Estimated for {card} at batch {batch} from each engine's list of layers, counted FLOP and bytes, and the "
@@ -177,10 +177,10 @@ class _Caused(NamedTuple):
 
 
 def _lost(layers: Sequence[Timed], fused: set[Place]) -> set[Place]:
-    """The places of the layers that do by themselves what the base engine does inside its products.
+    """The places of the layers that compute separately what the base engine computes inside its products.
 
-    Such a layer does more besides, a LayerNorm say, for which the base has a layer of its own: with all of their
-    places, the layers of both engines count under the same cause.
+    Such a layer often computes something else too, a LayerNorm for example, for which the base has a layer of its
+    own. All its places are returned, so that the layers of both engines have the same cause.
     """
     apart = (one for one in _causes(layers, fused) if one.cause == "fusion lost")
     return {place for one in apart for place in one.places if place.role not in LINEAR}
@@ -199,9 +199,9 @@ def cause_of(layer: Layer, places: Sequence[Place], lost: set[Place]) -> str:
     """One of ``CAUSES``.
 
     Args:
-        layer: what runs.
-        places: where its nodes stand.
-        lost: where one of the engines does by itself what the other does inside its products.
+        layer: the layer.
+        places: of its nodes.
+        lost: places where one engine computes separately what the other computes inside its products.
     """
     roles = {place.role for place in places}
     if layer.is_attention or (roles and roles <= {*ATTENTION}):
@@ -220,7 +220,7 @@ def _only_rounds(layer: Layer) -> bool:
 
 
 def _only_weights(layer: Layer) -> bool:
-    """Whether a kernel widens quantized weights at every call, because the product is not computed in 8 bits."""
+    """Whether a kernel dequantizes weights at every call, because the product is not computed in 8 bits."""
     return not layer.inputs and any(node.endswith("weight/dequantize") for node in layer.nodes)
 
 

@@ -1,8 +1,8 @@
-"""Is attention fused, and in which precision? Read off a built engine, or predicted before a build.
+"""Is attention fused, and in which precision? Read from the layers of a built engine.
 
 A ViT's attention is two matrix products with a softmax between them. TensorRT either turns them into one kernel,
-which never writes the tokens x tokens matrix to memory, or runs them apart, which costs most of the time at many
-tokens. The proof is a layer named ``_gemm_mha_v2...`` that carries the names of both products and of the softmax.
+which never writes the tokens x tokens matrix to memory, or runs them separately, which takes most of the time at
+many tokens. The proof is a layer named ``_gemm_mha_v2...`` that carries the names of both products and the softmax.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from ..backends.tensorrt.layers import Layer, layers_of
 from ..errors import WorkbenchError, refuse_unless
 from ..records import Engine
+from .cost import LINEAR_ROLES
 
 COLUMNS = ("block", "attention_fused", "attention_type")
-LINEAR = ("qkv", "proj", "fc1", "fc2")
 
 
 def fusion(engine: Engine):
-    """Which blocks' attention a built engine computes in one kernel, and what was added around it.
+    """The blocks whose attention a built engine computes in one kernel, and the layers beside it.
 
     Returns:
         A pandas data frame with a row per block: ``block``; ``attention_fused`` (bool, or None where a compiler
@@ -48,7 +48,7 @@ def fusion_rows(engine: Engine) -> list[dict]:
     """``fusion`` as plain rows."""
     refuse_unless(
         isinstance(engine, Engine),
-        "Fusion is read off an engine",
+        "Fusion is read from an engine",
         why=f"given was {type(engine).__name__}",
         remedy="give what build_engine returned",
     )
@@ -71,7 +71,7 @@ def fusion_rows(engine: Engine) -> list[dict]:
 
 
 def rows_of(layers: Iterable[Layer], depth: int | None = None) -> list[dict]:
-    """One row per block that the layers name; a layer without any name counts where the one before it stands.
+    """One row per block that the layers name. A layer without a name belongs to the block of the layer before it.
 
     Args:
         layers: in the order of execution.
@@ -110,11 +110,11 @@ def _is_whole_attention(layer: Layer, block: str) -> bool:
 
 
 def _linear_types(layers: Iterable[Layer], block: str) -> set[str]:
-    """A product's type is that of the activations it reads; the residual that joins a fused one does not count."""
+    """The type of a product is that of the activations it reads; the residual of a fused one does not count."""
     types = set()
     for layer in layers:
         roles = {place.role for place in layer.places if place.block == block}
-        if layer.is_product and roles.intersection(LINEAR):
+        if layer.is_product and roles.intersection(LINEAR_ROLES):
             types.update(_narrowest(layer.inputs))
     return types
 
@@ -137,7 +137,7 @@ def _float_roles(layers: Iterable[Layer], block: str) -> list[str]:
 
 def frame_of(rows: list[dict]):
     """Rows with the keys of ``COLUMNS`` as a pandas data frame."""
-    import pandas as pd  # the light half does without; only these two tables are data frames
+    import pandas as pd  # imported here, so that studies read rows without it
 
     frame = pd.DataFrame(rows)
     frame["attention_type"] = pd.Series([row["attention_type"] for row in rows], dtype=object)  # keeps None

@@ -1,9 +1,9 @@
-"""Seconds of each layer of an engine: taken where it runs, estimated at a card's roofline where it does not."""
+"""The seconds of each layer of an engine, and the block and role in which it stands."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -11,30 +11,99 @@ from ..backends import backend, open_engine
 from ..backends.base import Session
 from ..backends.hardware.cards import capability
 from ..backends.hardware.gpu import gpus
-from ..backends.hardware.peaks import Peak, peak_of
 from ..backends.tensorrt.layers import Layer, layers_of
-from ..errors import WorkbenchError, refuse_unless
+from ..errors import WorkbenchError
 from ..measuring.measurement import one_batch
 from ..measuring.subject import Subject
 from ..measuring.timing import Feeds
-from ..places import Place
-from ..records import Engine, ModelSpec
-from .parts import BY_OPERATOR
+from ..places import Place, place_of
+from ..records import Engine
+from .cost import LINEAR_ROLES
 
-LINEAR = ("qkv", "proj", "fc1", "fc2", "head", "embedding", "pre_logits")
+#: Calls whose median is the time of a whole call.
+CALLS = 10
+#: Roles with a matrix product of activations and weights, and roles of attention's own two products.
+LINEAR = (*LINEAR_ROLES, "head", "embedding", "pre_logits")
 ATTENTION = ("scores", "softmax")
-#: Operators of ONNX Runtime that compute a matrix product; those of TensorRT are known by ``Layer.is_product``.
+#: ONNX Runtime's operators with a matrix product, its fused ones included; ``Layer.is_product`` knows TensorRT's.
 PRODUCTS = (
     *("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Conv", "MatMulInteger", "MatMulIntegerToFloat"),
     *("DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "QLinearConv"),
 )
+#: ONNX Runtime's operators whose layers carry no node's name, and the role in which a ViT has them.
+BY_OPERATOR = {
+    **dict.fromkeys(("Gelu", "FastGelu", "BiasGelu", "QuickGelu"), "gelu"),
+    "SkipLayerNormalization": "residual",  # and the norm behind it
+    **dict.fromkeys(("FusedMatMul", "Softmax", "MultiHeadAttention", "Attention"), "scores"),
+}
 
 
 class Timed(NamedTuple):
-    """A layer and the seconds that it takes in one call."""
+    """A layer and its seconds in one call."""
 
     layer: Layer
     seconds: float
+
+
+# ---- seconds -----------------------------------------------------------------------------------------------------
+
+
+def time_session(session: Session, feeds: Feeds, calls: int = CALLS) -> tuple[list[dict], list[float]]:
+    """Time the layers of one call, and whole calls before and after it.
+
+    Args:
+        session: of a runtime that times its layers.
+        feeds: one batch.
+        calls: whole calls on each side of the timed layers.
+
+    Returns:
+        The rows of ``Session.layers``, and the seconds of the whole calls on the faster side: a slow moment of the
+        machine is on one side only.
+
+    Raises:
+        WorkbenchError: the runtime does not time its layers.
+    """
+    session.time(feeds, 2)
+    before = session.device_time(feeds, calls) or session.time(feeds, calls)
+    rows = session.layers(feeds)
+    if rows is None:
+        raise WorkbenchError(
+            "The time of the layers is not known",
+            why=f"a {type(session).__name__} gives no times of layers",
+            remedy="use an engine of onnxruntime or tensorrt; models.meter times the parts of the JAX model",
+        )
+    after = session.device_time(feeds, calls) or session.time(feeds, calls)
+    return rows, list(min(before, after, key=median))
+
+
+def time_layers(engine: Engine, batch: int) -> tuple[list[Timed], float]:
+    """Run an engine on noise: its layers with their seconds, and the median seconds of a call.
+
+    Raises:
+        WorkbenchError: the runtime does not time its layers.
+    """
+    subject = Subject.of(engine)
+    with open_engine(engine) as session:
+        rows, calls = time_session(session, subject.feeds(one_batch(subject, None, batch)))
+    known = {layer.name: layer for layer in layers_of(engine)} if engine.backend != "onnxruntime" else {}
+    timed = [
+        Timed(known.get(row["name"]) or Layer(row["name"], row["type"], (row["name"],), (), ()), row["seconds"])
+        for row in rows
+    ]
+    return timed, median(calls)
+
+
+def runs_here(engine: Engine) -> bool:
+    """Whether this machine can run an engine: TensorRT's need the GPU that they were built for."""
+    if backend(engine.backend).missing() is not None:
+        return False
+    if engine.backend == "onnxruntime":
+        return True
+    here = gpus()
+    return bool(here) and (engine.card is None or capability(engine.card) == here[0].sm)
+
+
+# ---- blocks and roles --------------------------------------------------------------------------------------------
 
 
 def is_product(layer: Layer) -> bool:
@@ -42,14 +111,14 @@ def is_product(layer: Layer) -> bool:
     return layer.is_product or layer.kind in PRODUCTS
 
 
-#: Nodes that a recipe adds bear the name of the place that they are for, which is often the next layer's.
+#: A node that a recipe adds is named after the place that it is for. That is often the place of the next layer.
 _ADDED = re.compile(r"/(?:quantize|dequantize|fp16|bf16|fp32)$")
 
 
 def places_of(layers: Iterable[Timed]) -> list[tuple[Place, ...]]:
-    """Where the nodes of each layer stand; one without a name of ours stands where the layer before it does.
+    """The places of each layer's nodes. A layer without a known name stands where the layer before it does.
 
-    Q/DQ and casts count only where a layer consists of nothing else.
+    Q/DQ nodes and casts count only where a layer consists of nothing else.
     """
     before: tuple[Place, ...] = ()
     found = []
@@ -69,111 +138,34 @@ def main_place(places: Sequence[Place]) -> Place:
     return next(heavy, places[0] if places else Place(None, "unnamed"))
 
 
-def runs_here(engine: Engine) -> bool:
-    """Whether this machine can execute an engine: TensorRT's need the GPU that they were built for."""
-    if backend(engine.backend).missing() is not None:
-        return False
-    here = gpus() if engine.backend != "onnxruntime" else ()
-    return engine.backend == "onnxruntime" or (
-        bool(here) and (engine.card is None or capability(engine.card) == here[0].sm)
-    )
+def locate(rows: Iterable[Mapping], places: Mapping[str, Place] | None = None) -> list[dict]:
+    """Rows of ``Session.layers`` with their ``block`` (None outside the blocks) and ``role``.
 
+    A row has them already, or its name is a node's. A row with a name of the runtime's own has the role of its
+    operator, else that of the row before it: rows are in the order of execution.
 
-def time_layers(engine: Engine, batch: int) -> tuple[list[Timed], float]:
-    """Run an engine on noise: its layers with their seconds, and the seconds of a call, medians.
-
-    Raises:
-        WorkbenchError: the runtime tells no layer times.
+    Args:
+        rows: of ``Session.layers``.
+        places: name of a node -> its place, for names that ``workbench.places`` does not know.
     """
-    subject = Subject.of(engine)
-    feeds = subject.feeds(one_batch(subject, None, batch))
-    with open_engine(engine) as session:
-        session.time(feeds, 2)
-        before_s = median(_calls(session, feeds))
-        rows = session.layers(feeds)
-        if rows is None:
-            raise WorkbenchError(
-                f"The layers of {engine.label} cannot be timed",
-                why=f"{engine.backend} tells no layer times",
-                remedy="name a card, for an estimate",
-            )
-        whole_s = min(before_s, median(_calls(session, feeds)))  # a machine's slow moment is in one of them only
-    known = {layer.name: layer for layer in layers_of(engine)} if engine.backend != "onnxruntime" else {}
-    timed = [
-        Timed(known.get(row["name"]) or Layer(row["name"], row["type"], (row["name"],), (), ()), row["seconds"])
-        for row in rows
-    ]
-    return timed, whole_s
+    before, located = Place(None, "other"), []
+    for row in rows:
+        before = _place(row, places or {}) or Place(before.block, BY_OPERATOR.get(row.get("type", ""), before.role))
+        located.append({**row, "block": before.block, "role": before.role})
+    return located
 
 
-def _calls(session: Session, feeds: Feeds) -> list[float]:
-    return session.device_time(feeds, 10) or session.time(feeds, 10)
+def _place(row: Mapping, places: Mapping[str, Place]) -> Place | None:
+    if row.get("role", "unnamed") != "unnamed":
+        return Place(row.get("block"), row["role"])
+    name = row["name"]
+    return places.get(name) or places.get(node_of(name)) or place_of(name)
 
 
-def estimate_layers(engine: Engine, batch: int, card: str) -> tuple[list[Timed], float]:
-    """Each layer of a built engine at the roofline of a card: its products at the peak, or its tensors once through
-    memory, whichever takes longer. A call is the sum; launching kernels counts nothing.
-
-    Raises:
-        WorkbenchError: the peaks of the card or the shape of the model are not known, or the compiler hides layers.
-    """
-    spec, peak, layers = engine.variant.graph.spec, peak_of(card), layers_of(engine)
-    refuse_unless(
-        spec is not None,
-        f"{engine.label} cannot be estimated",
-        why="the shape of its model is not known",
-        remedy="bring the model in with export_onnx, or with import_onnx where its shape can be read off",
-    )
-    hidden = [layer for layer in layers if layer.is_opaque]
-    refuse_unless(
-        bool(layers) and not hidden,
-        f"{engine.label} cannot be estimated",
-        why=f"{len(hidden)} of its {len(layers)} layers hide what is in them",
-        remedy="run it on its GPU, or build it with tensorrt-rtx, whose log lists every kernel",
-    )
-    timed = [Timed(layer, _at_roofline(layer, spec, batch, peak)) for layer in layers]
-    return timed, sum(one.seconds for one in timed)
+#: ONNX Runtime names what it fused after one of its parts: ``fc1/MatMulAddFusion``, ``patches:out_nchwc``.
+_FUSED = re.compile(r"(?:/\w*Fusion/?|_\w*Fusion|:\w+|_nchwc)$")
 
 
-#: Bytes of a number.
-WIDTHS = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
-
-
-def _at_roofline(layer: Layer, spec: ModelSpec, batch: int, peak: Peak) -> float:
-    roles = {place.role for place in layer.places}
-    if not roles:
-        return 0.0
-    read = sum(WIDTHS.get(kind, 0) for kind in layer.inputs)
-    written = sum(WIDTHS.get(kind, 0) for kind in layer.outputs)
-    memory_s = batch * (read + written) * _elements(layer, roles, spec) / peak.bandwidth
-    computed = [role for role in MACS if role in roles] if is_product(layer) or layer.is_attention else []
-    flops = 2 * batch * sum(MACS[role](spec) for role in computed)
-    return max(memory_s, flops / _rate(layer, peak) if flops else 0.0)
-
-
-#: Role -> multiply-accumulates of one image, as in ``models.cost``; the two products of an attention are halves.
-MACS = {
-    "qkv": lambda s: 3 * s.tokens * s.width**2,
-    "proj": lambda s: s.tokens * s.width**2,
-    "fc1": lambda s: s.tokens * s.width * s.mlp,
-    "fc2": lambda s: s.tokens * s.width * s.mlp,
-    "scores": lambda s: 2 * s.tokens**2 * s.width,
-    "embedding": lambda s: 3 * s.grid**2 * s.patch**2 * s.width,
-    "head": lambda s: s.width * s.classes,
-}
-
-
-def _elements(layer: Layer, roles: set[str], spec: ModelSpec) -> int:
-    """Numbers in the widest tensor that a layer must move; a fused attention keeps its scores to itself."""
-    if roles.intersection(ATTENTION) and not layer.is_attention:
-        return spec.heads * spec.tokens**2
-    if "gelu" in roles or roles == {"fc1"}:
-        return spec.tokens * spec.mlp
-    return spec.tokens * spec.width
-
-
-def _rate(layer: Layer, peak: Peak) -> float:
-    """A product that casts what it reads computes in what it writes."""
-    kinds = layer.outputs if layer.is_cast else layer.inputs
-    kind = min((k for k in kinds if k in WIDTHS), key=WIDTHS.__getitem__, default="fp32")
-    return peak.of(kind if kind in ("int8", "fp8", "fp16", "bf16") else "fp32")
+def node_of(layer: str) -> str:
+    """The name of the node that ONNX Runtime made a layer of this name from."""
+    return _FUSED.sub("", layer)

@@ -1,36 +1,40 @@
-"""Where the time of a model goes: of any ONNX file by block and role, of any backend over resolution."""
+"""The time of any ONNX file by block and role."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
+import onnx_ir as ir
 import pandas as pd
 
 from ..backends import build_engine, open_engine
 from ..backends.base import Session
 from ..digests import digest
-from ..errors import refuse_unless
+from ..errors import WorkbenchError
 from ..graphs.import_ import import_onnx
 from ..graphs.quantization.recipe import apply_recipe
 from ..graphs.structure import anatomy
 from ..graphs.structure.anatomy import Anatomy
 from ..records import Batches, Graph, Preprocessing, Recipe, Variant
 from .cost import checked_batch
-from .parts import Split, locate, split_layers
-
-#: Calls whose median is a time.
-CALLS = 10
+from .layers import locate, time_session
+from .parts import Split, split_layers
 
 
 @dataclass(frozen=True)
 class FileProfile:
     """The time of one call of an ONNX file.
 
-    ``split`` is by part; ``roles`` has a row per block and role, in the order of execution, with ``ms`` and its
-    ``share`` of the layers' sum; ``macs`` are the products of a call of ``batch`` images, None where not known.
+    Attributes:
+        split: by part.
+        roles: a row per block and role, in the order of execution: ``block`` (empty outside the blocks), ``role``,
+            ``ms`` and its ``share`` of the layers' sum.
+        batch: images per call.
+        macs: multiply-accumulates of one call; None where they are not known.
     """
 
     split: Split
@@ -40,10 +44,10 @@ class FileProfile:
 
 
 def profile_onnx(path, workspace, backend: str = "onnxruntime", batch: int = 1) -> FileProfile:
-    """Time the layers of any ONNX model, and sum them up by where they stand in the ViT.
+    """Time the layers of any ONNX model, and sum them up by block and role.
 
-    ONNX Runtime takes the file as it is, quantized or not; for TensorRT it is imported first, because only names
-    tell where a layer stands. A model without blocks has everything under ``rest``.
+    ONNX Runtime runs the file as it is, quantized or not. For TensorRT the file is imported first, because the
+    names of nodes are the only link from a layer to its place. In a model without blocks everything is ``rest``.
 
     Args:
         path: an ONNX file with one input.
@@ -52,7 +56,8 @@ def profile_onnx(path, workspace, backend: str = "onnxruntime", batch: int = 1) 
         batch: images per call, where the file leaves it open.
 
     Raises:
-        WorkbenchError: the file is no ONNX model, has several inputs or an open image size, or is refused.
+        WorkbenchError: the file is no ONNX model, has several inputs or an open image size, or is refused by the
+            backend; or the backend does not time layers.
     """
     if backend != "onnxruntime":
         variant = apply_recipe(import_onnx(path, workspace), Recipe(), workspace)
@@ -69,30 +74,36 @@ def profile_onnx(path, workspace, backend: str = "onnxruntime", batch: int = 1) 
 
 
 def _profiled(session: Session, feeds: Mapping, places: Mapping) -> tuple[Split, pd.DataFrame]:
-    session.time(feeds, 2)
-    whole_s = float(np.median(session.device_time(feeds, CALLS) or session.time(feeds, CALLS)))
-    rows = locate(session.layers(feeds), places)
+    rows, calls = time_session(session, feeds)
+    rows = locate(rows, places)
     frame = pd.DataFrame(rows).assign(block=lambda f: f.block.fillna(""), ms=lambda f: 1e3 * f.seconds)
     roles = frame.groupby(["block", "role"], sort=False, as_index=False).ms.sum()
-    return split_layers(rows, whole_s), roles.assign(share=roles.ms / (roles.ms.sum() or 1))
+    return split_layers(rows, median(calls)), roles.assign(share=roles.ms / (roles.ms.sum() or 1))
 
 
 def _macs(body: Anatomy, batch: int) -> int | None:
     counts = [anatomy.macs(node) for node in body.nodes]
-    is_open = not isinstance(body.model.graph.inputs[0].shape[0], int)
-    return None if None in counts else sum(counts) * (batch if is_open else 1)
+    known = [count for count in counts if count is not None]
+    if len(known) < len(counts):
+        return None
+    return sum(known) * (1 if _fixed_batch(body.model) is not None else batch)
+
+
+def _fixed_batch(model: ir.Model) -> int | None:
+    """The batch that the file fixes; None where it is open, or where no input has a known shape."""
+    first = next((value.shape[0] for value in model.graph.inputs if value.shape), None)
+    return first if isinstance(first, int) else None
 
 
 def _as_it_is(path: Path) -> Variant:
     model = anatomy.read(path).model
     key = digest(path)
-    batch = model.graph.inputs[0].shape[0] if model.graph.inputs else None
     graph = Graph(
         path.absolute(),
         key,
         model.graph.opset_imports.get("", 0),
         Preprocessing(size=1),  # how images become the input plays no part in their time
-        batch=batch if isinstance(batch, int) else None,
+        batch=_fixed_batch(model),
     )
     return Variant(graph.path, key, graph, Recipe(), graph.opset, ("onnxruntime",))
 
@@ -100,15 +111,21 @@ def _as_it_is(path: Path) -> Variant:
 def _feed(body: Anatomy, batch: int) -> tuple[str, np.ndarray]:
     """Noise for the only input, whose first length may be open."""
     inputs = body.model.graph.inputs
-    lengths = [value.shape and list(value.shape) for value in inputs]
-    refuse_unless(
-        len(inputs) == 1 and bool(lengths[0]) and all(isinstance(n, int) for n in lengths[0][1:]),
-        f"{body.path} cannot be timed",
-        why=f"its inputs are {', '.join(f'{value.name} {value.shape}' for value in inputs) or 'none'}",
-        remedy="give a model with one input of a known image size; only the batch may be open",
-    )
+    image = _image_shape(inputs[0]) if len(inputs) == 1 else None
+    if image is None or inputs[0].name is None or inputs[0].dtype is None:
+        raise WorkbenchError(
+            f"{body.path} cannot be timed",
+            why=f"its inputs are {', '.join(f'{value.name} {value.shape}' for value in inputs) or 'none'}",
+            remedy="give a model with one input of a known image size; only the batch may be open",
+        )
     images = checked_batch(batch, "time")
-    first, *others = lengths[0]
-    shape = (first if isinstance(first, int) else images, *others)
-    noise = np.random.default_rng(0).standard_normal(shape)
+    fixed = _fixed_batch(body.model)
+    noise = np.random.default_rng(0).standard_normal((images if fixed is None else fixed, *image))
     return inputs[0].name, noise.astype(inputs[0].dtype.numpy())
+
+
+def _image_shape(value: ir.Value) -> list[int] | None:
+    """The lengths behind the batch; None where one of them is open."""
+    lengths = list(value.shape or ())[1:]
+    known = [length for length in lengths if isinstance(length, int)]
+    return known if value.shape and len(known) == len(lengths) else None

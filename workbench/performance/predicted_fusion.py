@@ -18,15 +18,21 @@ from .fusion import COLUMNS, frame_of
 
 
 def predict_fusion(spec: ModelSpec, recipe: Recipe, card: str):
-    """The same answer before a build, from head size, tokens, types and architecture.
+    """What ``fusion`` will find after a build, from head size, tokens, types and architecture.
 
-    The rules are those of TensorRT for RTX 1.7; ``tests/backends/test_fusion.py`` compares them with builds.
+    The rules are those of TensorRT for RTX 1.7 (``backends.tensorrt.attention_kernels``); tests compare them with
+    builds.
+
+    Args:
+        spec: the model's shape.
+        recipe: of the variant.
+        card: the GPU to build for, such as ``T4`` or ``SM86``.
 
     Returns:
         A pandas data frame with a row per block: ``block``, ``attention_fused``, ``attention_type`` and ``reason``.
 
     Raises:
-        WorkbenchError: the card is not known.
+        WorkbenchError: the card is not known, or the recipe is for ONNX Runtime on a CPU only.
     """
     return frame_of(predicted_rows(spec, recipe, card))
 
@@ -61,23 +67,25 @@ def _predicted_row(block: str, spec: ModelSpec, recipe: Recipe, sm: int, never: 
     if never:
         return dict(zip((*COLUMNS, "reason"), (block, *never)))
     high, low, sites = attention_types(recipe, block)
-    joined = spec.heads == 1 and not _is_kept(recipe, f"{block}/attention/proj")
+    joined = spec.heads == 1 and not _is_excluded(recipe, f"{block}/attention/proj")
     answer = predict_attention(high, low, sites, head_size=spec.head_size, tokens=spec.tokens, sm=sm, joined=joined)
     return dict(zip((*COLUMNS, "reason"), (block, *answer)))
 
 
 def attention_types(recipe: Recipe, block: str) -> tuple[str, str | None, frozenset[str]]:
-    """What a recipe does to a block's attention: the type around it, the type of its Q/DQ, and where they are."""
+    """What a recipe does to attention: the type around it, the type of its Q/DQ or None, the tensors with Q/DQ."""
     if not recipe.needs_ranges:
         return "fp32" if _is_float(recipe, f"{block}/attention") else recipe.precision, None, frozenset()
     if recipe.scope == "linear":
         return recipe.resolved_high_precision, None, frozenset()
     reached = EVERYWHERE if recipe.scope == "everything" else SITES
-    sites = frozenset(site for site, node in reached.items() if not _is_kept(recipe, f"{block}/attention/{node}"))
+    sites = frozenset(
+        site for site, node in reached.items() if not _is_excluded(recipe, f"{block}/attention/{node}")
+    )
     return recipe.resolved_high_precision, recipe.precision if sites else None, sites
 
 
-#: The products of an attention, and the nodes that feed or read each but for the other one; ``merge`` moves only.
+#: The products of an attention, and the nodes around each; the other product is left out.
 AROUND = {
     "scores": (("scale",), ("split",), ("softmax",)),
     "context": (("split",), ("softmax",), ("merge", "proj")),
@@ -85,15 +93,16 @@ AROUND = {
 
 
 def _is_float(recipe: Recipe, attention: str) -> bool:
-    """Whether ``keep`` leaves a product in float32. With half numbers all around it the builder drops its casts."""
+    """Whether ``exclude`` leaves a product in float32: where all its neighbours are 16-bit, casts are dropped."""
 
-    def kept(*nodes: str) -> bool:
-        return all(_is_kept(recipe, f"{attention}/{node}") for node in nodes)
+    def excluded(*nodes: str) -> bool:
+        return all(_is_excluded(recipe, f"{attention}/{node}") for node in nodes)
 
-    return any(kept(product) and any(kept(*one) for one in around) for product, around in AROUND.items())
+    return any(excluded(product) and any(excluded(*one) for one in around) for product, around in AROUND.items())
 
 
-def _is_kept(recipe: Recipe, node: str) -> bool:
-    """Whether ``keep`` names a node by its site, itself, or a part of its path, the block included."""
-    site = "/".join(place_of(node))
-    return any(name == site or f"{node}/".startswith(f"{name}/") for name in recipe.exclude)
+def _is_excluded(recipe: Recipe, node: str) -> bool:
+    """Whether ``exclude`` names a node: by its block and role, by its own name, or by the beginning of its path."""
+    place = place_of(node)
+    role = f"{place.block}/{place.role}" if place else node
+    return any(name == role or f"{node}/".startswith(f"{name}/") for name in recipe.exclude)

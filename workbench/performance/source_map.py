@@ -1,4 +1,4 @@
-"""From an engine's layer to its ONNX nodes, and to the lines of Python that wrote them."""
+"""From each layer of an engine to its ONNX nodes, and to the lines of Python that they come from."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from ..backends.tensorrt.layers import layers_of
 from ..errors import refuse_unless
 from ..graphs.analysis.inspect import inspect
 from ..records import Engine
-from .layers import Timed, main_place, places_of, runs_here, time_layers
-from .parts import node_of
+from .layers import Timed, main_place, node_of, places_of, runs_here, time_layers
 
 COLUMNS = ("layer", "block", "role", "nodes", "source", "ms")
 
@@ -24,13 +23,13 @@ def layer_sources(engine: Engine, batch: int = 1) -> pd.DataFrame:
         batch: images per call, where the engine can be run here.
 
     Returns:
-        A row per layer, in the order of execution: ``layer``, as the runtime calls it; ``block`` and ``role``;
-        ``nodes``, the names of its ONNX nodes, empty where the runtime says none; ``source``, the lines of those
-        nodes, or of all nodes of its place where none is named, as ``models/vit.py:42``, None for what no line
-        stands for; ``ms``, NaN where the engine cannot be run here.
+        A row per layer, in the order of execution: ``layer``, the runtime's name; ``block`` and ``role``;
+        ``nodes``, the names of its ONNX nodes, empty where the runtime gives none; ``source``, the lines of those
+        nodes, such as ``models/vit.py:42``, or of all nodes of its place where the runtime names none, or None
+        where no line is known; ``ms``, NaN where the engine cannot run here.
 
     Raises:
-        WorkbenchError: the engine can neither be run here nor does its build tell its layers.
+        WorkbenchError: the engine cannot run here, and its build left no list of its layers.
     """
     layers = time_layers(engine, batch)[0] if runs_here(engine) else [Timed(x, math.nan) for x in layers_of(engine)]
     refuse_unless(
