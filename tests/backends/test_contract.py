@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.tiny import CLASSES, Tiny, some_images, variant_of
-from workbench.backends import REGISTRY, backend, build_engine, open_engine, open_streams
+from workbench.backends import REGISTRY, backend, build_engine, open_engine, open_streams, refused_nodes
 from workbench.backends.base import Backend, Session
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.records import Batches, Engine, Graph
@@ -67,23 +67,14 @@ def test_every_backend_answers_to_the_name_it_is_registered_under():
 
 
 def test_a_build_is_files_in_a_folder_of_their_own_and_a_row_in_the_ledger(built):
-    engine, workspace, _ = built
+    engine, workspace, stages = built
     folder = workspace.path / "engines" / engine.run_id
-    assert all(file.is_file() and file.is_relative_to(folder) for file in backend(engine.backend).files(engine))
-    assert engine.path in backend(engine.backend).files(engine)
-    assert engine.log_path.is_file()
-    assert engine.log_path.is_relative_to(folder)
+    files = {engine.log_path, *backend(engine.backend).files(engine)}
+    assert all(file.is_file() and file.is_relative_to(folder) for file in files)
+    assert engine.path in files
     assert workspace.observations("engine", Engine, engine.variant.digest) == [engine]
-
-
-def test_a_build_records_its_time_and_its_machine(built):
-    engine = built[0]
     assert engine.build_seconds > 0
     assert {"cpu", "python", "time"} <= set(engine.environment)
-
-
-def test_a_build_tells_its_progress(built):
-    stages = built[2]
     assert stages
     assert all(stage and 0 <= done <= total for stage, done, total in stages)
 
@@ -216,12 +207,29 @@ def test_feeds_that_do_not_fit_are_refused(sessions, feeds):
         sessions[0].run(feeds)
 
 
-def test_closing_twice_does_nothing_and_a_closed_session_is_refused(built):
-    try:
-        session = open_engine(built[0])
-    except WorkbenchError as error:
-        pytest.skip(f"{built[0].backend} builds here without running. Remedy: {error.remedy}")
-    session.close()
-    session.close()
-    with pytest.raises(WorkbenchError):
-        session.run({"images": some_images(1)})
+def test_closing_the_first_stream_closes_what_all_share_and_may_be_repeated(sessions):
+    first, second = sessions
+    second.close()
+    first.run({"images": some_images(1)})
+    first.close()
+    first.close()
+    for session in sessions:
+        with pytest.raises(WorkbenchError, match="session is closed"):
+            session.run({"images": some_images(1)})
+
+
+def test_an_engine_is_not_opened_without_a_stream(built):
+    with pytest.raises(WorkbenchError, match="without a stream"):
+        open_streams(built[0], 0)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_a_runtime_refuses_no_node_of_a_good_file_and_a_bad_file_with_a_remedy(name, tmp_path):
+    present(name)
+    path = Tiny.of().graph(tmp_path).path
+    assert refused_nodes(name, path) == ()
+    path.write_bytes(b"no model")
+    (refusal,) = refused_nodes(name, path)
+    assert refusal.node == ""
+    assert refusal.reason
+    assert refusal.remedy

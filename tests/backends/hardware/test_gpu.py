@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from workbench.backends.hardware import gpu
 from workbench.backends.hardware.gpu import Gpu, driver_cuda, gpus
-from workbench.backends.tensorrt.engine import profile_for
-from workbench.errors import WorkbenchError
 
 
 @pytest.fixture
 def nvidia_smi(tmp_path, monkeypatch):
-    """Installs a program of that name; what is known of the real one is forgotten before and after."""
+    """Installs a program of that name, or none; what is known of the real one is forgotten before and after."""
 
-    def install(script: str):
-        program = tmp_path / "nvidia-smi"
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    def install(script: str = ""):
+        if script:
+            program = tmp_path / "nvidia-smi"
+            program.write_text(f"#!/bin/sh\n{script}\n")
+            program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin" if script else str(tmp_path))
 
     for known in (gpus, driver_cuda):
         known.cache_clear()
@@ -36,7 +37,7 @@ def test_gpus_are_read_from_nvidia_smi(nvidia_smi):
     )
 
 
-def test_memory_that_the_driver_does_not_tell_is_zero(nvidia_smi):
+def test_memory_that_the_driver_does_not_give_is_zero(nvidia_smi):
     nvidia_smi("echo 'Orin (nvgpu), 8.7, [N/A], 540.3.0'")  # a Jetson shares its memory with the CPU
     assert gpus() == (Gpu("Orin (nvgpu)", 87, 0, "540.3.0"),)
 
@@ -58,40 +59,12 @@ def test_the_drivers_cuda_is_read_from_its_table(nvidia_smi):
     assert driver_cuda() == (13, 0)
 
 
-def test_without_nvidia_smi_there_is_no_gpu_and_no_driver(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    gpus.cache_clear()
-    driver_cuda.cache_clear()
-    assert gpus() == ()
-    assert driver_cuda() is None
-    gpus.cache_clear()
-    driver_cuda.cache_clear()
+def test_without_nvidia_smi_there_is_no_gpu_and_no_driver(nvidia_smi):
+    nvidia_smi()
+    assert (gpus(), driver_cuda()) == ((), None)
 
 
-def test_pycuda_that_is_missing_is_told_with_the_remedy(monkeypatch):
-    import sys
-
+def test_without_pycuda_the_remedy_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycuda", None)
     monkeypatch.setitem(sys.modules, "pycuda.driver", None)
     assert "conda-forge" in gpu.pycuda_missing().remedy
-
-
-# ---- optimization profiles: sizes of 96 and 224 pixels, batches of 1 to 32 ---------------------------------------
-
-PROFILES = [{"images": ((1, size, size, 3), (32, size, size, 3))} for size in (96, 224)]
-
-
-@pytest.mark.parametrize(("shape", "expected"), [((1, 96, 96, 3), 0), ((32, 96, 96, 3), 0), ((8, 224, 224, 3), 1)])
-def test_the_profile_that_takes_the_shape_is_chosen(shape, expected):
-    assert profile_for({"images": shape}, PROFILES) == expected
-
-
-@pytest.mark.parametrize("shape", [(33, 96, 96, 3), (8, 128, 128, 3)])
-def test_a_shape_that_no_profile_takes_is_refused(shape):
-    with pytest.raises(WorkbenchError, match="does not take the shapes") as error:
-        profile_for({"images": shape}, PROFILES)
-    assert "(32, 224, 224, 3)" in error.value.why
-
-
-def test_an_engine_without_symbolic_shapes_takes_what_the_feeds_were_checked_for():
-    assert profile_for({"images": (4, 96, 96, 3)}, [{}]) == 0

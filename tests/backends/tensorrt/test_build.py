@@ -1,4 +1,4 @@
-"""What is asked of an engine just built, on a stand-in; real builds are in test_tensorrt.py and tests/gpu."""
+"""What is asked of an engine just built, on a stand-in; real builds are in test_backend.py and tests/gpu."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def layers_of(engine, strongly_typed=True):
     )
 
 
-def test_layers_are_told_at_the_shapes_that_the_engine_is_tuned_for():
+def test_layers_are_listed_at_the_shapes_that_the_engine_is_tuned_for():
     form, context, shapes = layers_of(Engine(room=True))
     assert (form, shapes) == ("json", {"images": (8, 4)})
     assert context is not None
 
 
-def test_without_room_for_a_context_layers_are_told_without_types():
+def test_without_room_for_a_context_layers_are_listed_without_shapes():
     assert layers_of(Engine(room=False)) == ("json", None, {})
 
 

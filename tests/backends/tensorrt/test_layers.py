@@ -19,7 +19,7 @@ def sample(version: str) -> list[Layer]:
 
 
 @pytest.mark.parametrize("version", ["10", "11"])
-def test_the_inspectors_of_10_and_11_tell_the_same(version):
+def test_the_inspectors_of_10_and_11_list_the_same_layers(version):
     layers = sample(version)
     assert [layer.is_attention for layer in layers] == [False, False, False, True, False, False]
     assert [layer.is_reformat for layer in layers] == [True, False, False, False, False, True]
@@ -32,7 +32,7 @@ def test_the_inspectors_of_10_and_11_tell_the_same(version):
 
 
 @pytest.mark.parametrize("version", ["8.6", "8.6-names"])
-def test_what_myelin_swallowed_on_86_is_unknown_in_every_block_and_said_to_be(version):
+def test_a_region_of_myelin_on_86_leaves_the_fusion_of_every_block_unknown_with_a_note(version):
     rows = rows_of(sample(version), depth=12)
     assert [row["block"] for row in rows] == [f"block{i:02d}" for i in range(12)]
     assert {(row["attention_fused"], row["attention_type"]) for row in rows} == {(None, None)}

@@ -177,12 +177,6 @@ def opened(tmp_path, monkeypatch):
     return open_
 
 
-@pytest.mark.parametrize(("options", "allowed"), [({}, False), ({"version_compatible": True}, True)])
-def test_only_a_version_compatible_engine_may_bring_code_for_the_host(options, allowed):
-    adapter = SimpleNamespace(module=SimpleNamespace(Runtime=lambda logger: SimpleNamespace(logger=logger)))
-    assert loading.runtime_of(adapter, options, "logger").engine_host_code_allowed is allowed
-
-
 def feeds(batch, value=1.0):
     return {"images": np.full((batch, SIZE), value, np.float32)}
 
