@@ -37,7 +37,7 @@ def test_03_draws_every_node_of_both_graphs(lab, project_notebook):
     lab.screenshot("03-netron", "netron")
 
 
-def test_04_fills_the_map_while_it_tries_one_site_after_the_other(lab, project_notebook):
+def test_04_fills_the_map_while_it_tries_one_place_after_the_other(lab, project_notebook):
     lab.open(project_notebook("04_choose_precision", images=16, samples=8))
     start = lab.find("ui.sensitivity_panel")
     lab.run_cells(0, lab.find("ranges = "))

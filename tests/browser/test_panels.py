@@ -33,7 +33,7 @@ panel
 """
 
 
-def test_a_click_on_cancel_is_heard_while_the_next_cell_waits_for_the_result(lab, write_notebook):
+def test_a_click_on_cancel_works_while_the_next_cell_waits_for_the_result(lab, write_notebook):
     lab.open(write_notebook("waiting", GRAPH.replace("STEPS", "1200"), PANEL, "panel.result()"))
     lab.start_all()
     lab.wait_text(lab.element("status"), "calibrating")

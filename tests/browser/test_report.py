@@ -43,7 +43,7 @@ def test_the_report_draws_its_figures_without_a_complaint_or_a_request(browser, 
     page.close()
 
 
-def test_a_point_of_the_trade_off_tells_about_itself_when_hovered(browser, report):
+def test_a_point_of_the_trade_off_shows_its_values_when_hovered(browser, report):
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.goto(report.as_uri())
     page.wait_for_selector(".plot-container >> nth=2")  # then the first listens to the pointer

@@ -35,7 +35,7 @@ def test_02_repeats_jax_with_few_nodes(run):
     assert found["cleaned"] < found["traced"]
 
 
-def test_02_spells_gelu_out_at_opset_17(run):
+def test_02_writes_gelu_with_more_nodes_at_opset_17(run):
     found = run("02_export_to_onnx", images=8, opset=17, batch=4)
     assert found["opset"] == 17
     assert found["max_abs_error"] < 1e-4
@@ -53,7 +53,7 @@ def test_03_finds_every_block_and_no_hazard_in_a_clean_graph(run):
     assert found["int8_speedup_card"] < 1.5
 
 
-def test_04_loses_answers_to_outliers_and_gets_them_back_by_smoothing(run):
+def test_04_loses_predictions_to_outliers_and_regains_them_by_smoothing(run):
     found = run("04_choose_precision", images=16, samples=16)
     assert found["agreement"] >= 0.9
     assert found["agreement_smoothed"] >= 0.9
@@ -68,7 +68,7 @@ def test_05_builds_here_and_for_a_card_that_is_not_here(run):
     assert found["fused_share"] == found["prediction_agrees"] == 1
 
 
-def test_06_keeps_the_answers_and_says_how_sure_the_speed_is(run):
+def test_06_keeps_the_predictions_and_says_how_sure_the_speed_is(run):
     found = run("06_benchmark", images=64, seconds=0.6, streams=[1, 2])
     assert found["agreement"] >= 0.95
     assert found["speed"] in ("faster", "slower", "cannot tell")

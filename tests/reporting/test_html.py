@@ -45,7 +45,7 @@ def read(path):
     return page
 
 
-def test_the_report_tells_the_choice_and_why_before_everything_else(results, tmp_path):
+def test_the_report_begins_with_the_choice_and_its_reason(results, tmp_path):
     choice = results.choose(max_drop=30)
     path = write_report(tmp_path / "runs" / "report.html", results, choice)
     text = " ".join(read(path).text)
@@ -54,7 +54,7 @@ def test_the_report_tells_the_choice_and_why_before_everything_else(results, tmp
     assert "4 of 6 cells measured" in text
 
 
-def test_the_report_asks_nobody_for_anything(results, tmp_path):
+def test_the_report_loads_nothing_from_elsewhere(results, tmp_path):
     page = read(write_report(tmp_path / "report.html", results))
     assert [load for load in page.loads if not load.startswith("data:")] == []
     assert "@import" not in (tmp_path / "report.html").read_text().split("</style>")[0]

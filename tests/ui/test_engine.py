@@ -51,7 +51,7 @@ def test_a_panel_over_a_recipe_panel_builds_the_variant_that_is_chosen_there(tmp
     assert panel.result().variant.recipe.precision == "int8-dynamic"
 
 
-def test_what_a_backend_refuses_is_said_while_one_chooses(variant, tmp_path, control, shown):
+def test_what_a_backend_refuses_appears_as_soon_as_it_is_chosen(variant, tmp_path, control, shown):
     panel = engine_panel(variant, tmp_path / "ws")
     assert "What to do" not in shown(panel)
     control(panel, "card").value = "T4"

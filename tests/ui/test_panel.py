@@ -116,7 +116,7 @@ def test_an_error_appears_with_why_and_remedy_and_is_raised_by_result(panel, wor
         panel.result()
 
 
-def test_an_unforeseen_error_appears_with_its_type_and_its_markup_is_not_obeyed(panel, work, number, shown):
+def test_an_unexpected_error_appears_with_its_type_and_its_markup_as_text(panel, work, number, shown):
     work.go.set()
     number.value = 666
     with pytest.raises(ZeroDivisionError) as raised:

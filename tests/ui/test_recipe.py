@@ -57,13 +57,13 @@ def test_what_has_no_consequence_for_a_precision_is_not_offered(graph, tmp_path,
     assert control(panel, "alpha").layout.display is None
 
 
-def test_every_block_and_product_of_the_graph_can_be_kept(graph, tmp_path, control):
+def test_every_block_and_product_of_the_graph_can_be_excluded(graph, tmp_path, control):
     offered = control(recipe_panel(graph, tmp_path), "exclude").options
     assert len(offered) == 3 + 3 * 5  # three blocks with five products each
     assert "block02/scores" in offered
 
 
-def test_nobody_clicks_and_the_variant_is_made_all_the_same(graph, tmp_path):
+def test_without_a_click_the_variant_is_made_by_result(graph, tmp_path):
     panel = recipe_panel(graph, tmp_path, Recipe("int8-dynamic"))
     variant = panel.result()
     assert isinstance(variant, Variant)
@@ -71,7 +71,7 @@ def test_nobody_clicks_and_the_variant_is_made_all_the_same(graph, tmp_path):
     assert "opset 20" in panel._outcome.children[0].value
 
 
-def test_a_wrong_name_to_keep_appears_with_its_remedy(graph, tmp_path, shown):
+def test_a_wrong_name_to_exclude_appears_with_its_remedy(graph, tmp_path, shown):
     panel = recipe_panel(graph, tmp_path, Recipe("int8-dynamic", exclude=("block17",)))
     with pytest.raises(Exception, match="block17"):
         panel.result()
@@ -79,7 +79,7 @@ def test_a_wrong_name_to_keep_appears_with_its_remedy(graph, tmp_path, shown):
     assert "What to do" in shown(panel)
 
 
-def test_a_backend_that_will_not_take_the_choice_says_why_while_one_chooses(graph, tmp_path, control, shown):
+def test_the_reason_of_a_backend_that_refuses_a_choice_appears_at_once(graph, tmp_path, control, shown):
     panel = recipe_panel(graph, tmp_path)
     assert "will not take it" not in shown(panel)
     control(panel, "precision").value = "int8-dynamic"
@@ -91,7 +91,7 @@ def test_a_backend_that_will_not_take_the_choice_says_why_while_one_chooses(grap
     assert "The cpu layout cannot have BF16 as its high precision" in shown(panel)
 
 
-def test_attention_that_a_card_will_not_fuse_is_told_with_the_reason(graph, tmp_path, control, shown):
+def test_attention_that_a_card_will_not_fuse_is_named_with_the_reason(graph, tmp_path, control, shown):
     panel = recipe_panel(graph, tmp_path, Recipe("fp16"), card="SM86")
     assert "not be fused" not in shown(panel)
     control(panel, "precision").value = "fp32"

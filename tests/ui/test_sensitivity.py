@@ -36,7 +36,7 @@ def test_the_panel_reads_back_the_recipe_that_it_was_given_and_what_is_chosen(pa
     assert panel.value == RECIPE
 
 
-def test_the_map_fills_site_by_site_and_ends_with_what_the_run_returns(panel, control):
+def test_the_map_fills_place_by_place_and_ends_with_what_the_run_returns(panel, control):
     chart, seen = control(panel, "map"), []
     chart.observe(lambda change: seen.append(cells(chart)), "outputs")
     result = panel.result()
@@ -47,7 +47,7 @@ def test_the_map_fills_site_by_site_and_ends_with_what_the_run_returns(panel, co
     assert result.order[0] in panel._outcome.children[0].value
 
 
-def test_a_cancelled_run_keeps_its_sites_and_goes_on_there(panel, control, tmp_path):
+def test_a_cancelled_run_keeps_its_places_and_goes_on_there(panel, control, tmp_path):
     chart, seen = control(panel, "map"), []
 
     def count(change):

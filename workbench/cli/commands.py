@@ -109,7 +109,7 @@ def inspect(model: Path, /, *, card: str | None = None, as_json: Json = False) -
 
     Args:
         model: the .onnx file.
-        card: the GPU to judge by, such as T4; the newest when left out.
+        card: the GPU that findings are about, such as T4; the newest when left out.
         as_json: for programs, every node included.
     """
     from ..graphs.analysis.inspect import inspect

@@ -35,7 +35,7 @@ def summary(frame: pd.DataFrame, chosen=None) -> pd.DataFrame:
     ordered = frame.sort_values("images_per_second", ascending=False, kind="stable")
     axes = ("label", "where", "batch")
     mark = ["→" if chosen and all(row[a] == chosen[a] for a in axes) else "" for row in ordered.to_dict("records")]
-    texts = {heading: [say(row) for row in ordered.itertuples()] for heading, say in _SUMMARY.items()}
+    texts = {heading: [text(row) for row in ordered.itertuples()] for heading, text in _SUMMARY.items()}
     return pd.DataFrame({"": mark, **texts})
 
 

@@ -77,7 +77,7 @@ def slider(name: str, label: str, value: float, high: float):
 
 
 def exact(control, given: float) -> float:
-    """A slider's value; ``given`` itself while the slider stands at the step nearest to it.
+    """A slider's value; ``given`` itself while the slider is at the step nearest to it.
 
     A browser moves a slider to its nearest step, which would change a value that nobody touched.
     """

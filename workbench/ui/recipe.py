@@ -86,7 +86,7 @@ def recipe_panel(
         return apply_recipe(graph, chosen, workspace, calibration=calibration, progress=progress)
 
     seed = recipe or Recipe()
-    rows = _controls(seed, _sites(graph))
+    rows = _controls(seed, _places(graph))
 
     def read() -> Recipe:
         return _read(seed, rows)
@@ -108,13 +108,13 @@ def recipe_panel(
     )
 
 
-def _sites(graph: Graph) -> list[str]:
+def _places(graph: Graph) -> list[str]:
     """Blocks first, then the products in them; none for an imported graph whose shape is unknown."""
     blocks = [block_name(i) for i in range(graph.spec.depth)] if graph.spec else []
     return blocks + [f"{block}/{role}" for block in blocks for role in ROLES]
 
 
-def _controls(recipe: Recipe, sites: Sequence[str]) -> controls.Controls:
+def _controls(recipe: Recipe, places: Sequence[str]) -> controls.Controls:
     c, calibration = controls, recipe.calibration
     high = [
         ("the layout's own: fp16 for TensorRT, fp32 for a CPU", BY_LAYOUT),
@@ -139,7 +139,7 @@ def _controls(recipe: Recipe, sites: Sequence[str]) -> controls.Controls:
             "smooth", "Move outliers from activations into weights first (SmoothQuant)", recipe.smooth is not None
         ),
         "alpha": c.slider("alpha", "with a strength (alpha) of", _alpha(recipe), 1.0),
-        "exclude": c.multiple("exclude", "Leave these as they are", sites, recipe.exclude),
+        "exclude": c.multiple("exclude", "Leave these as they are", places, recipe.exclude),
     }
 
 

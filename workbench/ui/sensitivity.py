@@ -32,7 +32,7 @@ def sensitivity_panel(graph: Graph, recipe: Recipe, workspace, *, images, labels
         graph: a float32 graph.
         recipe: int8 or fp8; the panel starts from it.
         workspace: a ``Workspace`` or a folder's path.
-        images: (N, H, W, 3) float32, normalised, to judge by.
+        images: (N, H, W, 3) float32, normalised: the evaluation set.
         labels: N whole numbers; without them only the logits are compared.
         calibration: images that replace the recipe's own calibration set.
     """

@@ -75,7 +75,7 @@ def test_the_front_joins_what_nothing_beats_and_the_choice_is_ringed(frame):
     assert figure.layout.shapes[0].y0 == pytest.approx(93)  # FP32's 95 % less 2 points
 
 
-def test_a_point_tells_everything_when_hovered(frame):
+def test_a_point_shows_all_its_values_when_hovered(frame):
     text = trace(figures.pareto(frame), "int8-dynamic").hovertext[1]
     for part in ("int8-dynamic", "batch 8", "400.0 images/s", "20 ms median", "94.00%", "1,000 images",
                  "1.00 points lost", "2.00 × FP32", "executed", "MiB"):  # fmt: skip
@@ -109,7 +109,7 @@ def test_latencies_show_their_percentiles_in_words():
     assert "ms" in figure.layout.xaxis.title.text
 
 
-def test_a_few_very_slow_calls_do_not_squeeze_the_rest_and_are_told():
+def test_a_few_very_slow_calls_are_counted_beyond_the_axis():
     calls = pd.DataFrame({"label": "fp32", "precision": "fp32", "latency_ms": [10.0] * 999 + [1000.0]})
     axis = figures.latency_distribution(calls).layout.xaxis
     assert axis.range[1] == pytest.approx(14)
@@ -126,7 +126,7 @@ def test_streams_show_throughput_latency_and_where_more_gain_little():
     assert "ms" in figure.layout.yaxis2.title.text
 
 
-def test_throughput_over_streams_says_how_it_wandered_where_that_is_known():
+def test_throughput_over_streams_shows_how_it_varied_where_that_is_known():
     row = {"label": "fp32", "precision": "fp32", "images_per_second_low": 90.0, "images_per_second_high": 130.0}
     rows = [row | {"streams": n, "images_per_second": 100.0, "p99_ms": 10.0 * n} for n in (1, 2)]
     figure = figures.throughput_over_streams(pd.DataFrame(rows))

@@ -41,7 +41,7 @@ def test_every_figure_gets_a_picture_of_its_size_and_stays_a_figure(executed, mo
     assert all(figure[FIGURE]["data"][0]["y"] for figure in figures)
 
 
-def test_without_a_browser_the_notebook_stays_as_it_is_and_the_remedy_is_told(executed, monkeypatch):
+def test_without_a_browser_the_notebook_stays_unchanged_and_the_remedy_is_returned(executed, monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError("Could not find Chrome\nmore")
 

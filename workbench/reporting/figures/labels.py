@@ -37,7 +37,7 @@ def log_ticks(shown: tuple[float, float]) -> dict:
 def label_places(
     points, labels: Sequence[str], x_range, y_range, width: float = 880, height: float = 340
 ) -> list[str]:
-    """Where each label stands so that it covers no other label or point, as far as there is room.
+    """Where to put each label so that it covers no other label or point, as far as there is room.
 
     Args:
         points: (x, y) of each point, in the units in which the axes are drawn (logarithms for a logarithmic axis).
@@ -74,7 +74,7 @@ def _box(x: float, y: float, dx: float, dy: float, label: str):
 
 
 def _cost(box, taken, width: float) -> float:
-    """Square pixels of overlap with what stands there already, and a price for reaching over the edge."""
+    """Square pixels of overlap with other labels and points, and a penalty for crossing the edge."""
     overlap = sum(_shared(box[0::2], other[0::2]) * _shared(box[1::2], other[1::2]) for other in taken)
     return overlap + 100 * (max(0.0, -box[0]) + max(0.0, box[2] - width))
 

@@ -17,7 +17,7 @@ def heat_map(frame: pd.DataFrame, value: str, title: str, unit: str = "", better
         value: the column to draw.
         title: of the figure.
         unit: of the value.
-        better: ``lower`` or ``higher``, said beside the colours where it has a meaning.
+        better: ``lower`` or ``higher``, written beside the colours; empty where neither is better.
     """
     need_columns(frame, "block", "role", value)
     table = frame.pivot(index="block", columns="role", values=value)

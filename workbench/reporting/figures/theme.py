@@ -28,7 +28,7 @@ SYMBOLS = {
 }
 #: For what has no precision, such as the roles of a block: the palette in its order.
 SEQUENCE = tuple(COLOURS.values())
-#: Little to much, for heat maps: lightness falls steadily, so that grey keeps the order (ColorBrewer's YlGnBu).
+#: Small to large, for heat maps: lightness falls steadily, so the order is visible in grey (ColorBrewer's YlGnBu).
 SCALE = "YlGnBu"
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, DejaVu Sans, sans-serif"
 #: Page, ink and grid of a light and of a dark page.
