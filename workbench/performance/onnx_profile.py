@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-import onnx_ir as ir
 import pandas as pd
 
 from ..backends import build_engine, open_engine
@@ -86,24 +85,24 @@ def _macs(body: Anatomy, batch: int) -> int | None:
     known = [count for count in counts if count is not None]
     if len(known) < len(counts):
         return None
-    return sum(known) * (1 if _fixed_batch(body.model) is not None else batch)
+    return sum(known) * (1 if _fixed_batch(body) is not None else batch)
 
 
-def _fixed_batch(model: ir.Model) -> int | None:
+def _fixed_batch(body: Anatomy) -> int | None:
     """The batch that the file fixes; None where it is open, or where no input has a known shape."""
-    first = next((value.shape[0] for value in model.graph.inputs if value.shape), None)
+    first = next((value.shape[0] for value in body.model.graph.inputs if value.shape), None)
     return first if isinstance(first, int) else None
 
 
 def _as_it_is(path: Path) -> Variant:
-    model = anatomy.read(path).model
+    body = anatomy.read(path)
     key = digest(path)
     graph = Graph(
         path.absolute(),
         key,
-        model.graph.opset_imports.get("", 0),
-        Preprocessing(size=1),  # how images become the input plays no part in their time
-        batch=_fixed_batch(model),
+        body.model.graph.opset_imports.get("", 0),
+        Preprocessing(size=1),  # how images become the input does not change the time
+        batch=_fixed_batch(body),
     )
     return Variant(graph.path, key, graph, Recipe(), graph.opset, ("onnxruntime",))
 
@@ -111,7 +110,7 @@ def _as_it_is(path: Path) -> Variant:
 def _feed(body: Anatomy, batch: int) -> tuple[str, np.ndarray]:
     """Noise for the only input, whose first length may be open."""
     inputs = body.model.graph.inputs
-    image = _image_shape(inputs[0]) if len(inputs) == 1 else None
+    image = _image_shape(inputs[0].shape) if len(inputs) == 1 else None
     if image is None or inputs[0].name is None or inputs[0].dtype is None:
         raise WorkbenchError(
             f"{body.path} cannot be timed",
@@ -119,13 +118,13 @@ def _feed(body: Anatomy, batch: int) -> tuple[str, np.ndarray]:
             remedy="give a model with one input of a known image size; only the batch may be open",
         )
     images = checked_batch(batch, "time")
-    fixed = _fixed_batch(body.model)
+    fixed = _fixed_batch(body)
     noise = np.random.default_rng(0).standard_normal((images if fixed is None else fixed, *image))
     return inputs[0].name, noise.astype(inputs[0].dtype.numpy())
 
 
-def _image_shape(value: ir.Value) -> list[int] | None:
-    """The lengths behind the batch; None where one of them is open."""
-    lengths = list(value.shape or ())[1:]
-    known = [length for length in lengths if isinstance(length, int)]
-    return known if value.shape and len(known) == len(lengths) else None
+def _image_shape(lengths: Iterable | None) -> list[int] | None:
+    """The lengths of an input behind the batch; None where one of them is open."""
+    _, *others = lengths or (None, None)
+    known = [length for length in others if isinstance(length, int)]
+    return known if len(known) == len(others) else None
