@@ -141,7 +141,7 @@ def test_our_modules_are_imported_by_statements_that_can_be_read():
         for file in (ROOT / "workbench").rglob("*.py")
         if "import_module(" in file.read_text() or "__import__(" in file.read_text()
     }
-    assert {name for name in computing if not name.startswith("backends/tensorrt/")} == {"lazy.py"}
+    assert {name for name in computing if not name.startswith("backends/")} == {"lazy.py"}  # these load runtimes
 
 
 def test_finding_the_closure_imports_nothing():
