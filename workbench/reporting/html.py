@@ -37,18 +37,20 @@ th { border-bottom: 2px solid #22262b; vertical-align: bottom; white-space: norm
 .left td { white-space: normal; }
 """
 
-HOW_TO_READ = """ <li><b>Throughput</b> is the batch over the median latency. Its bars show how it varied: they hold
-95 % of the medians of 25 successive stretches of the run. The timed calls of one backend's engines are interleaved,
-so that noise of the machine affects all of them alike.</li> <li><b>Points lost</b> are percentage points of top-1
-against the FP32 model on ONNX Runtime, counted image by image on the same images (Tango's 95 % interval for paired
-shares). Where the interval reaches beyond the limit, the sample cannot tell whether the drop stays within the
-limit.</li> <li><b>Top-1</b> has Wilson's 95 % interval: it shows where the result of another sample of images may
-lie, and is much wider than the interval of the points lost, which compares two models on the same sample.</li>
+HOW_TO_READ = """
+<li><b>Throughput</b> is the batch over the median latency. Its bars show how it varied: they hold 95 % of the
+medians of 25 successive stretches of the run. The timed calls of one backend's engines are interleaved, so that
+noise of the machine affects all of them alike.</li>
+<li><b>Points lost</b> are percentage points of top-1 against the FP32 model on ONNX Runtime, counted image by image
+on the same images (Tango's 95 % interval for paired shares). Where the interval reaches beyond the limit, the
+sample cannot tell whether the drop stays within the limit.</li>
+<li><b>Top-1</b> has Wilson's 95 % interval: it shows where the result of another sample of images may lie, and is
+much wider than the interval of the points lost, which compares two models on the same sample.</li>
 <li><b>Executed</b> means that the engine ran in the types named. <b>Emulated</b> means that this runtime computes
 some of them in another type: the accuracy is the type's own, the latency is not. <b>Built</b> means that the engine
-was compiled and could not be run here.</li> <li>The dotted line is the Pareto front: no other engine is both faster
-and more accurate. Drag over a figure to zoom, double click to go back, hover over a point to read all its
-values.</li>
+was compiled and could not be run here.</li>
+<li>The dotted line is the Pareto front: no other engine is both faster and more accurate. Drag over a figure to
+zoom, double click to go back, hover over a point to read all its values.</li>
 """
 
 
