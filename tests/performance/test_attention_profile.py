@@ -12,8 +12,9 @@ from workbench.errors import WorkbenchError
 from workbench.models import meter as meter_of_jax
 from workbench.models.meter import JaxMeter
 from workbench.models.vit import model_spec
-from workbench.performance.attention_profile import profile_attention, tokens_at
-from workbench.performance.cost import attention_overtakes_mlp, cost
+from workbench.performance.attention_profile import profile_attention
+from workbench.performance.cost import cost
+from workbench.performance.crossover import attention_overtakes_mlp, tokens_at
 from workbench.performance.curves import fit
 from workbench.records import ModelSpec
 
@@ -48,13 +49,13 @@ def test_where_every_mac_takes_the_same_time_the_crossover_is_that_of_the_macs(e
     assert "384 tokens, an image of 157 pixels" in exact.verdict()
 
 
-@pytest.mark.parametrize("name", ["S/16", "B/16", "L/16", "H/14"])
-def test_the_crossover_of_another_size_follows_from_its_widths(name, exact):
-    other = model_spec(name)
-    assert exact.crossover_of(other)[1].tokens == pytest.approx(attention_overtakes_mlp(other).tokens, rel=1e-6)
+def test_the_crossover_of_another_size_follows_from_its_widths(exact):
+    for other in map(model_spec, ("S/16", "B/16", "L/16", "H/14")):
+        expected = attention_overtakes_mlp(other).tokens
+        assert exact.crossover_of(other)[1].tokens == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_held_back_size_is_foretold(exact):
+def test_the_curves_predict_the_size_that_is_held_back(exact):
     frame = exact.extrapolation().set_index("part")
     assert exact.held_back == 256
     assert np.allclose(frame.error, 0, atol=1e-9)
@@ -107,23 +108,22 @@ def test_the_frame_has_what_the_figure_draws(exact):
     assert list(measured[measured.part == "mlp"].tokens) == [tokens_at(SPEC, size) for size in SIZES]
 
 
-@pytest.mark.parametrize("sizes", [(64, 96, 128, 160), (64, 96, 96, 64, 64), ()])
-def test_too_few_sizes_are_refused(sizes):
-    with pytest.raises(WorkbenchError, match="No curve can be fitted"):
-        profile_attention(SPEC, sizes, meter=meter)
+@pytest.mark.parametrize(
+    ("sizes", "made", "reason"),
+    [
+        ((64, 96, 128, 160), meter, "No curve can be fitted"),
+        ((64, 96, 96, 64, 64), meter, "No curve can be fitted"),
+        ((), meter, "No curve can be fitted"),
+        ((64, 96, 128, 150, 160), meter, "cannot cut"),  # 150 pixels are no whole number of patches
+        (SIZES, lambda spec: {"attention": [1.0]}, "does not time every part"),
+    ],
+)
+def test_a_sweep_that_cannot_be_fitted_is_refused(sizes, made, reason):
+    with pytest.raises(WorkbenchError, match=reason):
+        profile_attention(SPEC, sizes, meter=made)
 
 
-def test_a_size_that_the_patch_does_not_divide_is_refused():
-    with pytest.raises(WorkbenchError, match="cannot cut"):
-        profile_attention(SPEC, (64, 96, 128, 150, 160), meter=meter)
-
-
-def test_a_meter_that_forgets_a_part_is_refused():
-    with pytest.raises(WorkbenchError, match="does not time every part"):
-        profile_attention(SPEC, SIZES, meter=lambda spec: {"attention": [1.0]})
-
-
-def test_progress_is_told_and_can_stop():
+def test_progress_is_reported_and_can_stop_the_sweep():
     with pytest.raises(KeyError):
         profile_attention(SPEC, SIZES, meter=meter, progress=lambda *step: {}["stop"])
 

@@ -53,13 +53,13 @@ def total(layers):
 
 
 @pytest.fixture(scope="module")
-def told():
+def waterfall():
     ours, theirs = (HALF, total(HALF) + 1e-3), (EIGHT, total(EIGHT) + 3e-3)
     return compare_layers("half", "eight", ours, theirs, measured=True, note="By hand.")
 
 
-def test_each_cause_has_the_change_of_its_layers(told):
-    change = dict(told.steps().set_index("step").ms)
+def test_each_cause_has_the_change_of_its_layers(waterfall):
+    change = dict(waterfall.steps().set_index("step").ms)
     assert change["products"] == pytest.approx(2 + 1 + 2.5 - (4 + 2 + 5))
     assert change["attention"] == pytest.approx(0)
     assert change["quantize"] == pytest.approx(0.5)
@@ -80,35 +80,35 @@ def test_a_layer_is_counted_where_its_own_nodes_stand_not_where_its_rounding_is_
     start = layer("__mye1_0", "shape_call", [])
     places = [main_place(each) for each in places_of([start, mha, gelu, pair])]
     assert [place.role for place in places] == ["unnamed", "scores", "gelu", "qkv"]
-    told = compare_layers("a", "b", ([start], 1), ([start], 1), measured=True, note="")
-    assert set(told.frame.cause) == {"rest", "between layers"}
+    waterfall = compare_layers("a", "b", ([start], 1), ([start], 1), measured=True, note="")
+    assert set(waterfall.frame.cause) == {"rest", "between layers"}
 
 
 @pytest.mark.parametrize("by", ["cause", "role", "block"])
-def test_the_steps_lead_from_one_total_to_the_other(by, told):
-    steps = told.steps(by)
+def test_the_steps_lead_from_one_total_to_the_other(by, waterfall):
+    steps = waterfall.steps(by)
     assert list(steps.kind[[0, len(steps) - 1]]) == ["total", "total"]
     assert steps.ms.iloc[:-1].sum() == pytest.approx(steps.ms.iloc[-1])
     assert steps.ms.iloc[-1] == pytest.approx(1e3 * (total(EIGHT) + 3e-3))
 
 
-def test_a_step_may_be_a_role_or_a_block(told):
-    by_role, by_block = (told.steps(by).set_index("step").ms for by in ("role", "block"))
+def test_a_step_may_be_a_role_or_a_block(waterfall):
+    by_role, by_block = (waterfall.steps(by).set_index("step").ms for by in ("role", "block"))
     assert by_role["qkv"] == pytest.approx(2 + 0.5 - 4)  # the product and the pair before it
     assert by_role["between layers"] == by_block["between layers"] == pytest.approx(2)
     assert by_block["block00"] == pytest.approx(1e3 * (total(EIGHT) - total(HALF)))
     with pytest.raises(WorkbenchError, match="kind of step"):
-        told.steps("layer")
+        waterfall.steps("layer")
 
 
-def test_the_change_is_told_by_block_and_role(told):
-    frame = told.frame.set_index(["role", "cause"]).change_ms
+def test_the_change_is_told_by_block_and_role(waterfall):
+    frame = waterfall.frame.set_index(["role", "cause"]).change_ms
     assert frame["qkv", "products"] == pytest.approx(-2)
-    assert set(told.frame.block) == {"block00", ""}
+    assert set(waterfall.frame.block) == {"block00", ""}
 
 
-def test_the_sentence_names_every_cause_with_its_sign(told):
-    text = str(told)
+def test_the_sentence_names_every_cause_with_its_sign(waterfall):
+    text = str(waterfall)
     assert "fusion lost +4.5 ms" in text
     assert "products -5.5 ms" in text
     assert text.endswith("By hand.")

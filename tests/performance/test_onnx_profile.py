@@ -52,7 +52,7 @@ def test_an_engine_is_a_meter_for_a_sweep_over_resolution(tmp_path):
     assert np.isfinite(meter(TINY)["whole"]).all()  # the second time the engine is there
 
 
-def test_an_encoder_that_is_one_layer_is_told_instead_of_a_model_without_attention(tmp_path, monkeypatch):
+def test_an_encoder_in_one_layer_is_refused_and_not_taken_for_a_model_without_attention(tmp_path, monkeypatch):
     region = {"name": "{ForeignNode[block00/norm1/scale...head/bias]}", "role": "block00 to head", "block": None}
     monkeypatch.setattr(OrtSession, "layers", lambda self, feeds: [{**region, "type": "Myelin", "seconds": 1e-3}])
     with pytest.raises(WorkbenchError, match="do not show what is attention") as error:

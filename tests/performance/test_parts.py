@@ -35,7 +35,7 @@ def test_layers_are_summed_up_by_the_role_in_their_name():
     assert sum(row["share"] for row in made.rows()[:-1]) == pytest.approx(1)
 
 
-def test_parts_that_miss_the_whole_are_told():
+def test_parts_that_differ_from_the_whole_do_not_add_up():
     assert not split_layers([layer("block00/mlp/fc1", 1)], whole_s=2).adds_up
 
 
@@ -77,6 +77,6 @@ class Silent(Session):
         return 0
 
 
-def test_a_runtime_that_tells_nothing_is_refused():
+def test_a_runtime_that_does_not_time_layers_is_refused():
     with pytest.raises(WorkbenchError, match="not known"):
         split(Silent(), {})

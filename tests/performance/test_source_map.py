@@ -66,7 +66,7 @@ def test_a_graph_without_stamps_has_layers_without_lines(tmp_path):
     assert found.nodes.str.len().gt(0).mean() > 0.8
 
 
-def test_an_engine_that_neither_runs_nor_tells_its_layers_is_refused(graph, tmp_path):
+def test_an_engine_that_cannot_run_and_has_no_list_of_layers_is_refused(graph, tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is missing: pip install tensorrt-rtx")
     engine = build_engine(apply_recipe(graph, Recipe("fp16"), tmp_path), "tensorrt-rtx", tmp_path, card="L4")
     with pytest.raises(WorkbenchError, match="are not known"):

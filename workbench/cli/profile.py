@@ -109,7 +109,7 @@ def _times(measured: pd.DataFrame) -> str:
 
 
 def _curves(made, spec: ModelSpec) -> tuple[str, ...]:
-    from ..performance.cost import attention_overtakes_mlp
+    from ..performance.crossover import attention_overtakes_mlp
 
     counted = attention_overtakes_mlp(spec)
     return (

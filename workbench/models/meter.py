@@ -1,4 +1,4 @@
-"""Times attention, MLP and rest of the Flax model under ``jax.jit``: a meter for ``profile_attention``."""
+"""Times attention, MLP and the rest of the Flax model under ``jax.jit``: a meter for ``profile_attention``."""
 
 from __future__ import annotations
 

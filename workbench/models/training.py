@@ -157,8 +157,8 @@ def _run(plan: Plan, state: dict, pixels, labels, orders) -> tuple[dict, jax.Arr
 
 def _augmented(key, pixels: jax.Array) -> jax.Array:
     """Each image in one of the eight rotations and mirror images of a square."""
-    turn, flip_rows, flip_columns = jax.random.bernoulli(key, 0.5, (3, len(pixels), 1, 1, 1))
-    pixels = jnp.where(turn, pixels.transpose(0, 2, 1, 3), pixels)
+    transpose, flip_rows, flip_columns = jax.random.bernoulli(key, 0.5, (3, len(pixels), 1, 1, 1))
+    pixels = jnp.where(transpose, pixels.transpose(0, 2, 1, 3), pixels)
     pixels = jnp.where(flip_rows, pixels[:, ::-1], pixels)
     return jnp.where(flip_columns, pixels[:, :, ::-1], pixels)
 

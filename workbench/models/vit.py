@@ -40,7 +40,7 @@ __all__ = [
 
 #: LayerNorm's epsilon in vit_jax; torch's default is 1e-5, which is off by 3e-4 in the logits.
 EPSILON = 1e-6
-#: ``logits`` computes as many images at once as keep the activations under this many bytes.
+#: ``logits`` computes so many images at once that the activations take at most this many bytes.
 ACTIVATION_BUDGET = 1 << 30
 MOST_IMAGES_AT_ONCE = 32
 

@@ -1,4 +1,4 @@
-"""The time of attention, MLP and rest over resolution: curves, and where attention takes longer than the MLP."""
+"""The time of attention, MLP and the rest over resolution: curves, and where attention is the slower one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 from ..errors import refuse_unless
 from ..progress import Progress, silent
 from ..records import ModelSpec
-from .cost import Crossover
+from .crossover import Crossover, crossover_at, tokens_at
 from .curves import Curve, fit
 from .parts import PARTS, Split
 
@@ -85,7 +85,7 @@ class Profile:
         if possible.mean() < 0.975:
             return None
         low, middle, high = map(float, np.quantile(tokens[possible], (0.025, 0.5, 0.975)))
-        return _crossover(spec, low), _crossover(spec, middle), _crossover(spec, high)
+        return crossover_at(spec, low), crossover_at(spec, middle), crossover_at(spec, high)
 
     def verdict(self) -> str:
         """One sentence: where attention takes longer than the MLP, or that the times cannot tell."""
@@ -161,7 +161,7 @@ def profile_attention(
     held_back: int | None = None,
     progress: Progress = silent,
 ) -> Profile:
-    """Measure attention, MLP and rest at several resolutions.
+    """Measure attention, MLP and the rest at several resolutions.
 
     Args:
         spec: the model; its weights are random, because they do not change the time.
@@ -231,17 +231,3 @@ def _last_root(square, linear, fixed) -> np.ndarray:
         root = (np.sqrt(np.maximum(inside, 0)) - linear) / (2 * square)
     root = np.where(inside < 0, 0.0, np.maximum(root, 0.0))
     return np.where(square > 0, root, np.nan)
-
-
-def _crossover(spec: ModelSpec, tokens: float) -> Crossover:
-    return Crossover(tokens, size_at(spec, tokens))
-
-
-def tokens_at(spec: ModelSpec, image_size: int) -> int:
-    """Length of the sequence at another image size."""
-    return (image_size // spec.patch) ** 2 + (spec.classifier == "token")
-
-
-def size_at(spec: ModelSpec, tokens: float) -> float:
-    """The image size of so many tokens, not rounded to the patch."""
-    return spec.patch * max(0.0, tokens - (spec.classifier == "token")) ** 0.5

@@ -8,7 +8,6 @@ weights once and writes its output once. Fusion saves a part of them, so the int
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -245,39 +244,6 @@ def _head(count: _Counter, spec: ModelSpec) -> list[Part]:
         parts.append(count.dense("pre_logits", "pre_logits", 1, width, spec.representation))
         width = spec.representation
     return [*parts, count.dense("head", "head", 1, width, spec.classes)]
-
-
-# ---- what grows with the square of the tokens --------------------------------------------------------------------
-
-
-class Crossover(NamedTuple):
-    """Where one cost becomes larger than another; ``image_size``, in pixels, is not rounded to the patch."""
-
-    tokens: float
-    image_size: float
-
-
-def attention_overtakes_mlp(spec: ModelSpec) -> Crossover:
-    """The number of tokens above which attention takes more MAC than the MLP.
-
-    4·S·D² + 2·S²·D > 2·S·D·M, divided by 2·S·D, is S > M − 2D: with the usual M = 4D this is twice the width. It is
-    zero where the MLP is so narrow that attention takes more from the first token on.
-    """
-    return _at(spec, max(0, spec.mlp - 2 * spec.width))
-
-
-def scores_overtake_mlp(spec: ModelSpec) -> Crossover:
-    """The number of tokens above which q kᵀ and its product with v alone take more MAC than the MLP.
-
-    2·S²·D > 2·S·D·M is S > M.
-    """
-    return _at(spec, spec.mlp)
-
-
-def _at(spec: ModelSpec, tokens: float) -> Crossover:
-    """S = G² + 1 with a class token and the image has G·P pixels along an edge."""
-    patches = max(0, tokens - (spec.classifier == "token"))
-    return Crossover(tokens, spec.patch * math.sqrt(patches))
 
 
 def activation_bytes(spec: ModelSpec, batch: int = 1, precision: str = "fp32", *, materialized: bool = True) -> int:

@@ -1,4 +1,4 @@
-"""Times attention, MLP and rest of a ViT as an engine runs them: a meter for ``profile_attention``."""
+"""Times attention, MLP and the rest of a ViT as an engine runs them: a meter for ``profile_attention``."""
 
 from __future__ import annotations
 

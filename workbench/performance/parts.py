@@ -1,4 +1,4 @@
-"""The time of one call by part of a ViT: attention, MLP and rest, beside the time of the whole call."""
+"""The time of one call by part of a ViT: attention, MLP and the rest, beside the time of the whole call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..measuring.timing import Feeds
 from .layers import CALLS, locate, time_session
 
 #: Role -> the part of a ViT that it belongs to; every other role is ``rest``. qkv and proj are attention's, as in
-#: ``cost.attention_overtakes_mlp``.
+#: ``crossover.attention_overtakes_mlp``.
 PART_OF = {
     **dict.fromkeys(("qkv", "split", "scores", "softmax", "proj"), "attention"),
     **dict.fromkeys(("fc1", "gelu", "fc2"), "mlp"),

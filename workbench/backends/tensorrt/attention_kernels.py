@@ -1,4 +1,4 @@
-"""When TensorRT makes one kernel of an attention: rules found by building, and the prediction that they give."""
+"""The rules by which TensorRT computes an attention in one kernel, found by building engines."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NamedTuple
 from ...dtypes import TYPES
 from ..hardware.cards import sm_name
 
-#: The tensors of an attention that can carry Q/DQ, and the node that reads or, for ``context``, writes each.
+#: The Q/DQ sites of an attention: a tensor -> the node that reads it, or for ``context`` the node that writes it.
 SITES = {"query": "scores", "key": "scores", "value": "context", "softmax": "context", "context": "context"}
-#: What the scope ``everything`` quantizes as well: the softmax's input.
+#: With the site that the scope ``everything`` adds: the softmax's input.
 EVERYWHERE = {**SITES, "scores": "softmax"}
 
 
 class Prediction(NamedTuple):
-    """What will become of one attention."""
+    """Whether an attention will be one kernel, in which type (None where it will not), and why."""
 
     fused: bool
     type: str | None
@@ -35,15 +35,15 @@ def predict_attention(
     """Whether one attention becomes one kernel.
 
     Args:
-        high: the type around it: ``fp32``, ``fp16`` or ``bf16``.
+        high: the high-precision type: ``fp32``, ``fp16`` or ``bf16``.
         low: the type of its Q/DQ, ``int8`` or ``fp8``, or None where there are none.
-        sites: the tensors that carry Q/DQ, out of ``EVERYWHERE``.
+        sites: the sites with Q/DQ, out of ``EVERYWHERE``.
         head_size: channels per head.
         tokens: length of the sequence.
         sm: compute capability, 86 for 8.6.
-        joined: whether ``proj``, quantized like it, reads the only head: no transpose stands between them then.
+        joined: whether there is one head only, and a quantized ``proj`` reads it: no transpose is between them.
     """
-    # Q/DQ on one input of a product leave it a product in the high type; on both they make it one in the low type.
+    # With Q/DQ on one input a product computes in the high type; with Q/DQ on both inputs, in the low type.
     first, second = sites >= {"query", "key"}, sites >= {"value", "softmax"}
     if low is None or not (first or second or "softmax" in sites):
         return _predict(high, HIGH_RULES, head_size, tokens, sm)
@@ -54,12 +54,12 @@ def predict_attention(
     if low == "int8" and "context" not in sites:
         return Prediction(False, None, "INT8 attention is fused only with Q/DQ after the second product as well")
     if low == "int8" and joined and (sm < 89 or tokens <= 32):  # the last block is sometimes an exception
-        return Prediction(False, None, "a single head before a quantized proj wants SM89 and more than 32 tokens")
+        return Prediction(False, None, "a single head before a quantized proj needs SM89 and more than 32 tokens")
     return _predict(low, LOW_RULES, head_size, tokens, sm)
 
 
 class Rule(NamedTuple):
-    """What must hold for a type; the reason is given where it does not."""
+    """A condition of a kernel, and the reason to give where it does not hold."""
 
     holds: Callable[[int, int, int], bool]  # of head size, tokens and compute capability
     reason: str
@@ -89,7 +89,7 @@ LOW_RULES: Mapping[str, tuple[Rule, ...]] = {
     ),
     "fp8": (
         Rule(lambda head, tokens, sm: head <= 256, "no kernel for heads of more than 256 channels"),
-        Rule(lambda head, tokens, sm: tokens >= 32, "FP8 kernels want 32 tokens at least"),
+        Rule(lambda head, tokens, sm: tokens >= 32, "FP8 kernels need 32 tokens at least"),
     ),
 }
 
@@ -104,5 +104,5 @@ def _predict(name: str, rules: Mapping[str, tuple[Rule, ...]], head: int, tokens
 
 
 def without_tensor_cores(name: str, sm: int) -> Prediction:
-    """What becomes of an attention in a type that the architecture does not know."""
+    """The prediction for a type that the architecture has no tensor cores for."""
     return Prediction(False, None, f"{sm_name(sm)} has no tensor cores for {name}; such an engine is not built")
