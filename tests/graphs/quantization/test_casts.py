@@ -1,23 +1,19 @@
+"""Which operators compute in 16 bits, and what overflows when they do."""
+
+import dataclasses
+
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto
 
 import workbench as wb
 from tests.graphs.drawn import TINY, draw
+from tests.graphs.onnx_file import File, element_types, error, logits, tensors
 from workbench.graphs.quantization.emulation import emulated
 
 HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
-
-
-def types_of(path):
-    """Tensor name -> element type, inferred strictly; initializers included."""
-    model = onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True, data_prop=True)
-    graph = model.graph
-    types = {v.name: v.type.tensor_type.elem_type for v in [*graph.value_info, *graph.input, *graph.output]}
-    return model, types | {t.name: t.data_type for t in graph.initializer}
 
 
 RECIPES = [
@@ -38,19 +34,19 @@ RECIPES = [
 def test_every_operator_reads_and_writes_one_float_type(drawn, drawn17, pictures, shelf, recipe, opset):
     variant = wb.apply_recipe(drawn if opset == 20 else drawn17, recipe, shelf, calibration=pictures)
     onnx.checker.check_model(str(variant.path), full_check=True)
-    model, types = types_of(variant.path)
-    for node in model.graph.node:
+    types = element_types(variant.path)
+    for node in onnx.load(variant.path).graph.node:
         if node.op_type != "Cast":
             floats = {types[name] for name in [*node.input, *node.output] if name and types[name] in FLOATS}
             assert len(floats) <= 1, (node.name, node.op_type, floats)
-    assert {v.type.tensor_type.elem_type for v in (*model.graph.input, *model.graph.output)} == {TensorProto.FLOAT}
+    assert types["images"] == types["logits"] == TensorProto.FLOAT
 
 
 @pytest.mark.parametrize("precision", HALF)
 def test_products_are_in_the_type_and_layernorm_is_in_float32(drawn, shelf, precision):
-    model, types = types_of(wb.apply_recipe(drawn, wb.Recipe(precision), shelf).path)
-    kinds = {}
-    for node in model.graph.node:
+    path = wb.apply_recipe(drawn, wb.Recipe(precision), shelf).path
+    types, kinds = element_types(path), {}
+    for node in onnx.load(path).graph.node:
         kinds.setdefault(node.op_type, set()).add(types[node.input[0]])
     assert kinds["LayerNormalization"] == kinds["ReduceMean"] == {TensorProto.FLOAT}
     for kind in ("MatMul", "Conv", "Softmax", "Gelu", "Add"):
@@ -67,47 +63,45 @@ def test_the_opset_is_raised_only_where_the_type_needs_it(drawn, drawn17, pictur
 
 
 def test_at_opset_17_a_half_pair_stands_between_casts(drawn17, pictures, shelf):
-    variant = wb.apply_recipe(drawn17, wb.Recipe("int8"), shelf, calibration=pictures)
-    makers = {name: node for node in onnx.load(variant.path).graph.node for name in node.output}
-    product = makers["block00/mlp/fc2:out"]
-    for tensor in product.input:
+    makers = File(wb.apply_recipe(drawn17, wb.Recipe("int8"), shelf, calibration=pictures).path).makers
+    for tensor in makers["block00/mlp/fc2:out"].input:
         assert makers[tensor].op_type == "Cast"
         assert makers[makers[tensor].input[0]].op_type == "DequantizeLinear"
 
 
 def computes_in(path):
     """Node name -> the float type that it computes in."""
-    model, types = types_of(path)
+    types = element_types(path)
     kinds = {
         node.name: {types[tensor] for tensor in node.input if tensor and types[tensor] in FLOATS}
-        for node in model.graph.node
+        for node in onnx.load(path).graph.node
     }
     return {name: kind.pop() for name, kind in kinds.items() if len(kind) == 1}
 
 
 @pytest.mark.parametrize("precision", HALF)
 @pytest.mark.parametrize(
-    ("keep", "high"),
+    ("name", "high"),
     [
         ("block01/fc2", {"block01/mlp/fc2", "block01/mlp/fc2/bias"}),
         ("block00/qkv", {"block00/attention/qkv", "block00/attention/qkv/bias"}),
-        # A softmax stays with its scores, which may be too large for 16 bits.
+        # A softmax is excluded with its scores, which may be too large for 16 bits.
         ("block02/scores", {f"block02/attention/{part}" for part in ("scores", "scale", "softmax", "context")}),
         ("block01/attention/softmax", {"block01/attention/softmax"}),
         ("block01/attention/scores", {"block01/attention/scores"}),  # it reads two tensors that need a cast
     ],
 )
-def test_what_is_kept_computes_in_float32_and_nothing_else_does(drawn, shelf, precision, keep, high):
+def test_what_is_excluded_computes_in_float32_and_nothing_else_does(drawn, shelf, precision, name, high):
     plain = computes_in(wb.apply_recipe(drawn, wb.Recipe(precision), shelf).path)
-    variant = wb.apply_recipe(drawn, wb.Recipe(precision, exclude=(keep,)), shelf)
+    variant = wb.apply_recipe(drawn, wb.Recipe(precision, exclude=(name,)), shelf)
     onnx.checker.check_model(str(variant.path), full_check=True)  # every name is given once
-    kept = computes_in(variant.path)
-    changed = {name for name in plain.keys() & kept.keys() if kept[name] != plain[name]}  # casts come and go
+    found = computes_in(variant.path)
+    changed = {each for each in plain.keys() & found.keys() if found[each] != plain[each]}  # casts come and go
     assert changed == high
-    assert {kept[name] for name in high} == {TensorProto.FLOAT}
+    assert {found[each] for each in high} == {TensorProto.FLOAT}
 
 
-def test_a_kept_block_computes_in_float32_from_its_first_node_to_its_last(drawn, shelf):
+def test_an_excluded_block_computes_in_float32_from_its_first_node_to_its_last(drawn, shelf):
     kinds = computes_in(wb.apply_recipe(drawn, wb.Recipe("fp16", exclude=("block01",)), shelf).path)
     casts = ("/fp16", "/fp32")
     inside = {name for name in kinds if name.startswith("block01/") and not name.endswith(casts)}
@@ -115,28 +109,20 @@ def test_a_kept_block_computes_in_float32_from_its_first_node_to_its_last(drawn,
     assert kinds["block00/mlp/fc2"] == kinds["block02/mlp/fc2"] == TensorProto.FLOAT16
 
 
-def test_keeping_what_overflows_mends_it(tmp_path, pictures):
+def in_fp16(graph, images, folder, exclude=()):
+    """The logits of a graph in FP16, as a GPU would compute them."""
+    return logits(emulated(wb.apply_recipe(graph, wb.Recipe("fp16", exclude=exclude), folder), folder).path, images)
+
+
+def test_excluding_what_overflows_mends_it(tmp_path, pictures):
     def enlarge(weights):
         weights["block01/mlp/fc1/kernel"] *= np.float32(3e4)
         weights["block01/mlp/fc2/kernel"] /= np.float32(3e4)
 
     graph = draw(tmp_path, edit=enlarge)
-    reference = run(graph.path, pictures)
-
-    def answers(*keep):
-        variant = wb.apply_recipe(graph, wb.Recipe("fp16", exclude=keep), tmp_path)
-        return run(emulated(variant, tmp_path).path, pictures)
-
-    assert not np.isfinite(answers()).all()
-    assert error(answers("block01"), reference) < 5e-3
-
-
-def run(path, images):
-    return onnxruntime.InferenceSession(path).run(None, {"images": images})[0]
-
-
-def error(ours, reference):
-    return np.linalg.norm(ours - reference) / np.linalg.norm(reference)
+    assert not np.isfinite(in_fp16(graph, pictures, tmp_path)).all()
+    mended = in_fp16(graph, pictures, tmp_path, exclude=("block01",))
+    assert error(mended, logits(graph.path, pictures)) < 5e-3
 
 
 def test_layernorm_survives_inputs_whose_squares_overflow(tmp_path, pictures):
@@ -144,41 +130,20 @@ def test_layernorm_survives_inputs_whose_squares_overflow(tmp_path, pictures):
         weights["embedding/position/value"] *= np.float32(3000)
 
     graph = draw(tmp_path, edit=enlarge)
-    seen = embedding(graph.path, pictures)
-    assert np.abs(seen).max() > 300
+    (seen,) = tensors(graph.path, pictures, "embedding/output")
     with np.errstate(over="ignore"):
         assert np.isinf(np.square(seen.astype(np.float16))).any()  # what an FP16 LayerNorm would sum up
-    variant = emulated(wb.apply_recipe(graph, wb.Recipe("fp16"), tmp_path), tmp_path)
-    assert error(run(variant.path, pictures), run(graph.path, pictures)) < 5e-3
-
-
-def embedding(path, images):
-    model = onnx.load(path)
-    model.graph.output.append(onnx.ValueInfoProto(name="embedding/output"))
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    return session.run(["embedding/output"], {"images": images})[0]
+    assert error(in_fp16(graph, pictures, tmp_path), logits(graph.path, pictures)) < 5e-3
 
 
 def test_scores_beyond_fp16_survive_because_the_scale_comes_first(tmp_path, pictures):
-    width = TINY.width
-
     def enlarge(weights):
-        weights["block00/attention/qkv/kernel"][:, : 2 * width] *= np.float32(64)
+        weights["block00/attention/qkv/kernel"][:, : 2 * TINY.width] *= np.float32(64)
 
     graph = draw(tmp_path, edit=enlarge)
-    scores = unscaled_scores(graph.path, pictures)
+    (scores,) = tensors(graph.path, pictures, "block00/attention/scores:out")
     assert 65504 < np.abs(scores).max() < 4 * 65504  # the scale of heads of 16 is 1/4
-    variant = emulated(wb.apply_recipe(graph, wb.Recipe("fp16"), tmp_path), tmp_path)
-    assert error(run(variant.path, pictures), run(graph.path, pictures)) < 5e-2  # such scores are one-hot
-
-
-def unscaled_scores(path, images):
-    model = onnx.load(path)
-    model.graph.output.append(onnx.ValueInfoProto(name="block00/attention/scores:out"))
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    return session.run(["block00/attention/scores:out"], {"images": images})[0]
+    assert error(in_fp16(graph, pictures, tmp_path), logits(graph.path, pictures)) < 5e-2  # such scores are one-hot
 
 
 @pytest.mark.parametrize("recipe", [wb.Recipe("fp16"), wb.Recipe("int8")], ids=lambda recipe: recipe.label)
@@ -191,13 +156,11 @@ def test_a_layer_with_weights_beyond_fp16_stays_float32_and_is_noted(tmp_path, p
     graph = draw(tmp_path, edit=enlarge)
     variant = wb.apply_recipe(graph, recipe, tmp_path, calibration=pictures)
     assert sum("block01/mlp/fc1 stays float32" in note and "7e+04" in note for note in variant.notes) == 1
-    model, types = types_of(variant.path)
-    nodes = {node.name: node for node in model.graph.node}
+    types, nodes = element_types(variant.path), File(variant.path).nodes
     for name in ("block01/mlp/fc1", "block01/mlp/fc1/bias"):
         assert {types[tensor] for tensor in nodes[name].input} == {TensorProto.FLOAT}
     assert types[nodes["block01/mlp/fc2"].input[0]] == TensorProto.FLOAT16
-    finite = run(emulated(variant, tmp_path).path, pictures)
-    assert error(finite, run(graph.path, pictures)) < 0.05
+    assert error(logits(emulated(variant, tmp_path).path, pictures), logits(graph.path, pictures)) < 0.05
 
 
 def test_an_operator_that_is_not_onnx_is_refused_by_name(tmp_path, drawn):
@@ -208,8 +171,6 @@ def test_an_operator_that_is_not_onnx_is_refused_by_name(tmp_path, drawn):
     model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     path = tmp_path / "foreign.onnx"
     onnx.save(model, path)
-    import dataclasses
-
     graph = dataclasses.replace(drawn, path=path, digest="foreign")
     with pytest.raises(wb.WorkbenchError, match="block00/mlp/gelu"):
         wb.apply_recipe(graph, wb.Recipe("fp16"), tmp_path)

@@ -1,11 +1,12 @@
+"""An emulated variant computes what its own types would, and says that it is emulated."""
+
 import ml_dtypes
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 
 import workbench as wb
 from tests.graphs.drawn import TINY, jax_parameters
+from tests.graphs.onnx_file import File, error, logits, tensors
 from workbench.graphs.quantization.emulation import EMULATED, emulated
 from workbench.models.baselines import open_jax
 
@@ -13,22 +14,12 @@ TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 OUTPUTS = ["embedding/output", *(f"block{i:02d}/output" for i in range(TINY.depth))]
 
 
-def tensors(path, images, names, optimized=True):
-    model = onnx.load(path)
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    options = onnxruntime.SessionOptions()
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    return session.run(names, {"images": images})
-
-
 @pytest.mark.parametrize("precision", TYPES)
 @pytest.mark.parametrize("optimized", [True, False])
 def test_every_output_holds_only_numbers_of_the_type(drawn, pictures, shelf, precision, optimized):
     variant = emulated(wb.apply_recipe(drawn, wb.Recipe(precision), shelf), shelf)
     names = [*OUTPUTS, "block01/attention/softmax:out", "block01/mlp/gelu:out", "block02/mlp/fc2:out"]
-    for name, value in zip(names, tensors(variant.path, pictures, names, optimized)):
+    for name, value in zip(names, tensors(variant.path, pictures, *names, optimized=optimized)):
         assert value.dtype == np.float32
         np.testing.assert_array_equal(value, value.astype(TYPES[precision]).astype(np.float32), err_msg=name)
 
@@ -37,9 +28,8 @@ def test_every_output_holds_only_numbers_of_the_type(drawn, pictures, shelf, pre
 def test_one_product_is_rounded_as_numpy_rounds_it(drawn, pictures, shelf, precision):
     kind = TYPES[precision]
     variant = emulated(wb.apply_recipe(drawn, wb.Recipe(precision), shelf), shelf)
-    x, y = tensors(variant.path, pictures, ["block00/norm1/" + precision + ":0", "block00/attention/qkv:out"])
-    kernel = next(t for t in onnx.load(drawn.path).graph.initializer if t.name == "block00/attention/qkv/kernel")
-    kernel = onnx.numpy_helper.to_array(kernel).astype(kind).astype(np.float64)
+    x, y = tensors(variant.path, pictures, f"block00/norm1/{precision}:0", "block00/attention/qkv:out")
+    kernel = File(drawn.path).weights["block00/attention/qkv/kernel"].astype(kind).astype(np.float64)
     exact = x.astype(np.float64) @ kernel
     one_step = np.abs(exact) * 2.0 ** -(np.finfo(np.float16).nmant if precision == "fp16" else 7)
     assert (np.abs(y - exact) <= 0.51 * one_step + 1e-6).mean() > 0.999
@@ -63,12 +53,11 @@ def test_measurements_of_it_are_labelled_emulated(drawn, pictures, shelf, recipe
 
 
 def test_bf16_loses_eight_times_what_fp16_loses(drawn, pictures, shelf):
-    def error(precision):
+    def lost(precision):
         variant = emulated(wb.apply_recipe(drawn, wb.Recipe(precision), shelf), shelf)
-        ours, reference = (tensors(path, pictures, ["logits"])[0] for path in (variant.path, drawn.path))
-        return np.linalg.norm(ours - reference) / np.linalg.norm(reference)
+        return error(logits(variant.path, pictures), logits(drawn.path, pictures))
 
-    assert 3 < error("bf16") / error("fp16") < 20  # 7 bits of mantissa against 10
+    assert 3 < lost("bf16") / lost("fp16") < 20  # 7 bits of mantissa against 10
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp16", "float16"), ("bf16", "bfloat16")])
@@ -77,9 +66,7 @@ def test_it_loses_what_jax_loses_in_that_type(drawn, pictures, shelf, precision,
     exact = wb.logits(spec, params, pictures)
     with open_jax(spec, params, dtype=dtype) as session:
         theirs = session.run({"images": pictures})["logits"]
-    ours = tensors(emulated(wb.apply_recipe(drawn, wb.Recipe(precision), shelf), shelf).path, pictures, ["logits"])[
-        0
-    ]
+    ours = logits(emulated(wb.apply_recipe(drawn, wb.Recipe(precision), shelf), shelf).path, pictures)
     norms = [np.linalg.norm(error) for error in (ours - exact, theirs - exact, ours - theirs)]
     assert 0.5 < norms[0] / norms[1] < 2
     assert norms[2] < 2 * norms[1]  # two roundings of the same numbers

@@ -1,3 +1,5 @@
+"""What a recipe makes of a graph: runtimes, names, digests, refusals and notes."""
+
 import dataclasses
 from pathlib import Path
 
@@ -5,27 +7,37 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto
 
 import workbench as wb
 from tests.graphs.drawn import TINY, draw
+from tests.graphs.onnx_file import File, element_types, error, logits
+from workbench.dtypes import HALVES
 from workbench.errors import WorkbenchError
 from workbench.graphs.quantization.emulation import emulated
+from workbench.graphs.quantization.recipe import foreseen
 from workbench.places import place_of
 
+EXPORTS = Path(__file__).parents[1] / "torch_exports"
 EVERYWHERE, GPUS, CPU = ("onnxruntime", "tensorrt", "tensorrt-rtx"), ("tensorrt", "tensorrt-rtx"), ("onnxruntime",)
 RUNTIMES = [
     (wb.Recipe(), EVERYWHERE),
+    (wb.Recipe("fp32", layout="cpu", high_precision="bf16"), EVERYWHERE),
     (wb.Recipe("fp16"), EVERYWHERE),
     (wb.Recipe("bf16"), GPUS),
     (wb.Recipe("int8"), EVERYWHERE),
     (wb.Recipe("int8", scope="attention"), EVERYWHERE),
     (wb.Recipe("int8", scope="everything"), EVERYWHERE),
+    (wb.Recipe("int8", high_precision="fp32"), EVERYWHERE),
     (wb.Recipe("int8", high_precision="bf16"), GPUS),
     (wb.Recipe("int8", layout="cpu"), CPU),
-    (wb.Recipe("int8-dynamic"), CPU),
+    (wb.Recipe("int8-dynamic", high_precision="bf16"), CPU),
     (wb.Recipe("fp8"), GPUS),
     (wb.Recipe("fp8", layout="cpu"), GPUS),
+    (wb.Recipe("fp8", high_precision="fp32"), GPUS),
 ]
+#: The numbers of element types in an ONNX file.
+ELEMENTS = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
 
 @pytest.fixture(params=RUNTIMES, ids=lambda pair: pair[0].label)
@@ -51,10 +63,25 @@ def test_names_of_outputs_and_places_survive(drawn, pictures, shelf, case):
     assert all(place_of(node.name) or node.name.startswith("logits/") for node in graph.node)
 
 
+def test_record_file_and_prediction_have_one_high_precision(drawn, pictures, shelf, case):
+    recipe, runtimes = case
+    variant, high = wb.apply_recipe(drawn, recipe, shelf, calibration=pictures), recipe.resolved_high_precision
+    assert element_types(variant.path)["block00/residual1:out"] == ELEMENTS[high]
+    if recipe.scope == "linear" and runtimes != CPU:  # attention computes in the type around it
+        predicted = wb.predict_fusion(drawn.spec, recipe, "SM89").attention_type
+        assert set(predicted) == {high if high in HALVES else None}
+
+
+@pytest.mark.parametrize("opset", [17, 20])
+def test_a_variant_is_foreseen_as_it_is_then_made(drawn, drawn17, pictures, shelf, case, opset):
+    graph = drawn if opset == 20 else drawn17
+    before, made = foreseen(graph, case[0]), wb.apply_recipe(graph, case[0], shelf, calibration=pictures)
+    assert (before.runtimes, before.opset) == (made.runtimes, made.opset)
+
+
 def test_fp32_is_the_graphs_own_file(drawn, shelf):
     variant = wb.apply_recipe(drawn, wb.Recipe(), shelf)
-    assert variant.path == drawn.path
-    assert variant.opset == 20
+    assert (variant.path, variant.opset) == (drawn.path, 20)
 
 
 def test_the_same_inputs_find_the_same_file_and_make_nothing(drawn, pictures, shelf):
@@ -130,15 +157,15 @@ def test_what_is_no_graph_or_no_recipe_is_refused(drawn, pictures, shelf):
         wb.apply_recipe(drawn, "int8", shelf)
 
 
-def test_activations_beyond_fp16_are_reported_where_the_rest_is_fp16(tmp_path, pictures):
+def test_activations_beyond_fp16_are_reported_where_the_high_precision_is_fp16(tmp_path, pictures):
     def enlarge(weights):
         weights["block01/norm2/scale"] *= np.float32(1e5)
         weights["block01/mlp/fc1/kernel"] /= np.float32(1e5)
 
     graph = draw(tmp_path, edit=enlarge)
 
-    def notes(rest):
-        made = wb.apply_recipe(graph, wb.Recipe("int8", high_precision=rest), tmp_path, calibration=pictures)
+    def notes(high):
+        made = wb.apply_recipe(graph, wb.Recipe("int8", high_precision=high), tmp_path, calibration=pictures)
         return [note for note in made.notes if "beyond FP16's" in note]
 
     assert len(notes("fp16")) == 1
@@ -157,9 +184,14 @@ def test_calibration_that_cannot_be_loaded_is_an_error(drawn, tmp_path):
         wb.apply_recipe(drawn, recipe, tmp_path)
 
 
-def test_a_bf16_rest_is_refused_for_the_cpu(drawn, pictures, shelf):
-    with pytest.raises(WorkbenchError, match="BF16"):
-        wb.apply_recipe(drawn, wb.Recipe("int8", layout="cpu", high_precision="bf16"), shelf, calibration=pictures)
+def test_bf16_beside_int8_is_refused_for_the_cpu_also_when_it_is_foreseen(drawn, pictures, shelf):
+    recipe = wb.Recipe("int8", layout="cpu", high_precision="bf16")
+    for make in (
+        lambda: wb.apply_recipe(drawn, recipe, shelf, calibration=pictures),
+        lambda: foreseen(drawn, recipe),
+    ):
+        with pytest.raises(WorkbenchError, match="cannot have BF16 as its high precision"):
+            make()
 
 
 def test_opset_20_says_that_tensorrt_8_reads_17(drawn, drawn17, shelf):
@@ -177,30 +209,27 @@ def test_products_whose_place_is_unknown_are_quantized_and_noted(drawn, pictures
     graph = dataclasses.replace(drawn, path=path, digest="foreign")
     variant = wb.apply_recipe(graph, wb.Recipe("int8-dynamic"), tmp_path)
     assert any("1 products" in note and "/encoder/mystery" in note for note in variant.notes)
-    kinds = [node.op_type for node in onnx.load(variant.path).graph.node]
-    assert kinds.count("MatMulInteger") == 4 * TINY.depth
+    assert File(variant.path).kinds.count("MatMulInteger") == 4 * TINY.depth
 
 
 @pytest.mark.parametrize("name", ["separate_dynamo", "fused_legacy", "attention_op"])
 def test_a_vit_that_torch_exported_takes_every_precision(name, tmp_path):
-    graph = wb.import_onnx(Path(__file__).parents[1] / "torch_exports" / f"{name}.onnx", tmp_path)
+    graph = wb.import_onnx(EXPORTS / f"{name}.onnx", tmp_path)
     images = np.random.default_rng(0).uniform(-1, 1, (6, *graph.image_shape)).astype(np.float32)
-    reference = onnxruntime.InferenceSession(graph.path).run(None, {graph.input_name: images})[0]
+    reference = logits(graph.path, images)
     for recipe in (wb.Recipe("fp16"), wb.Recipe("int8", scope="attention"), wb.Recipe("int8-dynamic")):
         variant = emulated(wb.apply_recipe(graph, recipe, tmp_path, calibration=images), tmp_path)
-        ours = onnxruntime.InferenceSession(variant.path).run(None, {graph.input_name: images})[0]
-        assert np.linalg.norm(ours - reference) < 0.08 * np.linalg.norm(reference)
-        products = [n.name for n in onnx.load(variant.path).graph.node if n.op_type.startswith("MatMul")]
-        assert {place_of(name).role for name in products} >= {"qkv", "scores", "proj", "fc1", "fc2"}
+        assert error(logits(variant.path, images), reference) < 0.08
+        products = [node for node in File(variant.path).nodes.values() if node.op_type.startswith("MatMul")]
+        assert {place_of(node.name).role for node in products} >= {"qkv", "scores", "proj", "fc1", "fc2"}
 
 
 def test_a_model_without_attention_has_nothing_to_quantize_there(tmp_path):
-    graph = wb.import_onnx(Path(__file__).parents[1] / "torch_exports" / "cnn.onnx", tmp_path)
+    graph = wb.import_onnx(EXPORTS / "cnn.onnx", tmp_path)
     images = np.random.default_rng(0).uniform(-1, 1, (6, *graph.image_shape)).astype(np.float32)
     variant = wb.apply_recipe(graph, wb.Recipe("int8", scope="attention"), tmp_path, calibration=images)
     assert any("no known block" in note for note in variant.notes)
-    kinds = [node.op_type for node in onnx.load(variant.path).graph.node]
-    assert kinds.count("DequantizeLinear") == 2  # the inputs of the head
+    assert File(variant.path).kinds.count("DequantizeLinear") == 2  # the inputs of the head
 
 
 def test_weights_beyond_two_gigabytes_go_beside_the_file(drawn, tmp_path, pictures, monkeypatch):

@@ -1,13 +1,17 @@
+"""SmoothQuant's factors, and what they bring back."""
+
+import dataclasses
+
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from onnx import numpy_helper
 
 import workbench as wb
 from tests.graphs.drawn import draw
+from tests.graphs.onnx_file import File, error, logits, tensors
 from workbench.errors import WorkbenchError
 from workbench.graphs.quantization.smoothquant import smoothed
+from workbench.progress import silent
 
 
 def with_outliers(weights):
@@ -25,25 +29,6 @@ def spiky(tmp_path_factory):
     return draw(tmp_path_factory.mktemp("spiky"), edit=with_outliers)
 
 
-def silent(*_):
-    pass
-
-
-def weights_of(path):
-    return {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
-
-
-def logits(path, images, optimized=True):
-    options = onnxruntime.SessionOptions()
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(path, options).run(None, {"images": images})[0]
-
-
-def error(ours, reference):
-    return np.linalg.norm(ours - reference) / np.linalg.norm(reference)
-
-
 def test_outlier_rescaling_preserves_the_function(drawn, spiky, pictures):
     assert error(logits(spiky.path, pictures), logits(drawn.path, pictures)) < 1e-5
 
@@ -56,13 +41,11 @@ def test_smoothing_preserves_the_function(spiky, pictures, tmp_path, alpha):
 
 
 def test_factors_are_those_of_the_paper(spiky, pictures, tmp_path):
-    model = onnx.load(spiky.path)
-    model.graph.output.append(onnx.ValueInfoProto(name="block01/norm2:out"))
-    x = onnxruntime.InferenceSession(model.SerializeToString()).run(["block01/norm2:out"], {"images": pictures})[0]
-    before = weights_of(spiky.path)
+    (x,) = tensors(spiky.path, pictures, "block01/norm2:out")
+    before = File(spiky.path).weights
     kernel = before["block01/mlp/fc1/kernel"]
     expected = np.abs(x).max(axis=(0, 1)) ** 0.5 / np.abs(kernel).max(axis=1) ** 0.5  # equation 4, alpha = 0.5
-    after = weights_of(smoothed(spiky, 0.5, pictures, wb.Workspace(tmp_path), silent).path)
+    after = File(smoothed(spiky, 0.5, pictures, wb.Workspace(tmp_path), silent).path).weights
     np.testing.assert_allclose(
         after["block01/mlp/fc1/kernel/smooth"] / kernel, expected[:, None] + 0 * kernel, rtol=1e-4
     )
@@ -73,9 +56,7 @@ def test_factors_are_those_of_the_paper(spiky, pictures, tmp_path):
 
 def test_alpha_of_one_makes_all_channels_equally_large(spiky, pictures, tmp_path):
     smooth = smoothed(spiky, 1.0, pictures, wb.Workspace(tmp_path), silent)
-    model = onnx.load(smooth.path)
-    model.graph.output.append(onnx.ValueInfoProto(name="block00/norm1:out"))
-    x = onnxruntime.InferenceSession(model.SerializeToString()).run(["block00/norm1:out"], {"images": pictures})[0]
+    (x,) = tensors(smooth.path, pictures, "block00/norm1:out")
     np.testing.assert_allclose(np.abs(x).max(axis=(0, 1)), 1, rtol=1e-4)
 
 
@@ -86,7 +67,7 @@ def test_smoothing_brings_back_what_outliers_cost(spiky, pictures, shelf, precis
     def loss(smooth):
         recipe = wb.Recipe(precision, layout="cpu", smooth=smooth, calibration=wb.Calibration(method="minmax"))
         variant = wb.apply_recipe(spiky, recipe, shelf, calibration=pictures)
-        return error(logits(variant.path, pictures, optimized=False), reference)
+        return error(logits(variant.path, pictures), reference)
 
     plain, smooth = loss(None), loss(0.5)
     assert plain > 0.05
@@ -94,8 +75,6 @@ def test_smoothing_brings_back_what_outliers_cost(spiky, pictures, shelf, precis
 
 
 def test_a_graph_without_layernorms_before_products_is_refused(drawn, pictures, tmp_path):
-    import dataclasses
-
     model = onnx.load(drawn.path)
     for node in model.graph.node:
         if node.op_type == "LayerNormalization":
@@ -116,5 +95,5 @@ def test_channels_of_zeros_are_left_alone(pictures, tmp_path):
 
     graph = draw(tmp_path, edit=silence)
     smooth = smoothed(graph, 0.5, pictures, wb.Workspace(tmp_path), silent)
-    assert all(np.isfinite(w).all() for w in weights_of(smooth.path).values())
+    assert all(np.isfinite(w).all() for w in File(smooth.path).weights.values())
     assert error(logits(smooth.path, pictures), logits(graph.path, pictures)) < 1e-5
