@@ -140,24 +140,11 @@ def test_an_image_size_that_the_patch_does_not_divide_is_refused():
 # ---- what is refused ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", sorted(arrays_of("prelogits")))
-def test_a_missing_key_is_named(key, tmp_path):
-    arrays = arrays_of("prelogits")
-    del arrays[key]
+def refused(path, arrays) -> str:
+    """The text of the refusal of these arrays."""
     with pytest.raises(wb.WorkbenchError) as error:
-        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
-    assert f": {_linen(key)}.\n" in str(error.value)
-    assert "found nothing of this name" in str(error.value)
-
-
-@pytest.mark.parametrize("key", sorted(arrays_of("prelogits")))
-def test_an_array_of_a_wrong_shape_is_named_with_expected_and_found(key, tmp_path):
-    arrays = arrays_of("prelogits")
-    arrays[key] = np.concatenate([arrays[key]] * 2, axis=-1)
-    with pytest.raises(wb.WorkbenchError, match=r"expected .* found") as error:
-        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
-    assert _linen(key) in str(error.value)
-    assert str(arrays[key].shape) in str(error.value) or f"{arrays[key].shape[1]} rows" in str(error.value)
+        wb.load_checkpoint(written(path, arrays))
+    return str(error.value)
 
 
 def _linen(key):
@@ -166,25 +153,18 @@ def _linen(key):
     return key
 
 
-def test_an_unknown_key_is_named(tmp_path):
-    arrays = arrays_of() | {"MAPHead_0/probe": np.zeros((1, 1, 16), np.float32)}
-    with pytest.raises(wb.WorkbenchError, match="MAPHead_0/probe"):
-        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
-
-
-def test_an_array_of_objects_is_never_unpickled(tmp_path):
-    arrays = arrays_of() | {"head/bias": np.array([_Bomb()], dtype=object)}
-    with pytest.raises(wb.WorkbenchError, match="head/bias") as error:
-        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
-    assert "allow_pickle=False" in str(error.value)
-    assert not _Bomb.went_off
-
-
-def test_a_pickle_under_another_name_is_never_unpickled(tmp_path):
-    (tmp_path / "x.npz").write_bytes(pickle.dumps(_Bomb()))
-    with pytest.raises(wb.WorkbenchError, match=r"x\.npz"):
-        wb.load_checkpoint(tmp_path / "x.npz")
-    assert not _Bomb.went_off
+def test_any_missing_key_and_any_array_of_a_wrong_shape_is_named_with_expected_and_found(tmp_path):
+    whole = arrays_of("prelogits")
+    assert len(whole) == 2 * 16 + 10  # of two blocks, and cls, embedding, positions, norm, pre_logits, head
+    for key, array in whole.items():
+        text = refused(tmp_path / "x.npz", {other: value for other, value in whole.items() if other != key})
+        assert f": {_linen(key)}.\n" in text
+        assert "found nothing of this name" in text
+        double = np.concatenate([array] * 2, axis=-1)
+        text = refused(tmp_path / "x.npz", whole | {key: double})
+        assert _linen(key) in text
+        assert re.search(r"expected .* found", text)
+        assert str(double.shape) in text or f"{double.shape[1]} rows" in text
 
 
 class _Bomb:
@@ -192,6 +172,79 @@ class _Bomb:
 
     def __reduce__(self):
         return setattr, (_Bomb, "went_off", True)
+
+
+def not_finite(value):
+    kernel = arrays_of()["head/kernel"].copy()
+    kernel[0, 0] = value
+    return {"head/kernel": kernel}
+
+
+#: Name -> model, what is changed in its arrays, and what the refusal must say.
+REFUSED = {
+    "an unknown key": ("token", {"MAPHead_0/probe": np.zeros((1, 1, 16), np.float32)}, ["MAPHead_0/probe"]),
+    "an array of objects": (
+        "token",
+        {"head/bias": np.array([_Bomb()], dtype=object)},
+        ["head/bias", "allow_pickle=False"],
+    ),
+    "whole numbers": ("token", {"head/bias": np.zeros(10, np.int64)}, ["head/bias", "int64"]),
+    "not a number": ("token", not_finite(np.nan), ["holds NaN or infinity: head/kernel"]),
+    "infinity": ("token", not_finite(np.inf), ["holds NaN or infinity: head/kernel"]),
+    "both namings": (
+        "token",
+        {f"{BLOCK}/LayerNorm_1/scale": arrays_of()[f"{BLOCK}/LayerNorm_2/scale"]},
+        ["twice"],
+    ),
+    "positions without a row for the class token": (
+        "gap",
+        {"cls": np.zeros((1, 1, 48), np.float32)},
+        [": cls.\n", "found shape (1, 1, 48)"],
+    ),
+    "a grid that is not square": (
+        "token",
+        {"Transformer/posembed_input/pos_embedding": np.zeros((1, 13, 16), np.float32)},
+        ["no square grid", "13 rows"],
+    ),
+    **{
+        f"{family}: {key}": ("token", {key: np.zeros((3, 3), np.float32)}, [family, key])
+        for key, family in {
+            "conv_root/kernel": "hybrid",
+            "block1/unit01/conv1/kernel": "hybrid",
+            "stem/kernel": "Mixer",
+            "MixerBlock_0/token_mixing/Dense_0/kernel": "Mixer",
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize(("model", "changes", "words"), REFUSED.values(), ids=REFUSED)
+def test_a_checkpoint_that_is_no_plain_vit_is_refused_with_the_reason(model, changes, words, tmp_path):
+    text = refused(tmp_path / "x.npz", arrays_of(model) | changes)
+    assert all(word in text for word in words), text
+    assert not _Bomb.went_off
+
+
+def test_a_hybrid_is_refused_under_the_prefix_of_training_too(tmp_path):
+    arrays = {f"opt/target/{key}": value for key, value in arrays_of().items()}
+    text = refused(tmp_path / "x.npz", arrays | {"opt/target/conv_root/kernel": np.zeros((3, 3), np.float32)})
+    assert "hybrid" in text
+
+
+def test_what_is_not_an_archive_of_a_vits_arrays_is_refused(tmp_path):
+    np.save(tmp_path / "bare.npy", np.zeros(3))
+    (tmp_path / "pickle.npz").write_bytes(pickle.dumps(_Bomb()))
+    np.savez(tmp_path / "other.npz", weights=np.zeros(3))
+    reasons = {
+        "absent.npz": "There is no checkpoint",
+        "bare.npy": "holds no Vision Transformer",
+        "pickle.npz": "pickle.npz cannot be read",
+        "other.npz": "holds no Vision Transformer",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(wb.WorkbenchError, match=reason):
+            wb.load_checkpoint(tmp_path / name)
+    assert not _Bomb.went_off
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
@@ -229,76 +282,6 @@ def test_damaged_bytes_anywhere_are_refused_or_harmless(save, tmp_path):
         except wb.WorkbenchError:
             refused += 1
     assert refused > 75
-
-
-def test_a_file_that_does_not_exist_is_said_to_be_absent(tmp_path):
-    with pytest.raises(wb.WorkbenchError, match="There is no checkpoint"):
-        wb.load_checkpoint(tmp_path / "absent.npz")
-
-
-def test_a_bare_array_is_refused(tmp_path):
-    np.save(tmp_path / "x.npy", np.zeros(3))
-    with pytest.raises(wb.WorkbenchError, match="holds no Vision Transformer"):
-        wb.load_checkpoint(tmp_path / "x.npy")
-
-
-@pytest.mark.parametrize(
-    ("key", "family"),
-    [
-        ("conv_root/kernel", "hybrid"),
-        ("block1/unit01/conv1/kernel", "hybrid"),
-        ("stem/kernel", "Mixer"),
-        ("MixerBlock_0/token_mixing/Dense_0/kernel", "Mixer"),
-    ],
-)
-@pytest.mark.parametrize("prefix", ["", "opt/target/"])
-def test_hybrids_and_mixers_are_refused_by_name(prefix, key, family, tmp_path):
-    arrays = {prefix + k: v for k, v in (arrays_of() | {key: np.zeros((3, 3), np.float32)}).items()}
-    with pytest.raises(wb.WorkbenchError, match=family) as error:
-        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
-    assert key in str(error.value)
-
-
-def test_a_file_of_something_else_is_refused(tmp_path):
-    with pytest.raises(wb.WorkbenchError, match="holds no Vision Transformer"):
-        wb.load_checkpoint(written(tmp_path / "x.npz", {"weights": np.zeros(3)}))
-
-
-def test_a_class_token_that_the_positions_have_no_row_for_is_named(tmp_path):
-    arrays = arrays_of("gap")
-    arrays["cls"] = np.zeros((1, 1, 48), np.float32)
-    with pytest.raises(wb.WorkbenchError, match=r": cls\.\n.*found shape \(1, 1, 48\)"):
-        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
-
-
-def test_a_grid_that_is_not_square_is_refused(tmp_path):
-    arrays = arrays_of()
-    arrays["Transformer/posembed_input/pos_embedding"] = np.zeros((1, 13, 16), np.float32)
-    with pytest.raises(wb.WorkbenchError, match="no square grid") as error:
-        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
-    assert "13 rows" in str(error.value)
-
-
-@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinity")])
-def test_parameters_that_are_not_finite_are_refused(value, word, tmp_path):
-    arrays = arrays_of()
-    arrays["head/kernel"][0, 0] = value
-    with pytest.raises(wb.WorkbenchError, match=f"{word}.*head/kernel|head/kernel"):
-        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
-
-
-def test_whole_numbers_are_refused(tmp_path):
-    arrays = arrays_of() | {"head/bias": np.zeros(10, np.int64)}
-    with pytest.raises(wb.WorkbenchError, match="head/bias") as error:
-        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
-    assert "int64" in str(error.value)
-
-
-def test_a_parameter_in_both_namings_is_refused(tmp_path):
-    arrays = arrays_of()
-    arrays[f"{BLOCK}/LayerNorm_1/scale"] = arrays[f"{BLOCK}/LayerNorm_2/scale"]
-    with pytest.raises(wb.WorkbenchError, match="twice"):
-        wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
 
 
 # ---- writing -----------------------------------------------------------------------------------------------------
