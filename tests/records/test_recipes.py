@@ -1,0 +1,88 @@
+"""Recipes: what they refuse, what they resolve, and how they are called."""
+
+import math
+
+import pytest
+
+from workbench.dtypes import PRODUCT_TYPES
+from workbench.errors import WorkbenchError
+from workbench.records import PRECISIONS, Calibration, Recipe
+
+
+@pytest.mark.parametrize(
+    ("recipe", "layout", "high", "products"),
+    [
+        (Recipe("fp32", layout="cpu", high_precision="bf16"), None, "fp32", {"fp32"}),
+        (Recipe("fp16"), None, "fp16", {"fp16"}),
+        (Recipe("bf16", exclude=("block00",)), None, "bf16", {"bf16", "fp32"}),
+        (Recipe("int8"), "tensorrt", "fp16", {"int8", "fp16"}),
+        (Recipe("int8", layout="cpu"), "cpu", "fp32", {"int8", "fp32"}),
+        (Recipe("int8", high_precision="bf16", exclude=("block00",)), "tensorrt", "bf16", {"int8", "bf16"}),
+        (Recipe("fp8", layout="cpu"), "tensorrt", "fp16", {"fp8", "fp16"}),  # fp8 exists for TensorRT only
+        (Recipe("int8-dynamic", high_precision="fp16"), "cpu", "fp32", {"int8", "fp32"}),
+    ],
+    ids=lambda value: value.label if isinstance(value, Recipe) else None,
+)
+def test_a_recipe_resolves_what_it_leaves_open_and_ignores_what_means_nothing(recipe, layout, high, products):
+    assert recipe.resolved_layout == layout
+    assert recipe.resolved_high_precision == high
+    assert recipe.product_types == products
+
+
+def test_every_precision_is_made_of_known_types():
+    for precision in PRECISIONS.values():
+        types = (precision.weights, precision.inputs, precision.multiplies_in, precision.elsewhere)
+        assert set(types) <= set(PRODUCT_TYPES)
+
+
+def test_only_int8_and_fp8_need_ranges():
+    needing = [precision for precision in PRECISIONS if Recipe(precision).needs_ranges]
+    assert needing == ["fp8", "int8"]
+
+
+def test_recipes_that_differ_have_other_labels():
+    recipes = [
+        Recipe(),
+        Recipe("fp16"),
+        Recipe("int8-dynamic"),
+        Recipe("int8"),
+        Recipe("int8", layout="cpu"),
+        Recipe("int8", scope="attention"),
+        Recipe("int8", high_precision="fp32"),
+        Recipe("int8", smooth=0.5),
+        Recipe("int8", exclude=("block00",)),
+        Recipe("int8", calibration=Calibration(method="minmax")),
+        Recipe("int8", calibration=Calibration(variant="dark")),
+    ]
+    assert len({recipe.label for recipe in recipes}) == len(recipes)
+    assert Recipe().label == "fp32"
+
+
+def test_a_list_of_names_to_exclude_becomes_a_tuple():
+    assert Recipe(exclude=["block00", "block03/fc2"]) == Recipe(exclude=("block00", "block03/fc2"))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Calibration(method="max"), "'minmax'"),
+        (lambda: Calibration(variant="darker"), "did you mean 'dark'"),
+        (lambda: Calibration(samples=0), "positive whole number"),
+        (lambda: Recipe("int9"), "did you mean 'int8'"),
+        (lambda: Recipe(scope="all"), "'everything'"),
+        (lambda: Recipe(layout="gpu"), "'tensorrt', 'cpu'"),
+        (lambda: Recipe(high_precision="int8"), "'fp32', 'fp16', 'bf16'"),
+        (lambda: Recipe(exclude="block03"), 'exclude=("block03",)'),
+        (lambda: Recipe(exclude=None), "tuple of names"),
+        (lambda: Recipe(exclude=(3,)), "tuple of names"),
+        (lambda: Recipe(smooth=1.5), "0...1"),
+        (lambda: Recipe(smooth="half"), "0...1"),
+        (lambda: Recipe(smooth=math.nan), "0...1"),
+        (lambda: Recipe(calibration="shapes"), 'Calibration(dataset="shapes")'),
+        (lambda: Recipe(calibration=None), "Calibration"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(make, words):
+    with pytest.raises(WorkbenchError) as caught:
+        make()
+    assert words in str(caught.value)
