@@ -10,6 +10,7 @@ UNIT   := not notebooks and not browser and not slow and not gpu
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@echo; echo "docs/architecture.md says where everything is, CONTRIBUTING.md how to change it."
 
 env: $(VENV)/.ready ## make .venv from the pins in requirements.lock
 
