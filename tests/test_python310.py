@@ -3,50 +3,33 @@
 from __future__ import annotations
 
 import ast
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 import workbench
+from tests import python310 as interpreters
+from tests.tiny import Tiny
 from workbench.remote.protocol import light_half
 
 PACKAGE = Path(workbench.__file__).parent
-LIGHT = [PACKAGE.parent / name for name in light_half() if name.endswith(".py")]
+#: What travels to a host; and the image sets, which belong to the light half and stay here.
+LIGHT = {**light_half(), **{f"workbench/datasets/{p.name}": p.read_bytes() for p in PACKAGE.glob("datasets/*.py")}}
+MODULES = [name for name in LIGHT if name.endswith(".py")]
 REMEDY = "Remedy: install Python 3.10, for example by 'pyenv install 3.10' or 'uv python install 3.10'"
-
-
-def interpreters():
-    """Every Python 3.10 that can be found: on the path, and where pyenv and uv keep theirs."""
-    yield from filter(None, [shutil.which("python3.10")])
-    kept = {
-        Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions": "3.10.*/bin/python",
-        Path.home() / ".local/share/uv/python": "cpython-3.10*/bin/python3.10",
-    }
-    for folder, pattern in kept.items():
-        yield from map(str, sorted(folder.glob(pattern)))
-
-
-def is_310(command: str) -> bool:
-    script = "import sys, ctypes, sqlite3; sys.exit(sys.version_info[:2] != (3, 10))"
-    return subprocess.run([command, "-I", "-c", script], capture_output=True, timeout=60).returncode == 0
 
 
 @pytest.fixture(scope="module")
 def python310():
-    for command in interpreters():
-        if is_310(command):
-            return command
-    pytest.skip(f"there is no Python 3.10 on this machine. {REMEDY}")
+    return interpreters.bare() or pytest.skip(f"there is no Python 3.10 on this machine. {REMEDY}")
 
 
 @pytest.fixture(scope="module")
 def uninstalled(tmp_path_factory):
     """The light half alone, copied as a job would send it."""
     folder = tmp_path_factory.mktemp("host")
-    for name, content in light_half().items():
+    for name, content in LIGHT.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
@@ -61,9 +44,9 @@ def run(command: str, folder: Path, code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("file", LIGHT, ids=lambda file: file.relative_to(PACKAGE).as_posix())
-def test_the_light_half_is_written_in_the_grammar_of_310(file):
-    ast.parse(file.read_text(), feature_version=(3, 10))
+@pytest.mark.parametrize("name", MODULES)
+def test_the_light_half_is_written_in_the_grammar_of_310(name):
+    ast.parse(LIGHT[name], feature_version=(3, 10))
 
 
 def test_the_grammar_of_310_is_what_is_asked_for():
@@ -124,15 +107,13 @@ for file in sorted((here / "workbench").rglob("*.py")):
 """
     imported = run(python310, uninstalled, code).split()
     assert {"workbench.backends.onnxruntime", "workbench.measuring", "workbench.workspace"} <= set(imported)
-    assert len(imported) >= len(LIGHT) - 3
+    assert len(imported) >= len(MODULES) - 3
 
 
-def test_an_engine_is_measured_on_310_where_numpy_and_a_runtime_are(python310, uninstalled, tmp_path):
-    probe = "try:\n    import numpy, onnxruntime\nexcept ImportError as error:\n    print(error.name)"
-    if missing := run(python310, uninstalled, probe).strip():
-        pytest.skip(f"{python310} has no {missing}. Remedy: {python310} -m pip install numpy onnxruntime")
-    from tests.tiny import Tiny
-
+def test_an_engine_is_measured_on_310_where_numpy_and_a_runtime_are(uninstalled, tmp_path):
+    command = interpreters.equipped()
+    if command is None:
+        pytest.skip(f"there is no Python 3.10 with NumPy and ONNX Runtime. {REMEDY}")
     path = Tiny.of().graph(tmp_path).path
     code = f"""
 import numpy as np
@@ -144,6 +125,6 @@ variant = Variant(graph.path, "d", graph, wb.Recipe(), 20, ("onnxruntime",))
 engine = wb.build_engine(variant, "onnxruntime", {str(tmp_path / "w")!r})
 images = np.zeros((5, 8, 8, 3), np.float32)
 measured = wb.measure(engine, images=images, labels=np.zeros(5, int), batch=2, seconds=0.05)
-print(measured.agreement, measured.images, wb.compare(measured, measured).accuracy)
+print(measured.agreement, measured.images)
 """
-    assert run(python310, uninstalled, code).split() == ["1.0", "5", "cannot", "tell"]
+    assert run(command, uninstalled, code).split() == ["1.0", "5"]

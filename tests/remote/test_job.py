@@ -1,0 +1,59 @@
+"""A job in this process: an engine and its measurements, and the reason when the engine cannot be opened."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.tiny import some_images
+from workbench.errors import Cancelled, Refusal, WorkbenchError
+from workbench.records import Batches
+from workbench.remote.job import EvaluationSet, Job, run_job
+from workbench.workspace import Workspace
+
+
+def test_a_job_builds_measures_and_tells_what_it_did(tmp_path, tiny):
+    model, variant = tiny
+    images = some_images(20)
+    truth = model.logits(images).argmax(axis=1)
+    job = Job(variant, "onnxruntime", Batches(1, 4, 8), measure=(1, 8), streams=(1, 2), layers=True, seconds=0.05)
+    report = run_job(job, tmp_path / "workspace", EvaluationSet(images, (truth + 1) % 7, truth))
+    assert [m.batch for m in report.measurements] == [1, 8]
+    assert all(m.top1 == 0 and m.agreement == 1 and m.p50_ms > 0 for m in report.measurements)
+    assert [m.streams for m in report.streams] == [1, 2]
+    assert {"block00/mlp/fc1", "head"} <= {row["name"].split(":")[0] for row in report.layers}
+    assert Workspace(tmp_path / "workspace").observations("engine", type(report.engine)) == [report.engine]
+
+
+def test_a_job_without_measurements_only_builds(tmp_path, tiny):
+    report = run_job(Job(tiny[1], "onnxruntime", Batches()), tmp_path / "workspace")
+    assert report.engine.path.exists()
+    assert (report.measurements, report.streams, report.layers, report.refusal) == ((), (), (), None)
+
+
+def test_an_engine_that_cannot_be_opened_is_kept_with_the_reason(tmp_path, tiny, monkeypatch):
+    def refuse(engine):
+        raise WorkbenchError("It cannot be opened", why="there is no GPU", remedy="name a host with one")
+
+    monkeypatch.setattr("workbench.remote.job.open_engine", refuse)
+    report = run_job(Job(tiny[1], "onnxruntime", Batches(), measure=(1,)), tmp_path / "workspace")
+    assert report.engine.path.exists()
+    assert report.refusal == Refusal("It cannot be opened: there is no GPU", "name a host with one")
+
+
+def test_cancelling_while_an_engine_opens_is_no_refusal(tmp_path, tiny, monkeypatch):
+    def cancel(engine):
+        raise Cancelled()
+
+    monkeypatch.setattr("workbench.remote.job.open_engine", cancel)
+    with pytest.raises(Cancelled):
+        run_job(Job(tiny[1], "onnxruntime", Batches(), measure=(1,)), tmp_path / "workspace")
+
+
+def test_an_exam_survives_its_file(tmp_path):
+    evaluation = EvaluationSet(some_images(3), None, np.array([1, 2, 3]))
+    evaluation.save(tmp_path / "evaluation.npz")
+    again = EvaluationSet.load(tmp_path / "evaluation.npz")
+    np.testing.assert_array_equal(again.images, evaluation.images)
+    np.testing.assert_array_equal(again.reference, evaluation.reference)
+    assert again.labels is None
