@@ -12,7 +12,7 @@ from tests.graphs.references import run
 from workbench.errors import WorkbenchError
 from workbench.graphs import model_file
 from workbench.graphs.import_ import import_onnx
-from workbench.graphs.structure import attention
+from workbench.graphs.structure.attention import find_attentions
 from workbench.graphs.structure.values import array
 from workbench.places import place_of
 from workbench.records import ModelSpec, Preprocessing
@@ -225,7 +225,7 @@ def test_columns_of_qkv_are_put_in_the_usual_order(unusual, tmp_path):
     path = vit(tmp_path, **unusual)
     graph = import_onnx(path, tmp_path / "ws")
     model = model_file.load(graph.path)
-    assert len(attention.cores(model)) == 1
+    assert len(find_attentions(model)) == 1
     split = next(node for node in model.graph if node.op_type == "Split")
     assert split.name == "block00/attention/split"
     assert array(split.inputs[1]).tolist() == [2, 2, 2]

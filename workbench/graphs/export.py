@@ -65,7 +65,7 @@ def export_onnx(
     Raises:
         WorkbenchError: an argument is wrong, or the graph does not repeat JAX; it names the block where they part.
     """
-    opset, batch = _numbers(opset, batch)
+    opset, batch = _opset(opset), _batch(batch)
     params = _float32(spec, params)
     preprocessing = _preprocessing(spec, preprocessing)
     if images is not None:
@@ -88,7 +88,7 @@ def export_onnx(
             opset=opset,
             preprocessing=preprocessing,
             spec=spec,
-            batch=None if batch == DYNAMIC else batch,
+            batch=batch if isinstance(batch, int) else None,
             classes=spec.classes,
             parity=comparison.parity,
             traced=traced,
@@ -99,17 +99,23 @@ def export_onnx(
     return workspace.artefact("graph", Graph, inputs, make, tools=TOOLS)
 
 
-def _numbers(opset, batch) -> tuple[int, int | str]:
-    """Opset and batch as Python's own numbers, after a look at whether there are such graphs."""
-    opset, batch = whole(opset) or opset, whole(batch) or batch
-    one_of("opset", opset, OPSETS)
+def _opset(given) -> int:
+    """An opset as Python's own integer; refused where the workbench does not export it."""
+    opset = whole(given)
+    one_of("opset", given if opset is None else opset, OPSETS)
+    return int(opset or 0)
+
+
+def _batch(given) -> int | str:
+    """A batch as Python's own integer, or ``"dynamic"``; anything else is refused."""
+    batch = whole(given)
     refuse_unless(
-        batch == DYNAMIC or (whole(batch) or 0) > 0,
-        f"A graph cannot take a batch of {batch!r}",
+        given == DYNAMIC or (batch or 0) > 0,
+        f"A graph cannot take a batch of {given!r}",
         why="a batch is a whole number of at least 1, or open",
         remedy='give an integer of 1 or more, or "dynamic"',
     )
-    return opset, batch
+    return batch or DYNAMIC
 
 
 def _float32(spec: ModelSpec, params: Mapping) -> dict:
@@ -118,7 +124,7 @@ def _float32(spec: ModelSpec, params: Mapping) -> dict:
 
     from ..models.vit import check_parameters
 
-    check_parameters(spec, params)
+    check_parameters(spec, dict(params))
     flat = {}
     for path, leaf in traverse_util.flatten_dict(params, sep="/").items():
         flat[path] = np.asarray(leaf, np.float32)

@@ -117,7 +117,7 @@ def _input(model: ir.Model) -> tuple[int | None, int, str]:
     refuse_unless(
         len(inputs) == 1,
         "The model must have one input, the images",
-        why=f"it has {len(inputs)}: {', '.join(value.name for value in inputs)}",
+        why=f"it has {len(inputs)}: {', '.join(str(value.name) for value in inputs)}",
         remedy="export the image encoder alone, with everything else fixed",
     )
     shape = list(inputs[0].shape or ())
@@ -129,12 +129,12 @@ def _input(model: ir.Model) -> tuple[int | None, int, str]:
     )
     layout = "NCHW" if shape[1] == 3 else "NHWC"
     height, width = shape[2:] if layout == "NCHW" else shape[1:3]
-    refuse_unless(
-        isinstance(height, int) and height == width,
-        "The model must take square images of one size",
-        why=f"{inputs[0].name} has shape {inputs[0].shape}",
-        remedy="export it with a fixed image size; only the batch may be open",
-    )
+    if not isinstance(height, int) or height != width:
+        raise WorkbenchError(
+            "The model must take square images of one size",
+            why=f"{inputs[0].name} has shape {inputs[0].shape}",
+            remedy="export it with a fixed image size; only the batch may be open",
+        )
     return (shape[0] if isinstance(shape[0], int) else None), height, layout
 
 

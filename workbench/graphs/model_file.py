@@ -82,7 +82,8 @@ def save(model: ir.Model, folder: Path) -> Path:
 
 def weight_bytes(model: ir.Model) -> int:
     """Bytes of all initializers."""
-    return sum(value.const_value.nbytes for value in model.graph.initializers.values())
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 def opset(model: ir.Model) -> int:

@@ -16,8 +16,9 @@ from ..digests import digest
 from ..errors import WorkbenchError
 from ..graphs.import_ import import_onnx
 from ..graphs.quantization.recipe import apply_recipe
-from ..graphs.structure import anatomy
-from ..graphs.structure.anatomy import Anatomy
+from ..graphs.structure.macs import macs
+from ..graphs.structure.operators import name_of
+from ..graphs.structure.placement import PlacedModel, read
 from ..records import Batches, Graph, Preprocessing, Recipe, Variant
 from .cost import checked_batch
 from .layers import locate, time_session
@@ -62,12 +63,12 @@ def profile_onnx(path, workspace, backend: str = "onnxruntime", batch: int = 1) 
         variant = apply_recipe(import_onnx(path, workspace), Recipe(), workspace)
     else:
         variant = _as_it_is(Path(path))
-    body = anatomy.read(variant.path)
+    body = read(variant.path)
     name, feed = _feed(body, batch)
     size = len(feed)
     engine = build_engine(variant, backend, workspace, batches=Batches(size, size, size))
     with open_engine(engine) as session:
-        places = {anatomy.name_of(node): place for node, place in body.places.items() if place}
+        places = {name_of(node): place for node, place in body.places.items() if place}
         split, roles = _profiled(session, {name: feed}, places)
     return FileProfile(split, roles, size, _macs(body, size))
 
@@ -80,22 +81,22 @@ def _profiled(session: Session, feeds: Mapping, places: Mapping) -> tuple[Split,
     return split_layers(rows, median(calls)), roles.assign(share=roles.ms / (roles.ms.sum() or 1))
 
 
-def _macs(body: Anatomy, batch: int) -> int | None:
-    counts = [anatomy.macs(node) for node in body.nodes]
+def _macs(body: PlacedModel, batch: int) -> int | None:
+    counts = [macs(node) for node in body.nodes]
     known = [count for count in counts if count is not None]
     if len(known) < len(counts):
         return None
     return sum(known) * (1 if _fixed_batch(body) is not None else batch)
 
 
-def _fixed_batch(body: Anatomy) -> int | None:
+def _fixed_batch(body: PlacedModel) -> int | None:
     """The batch that the file fixes; None where it is open, or where no input has a known shape."""
     first = next((value.shape[0] for value in body.model.graph.inputs if value.shape), None)
     return first if isinstance(first, int) else None
 
 
 def _as_it_is(path: Path) -> Variant:
-    body = anatomy.read(path)
+    body = read(path)
     key = digest(path)
     graph = Graph(
         path.absolute(),
@@ -107,7 +108,7 @@ def _as_it_is(path: Path) -> Variant:
     return Variant(graph.path, key, graph, Recipe(), graph.opset, ("onnxruntime",))
 
 
-def _feed(body: Anatomy, batch: int) -> tuple[str, np.ndarray]:
+def _feed(body: PlacedModel, batch: int) -> tuple[str, np.ndarray]:
     """Noise for the only input, whose first length may be open."""
     inputs = body.model.graph.inputs
     image = _image_shape(inputs[0].shape) if len(inputs) == 1 else None

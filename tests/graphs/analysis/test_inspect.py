@@ -14,7 +14,8 @@ from tests.graphs.drawn import TINY, draw
 from workbench.errors import WorkbenchError
 from workbench.graphs.analysis.inspect import inspect
 from workbench.graphs.quantization.recipe import apply_recipe
-from workbench.graphs.structure import anatomy
+from workbench.graphs.structure.macs import macs
+from workbench.graphs.structure.placement import read
 from workbench.performance.cost import cost
 from workbench.records import Recipe
 
@@ -259,5 +260,5 @@ def products(equation, *shapes):
 )
 def test_an_einsum_counts_every_letter_once(equation, shapes, expected, tmp_path):
     onnx.save(products(equation, *shapes), tmp_path / "e.onnx")
-    (node,) = anatomy.read(tmp_path / "e.onnx").nodes
-    assert anatomy.macs(node) == expected
+    (node,) = read(tmp_path / "e.onnx").nodes
+    assert macs(node) == expected

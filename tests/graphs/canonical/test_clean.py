@@ -12,7 +12,7 @@ import pytest
 from onnx import parser
 
 from tests.graphs.references import CHECKPOINTS, answers, checkpoint, run, traced
-from workbench.graphs.canonical import clean, gelu, rules
+from workbench.graphs.canonical import clean, gelu
 from workbench.graphs.export import trace
 from workbench.graphs.structure.builder import constant
 from workbench.graphs.structure.values import array
@@ -183,9 +183,7 @@ def graph(text, opset=20, **weights):
 
 def rewritten(model):
     model = ir.from_proto(ir.to_proto(model))
-    while rules.RULES.apply_to_model(model):
-        clean._initializers_only(model)
-        passes.ShapeInferencePass()(model)
+    clean.apply_rules(model)
     return model
 
 
@@ -343,7 +341,7 @@ def test_gelu_is_recognised_by_what_it_computes(name, opset):
     kind, spelling = SPELLINGS[name]
     model = spelled(spelling, opset)
     before = run(model, x := np.linspace(-5, 5, 30, dtype=np.float32).reshape(10, 3))
-    found = gelu.redraw(model)
+    found = gelu.canonicalize(model)
     assert found == (kind is not None)
     if kind is not None:
         drawn = [node for node in model.graph if node.op_type == "Gelu"]
@@ -357,7 +355,7 @@ def test_at_opset_17_tanh_gelu_is_six_nodes_and_erf_gelu_fuses_in_onnxruntime(tm
 
     for name, expected in (("tanh with products", 6), ("erf, scaled by a product", 5)):
         model = spelled(SPELLINGS[name][1], 17)
-        gelu.redraw(model)
+        gelu.canonicalize(model)
         assert len(model.graph) == expected + 1
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")

@@ -12,7 +12,7 @@ import pytest
 from tests.graphs.references import traced
 from tests.graphs.test_import import VITS, vit
 from workbench.graphs import model_file
-from workbench.graphs.structure import blocks
+from workbench.graphs.structure.placement import find_paths, find_places
 from workbench.places import Place
 
 EXPORTS = Path(__file__).parents[1] / "torch_exports"
@@ -38,7 +38,7 @@ def expected(qkv, heads=1, pre_logits=0, scores=2):
 @pytest.mark.parametrize("name", VITS)
 def test_every_node_of_torchs_own_graph_has_a_role(name):
     model = model_file.load(EXPORTS / f"{name}.onnx")
-    places = blocks.roles(model)
+    places = find_places(model)
     assert set(places) == set(model.graph)
     assert "other" not in {place.role for place in places.values()}
     separate, distilled = "separate" in name, "distilled" in name
@@ -52,7 +52,7 @@ def test_every_node_of_torchs_own_graph_has_a_role(name):
 @pytest.mark.parametrize("kind", ["token", "gap", "prelogits"])
 def test_every_node_of_jax2onnxs_own_graph_has_a_role(kind, batch):
     model = traced(kind, batch=batch)
-    places = blocks.roles(model)
+    places = find_places(model)
     assert set(places) == set(model.graph)
     assert products(model, places) == expected(1, pre_logits=kind == "prelogits")
     assert {place.role for place in places.values() if place.block is None} >= {"embedding", "norm", "pool", "head"}
@@ -60,7 +60,7 @@ def test_every_node_of_jax2onnxs_own_graph_has_a_role(kind, batch):
 
 def test_layernorm_written_out_belongs_to_its_norm():
     model = model_file.load(EXPORTS / "separate_mean_legacy.onnx")
-    places = blocks.roles(model)
+    places = find_places(model)
     for place in (Place("block00", "norm1"), Place("block01", "norm2"), Place(None, "norm")):
         kinds = Counter(node.op_type for node, found in places.items() if found == place)
         assert kinds == dict(ReduceMean=2, Sub=1, Pow=1, Add=2, Sqrt=1, Div=1, Mul=1)
@@ -68,28 +68,28 @@ def test_layernorm_written_out_belongs_to_its_norm():
 
 def test_names_play_no_part():
     plain = model_file.load(EXPORTS / "fused_legacy.onnx")
-    before = [blocks.roles(plain)[node] for node in plain.graph]
+    before = [find_places(plain)[node] for node in plain.graph]
     for index, node in enumerate(plain.graph):
         node.name = f"block07/mlp/fc1/{index}"
-    assert [blocks.roles(plain)[node] for node in plain.graph] == before
+    assert [find_places(plain)[node] for node in plain.graph] == before
 
 
 @pytest.mark.parametrize("name", ["cnn", "mlp"])
 def test_what_is_no_vit_has_no_places(name):
-    assert blocks.places(model_file.load(EXPORTS / f"{name}.onnx")) == {}
+    assert find_paths(model_file.load(EXPORTS / f"{name}.onnx")) == {}
 
 
 def test_a_softmax_that_is_no_attention_makes_no_block():
     text = """<ir_version: 10, opset_import: ["": 20]>
     g (float[n,4] x, float[4,4] w) => (float[n,4] y) { p = Softmax(x) z = MatMul(p, w) y = Add(z, x) }"""
     model = ir.from_proto(onnx.parser.parse_model(text))
-    assert blocks.places(model) == {}
+    assert find_paths(model) == {}
 
 
 @pytest.mark.parametrize("unusual", [dict(mask=True), dict(norm_keys=True), dict(order=(2, 1, 0))])
 def test_an_unusual_attention_still_has_its_roles(unusual, tmp_path):
     model = model_file.load(vit(tmp_path, **unusual))
-    places = blocks.roles(model)
+    places = find_places(model)
     assert set(places) == set(model.graph)
     assert products(model, places)["block00"] == Counter(qkv=1, scores=2, proj=1, fc1=1, fc2=1)
 
@@ -106,6 +106,6 @@ def test_a_second_attention_is_no_mlp():
     del proto.graph.input[1]
     model = ir.from_proto(proto)
     passes.ShapeInferencePass()(model)
-    found = blocks.roles(model).values()
+    found = find_places(model).values()
     assert {place.block for place in found} == {"block00", "block01"}
     assert not {"fc1", "gelu", "fc2"} & {place.role for place in found}

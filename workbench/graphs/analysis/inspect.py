@@ -14,9 +14,12 @@ from ...backends import refused_nodes
 from ...backends.hardware.cards import capability
 from ...errors import refuse_unless
 from ...records import Engine, Graph, Variant
-from ..structure import anatomy
-from ..structure.anatomy import Anatomy
-from ..structure.values import array
+from ..structure.compute_type import type_of
+from ..structure.macs import macs
+from ..structure.operators import CARRIERS, PRODUCTS, QUANTIZERS, name_of
+from ..structure.placement import PlacedModel, read
+from ..structure.source_lines import source_of
+from ..structure.values import array, lengths
 from . import findings
 
 #: The runtimes that are asked about a file of unknown purpose.
@@ -59,7 +62,7 @@ class Inspection:
         groups = placed.groupby(["block", "role"], sort=False, dropna=False)
         summed = groups.agg(nodes=("name", "size"), parameters=("parameters", "sum"), macs=("macs", _sum))
         # of a LayerNorm between casts, the LayerNorm says what is computed
-        weight = 2 * placed.type.isin(anatomy.PRODUCTS) - placed.type.isin(anatomy.CARRIERS)
+        weight = 2 * placed.type.isin(PRODUCTS) - placed.type.isin(CARRIERS)
         typed = placed.assign(weight=weight).dropna(subset="computes")
         typed = typed.sort_values("weight", ascending=False, kind="stable")
         first = typed.groupby(["block", "role"], sort=False, dropna=False).computes.first()
@@ -85,11 +88,11 @@ def inspect(model, card: str | None = None, runtimes: Sequence[str] | None = Non
     path = _path_of(model)
     runtimes = (runtimes,) if isinstance(runtimes, str) else runtimes
     sm = findings.NEWEST if card is None else capability(card)
-    body = anatomy.read(path)
+    placed = read(path)
     refused = {name: rows for name in runtimes if (rows := refused_nodes(name, path)) is not None}
-    found = findings.ordered([*findings.refused(body, refused), *findings.find(body, sm)])
-    nodes, frame = _nodes(body), pd.DataFrame(found, columns=list(findings.Finding._fields))
-    return Inspection(path, nodes, _blocks(body, nodes, frame), frame, tuple(refused))
+    found = findings.ordered([*findings.refused(placed, refused), *findings.find(placed, sm)])
+    nodes, frame = _nodes(placed), pd.DataFrame(found, columns=list(findings.Finding._fields))
+    return Inspection(path, nodes, _blocks(placed, nodes, frame), frame, tuple(refused))
 
 
 def _path_of(model) -> Path:
@@ -112,22 +115,22 @@ def _path_of(model) -> Path:
 _NODE_COLUMNS = ("name", "type", "block", "role", "computes", "shape", "parameters", "macs", "source")
 
 
-def _nodes(body: Anatomy) -> pd.DataFrame:
+def _nodes(placed: PlacedModel) -> pd.DataFrame:
     seen: set[str] = set()
     rows = []
-    for node in body.nodes:
-        place = body.places[node]
+    for node in placed.nodes:
+        place = placed.places[node]
         rows.append(
             (
-                anatomy.name_of(node),
+                name_of(node),
                 node.op_type,
                 place.block if place else None,
                 place.role if place else None,
-                anatomy.type_of(node),
-                "×".join("?" if n is None else str(n) for n in anatomy.lengths(node.outputs[0])),
+                type_of(node),
+                "×".join("?" if n is None else str(n) for n in lengths(node.outputs[0])),
                 _new_parameters(node, seen),
-                anatomy.macs(node),
-                anatomy.source_of(node),
+                macs(node),
+                source_of(node),
             )
         )
     frame = pd.DataFrame(rows, columns=list(_NODE_COLUMNS))
@@ -165,12 +168,12 @@ _BLOCK_COLUMNS = (
 )
 
 
-def _blocks(body: Anatomy, nodes: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    attentions = {one.block: one for one in body.attentions if one.block}
+def _blocks(placed: PlacedModel, nodes: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    attentions = {placed.block_of(one): one for one in placed.attentions}
     rows = []
     for block, own in nodes.dropna(subset="block").groupby("block"):
         attention = attentions.get(block)
-        products = own[own.type.isin(anatomy.PRODUCTS)]
+        products = own[own.type.isin(PRODUCTS)]
         rows.append(
             (
                 block,
@@ -181,9 +184,9 @@ def _blocks(body: Anatomy, nodes: pd.DataFrame, found: pd.DataFrame) -> pd.DataF
                 attention and attention.heads,
                 attention and attention.head_size,
                 attention and attention.tokens,
-                attention and anatomy.type_of(attention.scores),
+                attention and type_of(attention.scores),
                 int((own.type == "Cast").sum()),
-                int(own.type.isin(anatomy.QUANTIZERS).sum()),
+                int(own.type.isin(QUANTIZERS).sum()),
                 int(found["where"].str.split("/").str[0].eq(block).sum()),
             )
         )

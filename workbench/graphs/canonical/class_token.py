@@ -1,4 +1,4 @@
-"""The class token without shape arithmetic: a padded row that the position embedding fills."""
+"""The canonical form of the class token: a padded row that the position embedding fills."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 import onnx_ir as ir
 
 from ..structure.builder import Builder, take_place
-from ..structure.values import array
+from ..structure.values import array, input_of, known_lengths, only_reader, producer_of
 
 
-def redraw(model: ir.Model) -> None:
+def canonicalize(model: ir.Model) -> None:
     """Concat(Expand(tokens), patches) + position is Pad(patches) + (position with the tokens added to it).
 
     Expand needs the batch at run time, which costs three nodes of shape arithmetic; Pad does not. Where the
@@ -18,27 +18,29 @@ def redraw(model: ir.Model) -> None:
     for node in list(model.graph):
         if node.op_type != "Concat" or node.attributes.get_int("axis", 0) != 1 or len(node.inputs) < 2:
             continue
-        learnt, uses = [_learnt(value) for value in node.inputs[:-1]], node.outputs[0].uses()
-        if any(rows is None for rows in learnt):
+        learnt = [rows for value in node.inputs[:-1] if (rows := _learnt(value)) is not None]
+        if len(learnt) < len(node.inputs) - 1:
             continue
-        tokens = np.concatenate(learnt, axis=1)
-        if len(uses) == 1 and (position := _position(uses[0].node, tokens)) is not None:
-            _pad(model, node, tokens, position, uses[0].node)
-        elif any(v.producer() for v in node.inputs[:-1]) and (rows := _rows(node.inputs[-1])) is not None:
-            nothing = np.zeros((1, tokens.shape[1] + rows, tokens.shape[2]), tokens.dtype)
+        tokens, addition = np.concatenate(learnt, axis=1), only_reader(node.outputs[0])
+        position = _position(addition, tokens) if addition is not None else None
+        patches = known_lengths(node.inputs[-1], 1)
+        if addition is not None and position is not None:
+            _pad(model, node, tokens, position, addition)
+        elif any(map(producer_of, node.inputs[:-1])) and patches is not None and len(patches) == 2:
+            nothing = np.zeros((1, tokens.shape[1] + patches[0], tokens.shape[2]), tokens.dtype)
             _pad(model, node, tokens, nothing, node)
 
 
-def _learnt(value: ir.Value) -> np.ndarray | None:
+def _learnt(value: ir.Value | None) -> np.ndarray | None:
     """(1, n, D): the constant rows that every image gets, or None where the rows are computed."""
-    node = value.producer()
-    if node is not None and node.op_type == "Expand":
-        rows = array(node.inputs[0])
-        whole = rows is not None and value.shape is not None and list(value.shape[1:]) == list(rows.shape[1:])
-        return rows if whole and rows.ndim == 3 and rows.shape[0] == 1 else None
-    rows = array(value)
-    same = rows is not None and rows.ndim == 3 and (rows == rows[:1]).all()
-    return rows[:1] if same else None
+    node = producer_of(value)
+    expanded = node is not None and node.op_type == "Expand"
+    rows = array(node.inputs[0] if node is not None and expanded else value)
+    if rows is None or rows.ndim != 3:
+        return None
+    if expanded:
+        return rows if rows.shape[0] == 1 and known_lengths(value, 1) == list(rows.shape[1:]) else None
+    return rows[:1] if (rows == rows[:1]).all() else None
 
 
 def _position(addition: ir.Node, tokens: np.ndarray) -> np.ndarray | None:
@@ -49,17 +51,12 @@ def _position(addition: ir.Node, tokens: np.ndarray) -> np.ndarray | None:
     return position if position.shape[1] > tokens.shape[1] and position.shape[2] == tokens.shape[2] else None
 
 
-def _rows(patches: ir.Value) -> int | None:
-    known = patches.shape is not None and len(patches.shape) == 3 and isinstance(patches.shape[1], int)
-    return patches.shape[1] if known else None
-
-
 def _pad(model: ir.Model, concat: ir.Node, tokens: np.ndarray, position: np.ndarray, last: ir.Node) -> None:
-    """Draw the padding and the addition in the place of ``last``: the concatenation, or the addition behind it."""
+    """Put the padding and the addition in the place of ``last``: the concatenation, or the addition behind it."""
     count, filled = tokens.shape[1], position.copy()
     filled[:, :count] += tokens
-    pen = Builder(model, last, f"{last.name or 'embedding'}/tokens")
-    pen.origin = concat
-    padded = pen.op("Pad", "pad", concat.inputs[-1], pen.ints("pads", [0, count, 0, 0, 0, 0]))
-    pen.origin = last
-    take_place(pen.op("Add", "position", padded, pen.constant("position", filled)), last.outputs[0])
+    build = Builder(model, last, f"{last.name or 'embedding'}/tokens")
+    build.origin = concat
+    padded = build.op("Pad", "pad", input_of(concat, -1), build.ints("pads", [0, count, 0, 0, 0, 0]))
+    build.origin = last
+    take_place(build.op("Add", "position", padded, build.constant("position", filled)), last.outputs[0])

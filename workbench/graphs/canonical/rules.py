@@ -1,4 +1,8 @@
-"""Rewrite rules from what exporters write to the operators an expert would draw, on onnxscript's rewriter."""
+"""Rewrite rules, on onnxscript's rewriter: from what exporters write to the operators that were meant.
+
+In each rule ``pattern`` is what is looked for, ``check`` says whether a match means what the rule takes it for, and
+``rewrite`` gives what takes its place.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import onnx_ir as ir
 from onnxscript.rewriter import pattern
 from onnxscript.rewriter.rules.fusion import _layer_norm
 
-from ..structure.values import array
+from ..structure.values import array, elements, number, optional_input
 
 RuleClass = pattern.RewriteRuleClassBase
 
@@ -42,15 +46,16 @@ class GemmIsMatMulAdd(RuleClass):
         """Whether the weight is constant, x is not transposed, and nothing is scaled."""
         gemm = y.producer()
         alpha, beta = (_attribute(gemm, name, 1.0) for name in ("alpha", "beta"))
-        bias = _input(gemm, 2)
-        absent = bias is None or beta == 0 or (array(bias) is not None and not array(bias).any())
+        bias = optional_input(gemm, 2)
+        values = array(bias)
+        absent = bias is None or beta == 0 or (values is not None and not values.any())
         self.bias = None if absent else bias
         return array(w) is not None and alpha == 1 and not _attribute(gemm, "transA", 0) and (absent or beta == 1)
 
     def rewrite(self, op, x, w, y, **_):
         """MatMul and Add; a weight that was read transposed is stored transposed."""
         if _attribute(y.producer(), "transB", 0):
-            w = op.initializer(ir.tensor(np.ascontiguousarray(array(w).T)), name=f"{w.name}/transposed/{y.name}")
+            w = op.initializer(ir.tensor(np.ascontiguousarray(elements(w).T)), name=f"{w.name}/transposed/{y.name}")
         product = op.MatMul(x, w)
         return product if self.bias is None else op.Add(product, self.bias)
 
@@ -94,14 +99,14 @@ class MeanOfSum(RuleClass):
         axes, count = array(axes), array(count)
         if axes is None or count is None or count.size != 1 or x.shape is None:
             return False
-        dimensions = [x.shape[int(axis)] for axis in axes.ravel()]
-        return all(isinstance(d, int) for d in dimensions) and float(count.item()) == np.prod(dimensions)
+        dimensions = [d for axis in axes.ravel() if isinstance(d := x.shape[int(axis)], int)]
+        return len(dimensions) == axes.size and float(count.item()) == np.prod(dimensions)
 
     def rewrite(self, op, x, axes, sum, **_):
         """A ReduceMean, which took its axes as an attribute before opset 18."""
         keep = _attribute(sum.producer(), "keepdims", 1)
         if sum.producer().graph.opset_imports[""] < 18:
-            return op.ReduceMean(x, axes=[int(axis) for axis in array(axes).ravel()], keepdims=keep)
+            return op.ReduceMean(x, axes=[int(axis) for axis in elements(axes).ravel()], keepdims=keep)
         return op.ReduceMean(x, axes, keepdims=keep)
 
 
@@ -115,8 +120,8 @@ class GatherOfTranspose(RuleClass):
 
     def check(self, context, index, moved, y, **_):
         """Whether one element is taken and the other axes stay in order."""
-        permutation = _attribute(moved.producer(), "perm", None)
-        if permutation is None or array(index) is None or array(index).ndim:
+        permutation, position = _attribute(moved.producer(), "perm", None), array(index)
+        if permutation is None or position is None or position.ndim:
             return False
         self.axis = permutation[_attribute(y.producer(), "axis", 0)]
         rest = [axis for axis in permutation if axis != self.axis]
@@ -136,17 +141,18 @@ class GatherOfSlice(RuleClass):
 
     def check(self, context, x, starts, ends, axes, squeezed, **_):
         """Whether one axis is cut to one element and the others are whole."""
-        values = [array(v) for v in (starts, ends, axes, squeezed)]
-        if any(v is None for v in values) or values[3].size != 1 or x.shape is None:
+        cuts = [v.ravel().tolist() for each in (starts, ends, axes) if (v := array(each)) is not None]
+        dropped = number(squeezed)
+        if len(cuts) < 3 or dropped is None or x.shape is None:
             return False
-        self.axis, self.index = int(values[3].item()) % len(x.shape), None
-        for start, end, axis in zip(*(v.ravel().tolist() for v in values[:3])):
-            size = x.shape[axis]
-            if axis % len(x.shape) == self.axis:
-                self.index = start if end == start + 1 and start >= 0 else None
-            elif start != 0 or not isinstance(size, int) or end < size:
-                return False
-        return self.index is not None
+        self.axis = int(dropped) % len(x.shape)
+        taken = [(start, end) for start, end, axis in zip(*cuts) if axis % len(x.shape) == self.axis]
+        others = [
+            (start, end, x.shape[axis]) for start, end, axis in zip(*cuts) if axis % len(x.shape) != self.axis
+        ]
+        self.index = taken[-1][0] if taken else -1
+        whole = all(start == 0 and isinstance(size, int) and end >= size for start, end, size in others)
+        return whole and self.index >= 0 and taken[-1][1] == self.index + 1
 
     def rewrite(self, op, x, y, **_):
         """A Gather."""
@@ -180,12 +186,13 @@ class LayerNormBias(_layer_norm.LayerNormBiasFusion):
 
     def check(self, context, bias, **_):
         """Whether what is added is a constant vector."""
-        return array(bias) is not None and array(bias).ndim == 1
+        values = array(bias)
+        return values is not None and values.ndim == 1
 
 
 def _is_over_last_axis(mean: ir.Node, x: ir.Value) -> bool:
     axes = _attribute(mean, "axes", None)
-    axes = array(_input(mean, 1)) if axes is None else np.array(axes)
+    axes = array(optional_input(mean, 1)) if axes is None else np.array(axes)
     last = -1 if x.shape is None else len(x.shape) - 1
     return axes is not None and axes.tolist() in ([-1], [last]) and bool(_attribute(mean, "keepdims", 1))
 
@@ -200,24 +207,20 @@ class ScaledDense(RuleClass):
     def check(self, context, w, b, scale, y, scaled, **_):
         """Whether weight, bias and scale are constant, and the scale has one element per channel."""
         weight, bias, factor = array(w), array(b), array(scale)
-        if any(v is None for v in (weight, bias, factor)) or weight.ndim != 2 or len(y.uses()) != 1:
+        if weight is None or bias is None or factor is None or weight.ndim != 2 or len(y.uses()) != 1:
             return False
         return factor.ndim >= 1 and factor.size == weight.shape[1] == factor.shape[-1] == bias.size
 
     def rewrite(self, op, x, w, b, scale, scaled, **_):
         """MatMul and Add with scaled weights."""
-        factor = array(scale).ravel()
-        weight = op.initializer(ir.tensor(array(w) * factor), name=f"{scaled.name}/weight")
-        bias = op.initializer(ir.tensor(array(b).ravel() * factor), name=f"{scaled.name}/bias")
+        factor = elements(scale).ravel()
+        weight = op.initializer(ir.tensor(elements(w) * factor), name=f"{scaled.name}/weight")
+        bias = op.initializer(ir.tensor(elements(b).ravel() * factor), name=f"{scaled.name}/bias")
         return op.Add(op.MatMul(x, weight), bias)
 
 
 def _attribute(node: ir.Node, name: str, default):
     return node.attributes[name].value if name in node.attributes else default
-
-
-def _input(node: ir.Node, index: int) -> ir.Value | None:
-    return node.inputs[index] if index < len(node.inputs) else None
 
 
 #: In the order in which they are tried at each node. Additions and products are matched either way round.

@@ -26,8 +26,8 @@ from ...dtypes import TYPES, of_onnx
 from ...errors import WorkbenchError
 from ...places import place_of
 from ..structure.builder import constant, node, take_place
+from ..structure.operators import QUANTIZED
 from ..structure.values import FLOATS, HALVES, array, numpy_type, onnx_type, tensor_name
-from .prepare import QUANTIZED
 from .qdq_sites import excluded
 
 FLOAT = onnx_type("fp32")

@@ -19,8 +19,8 @@ from ...records import Variant
 from ...workspace import Workspace
 from .. import model_file
 from ..structure.builder import constant, node, take_place
+from ..structure.operators import WITHOUT_ARITHMETIC
 from ..structure.values import HALVES, elements, input_of, onnx_type
-from .qdq_sites import MOVES
 
 FLOAT = onnx_type("fp32")
 EMULATED = "emulated on the CPU in float32, rounded after every operator"
@@ -72,7 +72,7 @@ def _widen_outputs(model: ir.Model, each: ir.Node) -> None:
     for value in each.outputs:
         if value.dtype in HALVES:
             kind, value.dtype = value.dtype, FLOAT
-            if each.op_type not in MOVES:
+            if each.op_type not in WITHOUT_ARITHMETIC:
                 to_half = node("Cast", f"{each.name}/round", value, dtype=kind, to=kind)
                 model.graph.insert_after(each, to_half)
                 _back_to_float(model, to_half, value, but=to_half)

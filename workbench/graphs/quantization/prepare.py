@@ -8,10 +8,10 @@ import onnx_ir.passes.common as passes
 from ...errors import refuse_unless
 from ...records import Graph
 from ..model_file import load
+from ..structure.attention import Attention, find_attentions
 from ..structure.builder import node, take_place
-from ..structure.values import FLOATS, array
-
-QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearMatMul")
+from ..structure.operators import QUANTIZED
+from ..structure.values import FLOATS, input_of, only_reader, scaling
 
 
 def prepare(graph: Graph, least_opset: int = 0) -> ir.Model:
@@ -51,22 +51,26 @@ def scale_queries(model: ir.Model) -> None:
     For heads of 16, 64 or 256 channels s is a power of two and nothing changes but the range; q is also the smaller
     tensor to multiply.
     """
-    for softmax in [each for each in model.graph if each.op_type == "Softmax"]:
-        scale = softmax.inputs[0].producer()
-        if scale is None or scale.op_type not in ("Mul", "Div") or len(scale.outputs[0].uses()) != 1:
-            continue
-        places = [i for i, value in enumerate(scale.inputs) if array(value) is not None and array(value).size == 1]
-        if not places or (scale.op_type == "Div" and places != [1]):
-            continue
-        scores = scale.inputs[1 - places[0]].producer()
-        if scores is not None and scores.op_type == "MatMul" and len(scores.outputs[0].uses()) == 1:
-            _move_before(model, scale, places[0], scores)
+    for attention in find_attentions(model):
+        if attention.scores.op_type == "MatMul" and _is_only_scaled(attention):
+            _move_before(model, attention.before[0], attention.scores)
 
 
-def _move_before(model: ir.Model, scale: ir.Node, place: int, scores: ir.Node) -> None:
-    query, factor = scores.inputs[0], scale.inputs[place]
+def _is_only_scaled(attention: Attention) -> bool:
+    """Whether one factor stands between the scores and the softmax, and nothing else reads either of them."""
+    between = [attention.scores, *attention.before]
+    return (
+        len(between) == 2
+        and scaling(between[1]) is not None
+        and all(only_reader(node.outputs[0]) is not None for node in between)
+    )
+
+
+def _move_before(model: ir.Model, scale: ir.Node, scores: ir.Node) -> None:
+    query, product = input_of(scores, 0), scores.outputs[0]
+    factor = next(value for value in scale.inputs if value is not product)
     moved = node(scale.op_type, scale.name or f"{scores.name}/scale", query, factor, like=query, dtype=query.dtype)
-    take_place(scores.outputs[0], scale.outputs[0])
+    take_place(product, scale.outputs[0])
     model.graph.remove(scale, safe=True)
     model.graph.insert_before(scores, moved)
     scores.replace_input_with(0, moved.outputs[0])

@@ -21,8 +21,9 @@ from ...errors import refuse_unless
 from ...records import Recipe
 from ..model_file import opset
 from ..structure.builder import constant, node
+from ..structure.operators import QUANTIZABLE_PRODUCTS
 from ..structure.values import array, elements, input_of
-from .qdq_sites import PRODUCTS, QdqSite, linear_products, qdq_sites
+from .qdq_sites import QdqSite, linear_products, qdq_sites
 from .ranges import Ranges
 from .scales import (
     HALF_SCALES_OPSET,
@@ -105,7 +106,7 @@ def _with_weights(model: ir.Model, scope: str) -> list[ir.Node]:
     """The products of a scope that have constant weights."""
     if scope != "everything":
         return linear_products(model)
-    return [n for n in model.graph if n.op_type in PRODUCTS and array(n.inputs[1]) is not None]
+    return [n for n in model.graph if n.op_type in QUANTIZABLE_PRODUCTS and array(n.inputs[1]) is not None]
 
 
 def _pair(model: ir.Model, site: QdqSite, scales: ScaleZeroPoint) -> ir.Value:

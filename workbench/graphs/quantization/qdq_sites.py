@@ -15,14 +15,9 @@ import onnx_ir as ir
 from ...errors import WorkbenchError
 from ...places import Place, is_excluded, place_of
 from ...records import Recipe
+from ..structure.attention import find_attentions
+from ..structure.operators import WITHOUT_ARITHMETIC
 from ..structure.values import FLOATS, array, input_of, tensor_name
-
-PRODUCTS = ("MatMul", "Gemm", "Conv")
-#: What moves numbers without computing any: a Q/DQ pair before it and one after it would say the same.
-MOVES = (
-    *("Reshape", "Transpose", "Split", "Squeeze", "Unsqueeze", "Slice", "Concat", "Gather", "Expand", "Flatten"),
-    *("Identity", "Cast", "Shape", "Tile", "Pad"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +74,8 @@ def _is_linear(node: ir.Node) -> bool:
 
 def attention_products(model: ir.Model) -> list[ir.Node]:
     """The products of two activations around a softmax: q kᵀ and probabilities v."""
-    return [
-        node
-        for node in model.graph
-        if node.op_type == "MatMul" and all(array(value) is None for value in node.inputs)
-    ]
+    found = {node for each in find_attentions(model) for node in (each.scores, each.context)}
+    return [node for node in model.graph if node in found and node.op_type == "MatMul"]
 
 
 def qdq_sites(model: ir.Model, scope: str) -> list[QdqSite]:
@@ -122,7 +114,7 @@ def _everything(model: ir.Model) -> list[QdqSite]:
     return [
         QdqSite(node, index)
         for node in model.graph
-        if node.op_type not in MOVES and not _inside_gelu(node)
+        if node.op_type not in WITHOUT_ARITHMETIC and not _inside_gelu(node)
         for index, value in enumerate(node.inputs)
         if value is not None and array(value) is None and value.dtype in FLOATS
     ]

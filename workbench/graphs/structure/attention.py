@@ -1,84 +1,166 @@
-"""Every attention of a graph: what stands between q, k, v and the context."""
+"""Every attention of a graph: two products of activations around a softmax, or one operator for all of it."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import onnx_ir as ir
 
-from .masks import hides_nothing, unguarded, unmasked
-from .values import array
+from .masks import adds_nothing, hides_nothing, is_nan_guard
+from .operators import ATTENTION_OPERATORS, INSIDE_ATTENTION, QDQ, factors, is_standard
+from .values import input_of, lengths, only_reader, optional_input, rank, scaling
+from .walk import Walker
 
 
 @dataclass(frozen=True, eq=False)
-class Core:
-    """What stands between q, k, v and the context: two products around a softmax, or one Attention node."""
+class Attention:
+    """softmax(scale · q kᵀ) v, whatever its nodes are called.
 
-    q: ir.Value
-    k: ir.Value  # transposed to (B, H, h, S) unless ``fused``
-    v: ir.Value
-    scale: float | None
+    Attributes:
+        scores: the product q kᵀ.
+        softmax: the operator. ``scores``, ``softmax`` and ``context`` are one node where one operator does it all.
+        context: the product of the probabilities and v.
+        query, key, value: what the products read: q as (B, H, S, h), k transposed to (B, H, h, S) for a product.
+        before: the nodes from the scores to the softmax, in the order of computation.
+        after: the nodes from the softmax to the context.
+        probabilities: what the second product reads beside v.
+    """
+
     scores: ir.Node
     softmax: ir.Node
-    context: ir.Value
-    fused: bool = False
+    context: ir.Node
+    query: ir.Value
+    key: ir.Value
+    value: ir.Value
+    before: tuple[ir.Node, ...] = ()
+    after: tuple[ir.Node, ...] = ()
+    probabilities: ir.Value | None = None
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether one operator does it all."""
+        return self.scores is self.context
+
+    @property
+    def result(self) -> ir.Value:
+        """The context, (B, H, S, h)."""
+        return self.context.outputs[0]
+
+    @property
+    def between(self) -> tuple[ir.Node, ...]:
+        """What stands between the two products beside the softmax and Q/DQ."""
+        return tuple(node for node in (*self.before, *self.after) if node.op_type not in QDQ)
+
+    @cached_property
+    def scale(self) -> float | None:
+        """The constant factor of the scores; None for an operator's default, which is 1/√h."""
+        if self.is_operator:
+            return self.softmax.attributes.get_float("scale", None)
+        return math.prod(found[1] for node in self.before if (found := scaling(node)) is not None)
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether this is softmax(scale · q kᵀ) v and no more; a mask that hides nothing may stand in it."""
+        return _is_plain_operator(self.softmax) if self.is_operator else self._is_plain_product()
+
+    @property
+    def heads(self) -> int | None:
+        """H, or None where the file leaves it open."""
+        shape = lengths(self.query if self.is_operator else input_of(self.softmax, 0))
+        if len(shape) == 4:
+            return shape[1]
+        return self._heads_by_attribute if self.is_operator else None
+
+    @property
+    def head_size(self) -> int | None:
+        """h, or None where the file leaves it open."""
+        shape = lengths(self.query)
+        if not shape or shape[-1] is None or not self.is_operator or len(shape) == 4:
+            return shape[-1] if shape else None
+        return shape[-1] // self.heads if self.heads else None
+
+    @property
+    def tokens(self) -> int | None:
+        """S, or None where the file leaves it open."""
+        if self.is_operator:
+            shape = lengths(self.key)
+            return shape[-2] if len(shape) > 2 else None
+        shape = lengths(input_of(self.softmax, 0))
+        return shape[-1] if shape else None
+
+    @property
+    def _heads_by_attribute(self) -> int | None:
+        attributes = self.softmax.attributes
+        return attributes.get_int("q_num_heads", 0) or attributes.get_int("num_heads", 0) or None
+
+    def _is_plain_product(self) -> bool:
+        axis, last = self.softmax.attributes.get_int("axis", -1), (rank(self.softmax.outputs[0]) or 0) - 1
+        made = self.after[0].outputs[0] if self.after else self.softmax.outputs[0]
+        return (
+            axis in (-1, last)
+            and self.scores.op_type == self.context.op_type == "MatMul"
+            and all(scaling(node) is not None or adds_nothing(node) for node in self.before)
+            and len(self.after) <= 1
+            and all(map(is_nan_guard, self.after))
+            and self.context.inputs[0] is made
+            and only_reader(made) is self.context
+        )
 
 
-def cores(model: ir.Model) -> list[Core]:
+def find_attentions(model: ir.Model, walker: Walker | None = None) -> list[Attention]:
     """Every attention in the order of the graph."""
-    found = [(_core if node.op_type == "Softmax" else _fused_core)(node) for node in model.graph if _may_be(node)]
-    return [core for core in found if core is not None]
+    walker = walker or Walker(model)
+    found = [attention_of(node, walker) for node in model.graph]
+    return [attention for attention in found if attention is not None]
 
 
-def _may_be(node: ir.Node) -> bool:
-    return node.op_type in ("Softmax", "Attention") and node.domain in ("", "ai.onnx")
-
-
-def _core(softmax: ir.Node) -> Core | None:
-    """The two products around a softmax over the last axis, or None where it is something else."""
-    probabilities = unguarded(softmax.outputs[0])
-    axis, last = softmax.attributes.get_int("axis", -1), (rank(probabilities) or 0) - 1
-    uses = probabilities.uses()
-    context = uses[0].node if len(uses) == 1 else None
-    if axis not in (-1, last) or not _is_product(context) or context.inputs[0] is not probabilities:
+def attention_of(node: ir.Node, walker: Walker) -> Attention | None:
+    """The attention around a softmax, or of an attention operator; None where the node is no part of one."""
+    if node.op_type in ATTENTION_OPERATORS:
+        return _operator(node)
+    if node.op_type != "Softmax":
         return None
-    scores, scale = unmasked(softmax.inputs[0]), 1.0
-    while (factor := _scaling(scores)) is not None:
-        scores, scale = factor[0], scale * factor[1]
-    product = scores.producer()
-    if not _is_product(product):
+    above = walker.up(input_of(node, 0), walker.is_product, INSIDE_ATTENTION)
+    below = walker.down(node.outputs[0], walker.is_product, INSIDE_ATTENTION)
+    if above is None or below is None:
         return None
-    return Core(
-        product.inputs[0], product.inputs[1], context.inputs[1], scale, product, softmax, context.outputs[0]
+    query, key = factors(above.node)[:2]
+    probabilities = input_of(below.node, below.index)
+    value = next((each for each in factors(below.node) if each is not probabilities), probabilities)
+    return Attention(
+        scores=above.node,
+        softmax=node,
+        context=below.node,
+        query=query,
+        key=key,
+        value=value,
+        before=above.passed,
+        after=below.passed,
+        probabilities=probabilities,
     )
 
 
-def _fused_core(node: ir.Node) -> Core | None:
-    """An Attention node (opset 23) of q, k and v, each (B, H, S, h), with no mask or one that hides nothing."""
-    plain = not any(node.attributes.get_int(name, 0) for name in ("is_causal", "qk_matmul_output_mode"))
-    plain &= not node.attributes.get_float("softcap", 0.0)
-    plain &= all(v is None or hides_nothing(v) for v in node.inputs[3:4]) and not any(node.inputs[4:])
-    plain &= len([v for v in node.outputs if v.uses()]) == 1
-    if not plain or any(rank(value) != 4 for value in node.inputs[:3]):
-        return None
-    scale = node.attributes.get_float("scale") if "scale" in node.attributes else None
-    return Core(*node.inputs[:3], scale, node, node, node.outputs[0], fused=True)
+def _operator(node: ir.Node) -> Attention:
+    """ONNX's Attention and MultiHeadAttention read q, k and v; ONNX Runtime's own Attention reads one tensor."""
+    inputs = [optional_input(node, index) for index in range(3)]
+    one = input_of(node, 0)
+    own = is_standard(node) or node.op_type == "MultiHeadAttention"
+    query, key, value = (each if own and each is not None else one for each in inputs)
+    return Attention(node, node, node, query, key, value)
 
 
-def rank(value: ir.Value) -> int | None:
-    """How many dimensions a tensor has, or None where that is unknown."""
-    return None if value.shape is None else len(value.shape)
-
-
-def _is_product(node: ir.Node | None) -> bool:
-    return node is not None and node.op_type == "MatMul" and not any(array(v) is not None for v in node.inputs)
-
-
-def _scaling(value: ir.Value) -> tuple[ir.Value, float] | None:
-    node = value.producer()
-    if node is None or node.op_type not in ("Mul", "Div"):
-        return None
-    number = array(node.inputs[1])
-    if number is None or number.size != 1:
-        return None
-    return node.inputs[0], float(number.item()) ** (1 if node.op_type == "Mul" else -1)
+def _is_plain_operator(node: ir.Node) -> bool:
+    """Whether ONNX's operator has q, k and v of (B, H, S, h) each, and no mask or one that hides nothing."""
+    changed = any(node.attributes.get_int(name, 0) for name in ("is_causal", "qk_matmul_output_mode"))
+    masks, caches = node.inputs[3:4], node.inputs[4:]
+    return (
+        is_standard(node)
+        and not changed
+        and not node.attributes.get_float("softcap", 0.0)
+        and all(mask is None or hides_nothing(mask) for mask in masks)
+        and not any(caches)
+        and len([value for value in node.outputs if value.uses()]) == 1
+        and all(rank(value) == 4 for value in node.inputs[:3])
+    )

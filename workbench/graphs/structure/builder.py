@@ -6,22 +6,31 @@ import numpy as np
 import onnx_ir as ir
 
 
-def constant(model: ir.Model, name: str, array) -> ir.Value:
-    """A new initializer, under a name of its own; an array of a type that NumPy lacks comes from ml_dtypes."""
+def constant(model: ir.Model, name: str, array: np.ndarray | np.generic | float) -> ir.Value:
+    """A new initializer, under a name of its own; types that NumPy lacks come from ml_dtypes."""
     while name in model.graph.initializers:
         name += "'"
     tensor = ir.tensor(np.asarray(array), name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(
+        name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
     model.graph.register_initializer(value)
     return value
 
 
-def node(kind: str, name: str, *inputs: ir.Value | None, outputs: int = 1, like=None, dtype=None, **attributes):
-    """A new node whose outputs carry its name; the first has the shape of ``like``."""
-    names = [f"{name}:{index}" for index in range(outputs)]
+def node(
+    kind: str,
+    name: str,
+    *inputs: ir.Value | None,
+    outputs: int = 1,
+    like: ir.Value | None = None,
+    dtype: ir.DataType | None = None,
+    **attributes,
+) -> ir.Node:
+    """A new node whose outputs carry its name, and the shape of ``like`` and the type where they are given."""
     shape = like.shape if like is not None else None
-    kind_of = ir.TensorType(dtype) if dtype is not None else None
-    values = [ir.Value(name=each, shape=shape, type=kind_of) for each in names]
+    tensor_type = ir.TensorType(dtype) if dtype is not None else None
+    values = [ir.Value(name=f"{name}:{index}", shape=shape, type=tensor_type) for index in range(outputs)]
     return ir.node(kind, inputs, attributes or None, outputs=values, name=name)
 
 
@@ -34,7 +43,7 @@ def take_place(new: ir.Value, old: ir.Value, but: ir.Node | None = None) -> None
         but: the node that goes on reading ``old``, because ``new`` is computed from it.
     """
     new.name, old.name = old.name, f"{old.name}:before"
-    new.shape, new.dtype = old.shape, old.dtype
+    new.shape, new.type = old.shape, old.type
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
     if but is not None:
         but.replace_input_with(0, old)
@@ -43,36 +52,41 @@ def take_place(new: ir.Value, old: ir.Value, but: ir.Node | None = None) -> None
 class Builder:
     """Adds nodes in front of one node.
 
+    Args:
+        model: the model that is changed.
+        before: the node in front of which the new nodes stand.
+        name: what the names of the new nodes begin with.
+
     Attributes:
-        origin: the node whose line of code the new nodes carry; the one they stand in front of, to begin with.
-        dtype: the type of the numbers that are drawn.
+        origin: the node whose line of code the new nodes carry; ``before``, to begin with.
+        dtype: the NumPy type of numbers that become constants: that of the output of ``before``.
     """
 
     def __init__(self, model: ir.Model, before: ir.Node, name: str):
         self.model, self.before, self.name, self.origin = model, before, name, before
-        self.dtype = before.outputs[0].dtype.numpy()
+        self.dtype = (before.outputs[0].dtype or ir.DataType.FLOAT).numpy()
 
     def node(self, kind: str, role: str, *inputs: ir.Value, outputs: int = 1, **attributes) -> ir.Node:
-        """A node with its outputs."""
+        """Add a node with several outputs."""
         new = node(kind, f"{self.name}/{role}", *inputs, outputs=outputs, **attributes)
         new.metadata_props.update(self.origin.metadata_props)
         self.model.graph.insert_before(self.before, new)
         return new
 
     def op(self, kind: str, role: str, *inputs: ir.Value | float, **attributes) -> ir.Value:
-        """The one output of a node; a float among the inputs becomes a constant."""
-        operands = [
-            self.constant(f"{role}/{i}", np.asarray(v, self.dtype)) if isinstance(v, float) else v
+        """Add a node and give its one output; a number among the inputs becomes a constant."""
+        tensors = [
+            v if isinstance(v, ir.Value) else self.constant(f"{role}/{i}", np.asarray(v, self.dtype))
             for i, v in enumerate(inputs)
         ]
-        return self.node(kind, role, *operands, **attributes).outputs[0]
+        return self.node(kind, role, *tensors, **attributes).outputs[0]
 
     def constant(self, role: str, elements: np.ndarray) -> ir.Value:
-        """A weight."""
+        """Add a weight."""
         return constant(self.model, f"{self.name}/{role}", elements)
 
     def ints(self, role: str, numbers) -> ir.Value:
-        """A shape, or any other list of whole numbers."""
+        """Add a shape, or any other list of whole numbers."""
         return self.constant(role, np.array(numbers, np.int64))
 
     def dense(self, role: str, x: ir.Value, weight, bias) -> ir.Value:

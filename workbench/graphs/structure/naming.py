@@ -7,7 +7,9 @@ from collections import Counter
 import onnx_ir as ir
 
 from ...places import OUTPUT
-from . import blocks
+from .operators import MATRIX_PRODUCTS, name_of
+from .placement import find_paths
+from .values import input_of, inputs_of
 
 #: The operator that bears a place's own name; the others of the place are named behind it.
 MAIN = {
@@ -24,7 +26,6 @@ MAIN = {
     "pool": ("Gather", "ReduceMean"),
     "embedding": (),
 }
-PRODUCTS = ("MatMul", "Gemm", "Einsum")
 #: (place, operator) -> what a node is called behind its place; else the operator in small letters.
 PARTS = {
     ("attention/split", "Reshape"): "heads",
@@ -66,9 +67,9 @@ def name(model: ir.Model) -> dict[ir.Node, str]:
     """Name everything that has a place; what has none keeps its name.
 
     Returns:
-        The place of each node, as ``blocks.places`` gives it.
+        The place of each node, as ``placement.find_paths`` gives it.
     """
-    found = blocks.places(model)
+    found = find_paths(model)
     places = {node: found[node] for node in model.graph if node in found}
     taken = Counter(value.name for value in (*model.graph.inputs, *model.graph.outputs))
     for node in model.graph:  # out of the way, so that no name is given twice
@@ -93,19 +94,19 @@ def _split(place: str) -> tuple[str, str]:
 
 def _node_name(node: ir.Node, place: str) -> str:
     _, inside = _split(place)
-    if node.op_type in MAIN.get(inside, PRODUCTS):
+    if node.op_type in MAIN.get(inside, MATRIX_PRODUCTS):
         return place
     if inside not in MAIN and _adds_constant(node):
         return f"{place}/bias"
     if inside == "attention/split" and _is_last_two(node):
         return f"{place}/k_transposed"
-    if node.op_type == "Transpose" and node.inputs[0].is_graph_input():
+    if node.op_type == "Transpose" and input_of(node, 0).is_graph_input():
         return f"{place}/layout"
     return f"{place}/{PARTS.get((inside, node.op_type), node.op_type.lower())}"
 
 
 def _adds_constant(node: ir.Node) -> bool:
-    return node.op_type == "Add" and any(value.is_initializer() for value in node.inputs)
+    return node.op_type == "Add" and any(value.is_initializer() for value in inputs_of(node))
 
 
 def _is_last_two(node: ir.Node) -> bool:
@@ -157,5 +158,6 @@ def _name_constants(places: dict[ir.Node, str], taken: Counter) -> None:
             named.add(value)
             roles_of = OPERANDS.get(node.op_type, ())
             role = roles_of[index] if index < len(roles_of) else "value"
-            is_bias = node.op_type == "Add" and "/bias" in node.name
-            value.name = _unique(node.name if is_bias else f"{node.name}/{role}", taken)
+            name = name_of(node)
+            is_bias = node.op_type == "Add" and "/bias" in name
+            value.name = _unique(name if is_bias else f"{name}/{role}", taken)

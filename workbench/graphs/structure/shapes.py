@@ -9,7 +9,7 @@ import onnx_ir.passes.common as passes
 from onnxscript import optimizer
 
 from .. import model_file
-from .values import array
+from .values import array, known_lengths, tensor_name
 
 #: Two batches that no other length of a ViT is likely to be a sum or product of.
 _TRIALS = (7, 11)
@@ -63,7 +63,8 @@ def _shapes_at(path: Path, batch: int) -> dict[str, tuple[int, ...]]:
         optimizer.fold_constants(model, should_fold=_is_a_shape)  # ... becomes a constant, and more shapes follow
         _believe_constants(model)
     made = (value for node in model.graph for value in node.outputs)
-    return {value.name: tuple(value.shape) for value in made if not _is_open(value)}
+    known = {tensor_name(value): known_lengths(value) for value in made}
+    return {name: tuple(shape) for name, shape in known.items() if shape is not None}
 
 
 def _is_a_shape(node: ir.Node) -> bool | None:
@@ -77,21 +78,6 @@ def _believe_constants(model: ir.Model) -> None:
     initializers = model.graph.initializers.values()
     for value in (*(v for node in model.graph for v in node.outputs), *initializers):
         if value.const_value is not None:
-            value.shape = value.const_value.shape
+            value.shape = ir.Shape(value.const_value.shape.numpy())
         elif _is_open(value):
             value.shape = None
-
-
-def lengths(value: ir.Value | None) -> tuple[int | None, ...]:
-    """A tensor's shape, None for a symbolic length; empty where the shape is unknown."""
-    if value is None or value.shape is None:
-        return ()
-    return tuple(n if isinstance(n, int) else None for n in value.shape)
-
-
-def per_image(value: ir.Value | None) -> tuple[int, ...]:
-    """A tensor's shape for a batch of one; an open length that is no known multiple of the batch counts as one."""
-    if value is None or value.shape is None:
-        return ()
-    multiples = (str(n).partition("*batch")[0] for n in value.shape)
-    return tuple(int(text) if text.isdigit() else 1 for text in multiples)

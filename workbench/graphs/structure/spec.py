@@ -7,7 +7,7 @@ import onnx_ir as ir
 from ...errors import WorkbenchError
 from ...places import block_name
 from ...records import ModelSpec
-from .values import array
+from .values import array, elements, known_lengths, lengths, number
 
 
 class _Unlike(Exception):
@@ -24,12 +24,12 @@ def infer(model: ir.Model, places: dict[ir.Node, str], name: str, image_size: in
         image_size: pixels along an edge of the input.
     """
     try:
-        return _infer(_Reader(places), name, image_size, model.graph.outputs[0].shape[-1]), ""
+        return _infer(_Reader(places), name, image_size, lengths(model.graph.outputs[0])[-1:]), ""
     except _Unlike as reason:
         return None, f"No ModelSpec describes this model: {reason}."
 
 
-def _infer(read: _Reader, name: str, image_size: int, classes) -> ModelSpec:
+def _infer(read: _Reader, name: str, image_size: int, classes: tuple[int | None, ...]) -> ModelSpec:
     depth = sum(place.endswith("residual1") for place in read.places.values())
     blocks = [read.block(block_name(i)) for i in range(depth)]
     if not blocks:
@@ -47,7 +47,7 @@ def _infer(read: _Reader, name: str, image_size: int, classes) -> ModelSpec:
             depth=depth,
             heads=heads,
             mlp=mlp,
-            classes=classes if isinstance(classes, int) else 0,
+            classes=next(iter(classes), None) or 0,
             classifier=read.classifier(),
             representation=read.representation(),
         )
@@ -79,12 +79,12 @@ class _Reader:
         """Width, MLP width, heads and tokens."""
         layers = ("attention/proj", "mlp/fc1", "mlp/fc2")
         proj, fc1, fc2 = (array(self.one(f"{name}/{layer}", "MatMul").inputs[1]) for layer in layers)
-        scores = self.one(f"{name}/attention/softmax", "Softmax").outputs[0].shape
-        if proj is None or fc1 is None or scores is None or not all(isinstance(d, int) for d in scores[1:]):
+        scores = known_lengths(self.one(f"{name}/attention/softmax", "Softmax").outputs[0], 1)
+        if proj is None or fc1 is None or scores is None:
             raise _Unlike(f"{name} has no plain attention and MLP")
         if fc2 is None or len(fc2) != fc1.shape[1]:
             raise _Unlike(f"the MLP of {name} is gated")
-        return proj.shape[1], fc1.shape[1], scores[1], scores[-1]
+        return proj.shape[1], fc1.shape[1], scores[0], scores[-1]
 
     def patch(self, width: int) -> int:
         """The patch's edge, from a convolution whose stride is its kernel."""
@@ -100,11 +100,11 @@ class _Reader:
         pool = self.one("pool", "Gather", "ReduceMean")
         if pool.op_type == "ReduceMean":
             return "gap"
-        if array(pool.inputs[1]) is None or array(pool.inputs[1]).item() != 0:
+        if number(pool.inputs[1]) != 0:
             raise _Unlike("its head reads another token than the first")
         return "token"
 
     def representation(self) -> int | None:
         """The width of the layer before the head, if there is one."""
         products = self.nodes("pre_logits", "MatMul")
-        return array(products[0].inputs[1]).shape[1] if products else None
+        return elements(products[0].inputs[1]).shape[1] if products else None

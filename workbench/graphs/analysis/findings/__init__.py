@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ....errors import Refusal
-from ...structure.anatomy import Anatomy, name_of
+from ...structure.operators import name_of
+from ...structure.placement import PlacedModel
 from .attention import attention_apart, attention_in_float32, off_the_fast_path
 from .finding import GRAPH, SEVERITIES, Finding
 from .operators import gelu_in_pieces, normalization_in_pieces, shapes_at_run_time
@@ -20,7 +21,7 @@ from .types import casts, float32_islands, types_the_card_lacks, weights_beyond_
 #: Without a card, rules are those of the newest; see ``backends.cards``.
 NEWEST = 120
 
-Detector = Callable[[Anatomy, int], Iterable[Finding]]
+Detector = Callable[[PlacedModel, int], Iterable[Finding]]
 DETECTORS: tuple[Detector, ...] = (
     weights_beyond_fp16,
     types_the_card_lacks,
@@ -39,22 +40,22 @@ DETECTORS: tuple[Detector, ...] = (
 )
 
 
-def find(anatomy: Anatomy, sm: int = NEWEST) -> list[Finding]:
+def find(placed: PlacedModel, sm: int = NEWEST) -> list[Finding]:
     """Every finding that the graph itself shows, errors first.
 
     Args:
-        anatomy: from ``anatomy.read``.
+        placed: from ``placement.read``.
         sm: the compute capability to judge attention by, 86 for 8.6.
     """
-    return ordered(finding for detector in DETECTORS for finding in detector(anatomy, sm))
+    return ordered(finding for detector in DETECTORS for finding in detector(placed, sm))
 
 
-def refused(anatomy: Anatomy, by_runtime: Mapping[str, Iterable[Refusal]]) -> Iterator[Finding]:
+def refused(placed: PlacedModel, by_runtime: Mapping[str, Iterable[Refusal]]) -> Iterator[Finding]:
     """What runtimes themselves refuse, from ``backends.refused_nodes``."""
-    named = {name_of(node): node for node in anatomy.nodes}
+    named = {name_of(node): node for node in placed.nodes}
     for runtime, rows in by_runtime.items():
         for row in rows:
-            where = anatomy.where(named[row.node]) if row.node in named else row.node or GRAPH
+            where = placed.where(named[row.node]) if row.node in named else row.node or GRAPH
             nodes = (row.node,) if row.node else ()
             yield Finding(f"refused by {runtime}", "error", where, row.remedy, row.reason, nodes)
 

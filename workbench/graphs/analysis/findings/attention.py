@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ....backends.tensorrt.attention_kernels import LOW_RULES, predict_attention
-from ...structure.anatomy import Anatomy, Attention, name_of
+from ...structure.attention import Attention
+from ...structure.compute_type import attention_types, types_of_products
+from ...structure.operators import name_of
+from ...structure.placement import PlacedModel
 from .finding import GRAPH, Finding, by_place
 from .quantization import written_for_a_cpu
 
@@ -15,32 +18,33 @@ _TENSOR_CORES = (
 )
 
 
-def attention_apart(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+def attention_apart(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """Attentions that TensorRT will not compute in one kernel, and why, but for those in FP32."""
-    for attention in anatomy.attentions:
+    for attention in placed.attentions:
         reason, mitigation = _apart(attention, sm)
         if reason:
             nodes = tuple(map(name_of, (attention.scores, attention.softmax, attention.context)))
             help_ = f"{reason}; then the tokens × tokens matrix goes through memory three times"
-            where = f"{attention.block}/scores" if attention.block else anatomy.where(attention.scores)
+            block = placed.block_of(attention)
+            where = f"{block}/scores" if block else placed.where(attention.scores)
             yield Finding("attention will not fuse", "warning", where, mitigation, help_, nodes)
 
 
-def attention_in_float32(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+def attention_in_float32(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """Attention in FP32: in a model that is all FP32, between 8-bit layers, or in a block kept out of 16 bits.
 
     A file whose 8 bits are written for a CPU is none of TensorRT's business.
     """
-    high = [attention.scores for attention in anatomy.attentions if attention.high == "fp32" and not attention.low]
-    if not high or written_for_a_cpu(anatomy):
+    high = [attention.scores for attention in placed.attentions if _is_float32(attention)]
+    if not high or written_for_a_cpu(placed):
         return
-    if anatomy.product_types == {"fp32"}:
+    if types_of_products(placed.nodes) == {"fp32"}:
         mitigation = "apply_recipe(graph, Recipe(precision='fp16'), workspace)"
         help_ = "TensorRT fuses no attention in FP32, and tensor cores want narrower types"
         yield Finding("all in FP32", "note", GRAPH, mitigation, help_)
         return
     yield from by_place(
-        anatomy,
+        placed,
         high,
         "attention in FP32",
         "warning",
@@ -65,30 +69,34 @@ def _apart(attention: Attention, sm: int) -> tuple[str, str]:
         return "its probabilities are read elsewhere too", "export the model without attention maps as an output"
     if attention.head_size is None or attention.tokens is None:
         return "", ""
-    if attention.high == "fp32" and not attention.low:
+    if _is_float32(attention):
         return "", ""
+    types = attention_types(attention)
     answer = predict_attention(
-        attention.high,
-        attention.low,
-        attention.sites,
+        types.high,
+        types.low,
+        types.sites,
         head_size=attention.head_size,
         tokens=attention.tokens,
         sm=sm,
     )
     if answer.fused:
         return "", ""
-    if attention.low:
-        return (
-            answer.reason,
-            f"Recipe(precision='{attention.low}', scope='linear') keeps attention in 16 bits, fused",
-        )
+    if types.low:
+        return answer.reason, f"Recipe(precision='{types.low}', scope='linear') keeps attention in 16 bits, fused"
     return answer.reason, "choose a model with another head size; nothing in a recipe changes it"
+
+
+def _is_float32(attention: Attention) -> bool:
+    """Whether an attention computes in FP32, with no Q/DQ inside."""
+    high, low, _ = attention_types(attention)
+    return high == "fp32" and low is None
 
 
 def _other_reader(attention: Attention) -> str | None:
     """Who but the second product reads the probabilities: an operator, or the graph's output; None for nobody."""
     made = attention.softmax.outputs[0]
-    while attention.softmax is not attention.context:
+    while not attention.is_operator:
         readers = [use.node for use in made.uses()]
         if made.is_graph_output() or len(readers) > 1:
             return next((node.op_type for node in readers if node.op_type == "IsNaN"), "output")
@@ -98,9 +106,9 @@ def _other_reader(attention: Attention) -> str | None:
     return None
 
 
-def off_the_fast_path(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+def off_the_fast_path(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """Head sizes and token counts for which there is no INT8 kernel, or no whole tile of a tensor core."""
-    for head, tokens in dict.fromkeys((a.head_size, a.tokens) for a in anatomy.attentions):
+    for head, tokens in dict.fromkeys((a.head_size, a.tokens) for a in placed.attentions):
         if head is None or tokens is None:
             continue
         for rule in LOW_RULES["int8"]:

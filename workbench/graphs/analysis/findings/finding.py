@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import onnx_ir as ir
 
-from ...structure.anatomy import Anatomy, name_of
+from ...structure.operators import name_of
+from ...structure.placement import PlacedModel
 
 #: ``error``: refused by a runtime, or wrong numbers; ``warning``: slower or less exact; ``note``: good to know.
 SEVERITIES = ("error", "warning", "note")
@@ -26,11 +27,11 @@ class Finding(NamedTuple):
     nodes: tuple[str, ...] = ()
 
 
-def by_place(anatomy: Anatomy, nodes: Iterable[ir.Node], *row: str) -> Iterator[Finding]:
+def by_place(placed: PlacedModel, nodes: Iterable[ir.Node], *row: str) -> Iterator[Finding]:
     """The same hazard once for each place that some nodes stand in."""
     places: dict[str, list[str]] = {}
     for node in nodes:
-        places.setdefault(anatomy.where(node), []).append(name_of(node))
+        places.setdefault(placed.where(node), []).append(name_of(node))
     hazard, severity, mitigation, help_ = row
     for where, names in places.items():
         yield Finding(hazard, severity, where, mitigation, help_, tuple(names))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 
 import onnx_ir as ir
 
-from ...canonical.gelu import CURVES, spelled_out
-from ...structure.anatomy import Anatomy, upstream
-from ...structure.values import array
+from ...canonical.gelu import spelled_out
+from ...structure.operators import CURVES
+from ...structure.placement import PlacedModel
+from ...structure.values import array, input_of, number, producer_of
 from .finding import Finding, by_place
 
 _LAYERNORM = "https://onnx.ai/onnx/operators/onnx__LayerNormalization.html"
@@ -17,11 +19,11 @@ _FUSIONS = "https://onnxruntime.ai/docs/performance/model-optimizations/graph-op
 _GELU = "https://onnx.ai/onnx/operators/onnx__Gelu.html"
 
 
-def normalization_in_pieces(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+def normalization_in_pieces(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """LayerNorm as means, squares and roots; found by its root of a mean."""
-    roots = [n for n in anatomy.nodes if n.op_type in ("Sqrt", "Pow") and _averages(n)]
+    roots = [n for n in placed.nodes if n.op_type in ("Sqrt", "Pow") and _averages(n, placed)]
     yield from by_place(
-        anatomy,
+        placed,
         roots,
         "LayerNorm in pieces",
         "warning",
@@ -31,22 +33,22 @@ def normalization_in_pieces(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
     )
 
 
-def _averages(root: ir.Node) -> bool:
+def _averages(root: ir.Node, placed: PlacedModel) -> bool:
     """Whether a mean of squares is at most four steps above: epsilon, Max and Sub may stand between."""
     if root.op_type == "Pow" and not _is_number(root.inputs[1], 0.5):
         return False
-    near = list(upstream(root.inputs[0], 4))
+    near = islice(placed.walker.upstream(input_of(root, 0)), 4)
     return any(n.op_type == "ReduceMean" for n in near)
 
 
-def gelu_in_pieces(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+def gelu_in_pieces(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """GELU spelled out in a way that ONNX Runtime does not fuse: any but Erf of a quotient by √2."""
-    for spelling in spelled_out(anatomy.model):
+    for spelling in spelled_out(placed.model):
         curve = next((node for node in spelling.region if node.op_type in CURVES), spelling.region[0])
-        if curve.op_type == "Erf" and _divides_by_root(curve.inputs[0].producer()):
+        if curve.op_type == "Erf" and _divides_by_root(producer_of(curve.inputs[0])):
             continue
         yield from by_place(
-            anatomy,
+            placed,
             [curve],
             "GELU in pieces",
             "warning",
@@ -61,19 +63,17 @@ def _divides_by_root(node: ir.Node | None) -> bool:
     return node is not None and node.op_type == "Div" and _is_number(node.inputs[1], math.sqrt(2))
 
 
-def _is_number(value: ir.Value | None, number: float) -> bool:
-    constant = array(value)
-    return (
-        constant is not None and constant.size == 1 and math.isclose(float(constant.item()), number, rel_tol=1e-3)
-    )
+def _is_number(value: ir.Value | None, wanted: float) -> bool:
+    found = number(value)
+    return found is not None and math.isclose(found, wanted, rel_tol=1e-3)
 
 
-def shapes_at_run_time(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+def shapes_at_run_time(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """Shapes that are computed inside a block."""
     moving = ("Shape", "Reshape", "Expand", "Slice", "ConstantOfShape")
-    inside = [n for n in anatomy.nodes if n.op_type in moving and anatomy.block(n)]
+    inside = [n for n in placed.nodes if n.op_type in moving and placed.block(n)]
     yield from by_place(
-        anatomy,
+        placed,
         (n for n in inside if n.op_type == "Shape" or any(array(v) is None for v in n.inputs[1:] if v is not None)),
         "shape computed at run time",
         "warning",

@@ -7,20 +7,29 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from ...structure.anatomy import CARRIERS, PRODUCTS, QUANTIZERS, Anatomy, name_of, quantized_type
-from ...structure.values import array
+from ...structure.compute_type import quantized_type
+from ...structure.operators import (
+    CARRIERS,
+    INTEGER_OPERATORS,
+    PRODUCTS,
+    QUANTIZABLE_PRODUCTS,
+    QUANTIZERS,
+    name_of,
+)
+from ...structure.placement import PlacedModel
+from ...structure.values import array, input_of, producer_of
 from .finding import GRAPH, Finding, by_place
 
 _QDQ = "https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html"
 
 
-def quantized_where_it_hurts(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+def quantized_where_it_hurts(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """8 bits in front of LayerNorm, softmax, GELU and residual additions."""
-    if not anatomy.attentions:
+    if not placed.attentions:
         return  # a convolutional network takes its residuals in 8 bits
-    sensitive = [n for n in anatomy.nodes if _is_sensitive(n) and any(map(quantized_type, n.inputs))]
+    sensitive = [n for n in placed.nodes if _is_sensitive(n) and any(map(quantized_type, n.inputs))]
     yield from by_place(
-        anatomy,
+        placed,
         sensitive,
         "Q/DQ in front of a sensitive operator",
         "warning",
@@ -36,16 +45,16 @@ def _is_sensitive(node: ir.Node) -> bool:
     return node.op_type in ("LayerNormalization", "Softmax", "Gelu", "Erf", "ReduceMean")
 
 
-def quantized_on_one_side(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+def quantized_on_one_side(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """Products with Q/DQ on one input only; those inside attention are judged there."""
-    own = {n for a in anatomy.attentions for n in (a.scores, a.context)}
-    for node in anatomy.nodes:
-        if node.op_type not in ("MatMul", "Gemm", "Conv") or node in own:
+    own = {n for a in placed.attentions for n in (a.scores, a.context)}
+    for node in placed.nodes:
+        if node.op_type not in QUANTIZABLE_PRODUCTS or node in own:
             continue
         sides = [quantized_type(value) is not None for value in node.inputs[:2]]
         if sides == [True, False]:
             yield from by_place(
-                anatomy,
+                placed,
                 [node],
                 "Q/DQ on the activation only",
                 "warning",
@@ -54,7 +63,7 @@ def quantized_on_one_side(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
             )
         elif sides == [False, True]:
             yield from by_place(
-                anatomy,
+                placed,
                 [node],
                 "Q/DQ on the weight only",
                 "note",
@@ -63,17 +72,17 @@ def quantized_on_one_side(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
             )
 
 
-def pairs_without_product(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+def pairs_without_product(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """DequantizeLinear that leads neither to a product nor to a sensitive operator, which is found by itself."""
     idle = [
         n
-        for n in anatomy.nodes
+        for n in placed.nodes
         if n.op_type == "DequantizeLinear"
         and _is_rounded(n.inputs[0])
         and not any(_useful(reader) for reader, _ in n.outputs[0].uses())
     ]
     yield from by_place(
-        anatomy,
+        placed,
         idle,
         "Q/DQ without a product",
         "warning",
@@ -82,9 +91,9 @@ def pairs_without_product(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
     )
 
 
-def _is_rounded(value: ir.Value) -> bool:
+def _is_rounded(value: ir.Value | None) -> bool:
     """Whether a tensor comes out of a QuantizeLinear; that of a product in integers has done its work."""
-    node = value.producer()
+    node = producer_of(value)
     if node is None or node.op_type not in CARRIERS:
         return node is not None and node.op_type in QUANTIZERS
     return _is_rounded(node.inputs[0])
@@ -97,15 +106,14 @@ def _useful(reader: ir.Node, steps: int = 6) -> bool:
     """
     if reader.op_type in (*PRODUCTS, *QUANTIZERS) or _is_sensitive(reader):
         return True
-    moves = ("Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Split", "Gather", "Identity")
-    if not steps or reader.op_type not in moves:
+    if not steps or reader.op_type not in CARRIERS:
         return False
     return any(_useful(next_, steps - 1) for value in reader.outputs for next_, _ in value.uses())
 
 
-def refused_by_tensorrt(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+def refused_by_tensorrt(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """Zero points other than 0 and biases in 32 bits, which TensorRT refuses."""
-    pairs = asymmetric(anatomy)
+    pairs = asymmetric(placed)
     if pairs:
         yield Finding(
             "zero points other than 0",
@@ -116,10 +124,10 @@ def refused_by_tensorrt(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
             tuple(map(name_of, pairs)),
         )
     biases = [
-        n for n in anatomy.nodes if n.op_type == "DequantizeLinear" and n.inputs[0].dtype == ir.DataType.INT32
+        n for n in placed.nodes if n.op_type == "DequantizeLinear" and input_of(n, 0).dtype == ir.DataType.INT32
     ]
     yield from by_place(
-        anatomy,
+        placed,
         biases,
         "bias in 32 bits",
         "warning",
@@ -128,13 +136,12 @@ def refused_by_tensorrt(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
     )
 
 
-def asymmetric(anatomy: Anatomy) -> list[ir.Node]:
+def asymmetric(placed: PlacedModel) -> list[ir.Node]:
     """QuantizeLinear nodes with a zero point other than 0."""
-    pairs = (n for n in anatomy.nodes if n.op_type == "QuantizeLinear" and len(n.inputs) > 2)
+    pairs = (n for n in placed.nodes if n.op_type == "QuantizeLinear" and len(n.inputs) > 2)
     return [n for n in pairs if (zero := array(n.inputs[2])) is not None and zero.astype(np.float32).any()]
 
 
-def written_for_a_cpu(anatomy: Anatomy) -> bool:
+def written_for_a_cpu(placed: PlacedModel) -> bool:
     """Whether a file's 8 bits are those of a CPU: zero points other than 0, or integers all through a product."""
-    integers = ("MatMulInteger", "ConvInteger", "DynamicQuantizeLinear", "QLinearMatMul", "QLinearConv")
-    return bool(asymmetric(anatomy)) or any(node.op_type in integers for node in anatomy.nodes)
+    return bool(asymmetric(placed)) or any(node.op_type in INTEGER_OPERATORS for node in placed.nodes)

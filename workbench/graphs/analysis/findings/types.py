@@ -10,25 +10,27 @@ import onnx_ir as ir
 
 from ....backends.hardware.cards import sm_name
 from ....dtypes import HALVES, TYPES
-from ...structure.anatomy import PRODUCTS, Anatomy, type_of
-from ...structure.values import FLOATS, array
+from ...structure.compute_type import type_of, types_of_products
+from ...structure.operators import PRODUCTS
+from ...structure.placement import PlacedModel
+from ...structure.values import FLOATS, elements, input_of, inputs_of, producer_of
 from .finding import GRAPH, Finding, by_place
 
 FP16_MAX = TYPES["fp16"].largest
 
 
-def float32_islands(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+def float32_islands(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """Products and GELUs in FP32 in a graph whose other products are 16 bits wide.
 
     LayerNorm and means are left out: their sums belong in FP32. So is a softmax between casts, which TensorRT for
     RTX 1.7 fuses all the same.
     """
-    if not anatomy.product_types.intersection(HALVES):
+    if not types_of_products(placed.nodes).intersection(HALVES):
         return
-    island = [n for n in anatomy.nodes if n.op_type in (*PRODUCTS, "Gelu") and type_of(n) == "fp32"]
+    island = [n for n in placed.nodes if n.op_type in (*PRODUCTS, "Gelu") and type_of(n) == "fp32"]
     beyond = {n for n in island if any(_amax(value) > FP16_MAX for value in n.inputs)}
     yield from by_place(
-        anatomy,
+        placed,
         (n for n in island if n not in beyond),
         "FP32 island",
         "warning",
@@ -36,7 +38,7 @@ def float32_islands(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
         "FP32 products run at a fraction of the 16-bit speed, and a cast stands at either end",
     )
     yield from by_place(
-        anatomy,
+        placed,
         beyond,
         "FP32 island",
         "note",
@@ -45,9 +47,9 @@ def float32_islands(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
     )
 
 
-def types_the_card_lacks(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+def types_the_card_lacks(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """Types that the tensor cores of an architecture do not know."""
-    for name in sorted(anatomy.product_types):
+    for name in sorted(types_of_products(placed.nodes)):
         if not TYPES[name].runs_on(sm):
             yield Finding(
                 "type without tensor cores",
@@ -58,32 +60,29 @@ def types_the_card_lacks(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
             )
 
 
-def casts(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+def casts(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """Casts that could be left out: there and back, twice the same, or of weights."""
-    floating = [n for n in anatomy.nodes if n.op_type == "Cast" and n.inputs[0].dtype in FLOATS]
-    floating = [n for n in floating if n.outputs[0].dtype in FLOATS]
+    floating = [n for n in placed.nodes if n.op_type == "Cast" and _is_floating(n)]
     back = [n for n in floating if _undone(n)]
     yield from by_place(
-        anatomy,
+        placed,
         back,
         "cast there and back",
         "warning",
         "remove both casts and read the tensor before the first",
         "nothing is computed between the two, and where the middle type is narrower, digits are lost",
     )
-    seen: set[tuple] = set()
-    again = [n for n in floating if (key := (n.inputs[0], n.outputs[0].dtype)) in seen or seen.add(key)]
     yield from by_place(
-        anatomy,
-        again,
+        placed,
+        _repeated(floating),
         "the same cast twice",
         "note",
         "let all readers share the first cast",
         "each cast writes the tensor once more",
     )
     yield from by_place(
-        anatomy,
-        (n for n in floating if array(n.inputs[0]) is not None and array(n.inputs[0]).size > 1),
+        placed,
+        (n for n in floating if _is_weight(n.inputs[0])),
         "weight cast at run time",
         "note",
         "store the weight in the type that is read: apply_recipe on the FP32 graph does",
@@ -91,16 +90,26 @@ def casts(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
     )
 
 
+def _is_floating(cast: ir.Node) -> bool:
+    return input_of(cast, 0).dtype in FLOATS and cast.outputs[0].dtype in FLOATS
+
+
 def _undone(cast: ir.Node) -> bool:
-    before = cast.inputs[0].producer()
-    return before is not None and before.op_type == "Cast" and before.inputs[0].dtype == cast.outputs[0].dtype
+    before = producer_of(cast.inputs[0])
+    return before is not None and before.op_type == "Cast" and input_of(before, 0).dtype == cast.outputs[0].dtype
 
 
-def weights_beyond_fp16(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
+def _repeated(casts_: list[ir.Node]) -> list[ir.Node]:
+    """The casts of a tensor to a type that an earlier one makes already."""
+    first = {}
+    return [n for n in casts_ if first.setdefault((n.inputs[0], n.outputs[0].dtype), n) is not n]
+
+
+def weights_beyond_fp16(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """Weights that are not finite, and those that FP16 would make infinite."""
-    readers = [(n, _amax(value), value.dtype) for n in anatomy.nodes for value in n.inputs if _is_weight(value)]
+    readers = [(n, _amax(value), value.dtype) for n in placed.nodes for value in inputs_of(n) if _is_weight(value)]
     yield from by_place(
-        anatomy,
+        placed,
         (n for n, amax, _ in readers if not math.isfinite(amax)),
         "weight is not finite",
         "error",
@@ -108,7 +117,7 @@ def weights_beyond_fp16(anatomy: Anatomy, sm: int) -> Iterator[Finding]:
         "an infinity in a product makes NaN of a whole row",
     )
     yield from by_place(
-        anatomy,
+        placed,
         (n for n, amax, kind in readers if kind == ir.DataType.FLOAT and FP16_MAX < amax < math.inf),
         "weight overflows FP16",
         "warning",
@@ -126,5 +135,5 @@ def _is_weight(value: ir.Value | None) -> bool:
 def _amax(value: ir.Value | None) -> float:
     if not _is_weight(value):
         return 0.0
-    amax = np.abs(array(value).astype(np.float32)).max()
+    amax = np.abs(elements(value).astype(np.float32)).max()
     return float(amax) if np.isfinite(amax) else math.inf

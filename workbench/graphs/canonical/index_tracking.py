@@ -10,42 +10,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnx
 import onnx_ir as ir
-from onnx.reference import ReferenceEvaluator
 
-from .values import array
+from ..structure.evaluation import evaluate
+from ..structure.operators import MOVES, SHAPE_ARITHMETIC, is_standard
+from ..structure.values import (
+    array,
+    constant_operand,
+    elements,
+    input_of,
+    inputs_of,
+    is_dense,
+    is_index,
+    producer_of,
+    scaling,
+)
 
 #: The batch that indices are tried with where a graph's batch is symbolic; 2 tells it from an axis of length 1.
 TRIAL_BATCH = 2
 #: More channels than any layer has, and few enough that a row times it stays within int64.
 STRIDE = 1 << 24
-SHAPES = (
-    "Shape",
-    "Size",
-    "Constant",
-    "ConstantOfShape",
-    "Cast",
-    "Concat",
-    "Equal",
-    "Where",
-    "Div",
-    "Mul",
-    "Add",
-    "Sub",
-)
-MOVES = (
-    "Reshape",
-    "Transpose",
-    "Split",
-    "Squeeze",
-    "Unsqueeze",
-    "Slice",
-    "Gather",
-    "Flatten",
-    "Identity",
-    "Expand",
-)
 
 
 class NotMoved(Exception):
@@ -105,42 +89,29 @@ class Tracker:
 
     @staticmethod
     def _constant(value: ir.Value) -> Tracked | None:
-        elements = array(value)
-        return None if elements is None else Tracked(elements)
+        constant = array(value)
+        return None if constant is None else Tracked(constant)
 
     def _computed(self, value: ir.Value) -> Tracked:
         node = value.producer()
-        if node is None or node.domain not in ("", "ai.onnx"):
+        if node is None or not is_standard(node):
             raise NotMoved(value.name)
-        if node.op_type == "Shape" and (extent := extent_of(node.inputs[0], self.symbols)) is not None:
-            return self._evaluate(value, node, [np.empty(extent, np.int8)], Tracked(np.empty(0)))
-        if factor := _factor(node):
-            moved = self.track(factor[0])
-            return Tracked(moved.index, moved.factor * factor[1], moved.linear)
-        if (linear := _linear(node)) is not None:
-            return self._through(*linear)
-        if node.op_type not in MOVES and not (node.op_type in SHAPES and _is_integer(value)):
+        if node.op_type == "Shape" and (extent := extent_of(input_of(node, 0), self.symbols)) is not None:
+            return Tracked(evaluate(node, [np.empty(extent, np.int8)]))
+        if (scaled := scaling(node)) is not None:
+            moved = self.track(scaled[0])
+            return Tracked(moved.index, moved.factor * scaled[1], moved.linear)
+        if (layer := dense_layer(value)) is not None:
+            return self._through(*layer)
+        if node.op_type not in MOVES and not (node.op_type in SHAPE_ARITHMETIC and _is_integer(value)):
             raise NotMoved(value.name)
-        inputs = [self.track(v) for v in node.inputs if v is not None]
-        return self._evaluate(value, node, [t.index for t in inputs], inputs[0])
-
-    def _evaluate(self, value, node, inputs, like: Tracked) -> Tracked:
-        proto = ir.serde.serialize_node(node)
-        names = [name for name in proto.input if name]
-        opset = onnx.helper.make_opsetid("", node.graph.opset_imports[""])
-        graph = onnx.helper.make_graph(
-            [proto],
-            "one",
-            [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in dict.fromkeys(names)],
-            [onnx.helper.make_value_info(value.name, onnx.TypeProto())],
-        )
-        model = onnx.helper.make_model(graph, opset_imports=[opset])
-        index = ReferenceEvaluator(model).run([value.name], dict(zip(names, inputs)))[0]
-        return Tracked(np.asarray(index), like.factor, like.linear)
+        inputs = [self.track(each) for each in inputs_of(node)]
+        moved = evaluate(node, [each.index for each in inputs], node.outputs.index(value))
+        return Tracked(moved, inputs[0].factor, inputs[0].linear)
 
     def _through(self, product: ir.Node, bias: ir.Value | None) -> Tracked:
         """Behind a linear layer each row keeps its number, and the channels count anew."""
-        moved, weight = self.track(product.inputs[0]), product.inputs[1]
+        moved, weight = self.track(input_of(product, 0)), input_of(product, 1)
         if moved.linear is not None or moved.factor != 1:
             raise NotMoved(product.name)
         if product not in self.linears:
@@ -156,7 +127,8 @@ def extent_of(value: ir.Value, symbols: frozenset[str]) -> tuple[int, ...] | Non
     if value.shape is None:
         return None
     sizes = [d if isinstance(d, int) else TRIAL_BATCH if d.value in symbols else None for d in value.shape]
-    return None if None in sizes else tuple(sizes)
+    known = tuple(size for size in sizes if size is not None)
+    return known if len(known) == len(sizes) else None
 
 
 def row_numbers(index: np.ndarray) -> np.ndarray:
@@ -172,40 +144,22 @@ def row_numbers(index: np.ndarray) -> np.ndarray:
     return rows
 
 
+def dense_layer(value: ir.Value) -> tuple[ir.Node, ir.Value | None] | None:
+    """The product with a constant matrix that gives a tensor, and its bias where one is added behind it."""
+    node = value.producer()
+    if node is None or is_dense(node):
+        return None if node is None else (node, None)
+    pair = constant_operand(node) if node.op_type == "Add" else None
+    product = producer_of(pair[0]) if pair else None
+    if pair is None or product is None or not is_dense(product):
+        return None
+    return (product, pair[1]) if elements(pair[1]).size == elements(product.inputs[1]).shape[1] else None
+
+
 def _width(linear: Linear) -> int:
-    return array(linear.weight).shape[1]
+    return elements(linear.weight).shape[1]
 
 
 def _is_integer(value: ir.Value) -> bool:
-    return value.dtype in (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
-
-
-def _factor(node: ir.Node) -> tuple[ir.Value, float] | None:
-    """The other operand and the number where a node multiplies or divides by one constant number."""
-    if node.op_type not in ("Mul", "Div") or _is_integer(node.outputs[0]):
-        return None
-    for index, other in ((1, 0), (0, 1)):
-        number = array(node.inputs[index])
-        if number is not None and number.size == 1 and (node.op_type == "Mul" or index == 1):
-            value = float(number.item())
-            return node.inputs[other], value if node.op_type == "Mul" else 1 / value
-    return None
-
-
-def _linear(node: ir.Node) -> tuple[ir.Node, ir.Value | None] | None:
-    """A product with a constant matrix, or one with a constant bias added."""
-    if is_linear(node):
-        return node, None
-    if node.op_type != "Add":
-        return None
-    for index, other in ((1, 0), (0, 1)):
-        product, bias = node.inputs[other].producer(), array(node.inputs[index])
-        if bias is not None and product is not None and is_linear(product):
-            return (product, node.inputs[index]) if bias.size == array(product.inputs[1]).shape[1] else None
-    return None
-
-
-def is_linear(node: ir.Node) -> bool:
-    """Whether a node multiplies an activation with a constant matrix."""
-    weight = array(node.inputs[1]) if node.op_type == "MatMul" else None
-    return weight is not None and weight.ndim == 2 and array(node.inputs[0]) is None
+    """Whether a tensor may be part of the arithmetic of shapes."""
+    return is_index(value) or value.dtype == ir.DataType.INT32
