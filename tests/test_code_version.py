@@ -154,8 +154,13 @@ def test_finding_the_closure_imports_nothing():
     assert run(ROOT, code) == "['workbench', 'workbench.code_version', 'workbench.lazy']\n"
 
 
-def test_a_module_without_a_file_is_represented_by_its_name():
-    assert code_digest("__main__") != code_digest("builtins")
+def test_a_module_outside_packages_has_the_digest_of_its_file_or_else_of_its_name(tmp_path):
+    use = "from workbench.code_version import code_digest; print(code_digest('script'), code_digest('__main__'))"
+    write_package(tmp_path, {"script.py": "x = 1\n"})
+    first, nameless = run(tmp_path, use).split()
+    write_package(tmp_path, {"script.py": "x = 2\n"})
+    assert run(tmp_path, use).split()[0] not in (first, nameless)
+    assert code_digest("builtins") not in (nameless, code_digest("nowhere"))
 
 
 def test_the_versions_of_tools_are_those_installed():

@@ -14,6 +14,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 
@@ -98,19 +99,22 @@ def _statements(block: list) -> Iterator[ast.AST]:
 def _file_of(module: str) -> Path | None:
     """The source file of a module, or None for what is no module or is not written in Python."""
     package, *parts = module.split(".")
-    for folder in _folders_of(package):
-        path = folder.joinpath(*parts)
-        for file in (path.with_name(f"{path.name}.py") if parts else None, path / "__init__.py"):
-            if file and file.is_file():
-                return file
-    return None
+    spec = _spec_of(package)
+    if spec is None:
+        return None
+    paths = [Path(folder, *parts) for folder in spec.submodule_search_locations or ()]
+    files = [path / "__init__.py" for path in paths]
+    if parts:
+        files += [path.with_name(f"{path.name}.py") for path in paths]
+    elif spec.origin and spec.origin.endswith(".py"):
+        files.append(Path(spec.origin))
+    return next((file for file in files if file.is_file()), None)
 
 
 @functools.cache
-def _folders_of(package: str) -> tuple[Path, ...]:
-    """The folders of a top-level package; empty for a module that is a single file, or is not installed."""
+def _spec_of(package: str) -> ModuleSpec | None:
+    """How a top-level package or module is found; this does not import it."""
     try:
-        spec = importlib.util.find_spec(package)
+        return importlib.util.find_spec(package)
     except (ImportError, ValueError):  # __main__ has no spec
-        return ()
-    return tuple(map(Path, spec.submodule_search_locations or ())) if spec else ()
+        return None
