@@ -1,27 +1,19 @@
+"""What calibration gathers of a graph's activations, and the images that it gathers it from."""
+
 import dataclasses
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 
 import workbench as wb
 from tests.graphs.drawn import TINY, draw
+from tests.graphs.onnx_file import tensors
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.graphs.quantization import ranges as module
-from workbench.graphs.quantization.images import Images, in_batches
+from workbench.graphs.quantization.images import Images, calibration_images, in_batches
 from workbench.graphs.quantization.ranges import calibrate
+from workbench.progress import silent
 from workbench.records import METHODS
-
-
-def activation(graph, tensor, images):
-    """A tensor of the graph's own file, by ONNX Runtime without optimizations."""
-    model = onnx.load(graph.path)
-    model.graph.output.append(onnx.ValueInfoProto(name=tensor))
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    return session.run([tensor], {"images": images})[0]
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +22,11 @@ def ranges(drawn, pictures, shelf):
 
 
 @pytest.mark.parametrize("tensor", ["block00/norm1:out", "block02/mlp/gelu:out", "block01/attention/softmax:out"])
-def test_extremes_are_those_of_all_images_at_once(drawn, pictures, ranges, tensor):
-    values, row = activation(drawn, tensor, pictures), ranges.by_tensor[tensor]
+def test_extremes_and_histogram_are_those_of_all_images_at_once(drawn, pictures, ranges, tensor):
+    (values,), row = tensors(drawn.path, pictures, tensor), ranges.by_tensor[tensor]
     assert row.low == pytest.approx(values.min(), rel=1e-4, abs=1e-6)
     assert row.high == pytest.approx(values.max(), rel=1e-4)
-
-
-def test_the_histogram_counts_every_value(drawn, pictures, ranges):
-    values = activation(drawn, "block00/norm1:out", pictures)
-    edges, counts = ranges.histogram("block00/norm1:out")
+    edges, counts = ranges.histogram(tensor)
     assert counts.sum() == values.size
     expected, _ = np.histogram(values, edges)
     assert np.abs(counts - expected).sum() <= 1e-3 * values.size  # runtimes differ in the last bit
@@ -47,9 +35,9 @@ def test_the_histogram_counts_every_value(drawn, pictures, ranges):
 def test_bins_and_limits_are_what_the_plot_takes(ranges):
     from workbench.reporting import figures
 
-    tensors = ["block00/norm1:out", "block01/attention/softmax:out"]
-    bins, limits = ranges.bins(tensors), ranges.limits(tensors)
-    for tensor in tensors:
+    names = ["block00/norm1:out", "block01/attention/softmax:out"]
+    bins, limits = ranges.bins(names), ranges.limits(names)
+    for tensor in names:
         edges, counts = ranges.histogram(tensor)
         mine = bins[bins["tensor"] == tensor]
         np.testing.assert_array_equal(
@@ -58,8 +46,8 @@ def test_bins_and_limits_are_what_the_plot_takes(ranges):
         of = limits[limits["tensor"] == tensor].set_index("method")["limit"]
         row = ranges.by_tensor[tensor]
         assert dict(of) == {method: row.threshold(method) for method in METHODS}
-    assert set(limits["tensor"]) == set(tensors)
-    assert len(figures.ranges(bins, limits).data) >= len(tensors)
+    assert set(limits["tensor"]) == set(names)
+    assert len(figures.ranges(bins, limits).data) >= len(names)
 
 
 def test_linear_reads_four_tensors_a_block_and_attention_five_more(drawn, pictures, shelf, ranges):
@@ -114,16 +102,16 @@ def test_images_of_a_data_set_are_loaded_at_the_size_of_the_graph(drawn, tmp_pat
 def test_images_that_are_channels_first_go_into_a_graph_that_wants_them(drawn, pictures, tmp_path):
     preprocessing = dataclasses.replace(drawn.preprocessing, layout="NCHW")
     graph = dataclasses.replace(drawn, preprocessing=preprocessing)
-    (turned,) = module.calibration_images(graph, pictures, lambda *_: None).parts()
+    (turned,) = calibration_images(graph, pictures, silent).parts()
     np.testing.assert_array_equal(turned, pictures.transpose(0, 3, 1, 2))
-    (as_given,) = module.calibration_images(graph, turned, lambda *_: None).parts()
+    (as_given,) = calibration_images(graph, turned, silent).parts()
     np.testing.assert_array_equal(as_given, turned)
 
 
 @pytest.mark.parametrize("variant", ["plain", "noisy", "one-class"])
 def test_a_data_set_is_read_a_few_images_at_a_time_and_has_the_digest_of_the_whole(drawn, variant):
     asked = wb.Calibration(samples=150, variant=variant, seed=3)
-    found = module.calibration_images(drawn, asked, lambda *_: None)
+    found = calibration_images(drawn, asked, silent)
     whole = wb.images("shapes", "calibration", 150, seed=3, size=TINY.image_size, variant=variant).x
     parts = list(found.parts())
     assert max(map(len, parts)) <= 64
@@ -182,7 +170,9 @@ def test_nan_in_an_activation_is_refused_by_its_name(tmp_path, pictures):
     assert not list((tmp_path / "workspace").rglob("*.npz"))
 
 
-def test_cancelling_leaves_nothing_half_done_and_the_next_run_is_whole(drawn, pictures, tmp_path):
+def test_progress_counts_images_and_cancelling_leaves_nothing_half_done(drawn, pictures, tmp_path):
+    seen = []
+
     def cancel(stage, done, total):
         if stage == "calibrate" and done >= 8:
             raise Cancelled
@@ -190,40 +180,5 @@ def test_cancelling_leaves_nothing_half_done_and_the_next_run_is_whole(drawn, pi
     with pytest.raises(Cancelled):
         calibrate(drawn, pictures, tmp_path, progress=cancel)
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
-    assert calibrate(drawn, pictures, tmp_path).images == len(pictures)
-
-
-def test_progress_counts_images(drawn, pictures, tmp_path):
-    seen = []
-    calibrate(drawn, pictures, tmp_path, progress=lambda *event: seen.append(event))
-    assert seen[0] == ("calibrate", 0, 24)
-    assert seen[-1] == ("calibrate", 24, 24)
-
-
-@pytest.mark.slow
-def test_memory_stays_flat_over_the_number_of_images(tmp_path):
-    """ViT-B/16: the stream keeps a few images' activations, so 24 images take what 8 do, and under 3 GB."""
-    import subprocess
-    import sys
-
-    code = """
-import resource, sys
-import numpy as np
-from tests.graphs.drawn import draw
-from workbench.records import ModelSpec
-from workbench.graphs.quantization.ranges import calibrate
-graph = draw(sys.argv[1], spec=ModelSpec("B/16", 224, 16, 768, 12, 12, 3072, 1000))
-x = np.random.default_rng(0).uniform(-1, 1, (int(sys.argv[2]), 224, 224, 3)).astype(np.float32)
-calibrate(graph, x, sys.argv[1], scope="attention")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - graph.path.stat().st_size - x.nbytes)
-"""
-    peaks = []
-    for count in (8, 24):
-        folder = tmp_path / str(count)
-        folder.mkdir()
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(folder), str(count)], check=True, capture_output=True, timeout=900
-        )
-        peaks.append(int(done.stdout))
-    assert peaks[1] < 1.1 * peaks[0]
-    assert peaks[1] < 3e9
+    assert calibrate(drawn, pictures, tmp_path, progress=lambda *event: seen.append(event)).images == len(pictures)
+    assert (seen[0], seen[-1]) == (("calibrate", 0, 24), ("calibrate", 24, 24))
