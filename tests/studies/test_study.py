@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -17,7 +18,7 @@ from workbench.workspace import Workspace
 def study(graph, recipes, images, labels, tmp_path, monkeypatch):
     monkeypatch.setattr("workbench.measuring.timing.WINDOW_S", 0.002)  # the warm-up of a model that takes 20 µs
 
-    def make(*precisions, **arguments):
+    def make(*precisions, graph=graph, **arguments):
         grid = [wb.Recipe(p) for p in precisions or ("fp32", "int8-dynamic")]
         given = {"recipes": grid, "images": images, "labels": labels, "seconds": 0.05, "batches": (1, 8)}
         return wb.Study(graph, tmp_path / "workspace", **(given | arguments))
@@ -88,11 +89,7 @@ def test_what_cannot_be_measured_is_a_row_with_reason_and_remedy(study):
 
 
 def test_a_static_graph_is_measured_at_its_own_batch_and_the_others_are_refused(study, graph):
-    import dataclasses
-
-    fixed = study("fp32")
-    fixed.graph = dataclasses.replace(graph, batch=8)
-    frame = fixed.run().frame().set_index("batch")
+    frame = study("fp32", graph=dataclasses.replace(graph, batch=8)).run().frame().set_index("batch")
     assert frame.execution[8] == "executed"
     assert "static batch of 8" in frame.reason[1]
 
@@ -188,8 +185,8 @@ def test_a_study_that_ran_is_found_by_its_name_alone(study):
         ({"batches": (0,)}, "must be a positive whole number"),
         ({"backends": ("onnxrutime",)}, "did you mean 'onnxruntime'"),
         ({"cards": {"tensorrt": "T4"}}, "Unknown backend of the study 'tensorrt'"),
-        ({"seconds": 0}, "timed for no time"),
-        ({"seconds": "2"}, "timed for no time"),
+        ({"seconds": 0}, "timed for some seconds"),
+        ({"seconds": "2"}, "timed for some seconds"),
     ],
 )
 def test_a_grid_that_makes_no_sense_is_refused_at_once(study, arguments, message):

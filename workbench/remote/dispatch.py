@@ -1,128 +1,105 @@
-"""Jobs of a study on other hosts: one after the other, or spread over a Dask cluster."""
+"""Jobs on hosts: one at a time, or spread over a Dask cluster. What hinders a job comes back as a refusal."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import Cancelled, Refusal, WorkbenchError, refuse_unless
 from ..progress import Progress
-from ..studies.runner import Job, Runner
+from ..workspace import Workspace
 from .host import Host
-from .job import Report
+from .job import EvaluationSet, Job, Report
+
+#: What comes back: the report of a job, or why it could not be done.
+Outcome = Report | Refusal
 
 #: Seconds after which a job whose host has left the cluster is given up; a nanny restarts a worker in a few.
 PATIENCE_S = 30.0
 PAUSE_S = 0.1
 
 
-def send(runner: Runner, jobs: Iterable[Job]) -> None:
-    """Run jobs on their hosts, one after the other."""
-    for job in jobs:
-        progress = runner.meter.step(job.label, 1 + len(runner.study.batches))
-        if unfinished := runner.unfinished(job):
-            _settle(runner, unfinished, lambda job=unfinished, told=progress: _run(runner, job, told))
+def send(host: Host, job: Job, workspace: Workspace, evaluation: EvaluationSet, progress: Progress) -> Outcome:
+    """Run a job on its host; an error of the workbench comes back as a refusal, but ``Cancelled`` is raised."""
+    return _outcome(lambda: host.run_job(job, workspace, evaluation, progress))
 
 
-def _run(runner: Runner, job: Job, progress: Progress) -> Report:
-    return job.host.run(job.variant, runner.workspace, progress=progress, **_arguments(runner, job))
-
-
-def _arguments(runner: Runner, job: Job) -> dict:
-    study = runner.study
-    return {
-        "batches": runner.batches,
-        "measure": [cell.batch for cell in job.cells],
-        "images": study.images,
-        "labels": study.labels,
-        "reference": runner.reference.classes,
-        "options": study.options.get(job.host.name),
-        "seconds": study.seconds,
-        "dataset": study.dataset,
-    }
-
-
-def _settle(runner: Runner, job: Job, result) -> None:
-    """Write the ledger from what a job returns or raises."""
+def _outcome(work: Callable[[], Report]) -> Outcome:
     try:
-        report = result()
+        return work()
     except Cancelled:
         raise
     except WorkbenchError as error:
-        runner.refused(job, error.refusal)
-        return
-    if report.refusal:
-        runner.refused(job, report.refusal, report.engine)
-    runner.arrived(job, report.engine, report.measurements)
+        return error.refusal
 
 
 # ---- Dask --------------------------------------------------------------------------------------------------------
 
 
-def spread(runner: Runner, jobs: Iterable[Job], client) -> None:
-    """Run jobs on a Dask cluster whose workers say by their resources which host they are.
+def spread(
+    jobs: Sequence[tuple[Host, Job]], workspace: Workspace, evaluation: EvaluationSet, client, progress: Progress
+) -> Iterator[tuple[int, Outcome]]:
+    """Run jobs on a Dask cluster; the resources of a worker name the hosts whose jobs it takes.
 
-    A worker started with ``--resources "t4-box=1"`` takes the jobs of host ``t4-box``, one at a time. When a worker
-    dies, another one with the same resource takes its job; when none comes back in time, the job's cells become
-    rows with that reason.
+    A worker that was started with ``--resources "t4-box=1"`` takes the jobs of host ``t4-box``, one at a time. When
+    a worker dies, another one with the same resource takes its job. When none comes back in time, it is refused.
+    A cluster that never had a worker for a host is refused by ``check_workers``.
 
     Args:
-        runner: the run that the jobs belong to.
-        jobs: what to do.
-        client: a ``distributed.Client``. Its workers must see the workspace's folder.
+        jobs: each with its host.
+        workspace: where engines go; the workers must see its folder.
+        evaluation: what the engines are evaluated on; sent to the cluster once.
+        client: a ``distributed.Client``.
+        progress: gets how many jobs are done.
 
-    Raises:
-        WorkbenchError: no worker has a host's resource.
+    Yields:
+        The number of each job in ``jobs`` and its outcome, in the order in which jobs end.
     """
-    waiting = [one for job in jobs if (one := runner.unfinished(job))]
-    _need_resources(client, {job.host.name for job in waiting})
-    progress = runner.meter.step("cluster", sum(1 + len(runner.study.batches) for _ in waiting) or 1)
-    futures = {_submit(runner, job, client): job for job in waiting}
+    shared = client.scatter(evaluation, hash=False, broadcast=True)  # on every worker, as any of them may die
+    futures = {_submit(host, job, workspace, shared, client): number for number, (host, job) in enumerate(jobs)}
     seen = dict.fromkeys(futures, time.monotonic())
     try:
         while futures:
-            progress(f"{len(futures)} engines to go", len(waiting) - len(futures), len(waiting))
-            _collect(runner, client, futures, seen)
+            progress(f"{len(futures)} engines to go", len(jobs) - len(futures), len(jobs))
+            present, now = _resources(client), time.monotonic()
+            for future, number in list(futures.items()):
+                host, _ = jobs[number]
+                if host.name in present:
+                    seen[future] = now
+                if future.done():
+                    del futures[future]
+                    yield number, _outcome(lambda future=future: _result(future))
+                elif now - seen[future] > PATIENCE_S:
+                    del futures[future]
+                    client.cancel([future])
+                    yield number, _left_the_cluster(host)
             time.sleep(PAUSE_S)
     finally:
         client.cancel(list(futures))
 
 
-def _submit(runner: Runner, job: Job, client):
-    """Large arrays go to the cluster once, not with every job."""
-    arguments = _arguments(runner, job)
-    for name in ("images", "labels", "reference"):
-        arguments[name] = client.scatter(arguments[name], hash=True)
+def _submit(host: Host, job: Job, workspace: Workspace, shared, client):
     return client.submit(
-        Host.run,
-        job.host,
-        job.variant,
-        str(runner.workspace.path),
-        **arguments,
-        resources={job.host.name: 1},
+        Host.run_job,
+        host,
+        job,
+        str(workspace.path),
+        shared,
+        resources={host.name: 1},
         pure=False,
-        key=f"{job.label}-{job.cells[0].key[:8]}-{time.monotonic_ns()}",
+        key=f"{job.variant.recipe.label} on {host.name}-{time.monotonic_ns()}",
     )
 
 
-def _collect(runner: Runner, client, futures: dict, seen: dict) -> None:
-    """Settle what is done, and give up what has had no worker for too long."""
-    present, now = _resources(client), time.monotonic()
-    for future, job in list(futures.items()):
-        if job.host.name in present:
-            seen[future] = now
-        if future.done():
-            del futures[future]
-            _settle(runner, job, lambda future=future: _result(future))
-        elif now - seen[future] > PATIENCE_S:
-            del futures[future]
-            client.cancel([future])
-            reason = f"every worker of host {job.host.name!r} has left the cluster"
-            runner.refused(job, Refusal(reason, "start one again and run the study again; the rest is kept"))
+def _left_the_cluster(host: Host) -> Refusal:
+    return Refusal(
+        f"every worker of host {host.name!r} has left the cluster",
+        "start one again and run the study again; the rest is kept",
+    )
 
 
 def _result(future) -> Report:
-    """The future's result; what Dask itself raises, such as after a worker that died again and again, is told."""
+    """The future's result; an error of Dask's own, such as for a worker that died several times, becomes ours."""
     try:
         return future.result()
     except WorkbenchError:
@@ -136,12 +113,17 @@ def _result(future) -> Report:
 
 
 def _resources(client) -> set[str]:
-    """The hosts that the cluster's workers stand for now."""
+    """The hosts whose jobs the cluster's workers take now."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     return {name for worker in workers for name, amount in worker["resources"].items() if amount >= 1}
 
 
-def _need_resources(client, names: set[str]) -> None:
+def check_workers(client, names: set[str]) -> None:
+    """Refuse a cluster that has no worker for a host, before anything is sent to it.
+
+    Raises:
+        WorkbenchError: no worker has the resource of one of these hosts.
+    """
     known = _resources(client)
     missing = ", ".join(sorted(names - known))
     refuse_unless(

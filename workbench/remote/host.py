@@ -159,7 +159,13 @@ class Host:
             seconds=seconds,
             dataset=dataset,
         )
-        evaluation, workspace = EvaluationSet(images, labels, reference), Workspace.of(workspace)
+        return self.run_job(job, workspace, EvaluationSet(images, labels, reference), progress)
+
+    def run_job(
+        self, job: Job, workspace, evaluation: EvaluationSet | None = None, progress: Progress = silent
+    ) -> Report:
+        """``run`` for a job that is described already; arguments and errors as for ``run``."""
+        workspace, evaluation = Workspace.of(workspace), evaluation or EvaluationSet()
         if self.interpreter is None:
             return run_job(job, workspace, evaluation, progress)
         return self._run_in_worker(job, evaluation, workspace, progress)

@@ -1,29 +1,29 @@
-"""The cells of a study, and under which names the ledger keeps what belongs to them."""
+"""The plan of a study: its cells, which of them are skipped and why, and what the ledger holds of each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..backends.hardware.cpu import environment
-from ..errors import Refusal
-from ..records import Measurement, Recipe
+from ..backends import backend
+from ..errors import Cancelled, Refusal, WorkbenchError
+from ..progress import Meter, Progress
+from ..records import Measurement, Recipe, Variant
+from ..remote.host import Host
 from ..workspace import Workspace
+from .request import Request
 
 #: Kinds of observations in the ledger.
 PLAN, MEASUREMENT, REFUSAL = "study", "measurement", "refusal"
 #: The kind under which refusals were stored until November 2026.
 OLD_REFUSAL = "obstacle"
-#: What of the environment tells machines apart; the rest (load, time) changes from run to run.
-MACHINE = ("cpu", "cores", "isa", "platform", "python", "numpy")
 
 
 @dataclass(frozen=True)
 class Cell:
     """One measurement to take: a recipe on a host's backend at a batch size.
 
-    ``key`` finds what the ledger holds of it; ``refusal`` says why it is skipped, where that is
-    known before anything is built.
+    ``key`` finds what the ledger holds of it; ``refusal`` says why it is skipped, where that is known before
+    anything is built.
     """
 
     recipe: Recipe
@@ -37,17 +37,134 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of one study as they were planned; ``request`` is a digest of everything that was asked."""
+    """The cells of one study as they were planned; ``request`` is the digest of what was asked for."""
 
     name: str
     request: str
     cells: tuple[Cell, ...]
 
 
-def machine_facts() -> Mapping:
-    """What makes a timing comparable with another: the processor and the interpreter, not the load of the hour."""
-    facts = environment()
-    return {name: facts[name] for name in MACHINE}
+@dataclass(frozen=True)
+class EngineCells:
+    """The cells of a study that share an engine: one variant on one host."""
+
+    variant: Variant
+    host: Host
+    cells: tuple[Cell, ...]
+
+    @property
+    def label(self) -> str:
+        """Recipe, host and card in one line."""
+        return " ".join(filter(None, (self.variant.recipe.label, "on", self.host.name, self.host.card)))
+
+    def at(self, batch: int) -> Cell | None:
+        """The cell of this batch size, or None."""
+        return next((cell for cell in self.cells if cell.batch == batch), None)
+
+
+def planned(
+    request: Request, workspace: Workspace, meter: Meter, on_cluster: bool = False
+) -> tuple[list[EngineCells], tuple[Cell, ...]]:
+    """Apply every recipe, and find the cells that cannot be measured.
+
+    Args:
+        request: what is asked for.
+        workspace: where variants are made, or found.
+        meter: gets a step for each recipe.
+        on_cluster: whether a cluster does the jobs, so that the backends of this machine are not asked.
+
+    Returns:
+        The cells to measure, by engine; and all cells, those with a refusal included.
+    """
+    engines, cells = [], []
+    for recipe in request.recipes:
+        made = _variant(request, recipe, workspace, meter.step(recipe.label))
+        for host in request.hosts:
+            here = host.command is None and not on_cluster
+            row = [_cell(request, host, recipe, batch, made, here) for batch in request.batches]
+            cells += row
+            possible = tuple(cell for cell in row if cell.refusal is None)
+            if possible and isinstance(made, Variant):
+                engines.append(EngineCells(made, host, possible))
+    return engines, tuple(cells)
+
+
+def unplanned(request: Request) -> tuple[Cell, ...]:
+    """The cells of a study that never ran."""
+    return tuple(
+        Cell(recipe, host.backend, batch, host.name, host.card)
+        for recipe in request.recipes
+        for host in request.hosts
+        for batch in request.batches
+    )
+
+
+def _variant(request: Request, recipe: Recipe, workspace: Workspace, progress: Progress) -> Variant | Refusal:
+    from ..graphs.quantization.recipe import apply_recipe
+
+    try:
+        return apply_recipe(request.graph, recipe, workspace, calibration=request.calibration, progress=progress)
+    except Cancelled:
+        raise
+    except WorkbenchError as error:
+        return error.refusal
+
+
+def _cell(request: Request, host: Host, recipe: Recipe, batch: int, made: Variant | Refusal, here: bool) -> Cell:
+    refusal = why_skipped(made, host, batch, here)
+    key = request.cell_key(made.digest, host, batch, here) if isinstance(made, Variant) and not refusal else ""
+    return Cell(recipe, host.backend, batch, host.name, host.card, key, refusal)
+
+
+# ---- which cells are skipped -------------------------------------------------------------------------------------
+
+
+def why_skipped(made: Variant | Refusal, host: Host, batch: int, here: bool) -> Refusal | None:
+    """Why a cell is skipped before anything is built, or None.
+
+    Args:
+        made: the recipe's variant, or why the recipe could not be applied.
+        host: where the engine would be built.
+        batch: images per call.
+        here: whether that is this machine, whose backend can be asked.
+    """
+    if isinstance(made, Refusal):
+        return made
+    runtime = backend(host.backend)
+    if here and (refusal := runtime.missing() or runtime.refuses(made, host.card)):
+        return refusal
+    if made.graph.batch not in (None, batch):
+        return Refusal(
+            f"the graph was exported with a static batch of {made.graph.batch}",
+            "export it with batch='dynamic', or at this batch",
+        )
+    return None
+
+
+def is_measured(workspace: Workspace, host: Host, cell: Cell) -> bool:
+    """Whether a cell is skipped because an earlier run measured it.
+
+    An engine that was built and could not be opened is tried again. A GPU backend of this machine is the exception:
+    without a command its jobs run in a process of their own, and each try would build the engine anew.
+    """
+    found = newest_measurement(workspace, cell.key)
+    builds_anew = host.command is None and host.interpreter is not None
+    return found is not None and (found.execution != "built" or builds_anew)
+
+
+# ---- what the ledger holds ---------------------------------------------------------------------------------------
+
+
+def saved_plan(workspace: Workspace, name: str, request: str | None = None) -> Plan | None:
+    """The newest plan of a study in the workspace, or None; with ``request`` only a plan for the same request."""
+    plans = workspace.observations(PLAN, Plan, name)
+    return next((p for p in reversed(plans) if request in (None, p.request)), None)
+
+
+def newest_measurement(workspace: Workspace, key: str) -> Measurement | None:
+    """The last measurement of a cell, or None."""
+    found = workspace.observations(MEASUREMENT, Measurement, key)
+    return found[-1] if found else None
 
 
 def newest_refusal(workspace: Workspace, cell: Cell) -> Refusal | None:
@@ -55,10 +172,4 @@ def newest_refusal(workspace: Workspace, cell: Cell) -> Refusal | None:
     if cell.refusal:
         return cell.refusal
     found = [each for kind in (OLD_REFUSAL, REFUSAL) for each in workspace.observations(kind, Refusal, cell.key)]
-    return found[-1] if found else None
-
-
-def newest_measurement(workspace: Workspace, key: str) -> Measurement | None:
-    """The last measurement of a cell, or None."""
-    found = workspace.observations(MEASUREMENT, Measurement, key)
     return found[-1] if found else None

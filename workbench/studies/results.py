@@ -12,7 +12,7 @@ from ..records import Measurement
 from ..workspace import Workspace
 from .choice import Choice, choose, pareto
 from .frame import as_frame, cell_row, measured_row
-from .plan import PLAN, Cell, Plan, newest_measurement, newest_refusal
+from .plan import PLAN, Cell, Plan, newest_measurement, newest_refusal, saved_plan
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,6 @@ class Results:
     ) -> Choice:
         """The fastest row within the limits, with the reason in words; see ``choice.choose``."""
         return choose(self.frame(), max_drop, max_latency_ms, batch, latency)
-
-
-def saved_plan(workspace: Workspace, name: str, request: str | None = None) -> Plan | None:
-    """The newest plan of a study in the workspace, or None; with ``request`` only a plan for the same request."""
-    plans = workspace.observations(PLAN, Plan, name)
-    return next((p for p in reversed(plans) if request in (None, p.request)), None)
 
 
 def study_results(workspace, name: str) -> Results:

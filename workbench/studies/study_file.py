@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import tomllib
 
@@ -61,7 +62,7 @@ class StudyFile:
         _check(values.get("images", {}), IMAGES, f"[images] of {path}")
         _check(values.get("limits", {}), LIMITS, f"[limits] of {path}")
         refuse_unless(
-            ("checkpoint" in values) != ("model" in values) and values.get("recipes"),
+            ("checkpoint" in values) != ("model" in values) and bool(values.get("recipes")),
             f"{path} does not say what to study",
             why="it needs either checkpoint (a vit_jax .npz) or model (an ONNX file), and at least one [[recipes]]",
             remedy="add what is missing; data/study.toml is an example",
@@ -92,7 +93,7 @@ class StudyFile:
 
         values, workspace = self.values, Workspace(self._place("workspace", "workspace"))
         recipes, graph = self.recipes(), self._graph(workspace)
-        asked = {"dataset": "shapes", **values.get("images", {})}
+        asked: dict[str, Any] = {"dataset": "shapes", **values.get("images", {})}
         asked["dataset"] = self._dataset(asked["dataset"])
         sample = images(**asked, preprocessing=graph.preprocessing, progress=progress)
         grid = {key: values[key] for key in ("backends", "batches", "cards", "options", "seconds") if key in values}

@@ -53,7 +53,7 @@ def study_panel(
         return Grid(_ticked(recipes, seed.recipes), _ticked(batches, seed.batches))
 
     def make(chosen: Grid, progress: Progress) -> Study:
-        return narrowed(study, chosen).run(progress)
+        return study.narrowed(chosen.recipes, chosen.batches).run(progress)
 
     def advise(chosen: Grid) -> list:
         known = measured(study)
@@ -81,25 +81,6 @@ def _cost(study: Study, cells: list[tuple[Host, Recipe, int]]) -> str:
     return f"{estimate(study, cells, same_images(study))} for {count}."
 
 
-def narrowed(study: Study, grid: Grid) -> Study:
-    """The same study of fewer recipes and batch sizes."""
-    return Study(
-        study.graph,
-        study.workspace,
-        recipes=grid.recipes,
-        images=study.images,
-        labels=study.labels,
-        backends=study.backends,
-        batches=grid.batches,
-        calibration=study.calibration,
-        cards=study.cards,
-        options=study.options,
-        name=study.name,
-        dataset=study.dataset,
-        seconds=study.seconds,
-    )
-
-
 Cells = Mapping[tuple[Host, Recipe, int], Measurement]
 
 
@@ -113,7 +94,7 @@ def measured(study: Study) -> Cells:
     variants = dict.fromkeys((variant.recipe, variant.digest) for variant in ours)
     found = {}
     for (recipe, variant), host, batch in itertools.product(variants, study.hosts, study.batches):
-        key = study.cell_key(variant, host, batch, here=host.command is None)
+        key = study.request.cell_key(variant, host, batch, here=host.command is None)
         newest = newest_measurement(study.workspace, key)
         if newest and newest.execution != "built":
             found.setdefault((host, recipe, batch), newest)

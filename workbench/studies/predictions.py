@@ -1,4 +1,4 @@
-"""An engine's answers to a set of images: computed once per variant and runtime, kept as an artefact."""
+"""An engine's predictions: computed once for each variant and runtime, and kept as an artefact."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class Answers:
+class KeptPredictions:
     """The top class of every image, int64 (N,) in a ``.npy`` file, and how many labels are in the top five."""
 
     path: Path
     top5_hits: int
 
 
-def answers(
+def predictions_of(
     engine: Engine, images: np.ndarray, labels: np.ndarray, workspace: Workspace, inputs, progress: Progress
 ) -> Predictions:
-    """An engine's answers to images, computed now or found from an earlier run.
+    """An engine's predictions for images, computed now or found from an earlier run.
 
     Args:
-        engine: what answers.
+        engine: what predicts.
         images: (N, H, W, 3) float32, normalised.
         labels: (N,) int64.
-        workspace: where the answers are kept.
+        workspace: where the predictions are kept.
         inputs: what beside the variant decides them: images, runtime, options, machine.
         progress: see ``progress.Progress``; stage ``accuracy``, in images.
 
     Raises:
-        WorkbenchError: the engine cannot be opened here, or answers with NaN.
+        WorkbenchError: the engine cannot be opened here, or its logits are NaN or infinite.
     """
 
-    def make(folder: Path, key: str) -> Answers:
+    def make(folder: Path, key: str) -> KeptPredictions:
         subject, path = Subject.of(engine), folder / "classes.npy"
         size = min(BATCH, engine.batches.max)
         with open_engine(engine) as session:
@@ -52,7 +52,7 @@ def answers(
             at_least = engine.batches.min
             found = predict(logits, images, labels, batch=size, at_least=at_least, progress=progress)
         np.save(path, found.classes, allow_pickle=False)
-        return Answers(path, found.top5_hits)
+        return KeptPredictions(path, found.top5_hits)
 
-    kept = workspace.artefact("answers", Answers, [engine.variant.digest, inputs], make)
+    kept = workspace.artefact("predictions", KeptPredictions, [engine.variant.digest, inputs], make)
     return Predictions(np.load(kept.path, allow_pickle=False), kept.top5_hits)
