@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
 from workbench.errors import WorkbenchError
-from workbench.models import meter as meter_of_jax
-from workbench.models.meter import JaxMeter
 from workbench.models.vit import model_spec
 from workbench.performance.attention_profile import profile_attention
 from workbench.performance.cost import cost
 from workbench.performance.crossover import attention_overtakes_mlp, tokens_at
-from workbench.performance.curves import fit
-from workbench.records import ModelSpec
 
 SPEC = model_spec("tutorial")
 SIZES = (64, 96, 128, 160, 192, 224, 256)
@@ -126,59 +121,3 @@ def test_a_sweep_that_cannot_be_fitted_is_refused(sizes, made, reason):
 def test_progress_is_reported_and_can_stop_the_sweep():
     with pytest.raises(KeyError):
         profile_attention(SPEC, SIZES, meter=meter, progress=lambda *step: {}["stop"])
-
-
-# ---- the fit -----------------------------------------------------------------------------------------------------
-
-
-def test_a_fit_finds_the_coefficients_that_made_the_times():
-    tokens = np.array([10, 20, 40, 80, 160])
-    curve = fit(tokens, 3e-6 * tokens + 5e-9 * tokens**2, (1, 2))
-    assert curve.coefficients == pytest.approx([3e-6, 5e-9], rel=1e-9)
-    assert curve.predict([100])[0, 0] == pytest.approx(3.5e-4)
-
-
-def test_one_coefficient_has_the_textbooks_interval():
-    # y = b x with equal relative errors: b is the mean of y/x, its variance that of the mean
-    tokens, ratios = np.array([1.0, 2.0, 4.0, 8.0]), np.array([1.0, 1.1, 0.9, 1.05])
-    curve = fit(tokens, tokens * ratios, (1,))
-    weights = 1 / ratios**2
-    slope = (weights * ratios).sum() / weights.sum()
-    assert curve.coefficients[0] == pytest.approx(slope)
-    scatter = np.sqrt(((1 - slope / ratios) ** 2).sum() / 3)
-    assert curve.scatter == pytest.approx(scatter)
-    low, high = curve.predict([1.0])[0, 1:]
-    assert (high - low) / 2 == pytest.approx(3.18245 * scatter / np.sqrt(weights.sum()), rel=1e-4)  # t of 3, 97.5 %
-
-
-def test_as_many_coefficients_as_times_are_refused():
-    with pytest.raises(WorkbenchError, match="No curve"):
-        fit([1, 2], [1, 2], (1, 2))
-
-
-# ---- JAX ---------------------------------------------------------------------------------------------------------
-
-TINY = ModelSpec("tiny", image_size=32, patch=8, width=32, depth=2, heads=2, mlp=64, classes=4)
-
-
-def test_the_parts_that_jax_times_do_the_work_of_the_whole(monkeypatch):
-    flops = {}
-
-    def count(function, params, x):
-        flops[len(flops)] = jax.jit(function).lower(params, x).cost_analysis().get("flops", 0)
-        return lambda: None
-
-    monkeypatch.setattr(meter_of_jax, "_call", count)
-    JaxMeter(seconds=0)(TINY)
-    found = dict(zip(("whole", "attention", "mlp", "rest", "nothing"), flops.values()))
-    assert found["nothing"] == 0
-    parts = found["attention"] + found["mlp"] + found["rest"]
-    assert parts == pytest.approx(found["whole"], rel=0.01)
-    macs = cost(TINY).frame().groupby("role").macs.sum()
-    assert found["rest"] < 2.5 * (macs["embedding"] + macs["head"]) + 40 * TINY.depth * TINY.tokens * TINY.width
-
-
-def test_jax_times_every_part_of_a_real_model():
-    times = JaxMeter(batch=2, seconds=0)(TINY)
-    assert set(times) == {"attention", "mlp", "rest", "whole"}
-    assert all(len(each) == 3 and min(each) > 0 for each in times.values())
