@@ -1,6 +1,6 @@
 """The interface of every runtime: a backend compiles a variant into an engine and opens it as sessions.
 
-A new runtime is one module with a ``Backend`` and one line in ``workbench.backends.REGISTRY``.
+A new runtime is one module with a ``Backend`` and one line in ``registry.REGISTRY``.
 """
 
 from __future__ import annotations

@@ -34,10 +34,11 @@ from ..files import disk_errors
 from ..progress import Progress, silent
 from ..records import Batches, Variant, encode
 from ..workspace import Workspace
+from .answer import Answer
 from .doctor import rows
 from .job import EvaluationSet, Job, Report, run_job
 from .protocol import files_of, keep_results, pack_job, read_report
-from .transport import Answer, call
+from .transport import call
 
 #: Programs that give their arguments to a shell on the other machine, so that they must be quoted for it.
 SHELLS = ("ssh", "mosh", "rsh", "plink")

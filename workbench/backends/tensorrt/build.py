@@ -33,18 +33,11 @@ def build_plan(
         WorkbenchError: the parser or the builder refuses the file.
         Cancelled: ``watch`` stopped the build.
     """
-    trt, variant, options = adapter.module, request.variant, request.options
+    trt, options = adapter.module, request.options
     builder = _builder(adapter, log)
     network = builder.create_network(adapter.network_flags)
-    parser = _parse(trt, network, variant, log)
-    config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    _apply_options(trt, config, options)
-    adapter.allow_types(network, config, variant.recipe)
-    adapter.share_profiles(config)
-    if targets:
-        adapter.set_targets(config, targets)
-    _add_profiles(builder, network, config, request)
+    parser = _parse(trt, network, request.variant, log)
+    config = _configured(adapter, builder, network, request, targets)
     if not adapter.watch(config, watch):
         log.follow(watch)
     timings = Path(options.get("timings", request.folder.parent)) / f"timings-{trt.__version__}.cache"
@@ -53,7 +46,7 @@ def build_plan(
     del parser
     watch.raise_if_stopped()
     if plan is None:
-        raise builder_error(variant, log.errors)
+        raise builder_error(request.variant, log.errors)
     if cache:
         cache.save()
     plan = bytes(plan)
@@ -114,6 +107,19 @@ def _layers_of(adapter: VersionAdapter, plan: bytes, options: Mapping, log: Buil
 
 def _is_input(trt, engine, name: str) -> bool:
     return engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+
+
+def _configured(adapter: VersionAdapter, builder, network, request: BuildRequest, targets: Sequence[int]):
+    """A builder's configuration for this network: options, types, targets and optimization profiles."""
+    trt, config = adapter.module, builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    _apply_options(trt, config, request.options)
+    adapter.allow_types(network, config, request.variant.recipe)
+    adapter.share_profiles(config)
+    if targets:
+        adapter.set_targets(config, targets)
+    _add_profiles(builder, network, config, request)
+    return config
 
 
 def _apply_options(trt, config, options: Mapping) -> None:
