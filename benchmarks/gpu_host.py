@@ -48,13 +48,13 @@ RECIPES = {
     "fp32": Recipe("fp32"),
     "fp16": Recipe("fp16"),
     "int8": Recipe("int8"),
-    "int8-rest-fp32": Recipe("int8", high_precision="fp32"),
+    "int8-high-fp32": Recipe("int8", high_precision="fp32"),
     "int8-attention": Recipe("int8", scope="attention"),
 }
 #: Error of a logit against FP32 on ONNX Runtime, as a share of the largest. FP16 rounded after every operator errs
 #: by 0.004 here, TensorRT 8.6 by 0.034, whatever type LayerNorm has and from an FP32 file with the FP16 flag alike:
 #: that is how its kernels accumulate. INT8 has 7 bits and many layers.
-TOLERANCE = {"fp32": 0.02, "fp16": 0.05, "int8": 0.5, "int8-rest-fp32": 0.5, "int8-attention": 0.7}
+TOLERANCE = {"fp32": 0.02, "fp16": 0.05, "int8": 0.5, "int8-high-fp32": 0.5, "int8-attention": 0.7}
 
 
 # ---- here --------------------------------------------------------------------------------------------------------

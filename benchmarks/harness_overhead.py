@@ -1,8 +1,9 @@
 """What the harness adds to a call: its reported latency against a bare ONNX Runtime loop, at most 1 %.
 
 The model is two matrix products of about a millisecond, faster than any ViT, so that an overhead would show. Both
-loops call the same InferenceSession by turns; the overhead is the median of the ratios of neighbouring turns. Also
-told: the share of time that the timing loop spends outside of calls, and how long ``import workbench`` takes.
+loops call the same InferenceSession, interleaved; the overhead is the median of the ratios of neighbouring calls.
+Also printed: the share of time that the timing loop spends outside of calls, and how long ``import workbench``
+takes.
 """
 
 from __future__ import annotations

@@ -78,13 +78,15 @@ def main() -> int:
     spec, params = wb.load_checkpoint(CHECKPOINT)
     with tempfile.TemporaryDirectory() as folder:
         graph = wb.export_onnx(spec, params, folder)
-        broken = judged(Exam.of(graph, asked.images, folder))
+        broken = judged(Evaluation.of(graph, asked.images, folder))
         print(f"\nLessons, {asked.lessons:,} images")
-        exam = Exam.of(graph, asked.lessons, folder)
+        evaluation = Evaluation.of(graph, asked.lessons, folder)
         for recipe in (*METHODS, *SHIFTS, EVERYTHING):
-            exam.measure(Claim(recipe, "none"))
+            evaluation.measure(Claim(recipe, "none"))
         print("\nThe checkpoint with outliers in LayerNorm (function-preserving)")
-        treated = Exam.of(wb.export_onnx(spec, with_norm_outliers(spec, params), folder), asked.lessons, folder)
+        treated = Evaluation.of(
+            wb.export_onnx(spec, with_norm_outliers(spec, params), folder), asked.lessons, folder
+        )
         for recipe in TREATED:
             treated.measure(Claim(recipe, "none"))
     for claim in broken:
@@ -92,9 +94,9 @@ def main() -> int:
     return len(broken)
 
 
-def judged(exam: Exam) -> list[Claim]:
+def judged(evaluation: Evaluation) -> list[Claim]:
     """The claims that do not hold."""
-    return [claim for claim in CLAIMS if not holds(claim, exam.measure(claim))]
+    return [claim for claim in CLAIMS if not holds(claim, evaluation.measure(claim))]
 
 
 def holds(claim: Claim, found: wb.Measurement) -> bool:
@@ -103,7 +105,7 @@ def holds(claim: Claim, found: wb.Measurement) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Exam:
+class Evaluation:
     """A graph, the images that all its variants are judged by, and what FP32 answers to them."""
 
     graph: wb.Graph
@@ -112,8 +114,8 @@ class Exam:
     folder: str
 
     @classmethod
-    def of(cls, graph: wb.Graph, count: int, folder: str) -> Exam:
-        """An exam of so many images, once FP32 has sat it."""
+    def of(cls, graph: wb.Graph, count: int, folder: str) -> Evaluation:
+        """An evaluation of so many images, after FP32 has classified them."""
         images = wb.images("shapes", count=count, seed=0)
         found = cls(graph, images, images.labels, folder).run(Claim(wb.Recipe(), "all"))
         print(f"{'fp32':36s} {found.execution:9s} top-1 {found.top1:7.2%}, {found.images:,} images", flush=True)

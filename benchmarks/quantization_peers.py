@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-SIZE, EXAM, EQUAL = 224, 64, 1.01
+SIZE, EVALUATED, EQUAL = 224, 64, 1.01
 OURS = ("minmax", "percentile", "entropy", "mse")
 SAME_METHOD = (("ours, entropy", "modelopt, entropy"), ("ours, minmax", "modelopt, max"))
 
@@ -104,7 +104,7 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        exam, reference = prepare(folder, asked.images)
+        examples, reference = prepare(folder, asked.images)
         rows = {f"ours, {m}": run(sys.executable, OUR_CODE, folder, m) for m in OURS}
         rows |= {f"quantize_static, {m}": run(sys.executable, ORT_CODE, folder, m) for m in ("Entropy", "MinMax")}
         if asked.modelopt:
@@ -114,7 +114,7 @@ def main() -> int:
             }
         print(f"{'tool, method':28s} {'seconds':>8s} {'peak MB':>8s} {'logit error':>12s} {'Q nodes':>8s}")
         for tool, row in rows.items():
-            row |= error_of(row["path"], exam, reference)
+            row |= error_of(row["path"], examples, reference)
             print(
                 f"{tool:28s} {row['seconds']:8.1f} {row['peak'] / 1e6:8.0f} {row['error']:12.5f} {row['pairs']:8d}"
             )
@@ -122,7 +122,7 @@ def main() -> int:
 
 
 def prepare(folder: Path, images: int):
-    """Graph, calibration images and names of the linear layers as files; returns exam images and their logits."""
+    """Write graph, calibration images and names of linear layers; return evaluation images and their logits."""
     import numpy as np
     import onnx
 
@@ -139,8 +139,8 @@ def prepare(folder: Path, images: int):
     names = [n.name for n in model.graph.node if n.op_type == "MatMul" and n.name.endswith(layers)]
     (folder / "linear.txt").write_text("\n".join(names))
     np.save(folder / "calibration.npy", wb.images("shapes", split="calibration", count=images, size=SIZE).x)
-    exam = wb.images("shapes", count=EXAM, size=SIZE).x
-    return exam, logits(graph.path, exam)
+    examples = wb.images("shapes", count=EVALUATED, size=SIZE).x
+    return examples, logits(graph.path, examples)
 
 
 def run(python: str, code: str, folder: Path, method: str, **environment) -> dict:
@@ -160,7 +160,7 @@ def run(python: str, code: str, folder: Path, method: str, **environment) -> dic
     return {"path": path, "seconds": float(seconds), "peak": int(peak)}
 
 
-def logits(path, exam):
+def logits(path, examples):
     """Logits with ONNX Runtime's optimizations off."""
     import numpy as np
     import onnxruntime
@@ -168,14 +168,16 @@ def logits(path, exam):
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return np.concatenate([session.run(None, {"images": exam[i : i + 8]})[0] for i in range(0, len(exam), 8)])
+    return np.concatenate(
+        [session.run(None, {"images": examples[i : i + 8]})[0] for i in range(0, len(examples), 8)]
+    )
 
 
-def error_of(path: str, exam, reference) -> dict:
+def error_of(path: str, examples, reference) -> dict:
     import numpy as np
     import onnx
 
-    ours = logits(path, exam)
+    ours = logits(path, examples)
     kinds = [node.op_type for node in onnx.load(path).graph.node]
     error = np.linalg.norm(ours - reference) / np.linalg.norm(reference)
     return {"error": float(error), "pairs": kinds.count("QuantizeLinear")}

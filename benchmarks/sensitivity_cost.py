@@ -31,17 +31,17 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=512)
     asked = parser.parse_args()
     spec, params = wb.load_checkpoint(CHECKPOINT)
-    exam = wb.images("shapes", count=asked.images)
+    examples = wb.images("shapes", count=asked.images)
     with tempfile.TemporaryDirectory() as folder:
         graph = wb.export_onnx(spec, params, folder)
         recipe = wb.Recipe("int8", scope="attention")
         wb.calibrate(graph, recipe.calibration, folder, scope=recipe.scope)  # paid once, for any use of the ranges
         engine = wb.build_engine(wb.apply_recipe(graph, wb.Recipe(), folder), "onnxruntime", folder)
-        before = evaluation(engine, exam)
+        before = evaluation(engine, examples)
         begin = time.perf_counter()
-        found = wb.sensitivity(graph, recipe, folder, images=exam.x, labels=exam.labels)
+        found = wb.sensitivity(graph, recipe, folder, images=examples.x, labels=examples.labels)
         each = (time.perf_counter() - begin) / len(found.rows)
-        once = [before, evaluation(engine, exam)]
+        once = [before, evaluation(engine, examples)]
     ratio = each / np.mean(once)
     print(f"one evaluation of {asked.images} images: {once[0]:.2f} s before, {once[1]:.2f} s after")
     print(f"one of {len(found.rows)} places: {each:.2f} s")
@@ -49,11 +49,11 @@ def main() -> int:
     return int(ratio > MOST)
 
 
-def evaluation(engine: wb.Engine, exam) -> float:
+def evaluation(engine: wb.Engine, examples) -> float:
     """Seconds to classify all images once, loading the engine included."""
-    known = np.zeros(len(exam), np.int64)  # a reference, so that none is computed
+    known = np.zeros(len(examples), np.int64)  # a reference, so that none is computed
     begin = time.perf_counter()
-    wb.measure(engine, exam.x, exam.labels, batch=BATCH, reference=known, seconds=0)
+    wb.measure(engine, examples.x, examples.labels, batch=BATCH, reference=known, seconds=0)
     return time.perf_counter() - begin
 
 
