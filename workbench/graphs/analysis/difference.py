@@ -1,4 +1,4 @@
-"""Where two versions of a ViT part: their tensors compared at every named output, and the first that jumps."""
+"""Where two versions of a ViT differ: their tensors compared at every named output, and the first large error."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ..quantization.emulation import load_widened
 from ..quantization.images import BATCH, check_same_images, graph_input
 from ..structure.values import FLOATS, tensor_name
 
-#: Every block adds rounding error. An output jumps where it adds this many times what blocks usually add, half of
-#: what any output adds, and more than the rounding of float32; or where it is NaN.
+#: Every block adds rounding error. The error jumps at an output that adds more than this many times what blocks
+#: usually add, half of the most that any output adds, and the rounding of float32; or that is NaN.
 JUMP, SHARE, FLOAT_NOISE = 4.0, 0.5, 1e-5
 LOGITS = "logits"
 #: Nodes that a recipe puts beside the model's own.
@@ -36,8 +36,8 @@ class OutputError:
     Attributes:
         output: its name, ``block03/output``.
         error: relative error, ‖a - b‖ / ‖b‖ over all images.
-        added: the relative error that it has even when it is computed from the other side's tensor before it: what
-            goes wrong here, whatever went wrong before.
+        added: the relative error of the tensor when it is computed from the other side's output before it: what
+            this block adds, without the error that reaches it.
         max_abs: the largest absolute difference.
     """
 
@@ -53,7 +53,7 @@ class Difference:
 
     Attributes:
         rows: one for each output, in the order of computation.
-        jump: the first output where the error jumps, or None where it grows evenly.
+        jump: the first output where the error jumps, see ``JUMP``, or None where it grows evenly.
         agreement: the share of images on which both choose the same class, 0...1.
         images: how many images were compared.
     """
@@ -120,12 +120,12 @@ def diff(a, b, images: np.ndarray, progress: Progress | None = None) -> Differen
 
 
 def role_errors(a: Variant | Graph, b: Variant | Graph, images: np.ndarray, progress: Progress | None = None):
-    """How far each role of each block is off, from the last tensor that it makes.
+    """The error of each role of each block, measured at the last tensor that it computes.
 
-    An error is what has gathered up to that tensor, not what the role itself adds.
+    It is the error up to that tensor, not what the role alone adds.
 
     Args:
-        a: a variant or graph; 16 and 8 bits run as in ``diff``.
+        a: a variant or graph; 16-bit and 8-bit ones run as in ``diff``.
         b: what it is compared with: another version of the same graph.
         images: (N, H, W, 3) float32, normalised.
         progress: as in ``diff``.

@@ -1,4 +1,4 @@
-"""Accuracy-aware quantization: exclude the fewest places that make the rest hold a limit."""
+"""Accuracy-aware quantization: exclude as few places as a limit on lost accuracy allows."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .sensitivity import Evaluation, PlaceLoss, Sensitivity, sensitivity
 
 @dataclass(frozen=True)
 class Search:
-    """The recipe with the shortest list of excluded places, and how sure it is that it holds the limit.
+    """The recipe that excludes the fewest places, and whether the images are enough to say that it holds the limit.
 
     Attributes:
-        recipe: the recipe, with the excluded places in ``exclude``.
+        recipe: the recipe that was given, with the excluded places added.
         verdict: ``holds`` where the whole 95 % interval of the loss lies within the limit, ``fails`` where it lies
             beyond, else ``cannot tell``.
         max_drop: the limit, percentage points of top-1.
-        result: what the recipe's quantized places lose.
+        result: what this recipe loses.
         images_needed: about how many images would decide with 80 % power if the shares stay as they are; None
-            where it is decided or lies on the limit.
-        tried: number of excluded places -> what was lost, for every evaluation.
+            where it is decided, or where the loss is exactly the limit.
+        tried: for every evaluation, the number of excluded places and what was lost.
         sensitivity: what each place would have cost alone.
     """
 

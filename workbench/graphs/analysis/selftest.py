@@ -1,7 +1,7 @@
-"""Before any comparison: do the JAX model, its graph, a variant and the labels speak of the same thing?
+"""Checks before any comparison: JAX model, graph, variant, images and labels must belong together.
 
-A wrong mean or a shifted label makes every engine look bad alike, and on one side alone it makes an INT8 engine
-look better than FP32. So the evaluator is tested first, and it refuses to go on where the sides part.
+A wrong mean or a shifted label makes every engine look equally bad; on one side alone it can make an INT8 engine
+look better than FP32. So the evaluation is tested first, and a comparison is refused where the sides do not agree.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ..quantization.emulation import load_widened
 from ..quantization.images import check_same_images, graph_input
 from .difference import diff
 
-#: Relative error of the logits: float32's rounding stays below, a wrong GELU or epsilon is three times this.
+#: Largest relative error of the logits. Rounding in float32 stays below it; a wrong GELU gives three times as much.
 PARITY = 1e-4
 #: Images whose logits are compared; labels are judged on all.
 COMPARED = 64
-#: Two lists of classes are the same list in another order when renaming brings them from below half to above, and
-#: chance does not: of a hundred tests of labels that say nothing, the intervals' confidence lets none through.
+#: Two lists of classes are the same list in another order when renaming raises their agreement from below half to
+#: above half. Both are tested by intervals of this confidence, so that labels of no meaning are not taken for it.
 RENAMED, SURE = 0.5, 0.9999
 #: Room for resizing filters that overshoot, in units of a normalised pixel.
 SLACK = 0.05
@@ -40,7 +40,7 @@ class Check:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What was checked; that it exists says that everything held."""
+    """What was checked. Nothing failed: a failed check raises an error."""
 
     checks: tuple[Check, ...]
 
@@ -69,7 +69,7 @@ def check_evaluator(
         variant: what is to be compared with the graph.
 
     Raises:
-        WorkbenchError: two sides part; it says which, and where.
+        WorkbenchError: two of them do not belong together; it says which, and where they differ.
     """
     checks = []
     if isinstance(images, ImageSet):
@@ -91,7 +91,7 @@ def check_evaluator(
 
 
 def check_labels(logits: np.ndarray, labels: np.ndarray) -> Check:
-    """Refuse labels that count in another order than the logits, or that the model cannot tell from chance.
+    """Refuse labels that count in another order than the logits, or on which the model is no better than chance.
 
     Args:
         logits: (N, classes) of the float32 model.
@@ -114,7 +114,7 @@ def check_labels(logits: np.ndarray, labels: np.ndarray) -> Check:
 
 
 def check_order(side: str, ours: np.ndarray, reference: np.ndarray, classes: int) -> Check:
-    """Refuse classes that agree with the reference's only after renaming them.
+    """Refuse classes that agree with the reference's only after they are renamed.
 
     Args:
         side: whose classes they are, for the message.

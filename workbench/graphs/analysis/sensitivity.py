@@ -1,4 +1,4 @@
-"""What each place costs in accuracy: one block's one role quantized at a time, everything else in float32."""
+"""What each place costs in accuracy: one place is quantized at a time, and everything else stays float32."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class PlaceLoss:
-    """What quantizing a set of places alone does to a model's answers.
+    """How a model's logits and classes change when some places are quantized and all others are not.
 
     Attributes:
         place: ``block03/fc2``, or a description where several were quantized.
         logit_error: ‖quantized - float‖ / ‖float‖ over the logits of all images.
         changed: images whose top class changed.
-        only_float: images that only the float32 model gets right; ``only_quantized`` the other way round. Both are
-            0 without labels.
+        only_float: images that the float32 model alone classifies correctly; 0 without labels.
+        only_quantized: images that the quantized model alone classifies correctly; 0 without labels.
         images: how many were classified.
     """
 
@@ -62,7 +62,7 @@ class PlaceLoss:
 
     @property
     def role(self) -> str:
-        """What the place does: ``qkv``, ``scores``, ``proj``, ``fc1``, ``fc2`` …"""
+        """The role of the place: ``qkv``, ``scores``, ``proj``, ``fc1``, ``fc2`` …"""
         return self.place.rsplit("/", 1)[-1]
 
     @property
@@ -85,10 +85,10 @@ class PlaceLoss:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """A row for each place that a recipe quantizes, in the order of the graph.
+    """What each place that a recipe quantizes costs alone.
 
     Attributes:
-        rows: one per place.
+        rows: one per place, in the order of the graph.
         top1: the float32 model's top-1 on these images, 0...1; NaN without labels.
         images: how many were classified.
         recipe: whose precision, layout and scope were tried.
@@ -122,20 +122,20 @@ def sensitivity(
     progress: Progress | None = None,
     each: Callable[[PlaceLoss], None] = lambda row: None,
 ) -> Sensitivity:
-    """Quantize each place alone and see what it does to the logits and to accuracy.
+    """Quantize each place alone, and compare logits and accuracy with the float32 model's.
 
-    Every place's result is kept as it comes: an interrupted run goes on where it was, and a second costs nothing.
-    Q/DQ pairs run as written with the rest in float32, so that only the rounding of that place counts.
+    Every result is stored when it is known: an interrupted run continues where it stopped, and a second run
+    computes nothing. Q/DQ pairs run as written, between float32 operators: only the rounding of that place counts.
 
     Args:
         graph: a float32 graph.
-        recipe: int8 or fp8; its scope says which places there are.
+        recipe: int8 or fp8; its scope decides which places are tried.
         workspace: a ``Workspace`` or a folder's path.
-        images: (N, H, W, 3) float32, normalised, to judge by.
+        images: (N, H, W, 3) float32, normalised, that both models classify.
         labels: N whole numbers; without them only the logits are compared.
         calibration: images that replace the recipe's own calibration set.
         progress: see ``progress.Progress``; stage ``sensitivity``, counted in places.
-        each: called with every row as it comes, for a map that fills.
+        each: called with every row as soon as it is known, for a map that fills.
 
     Raises:
         WorkbenchError: the recipe has no places, images and labels do not fit, or the labels count the classes in
@@ -155,7 +155,7 @@ def sensitivity(
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Everything that stays the same while different sets of places are quantized."""
+    """A float32 model, ranges, images and labels, on which any set of places can be quantized and compared."""
 
     graph: Graph
     model: ir.Model
@@ -168,7 +168,16 @@ class Evaluation:
     progress: Progress
 
     @classmethod
-    def of(cls, graph, recipe, workspace, images, labels, calibration, progress) -> Evaluation:
+    def of(
+        cls,
+        graph: Graph,
+        recipe: Recipe,
+        workspace: Workspace | str | Path,
+        images: np.ndarray,
+        labels,
+        calibration: np.ndarray | None,
+        progress: Progress,
+    ) -> Evaluation:
         """Check the arguments of ``sensitivity`` and gather the ranges."""
         check_graph(graph)
         refuse_unless(
@@ -195,7 +204,7 @@ class Evaluation:
         return tuple(dict.fromkeys(site.place for site in found))
 
     def loss(self, name: str, places: tuple[str, ...]) -> PlaceLoss:
-        """What quantizing these places and no others does; found in the workspace where it was tried before."""
+        """The loss when these places alone are quantized; found in the workspace where it was tried before."""
 
         def make(folder: Path, key: str) -> PlaceLoss:
             chosen = set(places)
@@ -208,17 +217,17 @@ class Evaluation:
     def reference(self) -> np.ndarray:
         """The float32 model's logits, computed once in each workspace."""
 
-        def make(folder: Path, key: str) -> Answers:
+        def make(folder: Path, key: str) -> Logits:
             path = folder / "logits.npy"
             np.save(path, self._logits(None))
-            return Answers(path)
+            return Logits(path)
 
         inputs = (self.graph.digest, self.key)
-        kept = self.workspace.artefact("answers", Answers, inputs, make, tools=TOOLS)
-        return np.load(kept.path, allow_pickle=False)
+        stored = self.workspace.artefact("logits", Logits, inputs, make, tools=TOOLS)
+        return np.load(stored.path, allow_pickle=False)
 
     def check_order(self) -> None:
-        """Refuse labels that are another order of the model's classes, before anything is compared by them."""
+        """Refuse labels that count the classes in another order than the model, before anything is compared."""
         if self.labels is not None:
             reference = self.reference()
             check_label_range(self.labels, reference.shape[1])
@@ -249,7 +258,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Answers:
+class Logits:
     """A file of logits, (N, classes) float32."""
 
     path: Path

@@ -1,4 +1,4 @@
-"""A variant's accuracy without its GPU: the same graph in float32, rounded after every operator.
+"""The accuracy of a variant without its GPU: the same graph in float32, rounded after every operator.
 
 A tensor core multiplies FP16, BF16 or FP8 numbers, adds them up in float32 and rounds the sum; so does a float32
 product of rounded inputs whose result is rounded. Rounding is a pair of casts, float32 to the type and back.

@@ -1,4 +1,4 @@
-"""A histogram of fixed size that takes a stream of activations of unknown range."""
+"""A histogram of fixed size over a stream of activations whose range is not known beforehand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-#: Bins on each side of zero. The reach is a power of two, so at least half of them lie within the extremes.
+#: Bins on each side of zero. The reach is a power of two, so at least half of them lie within the largest value.
 BINS = 4096
 #: Values counted at once, so that the temporaries stay in a core's cache.
 CHUNK = 1 << 16

@@ -1,4 +1,4 @@
-"""The form of a float32 graph that ranges are taken of and recipes are applied to."""
+"""The form of a float32 graph in which ranges are calibrated and recipes are applied."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..model_file import load
 from ..structure.attention import Attention, find_attentions
 from ..structure.builder import node, take_place
 from ..structure.operators import QUANTIZED
-from ..structure.values import FLOATS, input_of, only_reader, scaling
+from ..structure.values import HALVES, input_of, only_reader, scaling
 
 
 def prepare(graph: Graph, least_opset: int = 0) -> ir.Model:
@@ -38,7 +38,7 @@ def check_float32(model: ir.Model) -> None:
             remedy="start from the float32 graph; a recipe is applied once, to what export_onnx made",
         )
         refuse_unless(
-            all(value.dtype not in FLOATS[1:] for value in each.outputs),
+            all(value.dtype not in HALVES for value in each.outputs),
             "The graph computes in 16 bits already",
             why=f"{name} writes {each.outputs[0].dtype}",
             remedy="start from the float32 graph",

@@ -1,9 +1,9 @@
-"""Where a recipe may quantize: the matrix products of a graph and the activations that they read and write.
+"""Where Q/DQ pairs go in each scope, and what a recipe excludes.
 
-Linear layers are the four products of a block with weights (qkv, proj, fc1, fc2). The patch embedding and the head
-stay as they are under ``linear`` and ``attention``: together they are 1.3 % of a ViT-S/16's multiplications, while
-the first rounds the image for all that follows and the last rounds the logits themselves. ``everything`` takes them
-too, with LayerNorm, softmax, GELU and the residual additions.
+``linear`` quantizes what the four products with weights of a block read (qkv, proj, fc1, fc2); ``attention`` adds
+what both products of an attention read and write. Neither quantizes the patch embedding and the head: together they
+are 1.3 % of a ViT-S/16's multiplications, and rounding there affects the whole image or the logits themselves.
+``everything`` quantizes them too, with LayerNorm, softmax, GELU and the residual additions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ranges of activations, gathered as a stream: one pass over the images, a few at a time, into fixed histograms."""
+"""Ranges of activations: one pass over the images, a few at a time, into histograms of fixed size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .qdq_sites import qdq_sites
 
 HISTOGRAMS = "histograms.npz"
 TOOLS = ("onnxruntime", "onnx-ir", "numpy")
-#: Scope -> the parts that are gathered and stored apart, so that ``attention`` finds what ``linear`` has gathered.
+#: Scope -> its parts, each stored by itself, so that ``attention`` finds what ``linear`` has gathered.
 PARTS = {"linear": ("linear",), "attention": ("linear", "attention"), "everything": ("everything",)}
 
 
@@ -68,7 +68,7 @@ class TensorRange:
 
 @dataclass(frozen=True)
 class Ranges:
-    """The ranges of a graph's activations on one set of images, by every method.
+    """The ranges of a graph's activations on one set of images; the histograms serve every method.
 
     Attributes:
         rows: one for each tensor, in the order of the graph.
@@ -89,7 +89,7 @@ class Ranges:
         return pd.DataFrame([{**vars(row), "minmax": row.minmax} for row in self.rows])
 
     def bins(self, tensors: Iterable[str]):
-        """The histograms of some tensors as a pandas DataFrame, a row per bin, for ``plots.ranges``."""
+        """The histograms of some tensors as a pandas DataFrame, a row per bin, for ``figures.ranges``."""
         import pandas as pd
 
         edges_and_counts = {tensor: self.histogram(tensor) for tensor in tensors}
@@ -99,7 +99,7 @@ class Ranges:
         )
 
     def limits(self, tensors: Iterable[str]):
-        """Where each method clips some tensors as a pandas DataFrame, a row per pair, for ``plots.ranges``."""
+        """Where each method clips some tensors as a pandas DataFrame, a row per pair, for ``figures.ranges``."""
         frame = self.frame()
         chosen = frame[frame["tensor"].isin(tuple(tensors))]
         return chosen.melt(["tensor"], METHODS, "method", "limit")
@@ -138,7 +138,7 @@ def calibrate(
         progress: see ``progress.Progress``; the stage is ``calibrate``, counted in images.
 
     Returns:
-        Ranges by all methods: the histograms do not depend on the method.
+        Ranges with the thresholds of every method.
 
     Raises:
         WorkbenchError: the images do not fit the graph, there are fewer than asked for, or an activation is NaN or
@@ -174,7 +174,7 @@ def _part(graph: Graph, part: str, images: Images, workspace: Workspace, progres
 
 
 def _open(graph: Graph, part: str):
-    """What is to be observed, and a session that computes it, or None; the model itself is freed again."""
+    """The tensors to observe, and a session that computes them, or None; the model itself is freed."""
     model = prepare(graph)
     observed = _observed(model, part)
     computed = [each.tensor for each in observed if each.tensor != graph.input_name]

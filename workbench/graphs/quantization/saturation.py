@@ -1,4 +1,4 @@
-"""Does this CPU's 8-bit product saturate? Asked of ONNX Runtime itself, not of a list of processors.
+"""Whether 8-bit products saturate on this CPU, found by computing one in ONNX Runtime.
 
 Without VNNI, x86 multiplies u8 by s8 with ``pmaddubsw``, which adds two neighbouring products in 16 bits and
 saturates: 255 · 127 · 2 is twice what fits. Weights within ±64 cannot overflow: 255 · 64 · 2 = 32,640 ≤ 32,767.

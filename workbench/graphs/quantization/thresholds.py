@@ -1,4 +1,4 @@
-"""Where to clip a tensor before it is quantized to 8 bits, read off the histogram of its magnitudes."""
+"""Where each calibration method clips a tensor, computed from the histogram of its magnitudes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LEVELS = 128
 PERCENTILE = 99.99
 #: Clipping points tried by entropy and mse; more change a threshold by less than 1 %.
 CANDIDATES = 100
-#: What an empty bin counts, see ``_smoothed``.
+#: The count that an empty bin is given, see ``_smoothed``.
 EMPTY = 1e-4
 
 
