@@ -43,7 +43,8 @@ def take_place(new: ir.Value, old: ir.Value, but: ir.Node | None = None) -> None
         but: the node that goes on reading ``old``, because ``new`` is computed from it.
     """
     new.name, old.name = old.name, f"{old.name}:before"
-    new.shape, new.type = old.shape, old.type
+    new.shape = old.shape
+    new.type = None if old.dtype is None else ir.TensorType(old.dtype)  # not shared: a dtype may change
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
     if but is not None:
         but.replace_input_with(0, old)
