@@ -16,6 +16,7 @@ import pandas as pd
 
 from ..backends.tensorrt.layers import Layer
 from ..errors import WorkbenchError, one_of, refuse_unless
+from ..graphs.structure.operators import QDQ
 from ..places import Place
 from ..records import Engine
 from .layer_estimate import estimate_layers
@@ -30,7 +31,6 @@ from .layers import (
     time_layers,
 )
 
-QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 #: The operations of a generated kernel that only rounds to eight bits or back.
 ROUNDING = frozenset(("Mul", "Div", "Add", "Sub", "Min", "Max", "Roun", "Cast"))
 #: The causes in the order of the waterfall.
@@ -208,7 +208,7 @@ def cause_of(layer: Layer, places: Sequence[Place], lost: set[Place]) -> str:
         return "attention"
     if is_product(layer):
         return "attention" if roles.intersection(ATTENTION) else "products"
-    if layer.kind in QUANTIZERS or _only_rounds(layer) or _only_weights(layer):
+    if layer.kind in QDQ or _only_rounds(layer) or _only_weights(layer):
         return "quantize"
     if layer.is_reformat or layer.kind in ("Cast", "Transpose", "Reshape", "ReorderInput", "ReorderOutput"):
         return "reformat"

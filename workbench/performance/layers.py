@@ -13,6 +13,7 @@ from ..backends.hardware.cards import capability
 from ..backends.hardware.gpu import gpus
 from ..backends.tensorrt.layers import Layer, layers_of
 from ..errors import WorkbenchError
+from ..graphs.structure.operators import CONVOLUTIONS, INTEGER_MATRIX_PRODUCTS, MATRIX_PRODUCTS
 from ..measuring.measurement import one_batch
 from ..measuring.subject import Subject
 from ..measuring.timing import Feeds
@@ -25,10 +26,10 @@ CALLS = 10
 #: Roles with a matrix product of activations and weights, and roles of attention's own two products.
 LINEAR = (*LINEAR_ROLES, "head", "embedding", "pre_logits")
 ATTENTION = ("scores", "softmax")
-#: ONNX Runtime's operators with a matrix product, its fused ones included; ``Layer.is_product`` knows TensorRT's.
+#: ONNX Runtime's operators with a matrix product, its own fused ones last; ``Layer.is_product`` knows TensorRT's.
 PRODUCTS = (
-    *("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Conv", "MatMulInteger", "MatMulIntegerToFloat"),
-    *("DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "QLinearConv"),
+    *(*MATRIX_PRODUCTS, *INTEGER_MATRIX_PRODUCTS, *CONVOLUTIONS),
+    *("FusedMatMul", "FusedGemm", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QGemm"),
 )
 #: ONNX Runtime's operators whose layers carry no node's name, and the role in which a ViT has them.
 BY_OPERATOR = {
