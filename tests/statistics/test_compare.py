@@ -3,15 +3,10 @@ import math
 
 import numpy as np
 import pytest
-from scipy import optimize, stats
 
 from workbench.errors import WorkbenchError
 from workbench.records import Measurement, Recipe
 from workbench.statistics.compare import compare
-from workbench.statistics.intervals import paired_interval
-from workbench.statistics.sample_size import images_to_tell_apart
-
-Z = stats.norm.ppf(0.975)
 
 
 def timed(seconds, *, interleaved="", batch=8, **fields):
@@ -115,60 +110,6 @@ def test_emulation_and_other_machines_are_told():
 
 
 # ---- accuracy --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("only_a", "only_b"), [(12, 2), (2, 12), (30, 14), (9, 3), (5, 0), (6, 1), (51, 49), (3, 0)]
-)
-def test_the_interval_leaves_out_zero_where_mcnemar_rejects(only_a, only_b):
-    low, high = paired_interval(only_a, only_b, 500)
-    rejected = abs(only_a - only_b) / math.sqrt(only_a + only_b) > Z  # McNemar, 1947, without correction
-    assert (low > 0 or high < 0) == rejected
-    assert low < (only_a - only_b) / 500 < high
-
-
-@pytest.mark.parametrize("images", [10, 100, 5000])
-def test_no_disagreement_gives_wilsons_bound_both_ways(images):
-    bound = Z**2 / (
-        images + Z**2
-    )  # with no discordant pair Tango's equation is that of Wilson's interval for 0 of n
-    assert paired_interval(0, 0, images) == pytest.approx((-bound, bound), abs=1e-9)
-
-
-@pytest.mark.parametrize(("only_a", "only_b", "images"), [(12, 5, 80), (40, 20, 160), (1, 9, 300)])
-def test_the_interval_is_where_the_restricted_likelihood_says(only_a, only_b, images):
-    """The same by another way: scipy maximizes the likelihood under each supposed difference."""
-
-    def score(difference):
-        def log_likelihood(share):  # of images that only the second gets right
-            both = only_a * math.log(share + difference) + only_b * math.log(share)
-            return -(both + (images - only_a - only_b) * math.log(1 - 2 * share - difference))
-
-        low, high = max(0.0, -difference) + 1e-12, (1 - difference) / 2 - 1e-12
-        share = optimize.minimize_scalar(log_likelihood, bounds=(low, high), options={"xatol": 1e-12}).x
-        variance = images * (2 * share + difference - difference**2)
-        return (only_a - only_b - images * difference) / math.sqrt(variance)
-
-    low, high = paired_interval(only_a, only_b, images)
-    assert score(low) == pytest.approx(Z, abs=1e-3)
-    assert score(high) == pytest.approx(-Z, abs=1e-3)
-
-
-def test_the_interval_holds_the_truth_in_95_of_100_samples():
-    rng = np.random.default_rng(6)
-    only_a, only_b, images = 0.03, 0.02, 1500
-    samples = rng.multinomial(images, [only_a, only_b, 1 - only_a - only_b], size=1000)
-    held = [low <= only_a - only_b <= high for low, high in (paired_interval(*s[:2], images) for s in samples)]
-    assert 0.93 <= np.mean(held) <= 0.97
-
-
-def test_the_images_to_decide_give_mcnemars_test_a_power_of_80_percent():
-    needed = images_to_tell_apart(30, 20, 1000)
-    rng = np.random.default_rng(7)
-    samples = rng.multinomial(needed, [0.03, 0.02, 0.95], size=2000)
-    rejected = np.abs(samples[:, 0] - samples[:, 1]) / np.sqrt(samples[:, 0] + samples[:, 1]) > Z
-    assert 0.77 <= rejected.mean() <= 0.83
-    assert images_to_tell_apart(20, 20, 1000) is None
 
 
 def judged(right, **fields):

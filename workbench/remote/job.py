@@ -1,4 +1,4 @@
-"""A job: build an engine from a variant and measure it, in this process or, through ``worker``, elsewhere."""
+"""A job: build an engine from a variant and measure it, in this process or in a worker on another host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Job:
 
     Attributes:
         variant: what to build from.
-        backend: with which runtime.
+        backend: the runtime to build with.
         batches: the batch sizes that the engine must take.
         measure: batch sizes to measure latency, memory and accuracy at; none builds only.
         streams: numbers of streams to measure throughput with, at the batch that the engine is tuned for.
@@ -31,7 +31,7 @@ class Job:
         card: the GPU to build for; None is the host's own.
         options: the backend's own options.
         seconds: how long each batch size is timed.
-        dataset: what the images are called in tables.
+        dataset: the name of the images in tables.
     """
 
     variant: Variant
@@ -83,10 +83,10 @@ class EvaluationSet:
 
 
 def run_job(job: Job, workspace, evaluation: EvaluationSet | None = None, progress: Progress = silent) -> Report:
-    """Do a job in this process; the engine is appended to the workspace's ledger.
+    """Run a job in this process; the engine is appended to the workspace's ledger.
 
     Raises:
-        WorkbenchError: the runtime is missing, refuses the variant, or answers with NaN.
+        WorkbenchError: the runtime is missing or refuses the variant; or logits are NaN or infinite.
     """
     evaluation = evaluation or EvaluationSet()
     engine = build_engine(

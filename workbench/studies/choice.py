@@ -1,4 +1,4 @@
-"""Which engine to take: the Pareto front of a study, and the choice under limits with its reason in words."""
+"""Which engine to take: the Pareto front of a study, and the choice under limits, with its reason in sentences."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..statistics.verdict import CANNOT_TELL, HOLDS, Interval, Verdict, holds_li
 
 
 def candidates(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows that were timed and whose accuracy is known, executed or emulated; engines only built are not."""
+    """The rows that were timed and have an accuracy, executed or emulated; not those that were only built."""
     ran = frame.execution.isin(["executed", "emulated"])
     return frame[ran & frame.images_per_second.notna() & frame.top1.notna()]
 
 
 def executed(frame: pd.DataFrame, batch: int | None = None) -> pd.DataFrame:
-    """The candidates that can be taken: what was emulated has the accuracy of its type and not the speed."""
+    """The candidates that can be taken; an emulated row has the accuracy of its type, but not its speed."""
     rows = candidates(frame)
     return rows[(rows.execution == "executed") & (True if batch is None else rows.batch == batch)]
 
 
 def pareto(frame: pd.DataFrame, batch: int | None = None) -> pd.DataFrame:
-    """The executed rows that no other beats in accuracy and throughput (for one batch: in latency) at once.
+    """The executed rows that no other row beats in accuracy and throughput (for one batch: latency) at once.
 
     Args:
         frame: what ``Study.frame`` returns.
@@ -47,8 +47,8 @@ class Choice:
     Attributes:
         row: the chosen row of the study's frame.
         reason: why this one, in sentences.
-        verdict: whether the accuracy limit ``holds``, ``fails``, or the sample ``cannot tell``, by the 95 %
-            interval of the drop, paired image by image with FP32.
+        verdict: whether the accuracy limit ``holds`` or ``fails`` by the 95 % interval of the drop, which is paired
+            image by image with FP32; else ``cannot tell``.
         runner_up: the fastest qualifying row of another recipe or backend, or None.
         max_drop: the accuracy that may be lost against FP32, percentage points.
         max_latency_ms: the limit on the latency column ``latency``, or None.
@@ -88,7 +88,7 @@ def choose(
         latency: ``p99_ms``, ``p90_ms`` or ``p50_ms``.
 
     Raises:
-        WorkbenchError: nothing was measured, or no row is within the limits; it says which comes nearest.
+        WorkbenchError: nothing was measured, or no row is within the limits; the error names the nearest row.
     """
     one_of("latency column", latency, ("p99_ms", "p90_ms", "p50_ms"))
     for name, limit in {"max_drop": max_drop, "max_latency_ms": max_latency_ms or 0}.items():
@@ -104,7 +104,7 @@ def choose(
         "There is nothing to choose from",
         why="no row of the study was executed and has an accuracy"
         + (f" at batch {batch}" if batch is not None else ""),
-        remedy="run the study first; the columns reason and remedy of its frame say what is in the way of a row",
+        remedy="run the study first; the columns reason and remedy of its frame say why a row was not measured",
     )
     accurate = rows.drop_points <= max_drop
     quick = rows[latency] <= (math.inf if max_latency_ms is None else max_latency_ms)
@@ -155,7 +155,7 @@ def _reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency):
             yield f"About {_round_up(needed):,} images would decide it."
         sure = fits[fits.drop_points_high <= max_drop]
         if len(sure):
-            yield f"The fastest for which the limit is shown to hold is {row_name(sure.iloc[0])}."
+            yield f"The fastest row for which the limit is shown to hold is {row_name(sure.iloc[0])}."
     if runner_up is not None:
         change = _change(runner_up, "losing", "gaining")
         yield f"The runner-up is {row_name(runner_up)}, {_slower(runner_up, best)}, {change}."
@@ -163,7 +163,7 @@ def _reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency):
         yield "No other recipe or backend is within the limits."
 
 
-#: A row within the limits never fails them: its interval contains its own drop.
+#: The verdict "fails" is impossible here: the interval of a row within the limits contains its own drop.
 _VERDICTS = {
     HOLDS: "holds",
     CANNOT_TELL: "is met, but this sample cannot tell whether it holds",

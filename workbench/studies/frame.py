@@ -11,7 +11,7 @@ from ..records import Measurement, Recipe
 from ..statistics.intervals import latency_range, paired_interval
 
 MIB = 1 << 20
-#: What is measured about a cell; NaN in the rows of cells that could not be measured.
+#: The columns of numbers; NaN in the rows of cells that were not measured.
 NUMBERS = (
     "p50_ms",
     "p90_ms",
@@ -53,7 +53,7 @@ COLUMNS = (
 
 
 def cell_row(backend: str, recipe: Recipe, batch: int, card: str | None = None, host: str = "") -> dict:
-    """What is known of a cell before anything is measured: the axes of the grid, and NaN for every number."""
+    """The row of a cell that was not measured: its place in the grid, and NaN for every number."""
     row = dict.fromkeys(COLUMNS, "") | dict.fromkeys(NUMBERS, math.nan)
     at = f"at {host}" if host not in ("", backend) else ""
     known = {"label": recipe.label, "precision": recipe.precision, "backend": backend, "batch": batch}
@@ -62,7 +62,7 @@ def cell_row(backend: str, recipe: Recipe, batch: int, card: str | None = None, 
 
 
 def measured_row(measurement: Measurement, host: str = "") -> dict:
-    """The row of a measurement, which was taken on a host where one is named."""
+    """The row of a measurement; ``host`` is the name of the host that it was taken on, if not this machine."""
     m = measurement
     row = cell_row(m.backend, m.recipe, m.batch, m.card, host)
     row |= {

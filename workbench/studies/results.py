@@ -1,4 +1,4 @@
-"""What a study has found so far, read from the ledger alone."""
+"""The results of a study, read from the ledger alone."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Results:
         return [measurement for measurement in found if measurement]
 
     def environment(self) -> Mapping:
-        """What the newest measurement says of machine and runtime; empty where there is none."""
+        """Machine and runtime of the newest measurement; empty where there is none."""
         found = self.measurements()
         return max((m.environment for m in found), key=lambda facts: str(facts.get("time")), default={})
 
@@ -63,7 +63,7 @@ class Results:
         batch: int | None = None,
         latency: str = "p99_ms",
     ) -> Choice:
-        """The fastest row within the limits, with the reason in words; see ``choice.choose``."""
+        """The fastest row within the limits, with its reason; see ``choice.choose``."""
         return choose(self.frame(), max_drop, max_latency_ms, batch, latency)
 
 

@@ -24,7 +24,7 @@ from .runner import Runner
 
 
 class Study:
-    """Measurements of every recipe on every backend at every batch size, and what to conclude from them.
+    """Measurements of every recipe on every backend at every batch size, and the choice among them.
 
     Args:
         graph: what ``export_onnx`` or ``import_onnx`` made.
@@ -37,8 +37,8 @@ class Study:
         calibration: float32 images that override each recipe's own calibration set.
         cards: backend -> the GPU to build for, where it is not the one at hand; a host has its own.
         options: backend or name of a host -> the backend's own options.
-        name: under which ``study_results`` finds the study in its workspace.
-        dataset: what the images are called in tables.
+        name: the name by which ``study_results`` finds the study in its workspace.
+        dataset: the name of the images in tables.
         seconds: how long each cell is timed, warm-up not counted.
     """
 

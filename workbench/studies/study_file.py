@@ -47,10 +47,10 @@ class StudyFile:
 
     @classmethod
     def read(cls, path) -> StudyFile:
-        """Read a file and refuse what is unknown in it, before any work is done.
+        """Read a file; unknown keys and wrong values are refused before any work is done.
 
         Raises:
-            WorkbenchError: there is no such file, it is no TOML, or a key or value in it makes no sense.
+            WorkbenchError: there is no such file, it is no TOML, or a key or value in it is not allowed.
         """
         path = Path(path)
         try:
@@ -78,7 +78,7 @@ class StudyFile:
 
     @property
     def report(self) -> Path:
-        """Where the report goes."""
+        """The file that the report is written to."""
         return self._place("report", "report.html")
 
     def recipes(self) -> list[Recipe]:
@@ -88,7 +88,7 @@ class StudyFile:
         return [replace(recipe, calibration=calibration) for recipe, calibration in zip(found, sets)]
 
     def study(self, progress: Progress = silent) -> Study:
-        """Export or import the model, read the images, and lay out the grid."""
+        """Export or import the model, read the images, and make the study."""
         from ..datasets import images
 
         values, workspace = self.values, Workspace(self._place("workspace", "workspace"))

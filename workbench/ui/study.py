@@ -1,4 +1,4 @@
-"""Choose the cells of a study, see what is measured already and what the rest will cost, and run it."""
+"""A panel to choose the cells of a study, see which are measured and how long the rest will take, and run them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def study_panel(
     *,
     work: Callable[[Grid, Progress], Any] | None = None,
 ) -> Panel:
-    """Choose recipes and batch sizes out of a study's; ``panel.result()`` is the study of those, run.
+    """Choose among a study's recipes and batch sizes; ``panel.result()`` is the study of these, after its run.
 
     Args:
-        study: gives the recipes and batch sizes to choose from, and everything else.
+        study: the study whose recipes and batch sizes can be chosen.
         grid: what the panel starts from; the whole study when left out.
-        work: done with the chosen grid instead of running the study.
+        work: called with the chosen grid instead of running the study.
     """
     seed = grid or Grid(study.recipes, study.batches)
     recipes = {
@@ -87,7 +87,7 @@ Cells = Mapping[tuple[Host, Recipe, int], Measurement]
 def measured(study: Study) -> Cells:
     """The cells that a run would read from the ledger, with their newest measurement.
 
-    A variant that was never built was never measured; so the engines of a graph tell its variants.
+    Variants are read from the engines in the ledger, because a variant without an engine has no measurement.
     """
     engines = study.workspace.observations("engine", Engine)
     ours = [engine.variant for engine in reversed(engines) if engine.variant.graph.digest == study.graph.digest]
@@ -102,14 +102,14 @@ def measured(study: Study) -> Cells:
 
 
 def same_images(study: Study) -> list[Measurement]:
-    """All measurements of this model on these images, by whatever study."""
+    """All measurements of this model on these images, of this study and of others."""
     labels = tuple(np.asarray(study.labels).tolist())
     rows = study.workspace.observations(MEASUREMENT, Measurement)
     return [m for m in rows if m.model == model_name(study.graph) and m.labels == labels and m.execution != "built"]
 
 
 def _ticked(ticks: dict, given: tuple) -> tuple:
-    """What is ticked, in the order in which it was given first."""
+    """The ticked values, in the order of ``given``."""
     order = {value: place for place, value in enumerate(given)}
     return tuple(sorted((v for v, tick in ticks.items() if tick.value), key=lambda v: order.get(v, len(order))))
 
@@ -125,7 +125,7 @@ def _mark(study: Study, recipe: Recipe, batch: int, chosen: Grid, known: Cells) 
 
 
 def _matrix(recipes: dict, batches: dict, marks: dict) -> widgets.GridBox:
-    """Recipes down, batch sizes across; a tick in the margin takes a whole row or column in or out."""
+    """A row for each recipe, a column for each batch size; a checkbox in the margin selects all of it."""
     rows = [widgets.HTML(), *batches.values()]
     for recipe, tick in recipes.items():
         rows += [tick, *(marks[recipe, n] for n in batches)]

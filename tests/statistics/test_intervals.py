@@ -1,0 +1,74 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from workbench.statistics.intervals import latency_range, median_interval, paired_interval, stretch_medians
+
+Z = stats.norm.ppf(0.975)
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b"), [(12, 2), (2, 12), (30, 14), (9, 3), (5, 0), (6, 1), (51, 49), (3, 0)]
+)
+def test_the_interval_leaves_out_zero_where_mcnemar_rejects(only_a, only_b):
+    low, high = paired_interval(only_a, only_b, 500)
+    rejected = abs(only_a - only_b) / math.sqrt(only_a + only_b) > Z  # McNemar, 1947, without correction
+    assert (low > 0 or high < 0) == rejected
+    assert low < (only_a - only_b) / 500 < high
+
+
+@pytest.mark.parametrize("images", [10, 100, 5000])
+def test_no_disagreement_gives_wilsons_bound_both_ways(images):
+    bound = Z**2 / (
+        images + Z**2
+    )  # with no discordant pair Tango's equation is that of Wilson's interval for 0 of n
+    assert paired_interval(0, 0, images) == pytest.approx((-bound, bound), abs=1e-9)
+
+
+@pytest.mark.parametrize(("only_a", "only_b", "images"), [(12, 5, 80), (40, 20, 160), (1, 9, 300)])
+def test_the_interval_is_where_the_restricted_likelihood_says(only_a, only_b, images):
+    """The same by another way: scipy maximizes the likelihood under each supposed difference."""
+
+    def score(difference):
+        def log_likelihood(share):  # of images that only the second gets right
+            both = only_a * math.log(share + difference) + only_b * math.log(share)
+            return -(both + (images - only_a - only_b) * math.log(1 - 2 * share - difference))
+
+        low, high = max(0.0, -difference) + 1e-12, (1 - difference) / 2 - 1e-12
+        share = optimize.minimize_scalar(log_likelihood, bounds=(low, high), options={"xatol": 1e-12}).x
+        variance = images * (2 * share + difference - difference**2)
+        return (only_a - only_b - images * difference) / math.sqrt(variance)
+
+    low, high = paired_interval(only_a, only_b, images)
+    assert score(low) == pytest.approx(Z, abs=1e-3)
+    assert score(high) == pytest.approx(-Z, abs=1e-3)
+
+
+def test_the_interval_holds_the_truth_in_95_of_100_samples():
+    rng = np.random.default_rng(6)
+    only_a, only_b, images = 0.03, 0.02, 1500
+    samples = rng.multinomial(images, [only_a, only_b, 1 - only_a - only_b], size=1000)
+    held = [low <= only_a - only_b <= high for low, high in (paired_interval(*s[:2], images) for s in samples)]
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
+@pytest.mark.parametrize("images", [1, 7, 300])
+def test_the_interval_of_a_model_that_is_correct_alone_ends_at_the_whole_and_mirrors_the_other(images):
+    low, high = paired_interval(images, 0, images)
+    assert low < high == 1
+    assert paired_interval(0, images, images) == pytest.approx((-high, -low), abs=1e-9)
+
+
+def test_the_interval_of_a_median_holds_the_truth_in_about_95_of_100_samples():
+    rng = np.random.default_rng(8)
+    held = [low <= 0 <= high for low, high in (median_interval(rng.standard_normal(25)) for _ in range(200))]
+    assert 0.90 <= np.mean(held) <= 0.99
+
+
+def test_stretches_hold_all_calls_in_their_order():
+    calls = np.arange(100.0)
+    assert stretch_medians(calls, 4).tolist() == [12, 37, 62, 87]
+    assert stretch_medians(calls[:3]).tolist() == [0, 1, 2]
+    assert latency_range(calls) == pytest.approx((1.5 + 0.6 * 4, 97.5 - 0.6 * 4))
