@@ -19,7 +19,7 @@ from ..records import Batches, Engine, Variant
 
 
 class Tensor(NamedTuple):
-    """An input that a session takes; a dimension of None takes any length above zero."""
+    """The type and shape of a session's input; a dimension of None takes any length above zero."""
 
     dtype: np.dtype
     shape: tuple[int | None, ...]
@@ -166,14 +166,14 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def refused_nodes(self, model: Path) -> tuple[Refusal, ...]:
-        """The nodes of an ONNX file that the runtime itself refuses; a refusal without a node is about the file."""
+        """The nodes of an ONNX file that the runtime refuses; a refusal without a node is about the whole file."""
 
     def description(self) -> str:
         """In a few words, which variants this runtime takes: its version, opset and types."""
         return "builds and runs"
 
     def emulated_types(self, variant: Variant) -> tuple[str, ...]:
-        """The types of the variant that this runtime computes in another one; empty where it keeps them all."""
+        """The types of the variant that this runtime computes in another type; empty where it has them all."""
         return ()
 
     def files(self, engine: Engine) -> tuple[Path, ...]:

@@ -31,7 +31,10 @@ def _value(content: bytes, match: re.Match) -> str:
 
 
 def copy_model(model: Path, folder: Path) -> Path:
-    """Copy, not link: onnx refuses external weights with several hard links, and engines may be tampered with.
+    """Copy a model and its external weights into a folder, the model as ``model.onnx``.
+
+    The files are not linked: onnx refuses external weights with several hard links, and a change of the engine's
+    file must not change the variant.
 
     Raises:
         WorkbenchError: the file is missing.

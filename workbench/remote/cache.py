@@ -19,7 +19,7 @@ LIMIT_BYTES = 20 << 30
 
 
 def default_folder() -> Path:
-    """Where a host keeps files when its user names no other folder."""
+    """The folder of a host's files when its entry in ``hosts.toml`` names no other."""
     return Path.home() / ".cache" / "vit-workbench" / "blobs"
 
 

@@ -32,7 +32,7 @@ class Gpu(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def gpus() -> tuple[Gpu, ...]:
-    """The GPUs that CUDA programs see here, by nvidia-smi: asking it starts no CUDA in this process."""
+    """The GPUs that CUDA programs see here, from nvidia-smi, which starts no CUDA in this process."""
     command = [
         "nvidia-smi",
         "--query-gpu=name,compute_cap,memory.total,driver_version",

@@ -41,7 +41,7 @@ class Layer(NamedTuple):
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """Where its nodes stand, each place once, in order."""
+        """The places of its nodes, each once, in order."""
         return tuple(dict.fromkeys(filter(None, map(place_of, self.nodes))))
 
     @property
@@ -52,7 +52,7 @@ class Layer(NamedTuple):
 
     @property
     def is_attention(self) -> bool:
-        """Whether it is a whole fused attention: anchored on the name, because TacticName repeats it."""
+        """Whether it is a whole fused attention. Its name begins so; tactics of others contain it."""
         return self.name.startswith("_gemm_mha_v2")
 
     @property

@@ -51,7 +51,7 @@ class VersionAdapter:
 
     @property
     def network_flags(self) -> int:
-        """The argument of ``create_network``: strong typing where there is such a thing."""
+        """The argument of ``create_network``: strong typing where the version has it, else an explicit batch."""
         flags = self.module.NetworkDefinitionCreationFlag
         return 1 << int(flags.STRONGLY_TYPED if self.strongly_typed else flags.EXPLICIT_BATCH)
 
@@ -95,13 +95,13 @@ class VersionAdapter:
                 config.set_flag(flag)
 
     def share_profiles(self, config) -> None:
-        """Let several contexts use one optimization profile: on 8.6 a preview feature, later the rule."""
+        """Let several contexts use one optimization profile: a preview feature of 8.6, later always on."""
         feature = getattr(self.module.PreviewFeature, "PROFILE_SHARING_0806", None)
         if feature is not None:
             config.set_preview_feature(feature, True)
 
     def context_of(self, engine, options: Mapping, cache: Path):
-        """An execution context; RTX compiles kernels while it runs, and keeps them in the file ``cache``."""
+        """An execution context and, on RTX, its compiled kernels; ``cache`` is the file with earlier ones."""
         if not hasattr(engine, "create_runtime_config"):
             return engine.create_execution_context(), None
         config = engine.create_runtime_config()
