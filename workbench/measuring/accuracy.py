@@ -90,6 +90,22 @@ def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return ((logits > own) | tied_before).sum(axis=1)
 
 
+def checked_labels(labels, count: int) -> np.ndarray:
+    """Labels as (N,) int64, one for each of ``count`` images.
+
+    Raises:
+        WorkbenchError: they have another shape, or are no whole numbers.
+    """
+    labels = np.asarray(labels)
+    refuse_unless(
+        labels.shape == (count,) and np.issubdtype(labels.dtype, np.integer),
+        "The labels do not fit the images",
+        why=f"there are {count} images; the labels are {labels.dtype} {labels.shape}",
+        remedy="give one whole number per image",
+    )
+    return labels.astype(np.int64)
+
+
 def check_label_range(labels: np.ndarray, classes: int) -> None:
     """Refuse labels outside 0 ... classes - 1."""
     outside = labels[(labels < 0) | (labels >= classes)]

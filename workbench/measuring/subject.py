@@ -12,7 +12,7 @@ from ..backends.base import Session
 from ..datasets.model_input import check_model_input, in_layout
 from ..errors import refuse_unless
 from ..records import Batches, Engine, Graph, Recipe, whole
-from .accuracy import check_label_range
+from .accuracy import check_label_range, checked_labels
 
 
 @dataclass(frozen=True)
@@ -109,16 +109,10 @@ class Subject:
 
     def checked_labels(self, labels, count: int) -> np.ndarray:
         """Labels as (N,) int64, one for each of ``count`` images and all within the classes."""
-        labels = np.asarray(labels)
-        refuse_unless(
-            labels.shape == (count,) and np.issubdtype(labels.dtype, np.integer),
-            "The labels do not fit the images",
-            why=f"there are {count} images; the labels are {labels.dtype} {labels.shape}",
-            remedy="give one whole number per image",
-        )
+        labels = checked_labels(labels, count)
         if self.classes:
             check_label_range(labels, self.classes)
-        return labels.astype(np.int64)
+        return labels
 
 
 def model_name(graph: Graph) -> str:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ...digests import digest
 from ...errors import refuse_unless
-from ...measuring.accuracy import check_label_range, check_logits
+from ...measuring.accuracy import check_label_range, check_logits, checked_labels
 from ...places import place_of
 from ...progress import Progress, silent
 from ...records import Graph, Recipe
@@ -187,7 +187,7 @@ class Evaluation:
             remedy="give a recipe with precision='int8' or 'fp8'",
         )
         workspace, images = Workspace.of(workspace), graph_input(graph, images)
-        labels = None if labels is None else _checked_labels(labels, len(images))
+        labels = None if labels is None else checked_labels(labels, len(images))
         source = recipe.calibration if calibration is None else calibration
         if recipe.smooth is not None:
             graph = smoothed(graph, recipe.smooth, source, workspace, progress)
@@ -262,17 +262,6 @@ class Logits:
     """A file of logits, (N, classes) float32."""
 
     path: Path
-
-
-def _checked_labels(labels, count: int) -> np.ndarray:
-    labels = np.asarray(labels)
-    refuse_unless(
-        labels.shape == (count,) and np.issubdtype(labels.dtype, np.integer),
-        "Labels must be one whole number for each image",
-        why=f"there are {count} images; labels have shape {labels.shape} and type {labels.dtype}",
-        remedy="give labels of the same length, as integers",
-    )
-    return labels
 
 
 def _compare(name: str, quantized: np.ndarray, reference: np.ndarray, labels: np.ndarray | None) -> PlaceLoss:
