@@ -12,7 +12,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..backends import REGISTRY, backend
@@ -214,7 +214,7 @@ def _gib(count: int) -> str:
     return f"{count / (1 << 30):.1f} GiB" if count else "not known"
 
 
-def table(found: list[Mapping]) -> str:
+def table(found: Sequence[Mapping]) -> str:
     """Rows as text, one line each, for a terminal."""
     width = max(len(row["item"]) for row in found)
     lines = [f"{row['status']:8}{row['item']:{width}}  {row['found']}" for row in found]
