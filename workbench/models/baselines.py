@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import dtypes
 from ..backends.base import Session, check_feeds
 from ..backends.hardware.memory import MemoryMeter
 from ..errors import WorkbenchError, one_of
@@ -19,7 +20,8 @@ from ..records import ModelSpec
 from . import vit
 from .tree import join_qkv
 
-TYPES = ("float32", "float16", "bfloat16")
+#: NumPy's names of the types that a model can compute in.
+TYPES = tuple(dtypes.TYPES[name].numpy for name in dtypes.FLOATS)
 
 
 def open_jax(spec: ModelSpec, params: dict, *, dtype: str = "float32") -> Session:

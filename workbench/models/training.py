@@ -38,7 +38,8 @@ from .training_images import draw, training_images
 
 #: Seconds between two writes of the state. A killed run loses at most this much, plus one call.
 SAVE_EVERY = 30.0
-TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+#: The types that products can be computed in.
+COMPUTE = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Plan:
     steps_per_call: int = 20
 
     def __post_init__(self):
-        one_of("type to compute in", self.compute, tuple(TYPES))
+        one_of("type to compute in", self.compute, COMPUTE)
         refuse_unless(
             self.images >= self.batch >= 1 and self.steps >= 1,
             "There is nothing to train on",
@@ -165,7 +166,7 @@ def _augmented(key, pixels: jax.Array) -> jax.Array:
 
 def _loss(plan: Plan, params: dict, pixels: jax.Array, labels: jax.Array) -> jax.Array:
     """Cross entropy with smoothed labels, on pixels normalised as in vit_jax."""
-    compute = TYPES[plan.compute]
+    compute = jnp.dtype(plan.compute)
     images = ((pixels.astype(jnp.float32) - 127.5) / 127.5).astype(compute)
     logits = vit.forward(plan.spec, jax.tree.map(lambda leaf: leaf.astype(compute), params), images)
     targets = optax.smooth_labels(jax.nn.one_hot(labels, plan.spec.classes), plan.smoothing)

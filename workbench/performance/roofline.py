@@ -19,6 +19,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..backends.hardware.cpu import cores
+from ..dtypes import FLOATS
 from ..errors import one_of
 from ..progress import Progress, silent
 from ..records import Measurement
@@ -171,9 +172,6 @@ def _described(edges: Sequence[int], sizes: Sequence[int]) -> str:
 
 # ---- JAX ---------------------------------------------------------------------------------------------------------
 
-#: The types that a JAX roof is measured for.
-JAX_PRECISIONS = ("fp32", "fp16", "bf16")
-
 
 def measure_jax_roof(precision: str = "fp32", seconds: float = 1.0) -> Roof:
     """Time matrix products and passes over memory on JAX's default device.
@@ -189,7 +187,7 @@ def measure_jax_roof(precision: str = "fp32", seconds: float = 1.0) -> Roof:
     """
     from ..models import probe  # JAX
 
-    one_of("precision of a JAX product", precision, JAX_PRECISIONS)
+    one_of("precision of a JAX product", precision, FLOATS)
     edges, sizes = probe.sizes()
     return Roof(
         label=f"{probe.device_name()} {precision}",
