@@ -131,7 +131,7 @@ class Recipe:
 
     @property
     def resolved_high_precision(self) -> str:
-        """The type of everything that is not quantized; of all that is not excluded where nothing is quantized."""
+        """The type of all operators that are not quantized; beside fp16 and bf16 it is that type itself."""
         if not self.needs_ranges:
             return PRECISIONS[self.precision].elsewhere
         if self.high_precision is not None:

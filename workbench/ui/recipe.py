@@ -171,14 +171,16 @@ def _read(seed: Recipe, rows: controls.Controls) -> Recipe:
 
 def _hide_controls_without_effect(recipe: Recipe, rows: controls.Controls) -> None:
     """Hide each control that has no effect in this precision."""
-    eight = recipe.precision in ("int8", "fp8", "int8-dynamic")
-    seen = recipe.needs_ranges or (eight and recipe.smooth is not None)  # whether the model sees calibration images
+    layouts = PRECISIONS[recipe.precision].layouts  # empty where nothing is quantized
+    quantizes = bool(layouts)
+    seen = recipe.needs_ranges or (quantizes and recipe.smooth is not None)  # whether images are calibrated on
     effective = dict.fromkeys(("dataset", "variant", "samples"), seen)
-    effective |= dict.fromkeys(("scope", "method", "layout", "high_precision"), recipe.needs_ranges)
+    effective |= dict.fromkeys(("scope", "method", "high_precision"), recipe.needs_ranges)
     effective |= {
+        "layout": recipe.needs_ranges and len(layouts) > 1,
         "exclude": recipe.precision != "fp32",
-        "smooth": eight,
-        "alpha": eight and recipe.smooth is not None,
+        "smooth": quantizes,
+        "alpha": quantizes and recipe.smooth is not None,
     }
     for name, needed in effective.items():
         rows[name].layout.display = None if needed else "none"
