@@ -67,7 +67,7 @@ def test_the_fastest_repetition_counts_and_the_first_call_is_not_timed():
 
 
 def test_no_page_is_mapped_while_a_copy_is_timed(monkeypatch):
-    # 1 MiB has 256 pages of 4 KiB; a copy into a buffer that was never written to maps each of them
+    # a buffer of 128 MiB that was never written to has 64 pages to map, or 512 times as many where they are small
     faults = []
 
     def count(passes, seconds=0.0):
@@ -78,10 +78,11 @@ def test_no_page_is_mapped_while_a_copy_is_timed(monkeypatch):
         return 1.0
 
     monkeypatch.setattr(roofline, "EDGES", (8,))
-    monkeypatch.setattr(roofline, "COPIED", (64 << 20,))
+    monkeypatch.setattr(roofline, "COPIED", (128 << 20,))
+    monkeypatch.setattr(roofline, "cores", lambda: 1)  # a thread that starts maps pages of its own
     monkeypatch.setattr(roofline, "copied_bytes", count)
     measure_roof(seconds=0)
-    assert max(faults) < (64 << 20) // 4096 // 10
+    assert max(faults) < 32
 
 
 def test_the_fastest_of_several_sizes_is_the_roof():
