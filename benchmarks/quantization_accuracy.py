@@ -58,7 +58,7 @@ CLAIMS = (
     Claim(wb.Recipe("int8-dynamic"), "all", 0.5),
 )
 METHODS = tuple(wb.Recipe("int8", calibration=wb.Calibration(method=m)) for m in ("minmax", "percentile", "mse"))
-SHIFTS = tuple(
+CORRUPTIONS = tuple(
     wb.Recipe("int8", calibration=wb.Calibration(variant=v)) for v in ("dark", "noisy", "one-class", "random-noise")
 )
 EVERYTHING = wb.Recipe("int8", scope="everything", calibration=MINMAX)
@@ -81,7 +81,7 @@ def main() -> int:
         broken = judged(Evaluation.of(graph, asked.images, folder))
         print(f"\nLessons, {asked.lessons:,} images")
         evaluation = Evaluation.of(graph, asked.lessons, folder)
-        for recipe in (*METHODS, *SHIFTS, EVERYTHING):
+        for recipe in (*METHODS, *CORRUPTIONS, EVERYTHING):
             evaluation.measure(Claim(recipe, "none"))
         print("\nThe checkpoint with outliers in LayerNorm (function-preserving)")
         treated = Evaluation.of(

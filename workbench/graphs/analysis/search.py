@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,8 +126,11 @@ def search_recipe(
     return Search(chosen, verdict, max_drop, result, needed, tuple(sorted(tried.items())), ranking)
 
 
-def _shortest_prefix(places: int, holds) -> int:
-    """The smallest number of excluded places that holds, supposing that more never hurt; all of them hold."""
+def _shortest_prefix(places: int, holds: Callable[[int], bool]) -> int:
+    """The smallest number of excluded places that holds the limit, by bisection.
+
+    It is supposed that excluding more never hurts, and that excluding all holds.
+    """
     if holds(0):
         return 0
     fails, enough = 0, places

@@ -1,4 +1,4 @@
-"""``int8-dynamic``: weights in 8 bits, activations quantized as they come; no calibration.
+"""``int8-dynamic``: weights in 8 bits; each call finds the ranges of its own activations, so nothing is calibrated.
 
 Each linear layer becomes DynamicQuantizeLinear, MatMulInteger and two multiplications, ONNX operators that ONNX
 Runtime fuses with the bias into one DynamicQuantizeMatMul. Its own ``quantize_dynamic`` writes the same, but
