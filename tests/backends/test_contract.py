@@ -12,7 +12,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.tiny import CLASSES, Tiny, some_images, variant_of
+from tests.tiny import CLASSES, SIZE, Tiny, some_images, variant_of
 from workbench.backends import REGISTRY, backend, build_engine, open_engine, open_streams, refused_nodes
 from workbench.backends.base import Backend, Session
 from workbench.errors import Cancelled, WorkbenchError
@@ -191,20 +191,24 @@ def test_streams_answer_alike(sessions):
 
 
 @pytest.mark.parametrize(
-    "feeds",
+    ("feeds", "words"),
     [
-        {},
-        {"pixels": some_images(1)},
-        {"images": some_images(1).astype(np.float64)},
-        {"images": some_images(1)[:, :4]},
-        {"images": some_images(0)},
-        {"images": np.full_like(some_images(2), np.nan)},
+        ({}, "takes ['images']"),
+        ({"pixels": some_images(1)}, "given were ['pixels']"),
+        ({"images": some_images(1).astype(np.float64)}, "float64"),
+        ({"images": (some_images(1) * 50).astype(np.uint8)}, "normalise"),
+        ({"images": some_images(1)[0]}, "wrong shape"),
+        ({"images": some_images(1)[:, :4]}, f"(any, {SIZE}, {SIZE}, 3)"),
+        ({"images": some_images(0)}, "wrong shape"),
+        ({"images": some_images(2) * np.float32(np.nan)}, "NaN"),
+        ({"images": some_images(1).tolist()}, "list"),
     ],
-    ids=["no feed", "another name", "another type", "another size", "no image", "NaN"],
 )
-def test_feeds_that_do_not_fit_are_refused(sessions, feeds):
-    with pytest.raises(WorkbenchError):
-        sessions[0].run(feeds)
+def test_feeds_that_do_not_fit_are_refused_by_name(sessions, feeds, words):
+    for call in (sessions[0].run, lambda feeds: sessions[0].time(feeds, 1), sessions[0].layers):
+        with pytest.raises(WorkbenchError) as error:
+            call(feeds)
+        assert words in str(error.value)
 
 
 def test_closing_the_first_stream_closes_what_all_share_and_may_be_repeated(sessions):

@@ -171,16 +171,20 @@ def test_the_gpu_at_hand_is_refused_when_no_card_is_named(tmp_path, gpu_is):
     assert refusal(tmp_path, "A10") is None
 
 
-def test_fp8_is_refused_below_sm89_and_bf16_below_sm80(tmp_path, no_gpu):
-    assert "SM89" in refusal(tmp_path, "A100", blocks=[Block(low="fp8")]).reason
-    assert refusal(tmp_path, "L4", blocks=[Block(low="fp8")]) is None
-    assert "SM80" in refusal(tmp_path, "T4", high="bf16").reason
-
-
-def test_fp32_products_are_refused_on_turing_under_rtx(tmp_path, no_gpu):
-    assert "FP32" in refusal(tmp_path, "T4", high="fp32").reason
-    assert "FP32" in refusal(tmp_path, "T4", high="fp32", blocks=[Block(low="int8")]).reason
-    assert refusal(tmp_path, "T4") is None
+@pytest.mark.parametrize(
+    ("card", "high", "low", "words"),
+    [
+        ("A100", "fp16", "fp8", "SM89"),
+        ("L4", "fp16", "fp8", None),
+        ("T4", "bf16", None, "SM80"),
+        ("T4", "fp32", None, "FP32"),
+        ("T4", "fp32", "int8", "FP32"),
+        ("T4", "fp16", None, None),
+    ],
+)
+def test_types_that_a_card_lacks_are_refused(tmp_path, no_gpu, card, high, low, words):
+    refused = refusal(tmp_path, card, high=high, blocks=[Block(head_size=16, low=low)])
+    assert (refused is None) if words is None else (words in refused.reason)
 
 
 def test_the_builder_agrees_that_turing_has_no_fp32_products(tmp_path):
@@ -189,14 +193,6 @@ def test_the_builder_agrees_that_turing_has_no_fp32_products(tmp_path):
         runtime.compile(BuildRequest(draw(tmp_path, SMALL, high="fp32"), Batches(), tmp_path, "run", card="T4"))
     assert "block00, qkv" in error.value.what
     assert "fp16" in error.value.remedy
-
-
-def test_variants_for_other_runtimes_are_refused(tmp_path):
-    draw(tmp_path, SMALL)
-    variant = variant_of(tmp_path / "variant.onnx", Recipe(precision="int8-dynamic"), runtimes=("onnxruntime",))
-    refused = backend("tensorrt-rtx").refuses(variant)
-    assert "onnxruntime" in refused.reason
-    assert "layout='tensorrt'" in refused.remedy
 
 
 # ---- errors of the parser ----------------------------------------------------------------------------------------
