@@ -115,7 +115,7 @@ def test_throughputs_of_others_are_below_the_limit_and_near_the_likely_range():
         (("int8", "fp8"), 3.2),  # two rows, and TensorRT 8.6 ran the one on the H200 without a product in 8 bits
     ],
 )
-def test_each_piece_of_evidence_is_foretold_by_the_others_within_a_factor(kinds, miss):
+def test_each_piece_of_evidence_is_predicted_by_the_others_within_a_factor(kinds, miss):
     rows = [row for row in EVIDENCE if row.precision in kinds]
     assert len(rows) >= 2
     for row in rows:
