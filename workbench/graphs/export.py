@@ -181,7 +181,7 @@ def trace(spec: ModelSpec, params: Mapping, opset: int, batch: int | str) -> ir.
 def _load_plugins() -> None:
     """Import jax2onnx's converters, which it does at its first use.
 
-    Among them are examples for other libraries that draw random weights as they are imported, each compiled by
+    Among them are examples for other libraries that make random weights when they are imported, each compiled by
     XLA: 20 of 28 seconds. Under an abstract trace nothing is compiled. An example that needs real numbers fails to
     load, which jax2onnx reports as a warning; converters do not.
     """
@@ -216,7 +216,7 @@ _FRAME = re.compile(r"models/vit\.py:(\d+)\S* \((\S+)\)")
 def _stamp(node: ir.Node) -> None:
     """``models/vit.py:127`` for the line of the model behind a node; jax2onnx's own stamps are left out.
 
-    All dense layers compute in one line of ``Dense``: the line that calls it tells them apart.
+    All dense layers compute in one line of ``Dense``, so the line that calls it is taken.
     """
     frames = _FRAME.findall(node.metadata_props.get("pkg.jax2onnx.jax_traceback", ""))
     node.metadata_props.clear()

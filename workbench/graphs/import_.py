@@ -1,4 +1,4 @@
-"""A ViT that something else exported comes in: cleaned up, named by role, and checked against what it was."""
+"""The import of a ViT that another program exported: cleaned up, named by role, compared with the original file."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ BATCHES = (1, 3)
 
 
 def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, progress: Progress = silent) -> Graph:
-    """Let in a ViT's ONNX file, exported by torch, timm or anything else.
+    """Import a ViT's ONNX file that torch, timm or any other program exported.
 
     The graph is cleaned up like an exported one, and its blocks are found by structure, so that their names can be
     anything. Input and output are renamed to ``images`` and ``logits``. A model without blocks of attention and MLP
-    comes in too, with its nodes as they are.
+    is imported too, with its nodes as they are.
 
     Args:
         path: the file; external data lies beside it.
@@ -83,7 +83,7 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
     return Workspace.of(workspace).artefact("graph", Graph, (files, preprocessing), make, tools=TOOLS)
 
 
-# ---- what is let in ----------------------------------------------------------------------------------------------
+# ---- the given file ----------------------------------------------------------------------------------------------
 
 
 def _check_file(path: Path) -> None:
@@ -182,7 +182,7 @@ def _notes(given: Preprocessing | None, layout: str, places, reason: str):
         yield reason
 
 
-# ---- what comes out ----------------------------------------------------------------------------------------------
+# ---- the imported graph ----------------------------------------------------------------------------------------------
 
 
 def _rename(model: ir.Model) -> None:

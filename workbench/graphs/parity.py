@@ -20,7 +20,7 @@ RELATIVE_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found: ``failure`` says in words what does not hold, or is None."""
+    """The result of a comparison: ``failure`` says in words what does not hold, or is None."""
 
     parity: Parity
     failure: str | None
@@ -62,7 +62,7 @@ def compare(
 
 
 def _same_class(found: np.ndarray, expected: np.ndarray, tolerance: float) -> np.ndarray:
-    """Whether both choose one class, or the two choices are closer than the logits can be told apart."""
+    """Whether both choose one class, or their choices differ by less than the logits are exact."""
     rows, chosen, right = np.arange(len(found)), found.argmax(1), expected.argmax(1)
     margin = expected[rows, right] - expected[rows, chosen]
     return (chosen == right) | (margin < 2 * tolerance)

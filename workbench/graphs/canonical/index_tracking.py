@@ -26,7 +26,7 @@ from ..structure.values import (
     scaling,
 )
 
-#: The batch that indices are tried with where a graph's batch is symbolic; 2 tells it from an axis of length 1.
+#: The batch that indices are tried with where a graph's batch is symbolic; with 1 it would look like any axis of 1.
 TRIAL_BATCH = 2
 #: More channels than any layer has, and few enough that a row times it stays within int64.
 STRIDE = 1 << 24
@@ -60,7 +60,7 @@ class Tracker:
     """Evaluates moves from one tensor on.
 
     Behind a linear layer an index is ``row * STRIDE + offset + channel``: the row counts the vectors of the source,
-    and the offset tells apart the layers that read it.
+    and each layer that reads it has an offset of its own.
 
     Args:
         source: the tensor that indices count in.
