@@ -21,7 +21,7 @@ from ..records import Graph, ModelSpec, Preprocessing, whole
 from ..workspace import Workspace
 from . import model_file
 from .canonical import clean
-from .parity import Comparison, compare
+from .parity import Comparison, compare_with_jax
 
 OPSETS = tuple(range(17, 24))
 DYNAMIC = "dynamic"
@@ -233,7 +233,7 @@ def _comparison(spec, params, path: Path, batch, images, progress: Progress) -> 
         from ..datasets import images as image_set
 
         images = image_set("shapes", split="evaluation", count=IMAGES, size=spec.image_size).x
-    comparison = compare(spec, params, path, images, BATCHES if batch == DYNAMIC else (batch,), progress)
+    comparison = compare_with_jax(spec, params, path, images, BATCHES if batch == DYNAMIC else (batch,), progress)
     if comparison.failure is None:
         return comparison
     raise WorkbenchError(

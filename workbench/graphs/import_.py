@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,13 @@ import onnx
 import onnx_ir as ir
 
 from ..backends.external_data import external_files
-from ..backends.onnxruntime import inference_session
 from ..errors import WorkbenchError, path_of, refuse_unless
 from ..progress import Progress, silent
-from ..records import Graph, Parity, Preprocessing
+from ..records import Graph, Preprocessing
 from ..workspace import Workspace
 from . import model_file
 from .canonical import clean
-from .parity import RELATIVE_TOLERANCE, TOLERANCE
+from .parity import compare_outputs, outputs_of
 from .quantization.prepare import check_float32
 from .structure.spec import infer as infer_spec
 
@@ -59,14 +59,15 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
         model = _load(path)
         batch, size, layout = _input(model)
         classes = _output(model)
-        original = _Runner(path)
         found = _found(preprocessing, size, layout)
+        images = _random_images(batch, size, layout)
+        before = outputs_of(path, images)
         progress("clean", 0, 1)
         model, places = clean.clean(model)
         _rename(model)
         saved = model_file.save(model, folder)
         progress("compare", 0, 1)
-        parity = _compare(original, _Runner(saved), (batch, size, layout))
+        parity = compare_outputs(before, outputs_of(saved, images), path)
         spec, reason = infer_spec(model, places, path.stem, size)
         return Graph(
             path=saved,
@@ -139,6 +140,7 @@ def _input(model: ir.Model) -> tuple[int | None, int, str]:
 
 
 def _output(model: ir.Model) -> int | None:
+    """The number of classes of the one output, or None where it is open."""
     outputs = model.graph.outputs
     refuse_unless(
         len(outputs) == 1 and outputs[0].dtype == ir.DataType.FLOAT,
@@ -158,6 +160,7 @@ def _output(model: ir.Model) -> int | None:
 
 
 def _found(given: Preprocessing | None, size: int, layout: str) -> Preprocessing:
+    """The preprocessing that was given, or vit_jax's, in the model's layout."""
     preprocessing = given or Preprocessing(size=size)
     refuse_unless(
         preprocessing.size == size,
@@ -168,7 +171,15 @@ def _found(given: Preprocessing | None, size: int, layout: str) -> Preprocessing
     return dataclasses.replace(preprocessing, layout=layout)
 
 
-def _notes(given: Preprocessing | None, layout: str, places, reason: str):
+def _random_images(batch: int | None, size: int, layout: str) -> list[np.ndarray]:
+    """One array of normalised images for each batch that original and import are compared in."""
+    rng = np.random.default_rng(0)
+    shape = (3, size, size) if layout == "NCHW" else (size, size, 3)
+    return [rng.standard_normal((count, *shape), np.float32) for count in (BATCHES if batch is None else (batch,))]
+
+
+def _notes(given: Preprocessing | None, layout: str, places: Mapping, reason: str) -> Iterator[str]:
+    """What could not be read off the file, or differs from what was given."""
     if given is None:
         yield (
             "How images are prepared cannot be read off a file: mean and std are vit_jax's (127.5, 127.5). Give the"
@@ -182,7 +193,7 @@ def _notes(given: Preprocessing | None, layout: str, places, reason: str):
         yield reason
 
 
-# ---- the imported graph ----------------------------------------------------------------------------------------------
+# ---- the imported graph ------------------------------------------------------------------------------------------
 
 
 def _rename(model: ir.Model) -> None:
@@ -194,48 +205,3 @@ def _rename(model: ir.Model) -> None:
             if other.name == name and other is not value:
                 other.name = f"{name}:inside"
         value.name = name
-
-
-class _Runner:
-    """A file on ONNX Runtime, its optimizations off, so that only what the file says is compared."""
-
-    def __init__(self, path: Path):
-        try:
-            self.session = inference_session(path, optimize=False)
-        except WorkbenchError as error:
-            raise _does_not_run(path, error.why) from error
-        self.path = path
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        try:
-            return self.session.run(None, {self.session.get_inputs()[0].name: images})[0]
-        except Exception as error:  # onnxruntime's exceptions have no common base of their own
-            raise _does_not_run(self.path, str(error)) from error
-
-
-def _does_not_run(path: Path, why: str) -> WorkbenchError:
-    return WorkbenchError(
-        f"ONNX Runtime cannot run {path}",
-        why=why.strip().splitlines()[0],
-        remedy="export the model with ONNX's own operators and an opset of 17 to 23",
-    )
-
-
-def _compare(original: _Runner, cleaned: _Runner, taken: tuple[int | None, int, str]) -> Parity:
-    batch, size, layout = taken
-    rng, worst, same, total = np.random.default_rng(0), 0.0, 0, 0
-    batches = BATCHES if batch is None else (batch,)
-    for count in batches:
-        shape = (count, 3, size, size) if layout == "NCHW" else (count, size, size, 3)
-        images = rng.standard_normal(shape, np.float32)
-        before, after = original(images), cleaned(images)
-        error, largest = float(np.abs(after - before).max()), float(np.abs(before).max())
-        refuse_unless(
-            error < max(TOLERANCE, RELATIVE_TOLERANCE * largest),
-            f"The clean-up changed what {original.path} computes",
-            why=f"outputs differ by up to {error:.3g} on random images, where they reach {largest:.3g}",
-            remedy="this is a fault of the workbench: please report it with the file; another opset may avoid it",
-        )
-        worst, total = max(worst, error), total + count
-        same += int((after.argmax(-1) == before.argmax(-1)).sum())
-    return Parity(worst, same / total, total, batches)

@@ -1,13 +1,15 @@
-"""Does a graph compute what the JAX model computes?"""
+"""Parity: a graph computes what its original computes, the JAX model or the imported file."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..backends.onnxruntime import inference_session
+from ..errors import WorkbenchError, refuse_unless
 from ..progress import Progress
 from ..records import Graph, ModelSpec, Parity
 
@@ -27,7 +29,15 @@ class Comparison:
     notes: tuple[str, ...]
 
 
-def compare(
+def tolerance_for(largest: float) -> float:
+    """The difference that is allowed where the largest logit is ``largest``."""
+    return max(TOLERANCE, RELATIVE_TOLERANCE * largest)
+
+
+# ---- with JAX ----------------------------------------------------------------------------------------------------
+
+
+def compare_with_jax(
     spec: ModelSpec, params, path: Path, images: np.ndarray, batches: tuple[int, ...], progress: Progress
 ) -> Comparison:
     """Compare a graph on ONNX Runtime with JAX.
@@ -47,7 +57,7 @@ def compare(
     found = _run(path, images, batches, progress)
     error = float(np.abs(found - expected).max())
     largest = float(np.abs(expected).max())
-    tolerance = max(TOLERANCE, RELATIVE_TOLERANCE * largest)
+    tolerance = tolerance_for(largest)
     agreement = float(np.mean(_same_class(found, expected, tolerance)))
     parity = Parity(error, agreement, len(images), batches)
     notes = ()
@@ -96,3 +106,44 @@ def _failure(spec, params, path: Path, images: np.ndarray, parity: Parity, toler
         f" of {parity.images} images get the same class; the worst block is {worst.output.split('/')[0]}, whose"
         f" output adds a relative error of {worst.added:.2g}"
     )
+
+
+# ---- with the imported file --------------------------------------------------------------------------------------
+
+
+def outputs_of(path: Path, batches: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What a file computes of each batch on ONNX Runtime, its optimizations off, so that only the file counts.
+
+    Raises:
+        WorkbenchError: ONNX Runtime does not run it.
+    """
+    try:
+        session = inference_session(path, optimize=False)
+        return [session.run(None, {session.get_inputs()[0].name: images})[0] for images in batches]
+    except Exception as error:  # onnxruntime's exceptions have no common base of their own
+        why = error.why if isinstance(error, WorkbenchError) else str(error)
+        raise WorkbenchError(
+            f"ONNX Runtime cannot run {path}",
+            why=why.strip().splitlines()[0],
+            remedy="export the model with ONNX's own operators and an opset of 17 to 23",
+        ) from error
+
+
+def compare_outputs(before: Sequence[np.ndarray], after: Sequence[np.ndarray], path: Path) -> Parity:
+    """Compare the logits of a clean graph with those of its original, batch by batch.
+
+    Raises:
+        WorkbenchError: they differ by more than rounding; ``path``, the original, is named.
+    """
+    for one, other in zip(before, after):
+        error, largest = float(np.abs(other - one).max()), float(np.abs(one).max())
+        refuse_unless(
+            error < tolerance_for(largest),
+            f"The clean-up changed what {path} computes",
+            why=f"outputs differ by up to {error:.3g} on random images, where they reach {largest:.3g}",
+            remedy="this is a fault of the workbench: please report it with the file; another opset may avoid it",
+        )
+    batches = tuple(map(len, before))
+    one, other = np.concatenate(before), np.concatenate(after)
+    agreement = float(np.mean(one.argmax(-1) == other.argmax(-1)))
+    return Parity(float(np.abs(one - other).max()), agreement, len(one), batches)

@@ -161,6 +161,6 @@ def _is_plain_operator(node: ir.Node) -> bool:
         and not node.attributes.get_float("softcap", 0.0)
         and all(mask is None or hides_nothing(mask) for mask in masks)
         and not any(caches)
-        and len([value for value in node.outputs if value.uses()]) == 1
+        and len([value for value in node.outputs if value.uses() or value.is_graph_output()]) == 1
         and all(rank(value) == 4 for value in node.inputs[:3])
     )
