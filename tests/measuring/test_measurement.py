@@ -36,7 +36,7 @@ def labels(tiny):
     return answers
 
 
-def test_top1_agreement_and_predictions_are_those_that_numpy_finds(engine, tiny, labels):
+def test_accuracy_is_what_numpy_finds_and_without_seconds_it_is_measured_alone(engine, tiny, labels):
     found = measure(engine, images=some_images(21), labels=labels, batch=8, seconds=0)
     assert found.top1 == 18 / 21
     assert found.agreement == 1
@@ -44,9 +44,12 @@ def test_top1_agreement_and_predictions_are_those_that_numpy_finds(engine, tiny,
     assert found.predictions == tuple(tiny.logits(some_images(21)).argmax(axis=1))
     order = np.argsort(-tiny.logits(some_images(21)), axis=1)[:, :5]
     assert found.top5 == np.mean([label in five for label, five in zip(labels, order)])
+    assert found.latencies_s == ()
+    assert math.isnan(found.p50_ms)
+    assert math.isnan(found.images_per_second)
 
 
-def test_latencies_are_raw_positive_and_of_the_batch_asked_for(engine):
+def test_latencies_are_raw_positive_and_of_the_batch_asked_for_with_the_environment_beside_them(engine):
     found = measure(engine, images=some_images(4), batch=3, **QUICK)
     assert len(found.latencies_s) >= 10
     assert min(found.latencies_s) > 0
@@ -54,6 +57,8 @@ def test_latencies_are_raw_positive_and_of_the_batch_asked_for(engine):
     assert found.warmup_calls > 0
     assert found.p50_ms <= found.p90_ms <= found.p99_ms
     assert found.images_per_second == pytest.approx(3 / (found.p50_ms / 1e3))
+    facts = {"cpu", "cores", "threads", "load_average", "onnxruntime", "numpy", "python", "time"}
+    assert facts <= set(found.environment)
 
 
 def test_memory_and_size_cover_the_weights(tmp_path):
@@ -64,11 +69,6 @@ def test_memory_and_size_cover_the_weights(tmp_path):
     assert weights < found.memory_bytes < 20 * weights
 
 
-def test_the_environment_is_recorded(engine):
-    environment = measure(engine, **QUICK).environment
-    assert {"cpu", "cores", "threads", "load_average", "onnxruntime", "numpy", "python", "time"} <= set(environment)
-
-
 def test_a_measurement_survives_the_ledger(engine, labels, tmp_path):
     found = measure(engine, images=some_images(21), labels=labels, batch=8, **QUICK)
     workspace = Workspace(tmp_path / "ledger")
@@ -76,40 +76,26 @@ def test_a_measurement_survives_the_ledger(engine, labels, tmp_path):
     assert workspace.observations("measurement", Measurement) == [found]
 
 
-def test_without_labels_accuracy_is_unknown_and_agreement_is_not(engine):
-    found = measure(engine, images=some_images(5), batch=2, seconds=0)
-    assert math.isnan(found.top1)
-    assert math.isnan(found.top5)
-    assert found.agreement == 1
+def test_without_labels_accuracy_is_unknown_and_without_images_the_engine_is_timed_alone(engine):
+    unlabelled = measure(engine, images=some_images(5), batch=2, seconds=0)
+    assert math.isnan(unlabelled.top1)
+    assert math.isnan(unlabelled.top5)
+    assert unlabelled.agreement == 1
+    timed = measure(engine, **QUICK)
+    assert timed.batch == engine.batches.opt
+    assert timed.latencies_s
+    assert timed.images == 0
+    assert math.isnan(timed.agreement)
 
 
-def test_without_images_the_engine_is_timed_alone(engine):
-    found = measure(engine, **QUICK)
-    assert found.batch == engine.batches.opt
-    assert found.latencies_s
-    assert found.images == 0
-    assert math.isnan(found.agreement)
-
-
-def test_without_seconds_accuracy_is_measured_alone(engine, labels):
-    found = measure(engine, images=some_images(21), labels=labels, batch=8, seconds=0)
-    assert found.latencies_s == ()
-    assert math.isnan(found.p50_ms)
-    assert math.isnan(found.images_per_second)
-    assert found.top1 == 18 / 21
-
-
-def test_a_static_batch_judges_every_image_of_a_short_last_batch(tmp_path, tiny, labels):
-    static = engine_of(tmp_path, tiny.graph(tmp_path, batch=8))
+def test_every_image_counts_in_a_short_last_batch_and_in_one_shorter_than_the_batch(tmp_path, tiny, engine, labels):
+    (tmp_path / "static").mkdir()
+    static = engine_of(tmp_path, tiny.graph(tmp_path / "static", batch=8))
     found = measure(static, images=some_images(21), labels=labels, batch=8, seconds=0)
-    assert found.images == 21
-    assert found.top1 == 18 / 21
-
-
-def test_fewer_images_than_a_batch_are_repeated_for_the_timing_alone(engine, labels):
-    found = measure(engine, images=some_images(3), labels=labels[:3], batch=16, **QUICK)
-    assert found.images == 3
-    assert found.latencies_s
+    assert (found.images, found.top1) == (21, 18 / 21)
+    few = measure(engine, images=some_images(3), labels=labels[:3], batch=16, **QUICK)
+    assert few.images == 3
+    assert few.latencies_s
 
 
 def test_a_graph_with_channels_first_is_fed_its_own_layout(tmp_path, tiny, labels):
@@ -170,24 +156,6 @@ def test_the_answers_of_the_fp32_graph_are_computed_once_for_the_same_images(eng
         measure(engine, images=some_images(6, seed=9), batch=2, seconds=0)
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        np.zeros(9, int),
-        np.zeros((10, 2), int),
-        np.zeros(10),
-        np.zeros((9, CLASSES)),
-        np.full((10, CLASSES), np.nan),
-        "x",
-    ],
-    ids=["short", "2-D classes", "float classes", "short logits", "NaN logits", "text"],
-)
-def test_a_reference_that_does_not_fit_is_refused_before_any_work(engine, bad, monkeypatch):
-    monkeypatch.setattr("workbench.measuring.measurement.open_engine", lambda engine: pytest.fail("work was done"))
-    with pytest.raises(WorkbenchError):
-        measure(engine, images=some_images(10), batch=2, reference=bad)
-
-
 # ---- bad input -------------------------------------------------------------------------------------------------
 
 
@@ -218,6 +186,12 @@ def with_nan(images):
         (dict(images=some_images(9), batch=2.0), "positive whole number"),
         (dict(labels=np.zeros(9, int)), "needs images"),
         (dict(reference=np.zeros(9, int)), "needs images"),
+        (dict(images=some_images(9), reference=np.zeros(8, int)), "reference does not fit"),
+        (dict(images=some_images(9), reference=np.zeros((9, 2), int)), "reference does not fit"),
+        (dict(images=some_images(9), reference=np.zeros(9)), "reference does not fit"),
+        (dict(images=some_images(9), reference=np.zeros((8, CLASSES))), "reference does not fit"),
+        (dict(images=some_images(9), reference=np.full((9, CLASSES), np.nan)), "image 0 are NaN"),
+        (dict(images=some_images(9), reference="x"), "reference does not fit"),
         (dict(seconds=0), "nothing to measure"),
         (dict(images=some_images(9), seconds=-1), "number of seconds"),
         (dict(images=some_images(9), seconds=float("nan")), "number of seconds"),
@@ -230,13 +204,9 @@ def test_bad_input_is_refused_before_any_work(engine, arguments, words, monkeypa
         measure(engine, **{"batch": 8, **arguments})
 
 
-def test_a_batch_below_what_the_engine_takes_is_refused(tmp_path, tiny):
-    engine = engine_of(tmp_path, tiny.graph(tmp_path), batches=Batches(4, 8, 16))
+def test_a_batch_below_the_smallest_no_engine_and_an_engine_without_its_file_are_refused(tmp_path, tiny, engine):
     with pytest.raises(WorkbenchError, match="takes 4 to 16"):
-        measure(engine, images=some_images(9), batch=2)
-
-
-def test_what_is_no_engine_and_an_engine_without_its_file_are_refused(engine):
+        measure(engine_of(tmp_path, tiny.graph(tmp_path), batches=Batches(4, 8, 16)), some_images(9), batch=2)
     with pytest.raises(WorkbenchError, match="given was Variant"):
         measure(engine.variant, images=some_images(4))
     engine.path.unlink()
@@ -316,7 +286,7 @@ def test_a_session_without_an_engine_is_measured_alike(tiny, labels):
     assert found.environment["numpy threads"] == 1
 
 
-def test_interleaved_engines_are_measured_on_the_same_images(tmp_path, tiny, labels):
+def test_two_engines_or_more_are_interleaved_and_measured_on_the_same_images(tmp_path, tiny, labels):
     engines = [engine_of(tmp_path, tiny.graph(tmp_path)) for _ in range(2)]
     first, second = measure_interleaved(engines, images=some_images(21), labels=labels, batch=8, **QUICK)
     assert first.environment["interleaved"] == second.environment["interleaved"]
@@ -324,8 +294,5 @@ def test_interleaved_engines_are_measured_on_the_same_images(tmp_path, tiny, lab
     assert first.top1 == second.top1 == 18 / 21
     assert first.memory_bytes > 0
     assert first.run_id != second.run_id
-
-
-def test_one_engine_alone_cannot_be_interleaved(engine):
-    with pytest.raises(WorkbenchError, match="two engines"):
-        measure_interleaved([engine], images=some_images(4))
+    with pytest.raises(WorkbenchError, match="there are 1 engines"):
+        measure_interleaved(engines[:1], images=some_images(4))
