@@ -88,6 +88,7 @@ def test_weights_have_one_symmetric_scale_for_each_output_channel(drawn, made, l
         assert integers.dtype == np.int8
         assert np.abs(integers.astype(int)).max() == largest
         assert np.abs(integers * scale - kernel).max() <= 0.5001 * scale.max()
+        assert not file.weights[f"{name}/weight/zero"].any()
 
 
 def test_the_tensorrt_layout_is_symmetric_and_leaves_biases_alone(drawn, made):
