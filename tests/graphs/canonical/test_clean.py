@@ -14,7 +14,6 @@ from onnx import parser
 from tests.graphs.references import CHECKPOINTS, answers, checkpoint, run, traced
 from workbench.graphs.canonical import clean, gelu
 from workbench.graphs.export import trace
-from workbench.graphs.structure.builder import constant
 from workbench.graphs.structure.values import array
 from workbench.models import vit
 from workbench.models.tree import init
@@ -159,13 +158,6 @@ def test_every_node_of_an_export_says_which_line_of_the_model_it_comes_from():
     assert "softmax(" in lines["block00/attention/softmax"]
     assert "LayerNorm_1" in lines["block00/norm2"]
     assert 'name="head"' in lines["head"]
-
-
-def test_a_constant_takes_no_name_that_is_taken():
-    model = traced()
-    first, second = (constant(model, "twice", np.full(2, value)) for value in (1, 2))
-    assert first.name == "twice" != second.name
-    assert [array(value)[0] for value in (first, second)] == [1, 2]
 
 
 # ---- rules -------------------------------------------------------------------------------------------------------
