@@ -38,3 +38,8 @@ def side_of(interval: Interval, equal: float, above: Above, below: Below) -> Abo
     """
     low, high = interval
     return above if low > equal else below if high < equal else CANNOT_TELL
+
+
+def lies_below(interval: Interval, other: Interval) -> bool:
+    """Whether the whole of one interval lies below the other; where they overlap, the samples cannot tell."""
+    return interval[1] < other[0]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..errors import WorkbenchError, one_of, refuse_unless
 from ..statistics.sample_size import sample_to_decide
-from ..statistics.verdict import CANNOT_TELL, HOLDS, Interval, Verdict, holds_limit
+from ..statistics.verdict import CANNOT_TELL, HOLDS, Interval, Verdict, holds_limit, lies_below
 
 
 def candidates(frame: pd.DataFrame) -> pd.DataFrame:
@@ -172,8 +172,8 @@ _VERDICTS = {
 
 def _slower(row: Mapping, best: Mapping) -> str:
     share = f"{1 - row['images_per_second'] / best['images_per_second']:.0%} slower"
-    decided = row["images_per_second_high"] < best["images_per_second_low"]
-    return share if decided else f"{share} (which these samples cannot tell from equal)"
+    ours, best_speed = ((each["images_per_second_low"], each["images_per_second_high"]) for each in (row, best))
+    return share if lies_below(ours, best_speed) else f"{share} (which these samples cannot tell from equal)"
 
 
 def _change(row: Mapping, loses: str, gains: str) -> str:
