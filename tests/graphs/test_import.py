@@ -33,7 +33,7 @@ VITS = (
     "separate_legacy",
     "separate_mean_legacy",
 )
-#: Dense layers, moves, products, norms and residuals of an expert's block; GELU's nodes come on top.
+#: Dense layers, moves, products, norms and residuals of a canonical block; GELU's nodes are counted apart.
 NODES_WITHOUT_GELU = 22
 GELU_NODES = {"none": 5, "tanh": 6}
 
@@ -246,7 +246,7 @@ def test_an_attention_that_does_more_keeps_its_nodes_and_gets_its_names(unusual,
     graph = import_onnx(path, tmp_path / "ws")
     model = model_file.load(graph.path)
     kinds = Counter(node.op_type for node in model.graph)
-    assert kinds["Squeeze"] == 3  # not drawn anew
+    assert kinds["Squeeze"] == 3  # not rewritten
     roles = Counter(place_of(node.name).role for node in model.graph if node.op_type == "MatMul")
     assert roles == {"qkv": 1, "scores": 2, "proj": 1, "fc1": 1, "fc2": 1, "head": 1}
     x = np.random.default_rng(5).standard_normal((2, 3, 8, 8)).astype(np.float32)

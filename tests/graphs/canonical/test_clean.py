@@ -1,4 +1,4 @@
-"""The clean-up: what it draws, that it changes no logit, and what it leaves alone."""
+"""The clean-up: the form that it writes, that it changes no logit, and what it leaves alone."""
 
 import dataclasses
 import linecache
@@ -18,7 +18,7 @@ from workbench.graphs.structure.values import array
 from workbench.models import vit
 from workbench.models.tree import init
 
-#: What an expert would draw of one block, in the order of computation.
+#: The canonical form of one block, in the order of computation.
 BLOCK = """
 norm1 LayerNormalization
 attention/qkv MatMul
@@ -71,14 +71,14 @@ def test_a_clean_graph_has_the_same_logits_and_few_nodes(kind, opset, batch):
     assert len(model.graph) - counts.total() <= 15
 
 
-def test_each_block_is_drawn_as_an_expert_would():
+def test_each_block_has_the_canonical_form():
     model, _ = clean.clean(traced())
     drawn = [f"{n.name.partition('/')[2]} {n.op_type}" for n in model.graph if n.name.startswith("block01/")]
     assert sorted(drawn) == sorted(BLOCK)
 
 
 @pytest.mark.parametrize(("heads", "batch"), [(1, "dynamic"), (4, 1), (1, 1)])
-def test_a_batch_or_a_head_alone_is_drawn_like_several(heads, batch):
+def test_a_batch_or_a_head_alone_has_the_same_form_as_several(heads, batch):
     spec, _ = checkpoint("token")
     spec = dataclasses.replace(spec, heads=heads)
     model, _ = clean.clean(trace(spec, init(spec), 20, batch))
@@ -278,7 +278,7 @@ CASES["a residual added to a LayerNorm without bias"] = (
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_rule_draws_what_was_meant_and_computes_the_same(case):
+def test_a_rule_writes_what_was_meant_and_computes_the_same(case):
     text, weights, expected = CASES[case]
     model = graph(text, **weights)
     after = rewritten(model)
