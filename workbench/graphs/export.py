@@ -124,7 +124,7 @@ def _float32(spec: ModelSpec, params: Mapping) -> dict:
 
     from ..models.vit import check_parameters
 
-    check_parameters(spec, dict(params))
+    check_parameters(spec, params)
     flat = {}
     for path, leaf in traverse_util.flatten_dict(params, sep="/").items():
         flat[path] = np.asarray(leaf, np.float32)

@@ -49,7 +49,7 @@ def _norm(path: str, width: int) -> dict[str, tuple[int, ...]]:
     return {f"{path}/scale": (width,), f"{path}/bias": (width,)}
 
 
-def check_parameters(spec: ModelSpec, params: dict, origin: str = "The parameter tree") -> None:
+def check_parameters(spec: ModelSpec, params: Mapping, origin: str = "The parameter tree") -> None:
     """Raise a ``WorkbenchError`` that names the first parameter that is missing, unknown or of a wrong shape."""
     refuse_unless(
         isinstance(spec, ModelSpec) and isinstance(params, Mapping),
