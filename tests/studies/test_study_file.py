@@ -76,6 +76,7 @@ def test_the_command_runs_the_study_prints_the_table_and_writes_the_report(write
 
 def test_a_model_that_torch_exported_is_studied_on_images_of_ones_own(write, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("workbench.measuring.timing.WINDOW_S", 0.002)
+    monkeypatch.setenv("COLUMNS", "160")  # a narrow terminal shows fewer columns
     export = Path(__file__).parents[1] / "graphs" / "torch_exports" / "fused_dynamo.onnx"  # takes (B, 3, H, W)
     rng = np.random.default_rng(0)
     np.savez(
