@@ -89,8 +89,8 @@ def test_layers_name_their_nodes_and_add_up_to_less_than_a_call(tmp_path):
 
 
 def test_streams_share_one_copy_of_the_weights(tmp_path):
-    weights = 4 * SIZE * SIZE * 3 * 20_000  # 15 MB
-    engine = build_engine(variant_of(Tiny.of(hidden=20_000).graph(tmp_path)), "onnxruntime", tmp_path / "w")
+    weights = 4 * SIZE * SIZE * 3 * 80_000  # 61 MB: large beside what else a process takes meanwhile
+    engine = build_engine(variant_of(Tiny.of(hidden=80_000).graph(tmp_path)), "onnxruntime", tmp_path / "w")
     feeds = {"images": some_images(1)}
 
     def memory_of(streams):
@@ -103,7 +103,7 @@ def test_streams_share_one_copy_of_the_weights(tmp_path):
 
     alone, together = memory_of(1), memory_of(6)
     assert alone >= weights
-    assert together < alone + 2 * weights  # a copy for each of six streams takes five more
+    assert together < alone + weights
 
 
 def test_streams_answer_rightly_from_several_threads_at_once(engine, tiny):
