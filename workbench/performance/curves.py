@@ -9,8 +9,8 @@ import numpy as np
 from scipy import stats
 
 from ..errors import refuse_unless
+from ..statistics.intervals import CONFIDENCE
 
-CONFIDENCE = 0.95
 _DRAWS = 4000
 
 

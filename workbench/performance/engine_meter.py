@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import median
 
 import numpy as np
 
-from ..backends import build_engine, open_engine
+from ..backends import build_engine
 from ..errors import refuse_unless
 from ..graphs.export import export_onnx
 from ..graphs.quantization.recipe import apply_recipe
 from ..models import vit
 from ..progress import Progress, silent
-from ..records import Batches, ModelSpec, Recipe
-from .layers import locate, time_session
-from .parts import PARTS, part_of
+from ..records import Batches, Engine, ModelSpec, Recipe
+from .layers import locate, time_engine
+from .parts import split_layers
 
 
 class EngineMeter:
@@ -40,7 +41,7 @@ class EngineMeter:
     ):
         self._backend, self._workspace, self._batch = backend, workspace, batch
         self._recipe, self._progress = recipe or Recipe(), progress
-        self._engines: dict = {}
+        self._engines: dict[ModelSpec, Engine] = {}
 
     def __call__(self, spec: ModelSpec) -> dict[str, list[float]]:
         """The seconds of each part, from the runtime's own profiler, and of single whole calls.
@@ -50,15 +51,12 @@ class EngineMeter:
         """
         if spec not in self._engines:
             self._engines[spec] = self._build(spec)
-        shape = (self._batch, spec.image_size, spec.image_size, 3)
-        feeds = {"images": np.random.default_rng(0).standard_normal(shape, dtype=np.float32)}
-        with open_engine(self._engines[spec]) as session:
-            rows, calls = time_session(session, feeds)
-        seconds = dict.fromkeys(PARTS, 0.0)
-        for row in locate(rows):
+        rows, calls = time_engine(self._engines[spec], self._batch)
+        rows = locate(rows)
+        for row in rows:
             self._check_inside(row)
-            seconds[part_of(row["role"])] += row["seconds"]
-        return {**{part: [total] for part, total in seconds.items()}, "whole": calls}
+        parts = split_layers(rows, median(calls)).seconds
+        return {**{part: [seconds] for part, seconds in parts.items()}, "whole": calls}
 
     def _check_inside(self, row: Mapping) -> None:
         refuse_unless(
@@ -68,7 +66,7 @@ class EngineMeter:
             remedy="profile with onnxruntime or jax, or with TensorRT 10 and later, whose layers have names",
         )
 
-    def _build(self, spec: ModelSpec):
+    def _build(self, spec: ModelSpec) -> Engine:
         few = np.random.default_rng(0).standard_normal((2, spec.image_size, spec.image_size, 3), dtype=np.float32)
         graph = export_onnx(spec, vit.init(spec), self._workspace, images=few, progress=self._progress)
         variant = apply_recipe(graph, self._recipe, self._workspace)

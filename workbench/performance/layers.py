@@ -77,15 +77,20 @@ def time_session(session: Session, feeds: Feeds, calls: int = CALLS) -> tuple[li
     return rows, list(min(before, after, key=median))
 
 
+def time_engine(engine: Engine, batch: int) -> tuple[list[dict], list[float]]:
+    """``time_session`` of an engine that runs on noise."""
+    subject = Subject.of(engine)
+    with open_engine(engine) as session:
+        return time_session(session, subject.feeds(one_batch(subject, None, batch)))
+
+
 def time_layers(engine: Engine, batch: int) -> tuple[list[Timed], float]:
     """Run an engine on noise: its layers with their seconds, and the median seconds of a call.
 
     Raises:
         WorkbenchError: the runtime does not time its layers.
     """
-    subject = Subject.of(engine)
-    with open_engine(engine) as session:
-        rows, calls = time_session(session, subject.feeds(one_batch(subject, None, batch)))
+    rows, calls = time_engine(engine, batch)
     known = {layer.name: layer for layer in layers_of(engine)} if engine.backend != "onnxruntime" else {}
     timed = [
         Timed(known.get(row["name"]) or Layer(row["name"], row["type"], (row["name"],), (), ()), row["seconds"])

@@ -63,14 +63,14 @@ def profile_onnx(path, workspace, backend: str = "onnxruntime", batch: int = 1) 
         variant = apply_recipe(import_onnx(path, workspace), Recipe(), workspace)
     else:
         variant = _as_it_is(Path(path))
-    body = read(variant.path)
-    name, feed = _feed(body, batch)
+    placed = read(variant.path)
+    name, feed = _feed(placed, batch)
     size = len(feed)
     engine = build_engine(variant, backend, workspace, batches=Batches(size, size, size))
     with open_engine(engine) as session:
-        places = {name_of(node): place for node, place in body.places.items() if place}
+        places = {name_of(node): place for node, place in placed.places.items() if place}
         split, roles = _profiled(session, {name: feed}, places)
-    return FileProfile(split, roles, size, _macs(body, size))
+    return FileProfile(split, roles, size, _macs(placed, size))
 
 
 def _profiled(session: Session, feeds: Mapping, places: Mapping) -> tuple[Split, pd.DataFrame]:
@@ -81,45 +81,45 @@ def _profiled(session: Session, feeds: Mapping, places: Mapping) -> tuple[Split,
     return split_layers(rows, median(calls)), roles.assign(share=roles.ms / (roles.ms.sum() or 1))
 
 
-def _macs(body: PlacedModel, batch: int) -> int | None:
-    counts = [macs(node) for node in body.nodes]
+def _macs(placed: PlacedModel, batch: int) -> int | None:
+    counts = [macs(node) for node in placed.nodes]
     known = [count for count in counts if count is not None]
     if len(known) < len(counts):
         return None
-    return sum(known) * (1 if _fixed_batch(body) is not None else batch)
+    return sum(known) * (1 if _fixed_batch(placed) is not None else batch)
 
 
-def _fixed_batch(body: PlacedModel) -> int | None:
+def _fixed_batch(placed: PlacedModel) -> int | None:
     """The batch that the file fixes; None where it is open, or where no input has a known shape."""
-    first = next((value.shape[0] for value in body.model.graph.inputs if value.shape), None)
+    first = next((value.shape[0] for value in placed.model.graph.inputs if value.shape), None)
     return first if isinstance(first, int) else None
 
 
 def _as_it_is(path: Path) -> Variant:
-    body = read(path)
+    placed = read(path)
     key = digest(path)
     graph = Graph(
         path.absolute(),
         key,
-        body.model.graph.opset_imports.get("", 0),
+        placed.model.graph.opset_imports.get("", 0),
         Preprocessing(size=1),  # how images become the input does not change the time
-        batch=_fixed_batch(body),
+        batch=_fixed_batch(placed),
     )
     return Variant(graph.path, key, graph, Recipe(), graph.opset, ("onnxruntime",))
 
 
-def _feed(body: PlacedModel, batch: int) -> tuple[str, np.ndarray]:
+def _feed(placed: PlacedModel, batch: int) -> tuple[str, np.ndarray]:
     """Noise for the only input, whose first length may be open."""
-    inputs = body.model.graph.inputs
+    inputs = placed.model.graph.inputs
     image = _image_shape(inputs[0].shape) if len(inputs) == 1 else None
     if image is None or inputs[0].name is None or inputs[0].dtype is None:
         raise WorkbenchError(
-            f"{body.path} cannot be timed",
+            f"{placed.path} cannot be timed",
             why=f"its inputs are {', '.join(f'{value.name} {value.shape}' for value in inputs) or 'none'}",
             remedy="give a model with one input of a known image size; only the batch may be open",
         )
     images = checked_batch(batch, "time")
-    fixed = _fixed_batch(body)
+    fixed = _fixed_batch(placed)
     noise = np.random.default_rng(0).standard_normal((images if fixed is None else fixed, *image))
     return inputs[0].name, noise.astype(inputs[0].dtype.numpy())
 

@@ -211,10 +211,9 @@ def place(measurement: Measurement, flops: float, bytes_moved: float) -> dict:
         bytes_moved: bytes of one call, such as ``total_bytes`` of the same cost. This is what kernels without
             fusion move; an engine that fuses moves less, and its true point lies further to the right.
     """
-    per_second = measurement.images_per_second * flops / (measurement.batch * measurement.streams)
     return {
         "label": f"{measurement.backend} {measurement.recipe.label}",
         "precision": measurement.recipe.precision,
         "intensity": flops / bytes_moved,
-        "gflops": measurement.streams * per_second / 1e9,
+        "gflops": measurement.images_per_second / measurement.batch * flops / 1e9,
     }

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import refuse_unless
 from ..measuring.timing import STEADY
 from ..records import Measurement
-from .intervals import CONFIDENCE, STRETCHES, median_interval, paired_interval, stretch_medians
+from .intervals import CONFIDENCE, STRETCHES, discordant_pairs, median_interval, paired_interval, stretch_medians
 from .sample_size import images_to_tell_apart, sample_to_decide
 from .verdict import CANNOT_TELL, Interval, side_of
 
@@ -157,7 +157,9 @@ def _compare_accuracy(a: Measurement, b: Measurement) -> dict:
     if not a.labels or not b.labels:
         verdict, difference, interval, images, needed = NOT_MEASURED, math.nan, (math.nan, math.nan), 0, None
     else:
-        only_a, only_b, images = _paired_counts(a, b)
+        _check_same_images(a, b)
+        labels, images = np.asarray(a.labels), a.images
+        only_a, only_b = discordant_pairs(np.asarray(a.predictions) == labels, np.asarray(b.predictions) == labels)
         difference, interval = (only_a - only_b) / images, paired_interval(only_a, only_b, images)
         verdict = side_of(interval, 0.0, "better", "worse")
         needed = images_to_tell_apart(only_a, only_b, images) if verdict == CANNOT_TELL else None
@@ -170,8 +172,7 @@ def _compare_accuracy(a: Measurement, b: Measurement) -> dict:
     }
 
 
-def _paired_counts(a: Measurement, b: Measurement) -> tuple[int, int, int]:
-    """On how many images only ``a`` is correct, on how many only ``b``, and how many images there are."""
+def _check_same_images(a: Measurement, b: Measurement) -> None:
     refuse_unless(
         a.labels == b.labels and a.dataset == b.dataset,
         "These accuracies cannot be compared",
@@ -179,9 +180,6 @@ def _paired_counts(a: Measurement, b: Measurement) -> tuple[int, int, int]:
         f"{b.dataset or 'unnamed'} ({b.images})",
         remedy="measure both on the same images in the same order",
     )
-    labels = np.asarray(a.labels)
-    a_correct, b_correct = np.asarray(a.predictions) == labels, np.asarray(b.predictions) == labels
-    return int((a_correct & ~b_correct).sum()), int((b_correct & ~a_correct).sum()), len(labels)
 
 
 # ---- words -----------------------------------------------------------------------------------------------------

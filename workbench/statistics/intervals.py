@@ -22,6 +22,16 @@ STRETCHES = 25
 _RESAMPLES = 4000
 
 
+def discordant_pairs(a_correct: np.ndarray, b_correct: np.ndarray) -> tuple[int, int]:
+    """On how many images only the first model is correct, and on how many only the second.
+
+    Args:
+        a_correct: whether the first model classifies each image correctly, booleans (N,).
+        b_correct: the same of the second model.
+    """
+    return int((a_correct & ~b_correct).sum()), int((b_correct & ~a_correct).sum())
+
+
 def paired_interval(only_a: int, only_b: int, images: int) -> Interval:
     """Tango's score interval for the difference of two shares that were measured on the same images.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from ..records import Measurement, Recipe
-from ..statistics.intervals import latency_range, paired_interval
+from ..statistics.intervals import discordant_pairs, latency_range, paired_interval
 
 MIB = 1 << 20
 #: The columns of numbers; NaN in the rows of cells that were not measured.
@@ -90,10 +91,10 @@ def measured_row(measurement: Measurement, host: str = "") -> dict:
 
 def paired_drop(m: Measurement) -> tuple[float, float, float]:
     """Percentage points of top-1 lost against the reference on the same images, with Tango's 95 % interval."""
-    pairs = [(r == t, p == t) for p, r, t in zip(m.predictions, m.reference_predictions, m.labels)]
-    lost, won, total = pairs.count((True, False)), pairs.count((False, True)), len(pairs)
-    low, high = paired_interval(lost, won, total)
-    return 100 * (lost - won) / total, 100 * low, 100 * high
+    labels = np.asarray(m.labels)
+    lost, won = discordant_pairs(np.asarray(m.reference_predictions) == labels, np.asarray(m.predictions) == labels)
+    low, high = paired_interval(lost, won, len(labels))
+    return 100 * (lost - won) / len(labels), 100 * low, 100 * high
 
 
 def as_frame(rows: Iterable[dict]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from ...measuring.accuracy import check_label_range, check_logits, checked_label
 from ...places import place_of
 from ...progress import Progress, silent
 from ...records import Graph, Recipe
-from ...statistics.intervals import paired_interval
+from ...statistics.intervals import discordant_pairs, paired_interval
 from ...workspace import Workspace
 from ..quantization.activations import batches, open_model
 from ..quantization.images import check_graph, graph_input
@@ -269,6 +269,5 @@ def _compare(name: str, quantized: np.ndarray, reference: np.ndarray, labels: np
     ours, theirs = quantized.argmax(axis=1), reference.argmax(axis=1)
     only_float = only_quantized = 0
     if labels is not None:
-        only_float = int(((theirs == labels) & (ours != labels)).sum())
-        only_quantized = int(((ours == labels) & (theirs != labels)).sum())
+        only_float, only_quantized = discordant_pairs(theirs == labels, ours == labels)
     return PlaceLoss(name, float(error), int((ours != theirs).sum()), only_float, only_quantized, len(ours))
