@@ -25,6 +25,7 @@ class DType(NamedTuple):
             them are not counted.
         first_sm: the first compute capability whose tensor cores multiply it, 86 for 8.6; 0 where any GPU does.
         written: further names in TensorRT's logs and inspectors, lower case.
+        first_opset: the first ONNX opset whose operators take it where a recipe writes it; 0 where all do.
     """
 
     name: str
@@ -36,6 +37,7 @@ class DType(NamedTuple):
     multiplies_in: str | None = None
     first_sm: int = 0
     written: tuple[str, ...] = ()
+    first_opset: int = 0
 
     @property
     def bytes(self) -> float:
@@ -55,12 +57,13 @@ class DType(NamedTuple):
 #: Largest magnitudes: IEEE 754-2019 (fp64, fp32, fp16), Google's bfloat16 (float32 with 8 bits of significand), OCP
 #: 8-bit floating point 1.0, table 1 (fp8, which is E4M3). The int8 of the table is symmetric: -128 is not used.
 #: First compute capabilities: CUDA C++ Programming Guide, "Compute Capabilities".
+#: First opsets: QuantizeLinear takes FP8 from 19 on, Conv BF16 from 22 on (ONNX, "Operator Changelog").
 _TABLE = (
     DType("fp32", 32, 3.4028234663852886e38, "float32", "FLOAT", "FLOAT", "fp32", written=("float32",)),
     DType("fp16", 16, 65504.0, "float16", "FLOAT16", "HALF", "fp16", 70, ("float16",)),
-    DType("bf16", 16, 3.3895313892515355e38, "bfloat16", "BFLOAT16", "BF16", "bf16", 80, ("bfloat16",)),
+    DType("bf16", 16, 3.3895313892515355e38, "bfloat16", "BFLOAT16", "BF16", "bf16", 80, ("bfloat16",), 22),
     DType("int8", 8, 127.0, "int8", "INT8", "INT8", "int8", 72),
-    DType("fp8", 8, 448.0, "float8_e4m3fn", "FLOAT8E4M3FN", "FP8", "fp8", 89),
+    DType("fp8", 8, 448.0, "float8_e4m3fn", "FLOAT8E4M3FN", "FP8", "fp8", 89, first_opset=19),
     DType("uint8", 8, 255.0, "uint8", "UINT8", "UINT8", "int8", 72),
     DType("int32", 32, 2147483647.0, "int32", "INT32", "INT32"),
     DType("int64", 64, 9223372036854775807.0, "int64", "INT64", "INT64"),

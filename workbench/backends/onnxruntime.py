@@ -29,8 +29,8 @@ from .hardware.memory import MemoryMeter
 
 OPTIONS = ("threads", "inter_op", "optimization")
 PROVIDERS = ["CPUExecutionProvider"]
-#: Why a variant of this precision is not among those that ONNX Runtime takes, and what to do.
-REFUSALS = {
+#: The types that ONNX Runtime cannot multiply on a CPU: why such a precision is refused, and what to do.
+NO_KERNELS = {
     "bf16": Refusal(
         "ONNX Runtime has no BF16 kernels for the CPU",
         "build it with tensorrt or tensorrt-rtx; its accuracy can be emulated here, rounding after each operator",
@@ -69,7 +69,7 @@ class OnnxRuntime(Backend):
             f"the variant was written for {written_for}",
             "choose layout='cpu' or another precision in the recipe, or build with one of those runtimes",
         )
-        return REFUSALS.get(variant.recipe.precision, other)
+        return NO_KERNELS.get(variant.recipe.precision, other)
 
     def compile(self, request: BuildRequest, progress: Progress = silent) -> Engine:
         """Copy the variant into the request's folder and prove that ONNX Runtime loads it.

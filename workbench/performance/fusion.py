@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..backends.tensorrt.layers import Layer, layers_of
+from ..dtypes import PRODUCT_TYPES, TYPES
 from ..errors import WorkbenchError, refuse_unless
 from ..records import Engine
 from .cost import LINEAR_ROLES
@@ -120,8 +121,8 @@ def _linear_types(layers: Iterable[Layer], block: str) -> set[str]:
 
 
 def _narrowest(types: Iterable[str]) -> set[str]:
-    order = ("fp8", "int8", "fp16", "bf16", "fp32")
-    return set([name for name in order if name in types][:1])
+    known = [TYPES[name] for name in PRODUCT_TYPES if name in types]
+    return {min(known, key=lambda each: each.bits).name} if known else set()
 
 
 def _float_roles(layers: Iterable[Layer], block: str) -> list[str]:

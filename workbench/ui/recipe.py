@@ -123,7 +123,9 @@ def _controls(recipe: Recipe, places: Sequence[str]) -> controls.Controls:
         ("bf16", "bf16"),
     ]
     return {
-        "precision": c.buttons("precision", tuple(PRECISIONS), list(PRECISION_HINTS.values()), recipe.precision),
+        "precision": c.buttons(
+            "precision", tuple(PRECISIONS), [PRECISION_HINTS[name] for name in PRECISIONS], recipe.precision
+        ),
         "scope": c.dropdown("scope", "Apply this to", worded(SCOPES, SCOPE_WORDS), recipe.scope),
         "layout": c.dropdown("layout", "Place the Q/DQ pairs", worded(LAYOUTS, LAYOUT_WORDS), recipe.layout),
         "high_precision": c.dropdown(

@@ -95,6 +95,8 @@ LOW_RULES: Mapping[str, tuple[Rule, ...]] = {
 
 
 def _predict(name: str, rules: Mapping[str, tuple[Rule, ...]], head: int, tokens: int, sm: int) -> Prediction:
+    if name not in rules:
+        return Prediction(False, None, f"no build with attention in {name} was tried")
     if not TYPES[name].runs_on(sm):
         return without_tensor_cores(name, sm)
     broken = next((rule for rule in rules[name] if not rule.holds(head, tokens, sm)), None)

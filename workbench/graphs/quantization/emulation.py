@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ... import dtypes
+from ...backends.onnxruntime import NO_KERNELS
 from ...records import Variant
 from ...workspace import Workspace
 from .. import model_file
@@ -36,7 +37,7 @@ def emulated(variant: Variant, workspace) -> Variant:
         variant: any; one without 16-bit or FP8 parts is returned as it is.
         workspace: a ``Workspace`` or a folder's path.
     """
-    if not variant.recipe.product_types.intersection((*dtypes.HALVES, "fp8")):
+    if not variant.recipe.product_types.intersection((*dtypes.HALVES, *NO_KERNELS)):
         return variant
 
     def make(folder: Path, key: str) -> Variant:

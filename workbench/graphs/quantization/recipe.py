@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from ...backends.onnxruntime import NO_KERNELS
 from ...dtypes import TYPES
 from ...errors import refuse_unless
 from ...progress import Progress, silent
@@ -34,12 +35,8 @@ from .smoothquant import smoothed
 TOOLS = ("onnx", "onnx-ir", "onnxscript", "ml_dtypes", "numpy")
 ONNXRUNTIME, TENSORRT = ("onnxruntime",), ("tensorrt", "tensorrt-rtx")
 EVERYWHERE = ONNXRUNTIME + TENSORRT
-#: The types that only TensorRT's runtimes take, and that TensorRT 8.6 takes at no opset.
-TENSORRT_ONLY = frozenset(("bf16", "fp8"))
 #: The last opset that TensorRT 8.6 reads.
 TENSORRT_8_OPSET = 17
-#: The first opset whose operators take a type: QuantizeLinear takes FP8 from 19 on, Conv BF16 from 22 on.
-FIRST_OPSET = {"fp8": 19, "bf16": 22}
 
 Images = Calibration | np.ndarray
 
@@ -89,7 +86,7 @@ def runtimes_of(recipe: Recipe) -> tuple[str, ...]:
     """The runtimes that take the file which a recipe makes."""
     if recipe.resolved_layout == "cpu":
         return ONNXRUNTIME
-    return TENSORRT if TENSORRT_ONLY & recipe.product_types else EVERYWHERE
+    return EVERYWHERE if recipe.product_types.isdisjoint(NO_KERNELS) else TENSORRT
 
 
 # ---- one lowering a kind of precision ----------------------------------------------------------------------------
@@ -184,7 +181,7 @@ def _rewritten(
 
 def _least_opset(graph: Graph, recipe: Recipe) -> int:
     """The graph's opset, or the first whose operators take the recipe's types."""
-    return max(graph.opset, *(FIRST_OPSET.get(name, 0) for name in recipe.product_types))
+    return max(graph.opset, *(TYPES[name].first_opset for name in recipe.product_types))
 
 
 def _check_high_precision(recipe: Recipe) -> None:
@@ -226,6 +223,7 @@ def _tensorrt_notes(recipe: Recipe, saturating: bool) -> tuple[str, ...]:
 
 
 def _opset_notes(recipe: Recipe, opset: int) -> tuple[str, ...]:
-    if opset <= TENSORRT_8_OPSET or TENSORRT_ONLY & recipe.product_types:
+    """A note where only the opset keeps TensorRT 8.6 from the file; it lacks the types that ONNX Runtime lacks."""
+    if opset <= TENSORRT_8_OPSET or not recipe.product_types.isdisjoint(NO_KERNELS):
         return ()
     return (f"opset {opset}: TensorRT 8.6 reads {TENSORRT_8_OPSET} and below; export with opset=17",)
