@@ -19,6 +19,7 @@ from ..records import Measurement
 from ..studies.choice import Choice, candidates
 from ..studies.results import Results
 from . import figures
+from .figures.theme import CONFIG
 from .table import summary
 
 STYLE = """
@@ -105,9 +106,8 @@ def _figures(results: Results, frame: pd.DataFrame, choice: Choice | None) -> It
 
 def _inline(figures: Iterable[go.Figure]) -> str:
     """Figures as HTML; the first one brings Plotly's script along."""
-    config = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
     parts = [
-        figure.to_html(full_html=False, include_plotlyjs=index == 0, config=config, default_width="100%")
+        figure.to_html(full_html=False, include_plotlyjs=index == 0, config=CONFIG, default_width="100%")
         for index, figure in enumerate(figures)
     ]
     return "\n".join(f"<figure>{part}</figure>" for part in parts)

@@ -13,16 +13,21 @@ from ..statistics.sample_size import sample_to_decide
 from ..statistics.verdict import CANNOT_TELL, HOLDS, Interval, Verdict, holds_limit, lies_below
 
 
-def candidates(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows that were timed and have an accuracy, executed or emulated; not those that were only built."""
-    ran = frame.execution.isin(["executed", "emulated"])
-    return frame[ran & frame.images_per_second.notna() & frame.top1.notna()]
+def candidates(frame: pd.DataFrame, batch: int | None = None) -> pd.DataFrame:
+    """The rows that were timed and have an accuracy, executed or emulated; not those that were only built.
+
+    Args:
+        frame: what ``Study.frame`` returns.
+        batch: the rows of this batch size only.
+    """
+    ran = frame.execution.isin(["executed", "emulated"]) & frame.images_per_second.notna() & frame.top1.notna()
+    return frame[ran & (True if batch is None else frame.batch == batch)]
 
 
 def executed(frame: pd.DataFrame, batch: int | None = None) -> pd.DataFrame:
     """The candidates that can be taken; an emulated row has the accuracy of its type, but not its speed."""
-    rows = candidates(frame)
-    return rows[(rows.execution == "executed") & (True if batch is None else rows.batch == batch)]
+    rows = candidates(frame, batch)
+    return rows[rows.execution == "executed"]
 
 
 def pareto(frame: pd.DataFrame, batch: int | None = None) -> pd.DataFrame:
@@ -139,9 +144,7 @@ def row_name(row: Mapping) -> str:
 
 
 def _reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency):
-    limits = f"at most {max_drop:g} points lost"
-    if max_latency_ms is not None:
-        limits += f" and {latency.removesuffix('_ms')} at most {max_latency_ms:g} ms"
+    limits = _limits(max_drop, max_latency_ms, latency)
     speed = f"{best.images_per_second:,.0f} images/s at the median"
     if not math.isnan(best.speedup):
         speed += f" ({best.speedup:.2f} × FP32 on ONNX Runtime)"
@@ -161,6 +164,13 @@ def _reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency):
         yield f"The runner-up is {row_name(runner_up)}, {_slower(runner_up, best)}, {change}."
     else:
         yield "No other recipe or backend is within the limits."
+
+
+def _limits(max_drop: float, max_latency_ms: float | None, latency: str) -> str:
+    limits = f"at most {max_drop:g} points lost"
+    if max_latency_ms is None:
+        return limits
+    return f"{limits} and {latency.removesuffix('_ms')} at most {max_latency_ms:g} ms"
 
 
 #: The verdict "fails" is impossible here: the interval of a row within the limits contains its own drop.
@@ -193,13 +203,10 @@ def _nothing_fits(rows, max_drop, max_latency_ms, latency) -> WorkbenchError:
     over = (rows.drop_points - max_drop).clip(lower=0)
     late = (rows[latency] / max_latency_ms - 1).clip(lower=0) if max_latency_ms else 0 * over
     nearest = rows.loc[(over / max(max_drop, 0.1) + late).idxmin()]
-    limits = f"at most {max_drop:g} points lost"
-    if max_latency_ms is not None:
-        limits += f" and {latency} at most {max_latency_ms:g}"
     return WorkbenchError(
-        f"No engine of this study is within the limits: {limits}",
+        f"No engine of this study is within the limits: {_limits(max_drop, max_latency_ms, latency)}",
         why=f"the nearest is {row_name(nearest)}, which loses {nearest.drop_points:.2f} points"
-        f" with a {latency} of {nearest[latency]:.3g}",
+        f" with a {latency.removesuffix('_ms')} of {nearest[latency]:.3g} ms",
         remedy=f"allow {max(max_drop, nearest.drop_points):.2f} points"
         + (f" and {max(max_latency_ms, nearest[latency]):.3g} ms" if max_latency_ms is not None else "")
         + ", or add recipes, batches or hosts to the study",

@@ -6,6 +6,8 @@ round of timings and a finished cell as observations. The next run with the same
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -112,21 +114,11 @@ class Study:
 
     def narrowed(self, recipes: Iterable[Recipe], batches: Iterable[int]) -> Study:
         """The same study of fewer recipes and batch sizes."""
-        request = self.request
-        return Study(
-            request.graph,
-            self.workspace,
-            recipes=recipes,
-            images=request.images,
-            labels=request.labels,
-            backends=request.hosts,
-            batches=batches,
-            calibration=request.calibration,
-            options=request.options,
-            name=self.name,
-            dataset=request.dataset,
-            seconds=request.seconds,
+        study = copy.copy(self)
+        study.request = dataclasses.replace(
+            self.request, recipes=axis_values("recipes", recipes), batches=ascending(batches)
         )
+        return study
 
     # ---- running -------------------------------------------------------------------------------------------
 
@@ -161,7 +153,10 @@ class Study:
         else:
             for host in request.hosts:
                 own = [group for group in groups if group.host == host]
-                runner.measure_here(own) if host.interpreter is None else runner.measure_elsewhere(own)
+                if host.interpreter is None:
+                    runner.measure_here(own)
+                else:
+                    runner.measure_elsewhere(own)
         progress("done", PARTS, PARTS)
         return self
 

@@ -12,6 +12,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from ..errors import WorkbenchError
+from ..reporting.figures.theme import CONFIG
 
 #: The controls of a panel by name: widgets with ``value``, ``disabled`` and ``layout``, which have no static types.
 Controls = dict[str, Any]
@@ -104,10 +105,6 @@ def _wide() -> dict:
     return {"style": _LABEL, "layout": {"width": "auto", "max_width": "46em"}}
 
 
-#: Fewer buttons above a chart, because the Tab key stops at each of them.
-CHART = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
-
-
 class Chart(widgets.Output):
     """A Plotly figure that any thread may replace.
 
@@ -119,7 +116,7 @@ class Chart(widgets.Output):
         """Show this figure in place of the previous one."""
         self.layout.min_height = f"{figure.layout.height or 450}px"  # keeps what is below in its place meanwhile
         data = {
-            "application/vnd.plotly.v1+json": {**json.loads(figure.to_json()), "config": CHART},
+            "application/vnd.plotly.v1+json": {**json.loads(figure.to_json()), "config": CONFIG},
             "text/plain": figure.layout.title.text,
         }
         self.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)

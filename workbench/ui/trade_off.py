@@ -26,7 +26,7 @@ def trade_off_panel(study, limits: Limits | None = None, *, batch: int | None = 
     """
     frame = study if isinstance(study, pd.DataFrame) else study.frame()
     seed = limits or Limits()
-    rows = _controls(seed, _shown(frame, batch))
+    rows = _controls(seed, candidates(frame, batch))
     chart, reason = controls.with_class(controls.Chart(), "chart"), controls.with_class(widgets.HTML(), "choice")
 
     def read() -> Limits:
@@ -57,11 +57,6 @@ def trade_off_panel(study, limits: Limits | None = None, *, batch: int | None = 
         verb="Take this engine",
         advise=advise,
     )
-
-
-def _shown(frame: pd.DataFrame, batch: int | None) -> pd.DataFrame:
-    rows = candidates(frame)
-    return rows if batch is None else rows[rows.batch == batch]
 
 
 def _controls(limits: Limits, rows: pd.DataFrame) -> controls.Controls:

@@ -7,13 +7,13 @@ frame without rows, or without a column that is drawn, is refused. ``theme`` hol
 
 from __future__ import annotations
 
+from .calibration import ranges
 from .cost import attention_cost, roofline, waterfall
-from .maps import heat_map, ranges
+from .maps import View, block_views, heat_map
 from .pictures import contact_sheet
 from .speed import latency_distribution, throughput_over_batch, throughput_over_streams
 from .theme import COLOURS, SYMBOLS
 from .trade_off import pareto
-from .views import View, block_views
 
 __all__ = [
     "COLOURS",

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from ...records import quantile
 from .labels import label_lines
-from .theme import COLOURS, ink, marker, need_columns, new_figure, short, template_name
+from .theme import COLOURS, error_bars, ink, marker, need_columns, new_figure, short, template_name
 from .trade_off import hover
 
 PERCENTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99}
@@ -146,14 +146,10 @@ def _hover_streams(row: dict) -> str:
 def _add_line(figure, line, x: str, y: str, name: str, texts, emulated: bool = False, **place) -> None:
     """A line with markers, and error bars where the frame has the columns for them."""
     precision = line.precision.iloc[0]
-    error = None
-    if f"{y}_low" in line:
-        error = {"type": "data", "symmetric": False, "width": 3, "thickness": 1, "color": "rgba(128,128,128,0.75)"}
-        error |= {"array": line[f"{y}_high"] - line[y], "arrayminus": line[y] - line[f"{y}_low"]}
     figure.add_scatter(
         x=line[x],
         y=line[y],
-        error_y=error,
+        error_y=error_bars(line, y) if f"{y}_low" in line else None,
         mode="lines+markers",
         line={"color": COLOURS[precision], "width": 2.5},
         marker=marker(precision, emulated, size=11),

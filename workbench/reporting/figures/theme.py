@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
 
@@ -31,6 +32,8 @@ SEQUENCE = tuple(COLOURS.values())
 #: Small to large, for heat maps: lightness falls steadily, so the order is visible in grey (ColorBrewer's YlGnBu).
 SCALE = "YlGnBu"
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, DejaVu Sans, sans-serif"
+#: Plotly's settings for a figure on a page. Fewer buttons above it, because the Tab key stops at each of them.
+CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
 #: Page, ink and grid of a light and of a dark page.
 PAGES = {
     "workbench": ("#FFFFFF", "#22262B", "#E3E6EA"),
@@ -101,12 +104,25 @@ def marker(precision: str, emulated: bool = False, size: int = 13) -> dict:
     return {"symbol": symbol, "color": colour, "size": size, "line": {"width": 1, "color": ink()}}
 
 
+def error_bars(rows: pd.DataFrame, column: str, scale: float = 1.0) -> dict:
+    """Bars from ``<column>_low`` to ``<column>_high`` around ``column``, all times ``scale``."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": scale * (rows[f"{column}_high"] - rows[column]),
+        "arrayminus": scale * (rows[column] - rows[f"{column}_low"]),
+        "thickness": 1,
+        "width": 3,
+        "color": "rgba(128,128,128,0.75)",
+    }
+
+
 def short(value: float) -> str:
     """Three digits, and no exponent for large numbers."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def need_columns(frame, *names: str) -> None:
+def need_columns(frame: pd.DataFrame, *names: str) -> None:
     """Refuse a frame without rows or without a column that a figure draws."""
     missing = [name for name in names if name not in frame.columns]
     if missing or frame.empty:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from ...studies import choice as choosing
 from .labels import label_places, log_ticks, padded
-from .theme import COLOURS, ink, marker, need_columns, new_figure, page, short
+from .theme import COLOURS, error_bars, ink, marker, need_columns, new_figure, page, short
 
 _COLUMNS = ("label", "precision", "where", "batch", "execution", "images_per_second", "top1")
 
@@ -24,8 +24,7 @@ def pareto(frame: pd.DataFrame, choice=None, max_drop: float | None = None, batc
         batch: show this batch size only.
     """
     need_columns(frame, *_COLUMNS)
-    rows = choosing.candidates(frame)
-    rows = rows if batch is None else rows[rows.batch == batch]
+    rows = choosing.candidates(frame, batch)
     need_columns(rows, *_COLUMNS)
     figure = new_figure(
         f"Accuracy against throughput<br><sup>{int(rows.images.max()):,} images, {_batches(rows)}</sup>",
@@ -67,8 +66,8 @@ def _add_points(figure: go.Figure, rows: pd.DataFrame) -> None:
         figure.add_scatter(
             x=group.images_per_second,
             y=100 * group.top1,
-            error_x=_error(group, "images_per_second", 1),
-            error_y=_error(group, "top1", 100),
+            error_x=error_bars(group, "images_per_second"),
+            error_y=error_bars(group, "top1", 100),
             mode="lines+markers+text",
             line={"color": COLOURS[precision], "width": 1},
             marker=marker(precision, emulated),
@@ -110,18 +109,6 @@ def _places(figure: go.Figure, rows: pd.DataFrame) -> list[str]:
     return label_places(points, list(rows.text), x_range, y_range)
 
 
-def _error(group: pd.DataFrame, column: str, scale: float) -> dict:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": scale * (group[f"{column}_high"] - group[column]),
-        "arrayminus": scale * (group[column] - group[f"{column}_low"]),
-        "thickness": 1,
-        "width": 3,
-        "color": "rgba(128,128,128,0.75)",
-    }
-
-
 def _add_limit(figure: go.Figure, rows: pd.DataFrame, max_drop: float) -> None:
     """The lowest accuracy allowed; every row's drop is against the same reference."""
     row = rows.iloc[0]
@@ -157,7 +144,7 @@ def hover(row: dict) -> str:
         f" {row['images']:,.0f} images",
         f"{row['drop_points']:.2f} points lost against FP32 (95 % {row['drop_points_low']:.2f} to"
         f" {row['drop_points_high']:.2f})",
-        f"same answer as FP32 on {row['agreement']:.2%}",
+        f"same class as FP32 on {row['agreement']:.2%}",
         f"memory {row['memory_mib']:,.0f} MiB, engine {row['engine_mib']:,.1f} MiB, built in"
         f" {row['build_s']:.1f} s",
     ]
