@@ -42,13 +42,13 @@ def _canonical_bytes(part) -> bytes:
     return b"json:" + json.dumps(records.encode(part), sort_keys=True).encode() + b";"
 
 
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file's bytes, as 64 hexadecimal digits.
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """The digest of a file's bytes, as hexadecimal digits: 64 of SHA-256.
 
     Raises:
         OSError: the file cannot be read.
     """
-    total = hashlib.sha256()
+    total = hashlib.new(algorithm, usedforsecurity=False)
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             total.update(block)

@@ -1,9 +1,8 @@
 """The types of numbers, and what each library calls them: the one table.
 
 A new type, such as int4 or fp4, is one line here. The names of other libraries are text, so that this module
-imports none of them. The objects are ``onnx_ir.DataType[each.onnx]``,
-``getattr(tensorrt.DataType, each.tensorrt)`` and
-``numpy.dtype(each.numpy)``, the last after ``import ml_dtypes`` for the types that NumPy lacks.
+imports none of them. The objects are ``onnx_ir.DataType[each.onnx]``, ``getattr(tensorrt.DataType, each.tensorrt)``
+and ``numpy.dtype(each.numpy)``, the last after ``import ml_dtypes`` for the types that NumPy lacks.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ class DType(NamedTuple):
 
     Attributes:
         name: the workbench's word for it, as recipes have it: ``fp16``.
-        bits: of one number.
+        bits: width of one number.
         largest: the largest finite magnitude.
         numpy: the name in NumPy or ml_dtypes.
         onnx: the name in ``onnx.TensorProto`` and ``onnx_ir.DataType``.
         tensorrt: the name in ``tensorrt.DataType``, or None where TensorRT lacks it.
-        multiplies_in: the type that a matrix product of such numbers is said to compute in; None where products of
-            them are not counted.
-        first_sm: the first compute capability whose tensor cores multiply it, 86 for 8.6; 0 where any GPU does.
-        written: further names in TensorRT's logs and inspectors, lower case.
-        first_opset: the first ONNX opset whose operators take it where a recipe writes it; 0 where all do.
+        multiplies_in: the type in which a matrix product of such numbers computes; None where no such products are
+            counted.
+        first_sm: the first compute capability with tensor cores for it, 86 for 8.6; 0 where any GPU will do.
+        aliases: further names in TensorRT's logs and inspectors, lower case.
+        first_opset: the first ONNX opset in which the operators of a recipe take it; 0 where all do.
     """
 
     name: str
@@ -36,12 +35,12 @@ class DType(NamedTuple):
     tensorrt: str | None = None
     multiplies_in: str | None = None
     first_sm: int = 0
-    written: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
     first_opset: int = 0
 
     @property
     def bytes(self) -> float:
-        """Bytes of one number in memory, a whole number but for types narrower than a byte."""
+        """Bytes of one number in memory; a fraction for types narrower than a byte."""
         return self.bits // 8 if self.bits % 8 == 0 else self.bits / 8
 
     @property
@@ -59,7 +58,7 @@ class DType(NamedTuple):
 #: First compute capabilities: CUDA C++ Programming Guide, "Compute Capabilities".
 #: First opsets: QuantizeLinear takes FP8 from 19 on, Conv BF16 from 22 on (ONNX, "Operator Changelog").
 _TABLE = (
-    DType("fp32", 32, 3.4028234663852886e38, "float32", "FLOAT", "FLOAT", "fp32", written=("float32",)),
+    DType("fp32", 32, 3.4028234663852886e38, "float32", "FLOAT", "FLOAT", "fp32", aliases=("float32",)),
     DType("fp16", 16, 65504.0, "float16", "FLOAT16", "HALF", "fp16", 70, ("float16",)),
     DType("bf16", 16, 3.3895313892515355e38, "bfloat16", "BFLOAT16", "BF16", "bf16", 80, ("bfloat16",), 22),
     DType("int8", 8, 127.0, "int8", "INT8", "INT8", "int8", 72),
@@ -83,7 +82,7 @@ _BY_TENSORRT = {
     name: each
     for each in _TABLE
     if each.tensorrt is not None
-    for name in (each.tensorrt.lower(), each.name, *each.written)
+    for name in (each.tensorrt.lower(), each.name, *each.aliases)
 }
 #: Every name of a type in TensorRT's logs and inspectors, lower case, the longest first.
 TENSORRT_NAMES = tuple(sorted(_BY_TENSORRT, key=len, reverse=True))

@@ -1,12 +1,13 @@
 """Refusals and errors that name a remedy.
 
-A ``Refusal`` is a value: a function returns it to say why something cannot be done, and its caller decides what
-follows. A ``WorkbenchError`` is raised, and says in addition what was asked. ``refusal.error(what)`` makes an error
-of a refusal, and ``error.refusal`` a refusal of an error.
+A ``Refusal`` is a value: a function returns it as the reason why something cannot be done, and the caller decides
+what follows. A ``WorkbenchError`` is raised, and names in addition what was asked. ``refusal.error(what)`` makes an
+error of a refusal, and ``error.refusal`` a refusal of an error.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ class WorkbenchError(Exception):
         return Refusal(f"{self.what}: {self.why}", self.remedy)
 
     def __reduce__(self):  # keyword arguments do not survive the default pickling
-        return _rebuild, (type(self), self.what, self.why, self.remedy)
+        return functools.partial(type(self), self.what, why=self.why, remedy=self.remedy), ()
 
 
 class Cancelled(WorkbenchError):
@@ -71,10 +72,6 @@ class Cancelled(WorkbenchError):
         remedy: str = "start it again; what was finished is found in the workspace",
     ):
         super().__init__(what, why=why, remedy=remedy)
-
-
-def _rebuild(cls, what, why, remedy):
-    return cls(what, why=why, remedy=remedy)
 
 
 def refuse_unless(condition: bool, what: str, *, why: str, remedy: str) -> None:

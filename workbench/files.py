@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, and with a remedy for what the disk refuses."""
+"""Files that are written whole or not at all, and errors of the disk with their remedies."""
 
 from __future__ import annotations
 
@@ -42,6 +42,14 @@ def new_file(path: Path) -> Generator[Path]:
         ) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def text_or_empty(path: str | Path) -> str:
+    """The text of a file of the operating system; empty where the system has no such file."""
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from .errors import WorkbenchError
+from .files import text_or_empty
 
 LEDGER = "ledger.sqlite3"
 #: The first letters of the types of file systems that several machines may share. SQLite's write-ahead log (WAL)
@@ -104,10 +105,7 @@ def _journal_mode(path: Path) -> str:
 
 def _file_system(path: Path) -> str:
     """The type of the file system that holds ``path``, from /proc/mounts; empty without such a file."""
-    try:
-        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
-    except OSError:
-        return ""
+    mounts = [line.split()[1:3] for line in text_or_empty("/proc/mounts").splitlines()]
     mounts = [(point.replace("\\040", " "), kind) for point, kind in mounts]  # spaces are escaped there
     holding = [
         (len(point), order, kind) for order, (point, kind) in enumerate(mounts) if path.is_relative_to(point)

@@ -1,7 +1,7 @@
 """Names of the places in a ViT, shared by graphs, engines and tables: ``block03/attention/qkv``.
 
-A node's name begins with its place; whatever follows (``.../qkv/bias``) belongs to that place. A place has a short
-name, made of the block and the role: ``block03/qkv``. Recipes exclude places by it, and tables group by it.
+A node's name begins with its place; whatever follows (``.../qkv/bias``) belongs to that place. The short name of a
+place is its block and its role: ``block03/qkv``. Recipes exclude places by this name, and tables group by it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _BLOCK = re.compile(r"(block(\d+))(?:/|$)")
 
 
 class Place(NamedTuple):
-    """Where a node stands: its block, None outside the encoder's blocks, and its role there."""
+    """The place of a node: its block, or None outside the encoder's blocks, and its role there."""
 
     block: str | None
     role: str
@@ -59,7 +59,7 @@ def block_index(name: str) -> int:
 
 
 def place_of(name: str) -> Place | None:
-    """The block and role in which a node or tensor of this name stands, or None for a name of another form."""
+    """The place of a node or tensor of this name, or None for a name of another form."""
     if match := _BLOCK.match(name):
         inside = name[match.end() :]
         role = next((role for place, role in PLACES.items() if f"{inside}/".startswith(f"{place}/")), "other")
@@ -69,7 +69,7 @@ def place_of(name: str) -> Place | None:
 
 
 def is_excluded(name: str, exclude: Iterable[str]) -> bool:
-    """Whether a recipe's ``exclude`` names a node: by its block, its place, its own name or the path before it.
+    """Whether a recipe's ``exclude`` covers a node: by its block, its place, its name or a parent path of its name.
 
     ``block01``, ``block01/fc2`` and ``block01/mlp`` all exclude the node ``block01/mlp/fc2/bias``.
     """

@@ -16,7 +16,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -70,9 +70,9 @@ class Workspace:
             cls: the record type that describes the artefact.
             inputs: anything that ``digests.digest`` takes.
             make: a function that is called with an empty folder and the digest. It writes its files into the folder
-                and returns the record, whose paths may lie there or in another artefact. The source of its module
-                and of all that this imports is part of the digest, see ``code_version.import_closure``.
-            tools: names of the distributions whose versions are part of the digest.
+                and returns the record; the record's paths lie in this folder or in another artefact. The source of
+                its module and of all that it imports is part of the digest, see ``code_version.import_closure``.
+            tools: names of distributions; their versions are part of the digest.
 
         Returns:
             The record, its paths absolute.
@@ -84,7 +84,7 @@ class Workspace:
         folder = self.path / "artefacts" / kind / key
         if not (folder / RECORD).exists():
             self._make(folder, key, make)
-        return self._load(folder, cls)
+        return _decoded(cls, _verified(folder)["record"], folder)
 
     def _make(self, folder: Path, key: str, make: Callable[[Path, str], object]) -> None:
         with disk_errors(f"The artefact {folder.parent.name}/{key} cannot be written"):
@@ -96,21 +96,12 @@ class Workspace:
                 record = make(draft, key)
                 files = sorted(path for path in draft.rglob("*") if path.is_file())
                 sums = {path.relative_to(draft).as_posix(): file_digest(path) for path in files}
-                self._write_record(draft, record, sums)
+                document = {"record": _encoded(record, draft), "sha256": sums}
+                document["digest"] = digest(document)  # the record's own bytes are checked too
+                (draft / RECORD).write_text(json.dumps(document, indent=1))
                 _publish(draft, folder)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
-
-    @staticmethod
-    def _write_record(folder: Path, record, sums: Mapping[str, str]) -> None:
-        relative = functools.partial(os.path.relpath, start=folder)
-        document = {"record": records.encode(record, relative), "sha256": dict(sums)}
-        document["digest"] = digest(document)  # the record's own bytes are checked too
-        (folder / RECORD).write_text(json.dumps(document, indent=1))
-
-    @staticmethod
-    def _load(folder: Path, cls: type[T]) -> T:
-        return records.decode(cls, _verified(folder)["record"], lambda p: Path(os.path.normpath(folder / p)))
 
     # ---- observations -------------------------------------------------------------------------------------------
 
@@ -146,8 +137,7 @@ class Workspace:
             WorkbenchError: the disk is full or read-only, or the ledger is damaged.
         """
         run_id = run_id or new_run_id()
-        body = json.dumps(records.encode(record, functools.partial(os.path.relpath, start=self.path)))
-        Ledger(self.path).append(run_id, kind, key, body)
+        Ledger(self.path).append(run_id, kind, key, json.dumps(_encoded(record, self.path)))
         return run_id
 
     def observations(self, kind: str, cls: type[T], key: str | None = None) -> list[T]:
@@ -160,10 +150,17 @@ class Workspace:
             WorkbenchError: the ledger is damaged.
         """
         bodies = Ledger(self.path).bodies(kind, key)
-        return [records.decode(cls, json.loads(body), self._absolute) for body in bodies]
+        return [_decoded(cls, json.loads(body), self.path) for body in bodies]
 
-    def _absolute(self, path: str) -> Path:
-        return Path(os.path.normpath(self.path / path))
+
+def _encoded(record, folder: Path):
+    """A record as JSON values, its paths relative to a folder, so that the workspace can be moved."""
+    return records.encode(record, functools.partial(os.path.relpath, start=folder))
+
+
+def _decoded(cls: type[T], data, folder: Path) -> T:
+    """The record that ``_encoded`` wrote, its paths absolute."""
+    return records.decode(cls, data, lambda path: Path(os.path.normpath(folder / path)))
 
 
 def check_artefact(path: Path) -> None:
@@ -197,7 +194,7 @@ def _changed(file: Path, why: str) -> WorkbenchError:
     return WorkbenchError(
         f"The stored artefact {file} is not what was written",
         why=why,
-        remedy=f"delete the folder {file.parent} and run again; it is made anew from its inputs",
+        remedy=f"delete the folder {file.parent} and run again; it is made again from its inputs",
     )
 
 

@@ -104,7 +104,7 @@ def test_a_file_that_is_no_model_is_refused_and_leaves_nothing_behind(name, cont
     workspace = Workspace(tmp_path / "w")
     with pytest.raises(WorkbenchError):
         build_engine(variant, name, workspace, card=CARDS.get(name))
-    assert not list((workspace.path / "engines").iterdir())
+    assert not list(workspace.path.glob("engines/*"))
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))

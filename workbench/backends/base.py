@@ -157,7 +157,7 @@ class Backend(abc.ABC):
         """Build the engine's files in the request's folder.
 
         Raises:
-            WorkbenchError: the runtime refuses the variant or an option; it says which node and what to do.
+            WorkbenchError: the runtime refuses the variant or an option; the error names the node and a remedy.
         """
 
     @abc.abstractmethod
@@ -169,11 +169,11 @@ class Backend(abc.ABC):
         """The nodes of an ONNX file that the runtime refuses; a refusal without a node is about the whole file."""
 
     def description(self) -> str:
-        """In a few words, which variants this runtime takes: its version, opset and types."""
+        """The runtime's version, opset and types in a few words, for ``workbench doctor``."""
         return "builds and runs"
 
     def emulated_types(self, variant: Variant) -> tuple[str, ...]:
-        """The types of the variant that this runtime computes in another type; empty where it has them all."""
+        """The variant's types that this runtime computes in another type; empty where it has kernels for all."""
         return ()
 
     def files(self, engine: Engine) -> tuple[Path, ...]:

@@ -38,10 +38,9 @@ def build_engine(
 
     Raises:
         WorkbenchError: the runtime is not installed, or refuses the variant, the card or the batches; the variant's
-            file was changed.
+            file is missing or was changed.
     """
-    _check_types(variant, batches)
-    check_artefact(variant.path)
+    _check_arguments(variant, batches)
     runtime, batches = backend(backend_name), _batches_for(variant, batches)
     for refusal in (runtime.missing(), runtime.refuses(variant, card)):
         if refusal:
@@ -56,7 +55,7 @@ def build_engine(
     return engine
 
 
-def _check_types(variant, batches) -> None:
+def _check_arguments(variant, batches) -> None:
     refuse_unless(
         isinstance(variant, Variant),
         "An engine is built from a variant",
@@ -68,6 +67,13 @@ def _check_types(variant, batches) -> None:
         "The batches of an engine are a smallest, a usual and a largest one",
         why=f"given was {batches!r}",
         remedy="write batches=Batches(1, 8, 32)",
+    )
+    check_artefact(variant.path)
+    refuse_unless(
+        variant.path.is_file(),
+        f"The variant's file {variant.path} is missing",
+        why="it was moved or deleted after the variant was made",
+        remedy="make the variant again with apply_recipe",
     )
 
 

@@ -9,8 +9,6 @@ import re
 import shutil
 from pathlib import Path
 
-from ..errors import refuse_unless
-
 #: ``key: "location"`` in a serialized StringStringEntryProto (onnx.proto), and the length of its value, a varint:
 #: the name of a file of weights.
 _LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f]|[\x80-\xff][\x01-\x7f])", re.DOTALL)
@@ -35,16 +33,7 @@ def copy_model(model: Path, folder: Path) -> Path:
 
     The files are not linked: onnx refuses external weights with several hard links, and a change of the engine's
     file must not change the variant.
-
-    Raises:
-        WorkbenchError: the file is missing.
     """
-    refuse_unless(
-        model.is_file(),
-        f"The variant's file {model} is missing",
-        why="it was moved or deleted after the variant was made",
-        remedy="make the variant again with apply_recipe",
-    )
     for file in external_files(model):
         copy = folder / file.relative_to(model.parent)
         copy.parent.mkdir(parents=True, exist_ok=True)

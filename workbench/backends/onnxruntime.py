@@ -240,7 +240,7 @@ def inference_session(
     fuse_qdq: bool = True,
     profile: str = "",
 ):
-    """An ``onnxruntime.InferenceSession`` on the CPU; everything of ours that runs ONNX opens its session here.
+    """An ``onnxruntime.InferenceSession`` on the CPU. The whole package opens its sessions of ONNX Runtime here.
 
     Args:
         model: an ONNX file, or the bytes of one.
@@ -292,7 +292,7 @@ def _load(path: Path, options: Mapping, *, profile: str = ""):
 
 
 def _assigned_nodes(native) -> list[dict]:
-    """Which provider takes which node of the optimized graph; empty where the runtime is too old to say."""
+    """Each node of the optimized graph with its provider; empty where the runtime is too old to list them."""
     if not hasattr(native, "get_provider_graph_assignment_info"):
         return []
     return [

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import http.client
 import json
 import os
@@ -21,6 +20,7 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
+from ..digests import file_digest
 from ..errors import WorkbenchError
 from ..files import disk_errors
 from ..progress import Progress, silent
@@ -57,7 +57,7 @@ def download(url: str, target: Path, md5: str | None = None, progress: Progress 
         WorkbenchError: there is no network, the server refuses, the checksum is wrong, the disk is full or
             read-only.
     """
-    if target.exists() and md5 in (None, _md5(target)):
+    if target.exists() and md5 in (None, file_digest(target, "md5")):
         return target
     with disk_errors(f"{target} cannot be written"):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ class _Version(NamedTuple):
 
 
 class _Part:
-    """The incomplete file NAME.part, and NAME.part.json, which says of which version it is a part."""
+    """The incomplete file NAME.part, and NAME.part.json, which names the version that it is a part of."""
 
     def __init__(self, target: Path):
         self.name = target.name
@@ -170,7 +170,7 @@ def _attempt(url: str, part: _Part, progress: Progress) -> _Version:
 
 
 def _version_of_rest(answer: http.client.HTTPResponse, part: _Part, have: int, seen: _Version) -> _Version:
-    """The version of the file whose rest the server sends. It must be the version of the part."""
+    """The version of the file that the server sends the rest of; it must be the version of the part."""
     content = answer.headers.get("Content-Range", "")
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", content)
     if not match or int(match[1]) != have:
@@ -193,7 +193,7 @@ def _append(answer: http.client.HTTPResponse, part: _Part, total: int | None, pr
 
 
 def _check(url: str, part: _Part, md5: str | None) -> None:
-    found = _md5(part.path) if md5 else None
+    found = file_digest(part.path, "md5") if md5 else None  # publishers give MD5: it finds accidents
     if found != md5:
         part.delete()
         raise WorkbenchError(
@@ -202,14 +202,6 @@ def _check(url: str, part: _Part, md5: str | None) -> None:
             remedy="start again; the bytes were deleted here. If this happens twice, the server or a proxy changes "
             "the file",
         )
-
-
-def _md5(path: Path) -> str:
-    total = hashlib.md5(usedforsecurity=False)  # against accidents only; publishers give MD5
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()
 
 
 def _google_md5(header: str) -> str | None:

@@ -39,8 +39,8 @@ def images(
     Args:
         dataset: ``shapes``; ``cifar10`` (what ``workbench fetch-images cifar10`` downloaded); or a path: a folder
             with one folder per class, CIFAR-10's archive or folder, an .npz or .npy file.
-        split: ``training``, ``calibration`` or ``evaluation``. No image is in two of them. The module of each data
-            set says how copies of an image are treated.
+        split: ``training``, ``calibration`` or ``evaluation``. No image is in two of them. How copies of an image
+            are treated is described in the module of each data set.
         count: how many images.
         seed: chooses the images and their order.
         size: pixels along an edge. None is the size of the data set: 96 for shapes, 32 for CIFAR-10, 224 for
@@ -48,8 +48,7 @@ def images(
         variant: ``plain``, or a corruption for a wrong calibration set: ``dark``, ``noisy``, ``one-class``,
             ``random-noise``.
         preprocessing: how the images are prepared and normalised; None is vit_jax's plain resize to ``size``.
-            Labels are indices into the classes that it names, or into the classes of the data set when it names
-            none.
+            Labels are indices into its classes, or into the classes of the data set when it has none.
         progress: see ``progress.Progress``; counts images.
 
     Warns:
@@ -95,7 +94,7 @@ def stream(
     refuse_unless(
         preprocessing is None or size in (None, preprocessing.size),
         "Two sizes were given",
-        why=f"size is {size} and the preprocessing says {preprocessing and preprocessing.size}",
+        why=f"size is {size} and the preprocessing has {preprocessing and preprocessing.size}",
         remedy="give only one of them",
     )
     one_class = variant == "one-class"

@@ -1,4 +1,4 @@
-"""From an image to a model's input: resize, crop, normalise, as a ``Preprocessing`` record says."""
+"""From an image to a model's input: resize, crop and normalise, by a ``Preprocessing`` record."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import numpy as np
 
 from ..errors import refuse_unless
 from ..records import Preprocessing
+from .model_input import in_layout
 
 
 def normalise(pixels: np.ndarray, preprocessing: Preprocessing | None = None) -> np.ndarray:
-    """Pixels as a model takes them: ``(pixel - mean) / std`` in the layout that the record names.
+    """Pixels as a model takes them: ``(pixel - mean) / std`` in the record's layout.
 
     Args:
         pixels: (N, H, W, 3) uint8.
@@ -28,12 +29,12 @@ def normalise(pixels: np.ndarray, preprocessing: Preprocessing | None = None) ->
     refuse_unless(
         height == width == preprocessing.size,
         "The images do not have the size that the model takes",
-        why=f"they are {width} x {height} pixels and the preprocessing says {preprocessing.size}",
+        why=f"they are {width} x {height} pixels and the preprocessing has {preprocessing.size}",
         remedy="prepare them with datasets.preprocessing.prepare, or give a preprocessing of their size",
     )
     mean, std = (np.asarray(values, np.float32) for values in (preprocessing.mean, preprocessing.std))
     x = (pixels.astype(np.float32) - mean) / std
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if preprocessing.layout == "NCHW" else x
+    return in_layout(x, preprocessing.layout)
 
 
 def check_pixels(pixels: np.ndarray) -> None:
@@ -61,8 +62,7 @@ def prepare(image, preprocessing: Preprocessing) -> np.ndarray:
     vit_jax's pipeline do not, so a large photograph gives slightly other pixels here than there.
 
     Args:
-        image: a Pillow image, or pixels (H, W, 3) uint8. A Pillow image is first rotated as its EXIF orientation
-            says.
+        image: a Pillow image, or pixels (H, W, 3) uint8. A Pillow image is first rotated by its EXIF orientation.
         preprocessing: resize, keep_aspect, interpolation and size.
 
     Returns:

@@ -23,7 +23,7 @@ class RenamedFieldWarning(UserWarning):
 
 
 def encode(value, path: Callable[[Path], str] = str):
-    """A record as plain JSON values; ``path`` says how a ``Path`` is written."""
+    """A record as plain JSON values; ``path`` turns a ``Path`` into text."""
     if dataclasses.is_dataclass(value):
         return {f.name: encode(getattr(value, f.name), path) for f in dataclasses.fields(value)}
     if isinstance(value, Path):
@@ -36,15 +36,15 @@ def encode(value, path: Callable[[Path], str] = str):
 
 
 def decode(cls: type[T], data, path: Callable[[str], Path] = Path) -> T:
-    """The record of type ``cls`` that ``encode`` wrote; ``path`` says how a ``Path`` is read.
+    """The record of type ``cls`` that ``encode`` wrote; ``path`` turns text into a ``Path``.
 
-    The record checks its values again. Fields that it does not have are left out.
+    The record checks its values again. Names in ``data`` that are no fields of the record are ignored.
 
     Warns:
         RenamedFieldWarning: ``data`` has a field by an earlier name; Python shows each such warning once.
 
     Raises:
-        WorkbenchError: a value makes no sense.
+        WorkbenchError: the record refuses a value.
     """
     return _decode(cls, data, path)
 

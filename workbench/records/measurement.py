@@ -32,7 +32,7 @@ class Measurement:
         memory_bytes: peak memory of the session, weights included.
         execution: ``executed`` in the recipe's types, ``emulated`` in other types, or only ``built``.
         attention_fused: in how many blocks one kernel computes attention, and in which type: ``12 of 12, fp16``;
-            empty where the build does not say.
+            empty where the build does not list its layers.
     """
 
     backend: str

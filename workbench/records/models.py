@@ -71,7 +71,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image file becomes a model's input; it travels with the graph and the bundle.
+    """How an image file becomes a model's input. It is part of every graph.
 
     The image is resized so that its shorter edge (``keep_aspect``) or both edges have ``resize`` pixels, the
     centre ``size`` x ``size`` is cut out, and ``(pixel - mean) / std`` is computed on 0...255 values.

@@ -1,4 +1,4 @@
-"""What a worker wrote and how its process ended; anything but results becomes an error with a remedy."""
+"""The output of a worker and the end of its process; anything other than results becomes an error with a remedy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REMEDIES = (
 
 @dataclass
 class Answer:
-    """What a worker wrote, and how its process ended.
+    """The output of a worker, and the end of its process.
 
     Attributes:
         archive: the file with its standard output.

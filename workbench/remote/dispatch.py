@@ -1,4 +1,4 @@
-"""Jobs on hosts: one at a time, or spread over a Dask cluster. What hinders a job comes back as a refusal."""
+"""Jobs on hosts: one at a time, or spread over a Dask cluster. A job that cannot be done gives a refusal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .job import EvaluationSet, Job, Report
 #: What comes back: the report of a job, or why it could not be done.
 Outcome = Report | Refusal
 
-#: Seconds after which a job whose host has left the cluster is given up; a nanny restarts a worker in a few.
+#: Seconds after which a job is given up when its host has left the cluster. A nanny restarts a worker in a few.
 PATIENCE_S = 30.0
 PAUSE_S = 0.1
 
@@ -39,10 +39,10 @@ def _outcome(work: Callable[[], Report]) -> Outcome:
 def spread(
     jobs: Sequence[tuple[Host, Job]], workspace: Workspace, evaluation: EvaluationSet, client, progress: Progress
 ) -> Iterator[tuple[int, Outcome]]:
-    """Run jobs on a Dask cluster; the resources of a worker name the hosts whose jobs it takes.
+    """Run jobs on a Dask cluster; the resources of a worker are the names of the hosts that it works for.
 
     A worker that was started with ``--resources "t4-box=1"`` takes the jobs of host ``t4-box``, one at a time. When
-    a worker dies, another one with the same resource takes its job. When none comes back in time, it is refused.
+    a worker dies, another one with the same resource takes its job. When there is none in time, the job is refused.
     A cluster that never had a worker for a host is refused by ``check_workers``.
 
     Args:
@@ -99,7 +99,7 @@ def _left_the_cluster(host: Host) -> Refusal:
 
 
 def _result(future) -> Report:
-    """The future's result; an error of Dask's own, such as for a worker that died several times, becomes ours."""
+    """The future's result. An error of Dask's own, such as for a worker that died several times, becomes ours."""
     try:
         return future.result()
     except WorkbenchError:
@@ -113,7 +113,7 @@ def _result(future) -> Report:
 
 
 def _resources(client) -> set[str]:
-    """The hosts whose jobs the cluster's workers take now."""
+    """The names of the hosts that the cluster's workers work for now."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     return {name for worker in workers for name, amount in worker["resources"].items() if amount >= 1}
 

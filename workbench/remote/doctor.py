@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..backends import REGISTRY, backend
 from ..backends.hardware.cpu import environment
-from ..backends.hardware.gpu import Gpu, driver_cuda, gpus, pycuda_cuda
+from ..backends.hardware.gpu import INSTALL_PYCUDA, Gpu, driver_cuda, gpus, pycuda_cuda
 from ..backends.tensorrt.backend import tensorrt_rtx
 from ..backends.tensorrt.versions import MAX_OPSET
 
@@ -32,10 +32,7 @@ PACKAGES = {
     "onnxruntime": ("engines on the CPU", "pip install onnxruntime"),
     "tensorrt-rtx": ("engines for RTX GPUs, built on any machine", "pip install tensorrt-rtx (Linux, x86-64)"),
     "tensorrt": ("engines on the GPU of this machine", "pip install tensorrt, on a machine with an NVIDIA GPU"),
-    "pycuda": (
-        "running TensorRT engines",
-        "conda install -c conda-forge pycuda, or pip install pycuda where nvcc is on the PATH",
-    ),
+    "pycuda": ("running TensorRT engines", INSTALL_PYCUDA),
     "distributed": ("many hosts at once", "pip install 'vit-workbench[dask]'"),
 }
 #: Names under which a package is installed as well.
@@ -50,13 +47,14 @@ CUDA_FOR_RTX = 12
 
 def rows() -> list[dict]:
     """All facts and clashes of this machine, as rows for a table."""
+    found = gpus()
     return [
         *_interpreter(),
         *_packages(),
-        *_gpu_rows(gpus()),
-        *_cuda_rows(gpus()),
+        *_gpu_rows(found),
+        *_cuda_rows(found),
         *_backends(),
-        *_combinations(gpus()),
+        *_combinations(found),
     ]
 
 
@@ -117,16 +115,16 @@ def _cuda_rows(found: tuple[Gpu, ...]) -> Iterator[dict]:
     if runtime:
         yield _row("CUDA runtime", f"{_dotted(runtime)}, the one that pycuda was built for")
     else:
-        yield _row("CUDA runtime", "pycuda, which brings it, cannot be imported", MISSING, PACKAGES["pycuda"][1])
+        yield _row("CUDA runtime", "pycuda, which brings it, cannot be imported", MISSING, INSTALL_PYCUDA)
 
 
 def _backends() -> Iterator[dict]:
     for name in REGISTRY:
-        refusal = backend(name).missing()
-        if refusal:
+        runtime = backend(name)
+        if refusal := runtime.missing():
             yield _row(f"backend {name}", refusal.reason, MISSING, refusal.remedy)
         else:
-            yield _row(f"backend {name}", backend(name).description())
+            yield _row(f"backend {name}", runtime.description())
 
 
 # ---- parts that must fit each other ------------------------------------------------------------------------------
@@ -136,7 +134,7 @@ def _combinations(found: tuple[Gpu, ...]) -> Iterator[dict]:
     yield from _jax_pair()
     tensorrt, rtx = _version("tensorrt"), _version("tensorrt-rtx")
     if found and (tensorrt or rtx) and not _version("pycuda"):
-        yield _row("engines and pycuda", "engines can be built and not run", CLASH, PACKAGES["pycuda"][1])
+        yield _row("engines and pycuda", "engines can be built and not run", CLASH, INSTALL_PYCUDA)
     if found and rtx:
         yield from _rtx_and_gpu(found[0])
     if tensorrt and (opset := MAX_OPSET.get(_numbers(tensorrt)[0])):
@@ -159,14 +157,8 @@ def _jax_pair() -> Iterator[dict]:
 
 def _rtx_and_gpu(gpu: Gpu) -> Iterator[dict]:
     runtime = tensorrt_rtx()
-    if runtime.missing() or gpu.sm in (runtime.adapter.targets or ()):
-        return
-    yield _row(
-        "tensorrt-rtx and the GPU",
-        f"TensorRT for RTX does not support the {gpu.name} (SM{gpu.sm})",
-        CLASH,
-        "use tensorrt on this GPU; tensorrt-rtx still builds for other cards that are named",
-    )
+    if not runtime.missing() and (refusal := runtime.unsupported(gpu.name, gpu.sm)):
+        yield _row("tensorrt-rtx and the GPU", refusal.reason, CLASH, refusal.remedy)
 
 
 def _built_for(tensorrt: str | None) -> Iterator[tuple[str, int, int]]:

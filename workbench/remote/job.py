@@ -48,7 +48,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of a job; ``refusal`` says why an engine that was built could not be opened on the host."""
+    """The result of a job; ``refusal`` is the reason why the built engine could not be opened on the host."""
 
     engine: Engine
     measurements: tuple[Measurement, ...] = ()

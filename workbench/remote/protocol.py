@@ -33,7 +33,7 @@ from .job import EvaluationSet, Report
 
 #: The module that a host runs; with all that it imports it is the light half of this package.
 WORKER = "workbench.remote.worker"
-#: The messages of a worker: the key that tells their kinds apart -> the form of the whole message.
+#: The messages of a worker: the key that marks a kind -> the form of the whole message.
 MESSAGES = {
     "stage": {"stage": str, "done": int, "total": int},  # while it works
     "error": {"error": {"what": str, "why": str, "remedy": str}},  # it cannot do the job

@@ -119,7 +119,7 @@ class _Link:
         self._events: queue.SimpleQueue[tuple[str, int, int] | Exception] = queue.SimpleQueue()
 
     def send(self, archive: Path) -> None:
-        """Send the job and leave the pipe open: its end would say that nobody waits any more."""
+        """Send the job and leave the pipe open: for the worker, its end means that nobody waits any more."""
         with contextlib.suppress(OSError), open(archive, "rb") as file:
             shutil.copyfileobj(file, self._input, 1 << 20)
             self._input.flush()
@@ -165,7 +165,7 @@ class _Link:
         )
 
     def wait(self, readers: Sequence[threading.Thread], progress: Progress, limit_s: float) -> None:
-        """Report progress until the process has ended and its output is read; raises what a thread met."""
+        """Report progress until the process has ended and its output is read; raise the exception of a thread."""
         deadline, now = time.monotonic() + limit_s, (f"start {self._name}", 0, 1)
         while self._runs(readers):
             with contextlib.suppress(queue.Empty):

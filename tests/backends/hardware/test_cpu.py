@@ -8,7 +8,7 @@ from workbench.backends.hardware.cpu import cores, environment
 
 def pretend(monkeypatch, files, cpus):
     """A machine with these CPUs allowed, whose system files say this and nothing else."""
-    monkeypatch.setattr(cpu, "_text", lambda path: files.get(path, ""))
+    monkeypatch.setattr(cpu, "text_or_empty", lambda path: files.get(path, ""))
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: cpus, raising=False)
 
 

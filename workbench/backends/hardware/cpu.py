@@ -6,9 +6,10 @@ import datetime
 import math
 import os
 import platform
-from pathlib import Path
 
 import numpy as np
+
+from ...files import text_or_empty
 
 
 def cores() -> int:
@@ -21,14 +22,14 @@ def cores() -> int:
     except AttributeError:  # macOS and Windows have no affinity mask
         return os.cpu_count() or 1
     siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    physical = {_text(siblings.format(cpu)) or str(cpu) for cpu in allowed}
+    physical = {text_or_empty(siblings.format(cpu)) or str(cpu) for cpu in allowed}
     limit = _container_cores()
     return max(1, len(physical) if limit is None else min(len(physical), limit))
 
 
 def _container_cores() -> int | None:
     """The CPU limit of cgroup v2 in cores (``cpu.max`` is "quota period" in µs); None without a limit."""
-    quota, _, period = _text("/sys/fs/cgroup/cpu.max").partition(" ")
+    quota, _, period = text_or_empty("/sys/fs/cgroup/cpu.max").partition(" ")
     return math.ceil(int(quota) / int(period)) if quota.isdigit() else None
 
 
@@ -36,7 +37,7 @@ def environment() -> dict:
     """The machine, its load and the interpreter, as plain values for a record."""
     facts = {
         "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "cpu": _cpu_model(),
+        "cpu": _cpuinfo("model name") or platform.machine(),
         "cores": cores(),
         "isa": _instruction_sets(),
         "platform": platform.platform(),
@@ -48,24 +49,14 @@ def environment() -> dict:
     return facts
 
 
-def _cpu_model() -> str:
-    lines = _text("/proc/cpuinfo").splitlines()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
-
-
 def _instruction_sets() -> str:
     """The extensions that decide how fast, and on INT8 how exact, matrix products are."""
     deciding = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm", "sve")
-    flags = next(
-        (line for line in _text("/proc/cpuinfo").splitlines() if line.startswith(("flags", "Features"))), ""
-    )
-    return " ".join(name for name in deciding if name in flags.split())
+    flags = _cpuinfo("flags", "Features").split()
+    return " ".join(name for name in deciding if name in flags)
 
 
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""
+def _cpuinfo(*fields: str) -> str:
+    """The value of the first of these fields in /proc/cpuinfo; empty where it has none."""
+    lines = text_or_empty("/proc/cpuinfo").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(fields)), "")

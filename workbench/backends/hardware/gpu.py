@@ -20,6 +20,8 @@ import numpy as np
 
 from ...errors import Refusal
 
+INSTALL_PYCUDA = "conda install -c conda-forge pycuda, or pip install pycuda where nvcc is on the PATH"
+
 
 class Gpu(NamedTuple):
     """A GPU as the driver describes it; ``sm`` is its compute capability, 86 for 8.6."""
@@ -86,10 +88,7 @@ def pycuda_missing() -> Refusal | None:
     try:
         cuda_driver()
     except ImportError as error:
-        return Refusal(
-            f"pycuda cannot be imported: {error}",
-            "conda install -c conda-forge pycuda, or pip install pycuda where nvcc is on the PATH",
-        )
+        return Refusal(f"pycuda cannot be imported: {error}", INSTALL_PYCUDA)
     return None
 
 

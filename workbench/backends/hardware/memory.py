@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from ...files import text_or_empty
+
 
 class MemoryMeter:
     """How far this process's physical memory has risen since the meter was made.
@@ -32,13 +34,13 @@ class MemoryMeter:
 
 
 def _peak_resident_bytes() -> int:
-    lines = _read("/proc/self/status").splitlines()
+    lines = text_or_empty("/proc/self/status").splitlines()
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _resident_bytes() -> int:
     """Bytes of physical memory now; the peak where the system has no other number (macOS); 0 where it has none."""
-    if pages := _read("/proc/self/statm").split():
+    if pages := text_or_empty("/proc/self/statm").split():
         return int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
     try:
         import resource
@@ -53,10 +55,3 @@ def _release_unused_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
         if trim is not None:
             trim(0)
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""

@@ -47,7 +47,7 @@ def tensorrt_rtx() -> TensorRT:
 
 
 class TensorRT(Backend):
-    """Both products behind one class; ``versions`` holds everything in which their versions differ."""
+    """TensorRT or TensorRT for RTX; ``versions`` holds all differences between the two and their versions."""
 
     isolated = True
 
@@ -109,12 +109,22 @@ class TensorRT(Backend):
                 f"{self.adapter.title} builds for the {here[0].name} of this machine only, not for {name}",
                 f"leave card out, run the job on a host with {name}, or build with tensorrt-rtx",
             )
-        if targets is not None and sm not in targets:
-            return Refusal(
-                f"{self.adapter.title} does not support {name} ({sm_name(sm)})",
-                f"use tensorrt on that GPU, or name a card of {', '.join(map(sm_name, targets))}",
-            )
-        return _refuses_types(variant, sm) or (_refuses_turing(variant, name) if targets and sm == 75 else None)
+        turing = targets is not None and sm == 75
+        return (
+            self.unsupported(name, sm)
+            or _refuses_types(variant, sm)
+            or (_refuses_turing(variant, name) if turing else None)
+        )
+
+    def unsupported(self, name: str, sm: int) -> Refusal | None:
+        """Why the product has no code for a GPU of this name and compute capability, or None."""
+        targets = self.adapter.targets
+        if targets is None or sm in targets:
+            return None
+        return Refusal(
+            f"{self.adapter.title} does not support {name} ({sm_name(sm)})",
+            f"use tensorrt on this GPU; tensorrt-rtx supports {', '.join(map(sm_name, targets))}",
+        )
 
     def compile(self, request: BuildRequest, progress: Progress = silent) -> Engine:
         """Build ``engine.plan``, with TensorRT's whole log beside it and, where a GPU is, its list of layers.
@@ -194,13 +204,8 @@ class TensorRT(Backend):
                 "running it needs an NVIDIA GPU, and nvidia-smi shows none here",
                 "name a host with one in hosts.toml; what was built can be taken there",
             )
-        targets = self.adapter.targets
-        if targets is not None and gpus()[0].sm not in targets:
-            return Refusal(
-                f"{self.adapter.title} does not support the {gpus()[0].name} ({sm_name(gpus()[0].sm)})",
-                "use the backend tensorrt on this GPU",
-            )
-        return pycuda_missing()
+        gpu = gpus()[0]
+        return self.unsupported(gpu.name, gpu.sm) or pycuda_missing()
 
 
 def _refuses_types(variant: Variant, sm: int) -> Refusal | None:
@@ -219,7 +224,7 @@ def _refuses_turing(variant: Variant, name: str) -> Refusal | None:
         return None
     return Refusal(
         f"TensorRT for RTX has no FP32 matrix products for {name} (SM75)",
-        "choose fp16, or int8 with high_precision='fp16' and nothing kept in fp32, or use tensorrt on that GPU",
+        "choose fp16 with nothing excluded, or int8 with high_precision='fp16', or use tensorrt on that GPU",
     )
 
 

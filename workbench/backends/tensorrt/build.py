@@ -68,12 +68,6 @@ def _builder(adapter: VersionAdapter, log: BuildLog):
 
 def _parse(trt, network, variant: Variant, log: BuildLog):
     """Read the file into the network; the parser holds the weights and must outlive the build."""
-    refuse_unless(
-        variant.path.is_file(),
-        f"The variant's file {variant.path} is missing",
-        why="it was moved or deleted after the variant was made",
-        remedy="make the variant again with apply_recipe",
-    )
     parser = trt.OnnxParser(network, log.logger)
     if not parser.parse_from_file(str(variant.path)):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
@@ -175,7 +169,7 @@ class _TimingCache:
     def __init__(self, config, path: Path):
         self._config, self._path = config, path
         known = path.read_bytes() if path.exists() else b""
-        # A cache from another GPU or driver is refused; then this build times everything anew.
+        # A cache from another GPU or driver is refused; then this build times every kernel again.
         if not config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False):
             config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 

@@ -172,7 +172,8 @@ _REGION = re.compile(r"^\{ForeignNode\[(.*?)\.\.\.(.*)\]\}$", re.DOTALL)
 def _nodes(layer: Mapping) -> tuple[str, ...]:
     """The ONNX nodes in ``Metadata``; where there are none, those in the name.
 
-    On 8.6 ``Metadata`` is empty for reformats and for a region of Myelin's, of whose nodes the name holds two.
+    On 8.6 ``Metadata`` is empty for reformats and for a region that Myelin compiled; the name of a region holds its
+    first and its last node.
     """
     if nodes := _NODE.findall(layer.get("Metadata") or ""):
         return tuple(nodes)
@@ -193,8 +194,9 @@ def _tensor_types(tensors: Iterable[Mapping]) -> tuple[str, ...]:
 def timed_rows(times: Iterable[tuple[str, float]], layers: Iterable[Layer]) -> list[dict]:
     """A profiler's names and seconds, joined to block and role by the layers' own names.
 
-    A layer whose nodes stand in several blocks has no block, and its role says which: ``block00 to block11``, or
-    ``block00 to head`` for an encoder compiled into one region. Without any node of ours it is ``unnamed``.
+    A layer with nodes of several blocks has no block, and its role names the first and the last: ``block00 to
+    block11``, or ``block00 to head`` for an encoder compiled into one region. A layer without any node of ours has
+    the role ``unnamed``.
     """
     known = {layer.name: layer for layer in layers}
     rows = []

@@ -71,7 +71,7 @@ def checked_options(options: Mapping, *, rtx: bool) -> dict:
     """The options, after a check that the product has each of them and that each value is of the right kind.
 
     Raises:
-        WorkbenchError: an option is unknown or has a wrong value; it says what the value must be.
+        WorkbenchError: an option is unknown or has a wrong value; the error describes the right values.
     """
     refuse_unless(
         isinstance(options, Mapping),

@@ -1,4 +1,4 @@
-"""Everything in which TensorRT 8.6, 10, 11 and TensorRT for RTX differ, in one place.
+"""All differences between TensorRT 8.6, 10, 11 and TensorRT for RTX, in one place.
 
 The rest of the backend uses what they have in common: the ONNX parser, profiles, named tensors and
 ``execute_async_v3``. Sources: NVIDIA's migration guides 8.x to 10.x and 10.x to 11.x (https://docs.nvidia.com/
@@ -25,7 +25,7 @@ PORTABLE = (80, 86, 89, 120)
 
 @dataclass(frozen=True)
 class VersionAdapter:
-    """An imported ``tensorrt`` or ``tensorrt_rtx`` module, and all in which its version differs from others."""
+    """An imported ``tensorrt`` or ``tensorrt_rtx`` module, and the particulars of its version."""
 
     module: ModuleType
 
