@@ -14,8 +14,8 @@ Runtime's FP32 ones; and writes ``results/gpu_host.json`` and a table. With ``--
 and measured by a host (``studies.hosts``) on that interpreter, to which the light half travels.
 
 The weights are one short random tile, repeated, so that the files compress to almost nothing: its repeats lie
-within deflate's window of 32 KiB even where q, k and v stand side by side, and its length is prime, so that rows
-differ.
+within deflate's window of 32 KiB even where q, k and v are side by side, and its length is prime, so that no two
+rows are equal.
 """
 
 from __future__ import annotations
@@ -244,8 +244,8 @@ def summary(results: dict) -> str:
             lines.append(f"- {name}: FAILED: {e['error']}")
             continue
         found = results["checks"].get(name, {})
-        told = found.get("error") or json.dumps({k: v for k, v in found.items() if k != "profile"})
-        lines.append(f"- {name}: built in {e['build_seconds']:.0f} s, {e['engine_bytes'] >> 20} MiB; {told}")
+        facts = found.get("error") or json.dumps({k: v for k, v in found.items() if k != "profile"})
+        lines.append(f"- {name}: built in {e['build_seconds']:.0f} s, {e['engine_bytes'] >> 20} MiB; {facts}")
     return "\n".join(lines)
 
 

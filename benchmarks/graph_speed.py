@@ -3,8 +3,8 @@
 All have the same random weights and take the same batch of 8. Calls alternate in one run, so that a busy machine
 slows all of them alike; speeds are compared by the median of the ratios within each round. Floors: 0.97 of torch's
 graph on ONNX Runtime; 1.15 of jax.jit of the model as vit_jax writes it, which is what a user comes with. Our own
-Flax model, in which q, k and v are one product as in the graph, stands beside it without a floor. int8-dynamic must
-run at 1.25 of FP32's speed.
+Flax model, in which q, k and v are one product as in the graph, is shown without a floor. int8-dynamic must run at
+1.25 of FP32's speed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import onnxruntime
 
+from workbench.backends.onnxruntime import inference_session
 from workbench.graphs.export import export_onnx
 from workbench.graphs.quantization.recipe import apply_recipe
 from workbench.models import vit
@@ -102,10 +102,8 @@ def vit_jax_call(spec: ModelSpec, params: dict, images: np.ndarray):
 
 
 def onnxruntime_call(path: Path, images: np.ndarray):
-    """A function that computes the logits once, with ONNX Runtime's defaults but for the threads."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = THREADS
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    """A function that computes the logits once on ONNX Runtime."""
+    session = inference_session(path, threads=THREADS)
     feeds = {session.get_inputs()[0].name: images}
     return lambda: session.run(None, feeds)[0]
 
@@ -125,7 +123,7 @@ def torch_graph(spec, params, path: Path, images: np.ndarray) -> Path:
 
 
 def alternate(calls: dict) -> dict[str, list[float]]:
-    """Seconds of every call, the first round left out. Rounds begin in turn: what ran before a call tells on it."""
+    """Seconds of every call, without the first round. Rounds begin in turn: a call depends on the one before."""
     seconds, names = {name: [] for name in calls}, list(calls)
     for index in range(ROUNDS + 1):
         first = index % len(names)

@@ -37,27 +37,27 @@ def bare_loop(native, feeds: dict, calls: int) -> list[float]:
 
 def overhead(session, feeds: dict) -> tuple[float, float]:
     """The median ratio of harness to bare loop minus 1, and the half-width of its 95 % interval."""
-    native = session._shared.native  # the very session that the harness calls
+    native = session._shared.native  # the session that the harness calls
     ratios = []
-    for turn in range(ROUNDS):
+    for index in range(ROUNDS):
         loops = [lambda: session.time(feeds, CALLS), lambda: bare_loop(native, feeds, CALLS)]
-        order = (0, 1) if turn % 2 else (1, 0)
-        median = {index: statistics.median(loops[index]()) for index in order}
+        order = (0, 1) if index % 2 else (1, 0)
+        median = {which: statistics.median(loops[which]()) for which in order}
         ratios.append(median[0] / median[1])
     means = np.median(np.random.default_rng(0).choice(ratios, size=(2000, ROUNDS)), axis=1)
     return statistics.median(ratios) - 1, 1.96 * float(means.std())
 
 
 def share_outside_calls(session, feeds: dict, seconds: float = 2.0) -> float:
-    """Of the time between the first and the last timed call, the share that is no call."""
-    told: list[float] = []
+    """The share of the time between the first and the last timed call that is spent outside of calls."""
+    times: list[float] = []
 
     def note(stage: str, done: int, total: int) -> None:
         if stage == "latency":
-            told.append(time.perf_counter())
+            times.append(time.perf_counter())
 
     latency = time_calls(session, feeds, seconds=seconds, progress=note)
-    return 1 - sum(latency.seconds) / (told[-1] - told[0])
+    return 1 - sum(latency.seconds) / (times[-1] - times[0])
 
 
 def import_seconds(runs: int = 7) -> float:

@@ -1,9 +1,9 @@
 """What each precision costs on 10,000 held-out ``shapes`` images with the shipped checkpoint.
 
-*Pure* is the error of rounding alone, with ONNX Runtime's own optimizations off; *executed* is what its kernels on
-this CPU answer. FP16, BF16 and FP8 are emulated with rounding after every operator. The lessons at the end use
-fewer images and are told as they come: wrong calibration sets, quantizing everything, and outliers put into
-the checkpoint without changing its function (``models.outliers``), with what SmoothQuant makes of them.
+*Pure* is the error of rounding alone, with ONNX Runtime's own optimizations off; *executed* is the error of its
+kernels on this CPU. FP16, BF16 and FP8 are emulated with rounding after every operator. The lessons at the end use
+fewer images and are not judged: wrong calibration sets, quantizing everything, and outliers put into the checkpoint
+without changing its function (``models.outliers``), with and without SmoothQuant.
 
     python benchmarks/quantization_accuracy.py [--images 10000] [--lessons 2000]
 
@@ -21,8 +21,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 
 import workbench as wb
@@ -38,7 +36,7 @@ MINMAX = wb.Calibration(method="minmax")
 
 @dataclass(frozen=True)
 class Claim:
-    """A recipe, how it is run, and what it may lose: percentage points, and the least share of agreement."""
+    """A recipe, how it is run, the points of accuracy that it may lose, and the least share of agreement."""
 
     recipe: wb.Recipe
     optimization: str
@@ -106,7 +104,7 @@ def holds(claim: Claim, found: wb.Measurement) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A graph, the images that all its variants are judged by, and what FP32 answers to them."""
+    """A graph, the images that all its variants are judged by, and the classes that FP32 gives them."""
 
     graph: wb.Graph
     images: ImageSet
@@ -136,7 +134,7 @@ class Evaluation:
         return found
 
     def run(self, claim: Claim) -> wb.Measurement:
-        """The answers of one recipe."""
+        """The measurement of one recipe."""
         variant = emulated(wb.apply_recipe(self.graph, claim.recipe, self.folder), self.folder)
         engine = wb.build_engine(variant, "onnxruntime", self.folder, options={"optimization": claim.optimization})
         x, labels, reference = self.images.x, self.images.labels, self.reference

@@ -26,7 +26,6 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
 
 SIZE, EVALUATED, EQUAL = 224, 64, 1.01
 OURS = ("minmax", "percentile", "entropy", "mse")
@@ -114,7 +113,7 @@ def main() -> int:
             }
         print(f"{'tool, method':28s} {'seconds':>8s} {'peak MB':>8s} {'logit error':>12s} {'Q nodes':>8s}")
         for tool, row in rows.items():
-            row |= error_of(row["path"], examples, reference)
+            row |= error_of(Path(row["path"]), examples, reference)
             print(
                 f"{tool:28s} {row['seconds']:8.1f} {row['peak'] / 1e6:8.0f} {row['error']:12.5f} {row['pairs']:8d}"
             )
@@ -160,20 +159,19 @@ def run(python: str, code: str, folder: Path, method: str, **environment) -> dic
     return {"path": path, "seconds": float(seconds), "peak": int(peak)}
 
 
-def logits(path, examples):
+def logits(path: Path, examples):
     """Logits with ONNX Runtime's optimizations off."""
     import numpy as np
-    import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    from workbench.backends.onnxruntime import inference_session
+
+    session = inference_session(path, optimize=False)
     return np.concatenate(
         [session.run(None, {"images": examples[i : i + 8]})[0] for i in range(0, len(examples), 8)]
     )
 
 
-def error_of(path: str, examples, reference) -> dict:
+def error_of(path: Path, examples, reference) -> dict:
     import numpy as np
     import onnx
 
