@@ -21,9 +21,9 @@ from ..structure.values import (
     inputs_of,
     is_dense,
     known_lengths,
+    only_reader,
     producer_of,
     rank,
-    readers,
 )
 from .index_tracking import STRIDE, TRIAL_BATCH, Linear, NotMoved, Tracker, dense_layer, row_numbers
 
@@ -187,8 +187,7 @@ def _tokens_and_channels(index: np.ndarray, extent: tuple[int, int, int, int]) -
 def _downstream(value: ir.Value) -> list[ir.Value]:
     """The tensors behind a context, up to the one that something else than a move or one linear layer reads."""
     path, linears = [value], 0
-    while len(nodes := [node for node in readers(value) if node.op_type != "Shape"]) == 1:
-        node = nodes[0]
+    while (node := only_reader(value)) is not None:
         linears += is_dense(node)
         adds_bias = _bias_of(node.outputs[0], producer_of(path[-1])) is not None
         if len(node.outputs) != 1 or linears > 1 or not (node.op_type in MOVES or is_dense(node) or adds_bias):

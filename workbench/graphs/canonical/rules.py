@@ -11,6 +11,7 @@ import onnx_ir as ir
 from onnxscript.rewriter import pattern
 from onnxscript.rewriter.rules.fusion import _layer_norm
 
+from ..structure.operators import einsum_terms
 from ..structure.values import array, elements, number, optional_input
 
 RuleClass = pattern.RewriteRuleClassBase
@@ -25,8 +26,7 @@ class EinsumIsMatMul(RuleClass):
 
     def check(self, context, x, w, y, **_):
         """Whether the last axis of x meets the first of w and nothing else is summed."""
-        inputs, _, output = y.producer().attributes["equation"].as_string().replace(" ", "").partition("->")
-        left, _, right = inputs.partition(",")
+        (left, right), output = einsum_terms(y.producer())
         product = len(right) == 2 and left.endswith(right[0]) and output == left[:-1] + right[1]
         return product and len(set(left + right)) == len(left) + 1
 
@@ -45,16 +45,21 @@ class GemmIsMatMulAdd(RuleClass):
     def check(self, context, x, w, y, **_):
         """Whether the weight is constant, x is not transposed, and nothing is scaled."""
         gemm = y.producer()
-        alpha, beta = (_attribute(gemm, name, 1.0) for name in ("alpha", "beta"))
+        alpha, beta = (gemm.attributes.get_float(name, 1.0) for name in ("alpha", "beta"))
         bias = optional_input(gemm, 2)
         values = array(bias)
         absent = bias is None or beta == 0 or (values is not None and not values.any())
         self.bias = None if absent else bias
-        return array(w) is not None and alpha == 1 and not _attribute(gemm, "transA", 0) and (absent or beta == 1)
+        return (
+            array(w) is not None
+            and alpha == 1
+            and not gemm.attributes.get_int("transA", 0)
+            and (absent or beta == 1)
+        )
 
     def rewrite(self, op, x, w, y, **_):
         """MatMul and Add; a weight that was read transposed is stored transposed."""
-        if _attribute(y.producer(), "transB", 0):
+        if y.producer().attributes.get_int("transB", 0):
             w = op.initializer(ir.tensor(np.ascontiguousarray(elements(w).T)), name=f"{w.name}/transposed/{y.name}")
         product = op.MatMul(x, w)
         return product if self.bias is None else op.Add(product, self.bias)
@@ -104,7 +109,7 @@ class MeanOfSum(RuleClass):
 
     def rewrite(self, op, x, axes, sum, **_):
         """A ReduceMean, which took its axes as an attribute before opset 18."""
-        keep = _attribute(sum.producer(), "keepdims", 1)
+        keep = sum.producer().attributes.get_int("keepdims", 1)
         if sum.producer().graph.opset_imports[""] < 18:
             return op.ReduceMean(x, axes=[int(axis) for axis in elements(axes).ravel()], keepdims=keep)
         return op.ReduceMean(x, axes, keepdims=keep)
@@ -120,10 +125,10 @@ class GatherOfTranspose(RuleClass):
 
     def check(self, context, index, moved, y, **_):
         """Whether one element is taken and the other axes stay in order."""
-        permutation, position = _attribute(moved.producer(), "perm", None), array(index)
+        permutation, position = moved.producer().attributes.get_ints("perm"), array(index)
         if permutation is None or position is None or position.ndim:
             return False
-        self.axis = permutation[_attribute(y.producer(), "axis", 0)]
+        self.axis = permutation[y.producer().attributes.get_int("axis", 0)]
         rest = [axis for axis in permutation if axis != self.axis]
         return rest == sorted(rest)
 
@@ -191,10 +196,10 @@ class LayerNormBias(_layer_norm.LayerNormBiasFusion):
 
 
 def _is_over_last_axis(mean: ir.Node, x: ir.Value) -> bool:
-    axes = _attribute(mean, "axes", None)
+    axes = mean.attributes.get_ints("axes")
     axes = array(optional_input(mean, 1)) if axes is None else np.array(axes)
     last = -1 if x.shape is None else len(x.shape) - 1
-    return axes is not None and axes.tolist() in ([-1], [last]) and bool(_attribute(mean, "keepdims", 1))
+    return axes is not None and axes.tolist() in ([-1], [last]) and bool(mean.attributes.get_int("keepdims", 1))
 
 
 class ScaledDense(RuleClass):
@@ -217,10 +222,6 @@ class ScaledDense(RuleClass):
         weight = op.initializer(ir.tensor(elements(w) * factor), name=f"{scaled.name}/weight")
         bias = op.initializer(ir.tensor(elements(b).ravel() * factor), name=f"{scaled.name}/bias")
         return op.Add(op.MatMul(x, weight), bias)
-
-
-def _attribute(node: ir.Node, name: str, default):
-    return node.attributes[name].value if name in node.attributes else default
 
 
 #: In the order in which they are tried at each node. Additions and products are matched either way round.

@@ -26,9 +26,9 @@ from ...dtypes import TYPES, of_onnx
 from ...errors import WorkbenchError
 from ...places import place_of
 from ..structure.builder import constant, node, take_place
-from ..structure.operators import QUANTIZED
+from ..structure.operators import QUANTIZED, name_of
 from ..structure.values import FLOATS, HALVES, array, numpy_type, onnx_type, tensor_name
-from .qdq_sites import excluded
+from .qdq_sites import excluded, role_of
 
 FLOAT = onnx_type("fp32")
 #: Operators and roles whose statistics need float32.
@@ -116,7 +116,7 @@ def _allowed(model: ir.Model, each: ir.Node) -> _Allowed:
         return _specified(each.op_type, each.domain, version, len(each.inputs), len(each.outputs))
     except onnx.defs.SchemaError as error:
         raise WorkbenchError(
-            f"The types that {each.name or each.op_type} takes are unknown",
+            f"The types that {name_of(each)} takes are unknown",
             why=f"{each.op_type} of domain {each.domain or 'ONNX'!r}, version {version}, is no ONNX operator",
             remedy="export the model with standard operators, or leave it in fp32",
         ) from error
@@ -134,8 +134,7 @@ def _stays_float32(each: ir.Node, exclude: tuple[str, ...]) -> bool:
 
 def _node_type(model: ir.Model, each: ir.Node, target: ir.DataType) -> ir.DataType:
     """The type that a node computes in: the target, unless it is guarded or its specification excludes it."""
-    place = place_of(each.name or "")
-    guarded = place is not None and place.role in GUARDED_ROLES and each.op_type not in QUANTIZED
+    guarded = role_of(each) in GUARDED_ROLES and each.op_type not in QUANTIZED
     if guarded or each.op_type in (*GUARDED_OPERATORS, *TYPED_BY_ATTRIBUTE):
         return FLOAT
     allowed = _allowed(model, each)
@@ -159,7 +158,7 @@ def _is_float(value: ir.Value | None) -> bool:
 
 def _layer(each: ir.Node) -> str:
     """A product and its bias belong together: ``block03/mlp/fc1`` and ``block03/mlp/fc1/bias``."""
-    return (each.name or tensor_name(each.outputs[0])).removesuffix("/bias")
+    return name_of(each).removesuffix("/bias")
 
 
 def layers_beyond(model: ir.Model, precision: str) -> dict[str, float]:

@@ -11,7 +11,8 @@ import onnx_ir as ir
 
 from ...records import Recipe
 from ..structure.builder import constant, node, take_place
-from ..structure.values import elements, numpy_type, onnx_type, tensor_name
+from ..structure.operators import name_of
+from ..structure.values import elements, numpy_type, onnx_type
 from .qdq_sites import excluded, linear_products
 from .scales import channel_amax, quantize_weight, symmetric
 
@@ -32,7 +33,7 @@ def quantize_dynamically(model: ir.Model, recipe: Recipe, largest: float) -> tup
         if excluded(product, recipe.exclude):
             continue
         if product.op_type != "MatMul":
-            left.append(product.name or tensor_name(product.outputs[0]))
+            left.append(name_of(product))
             continue
         _rewrite(model, product, largest)
     notes = ["each batch sets the range of its own activations, so an image's logits depend on its batch"]
@@ -42,7 +43,7 @@ def quantize_dynamically(model: ir.Model, recipe: Recipe, largest: float) -> tup
 
 
 def _rewrite(model: ir.Model, product: ir.Node, largest: float) -> None:
-    name = product.name or tensor_name(product.outputs[0])
+    name = name_of(product)
     activation, weight = product.inputs[0], elements(product.inputs[1])
     scales = symmetric(channel_amax(weight, -1), largest, numpy_type("int8"), numpy_type("fp32"))
     rounded = quantize_weight(weight, weight.ndim - 1, scales, largest)

@@ -10,7 +10,7 @@ from ...records import Graph
 from ..model_file import load
 from ..structure.attention import Attention, find_attentions
 from ..structure.builder import node, take_place
-from ..structure.operators import QUANTIZED
+from ..structure.operators import QUANTIZED, name_of
 from ..structure.values import HALVES, input_of, only_reader, scaling
 
 
@@ -30,17 +30,16 @@ def prepare(graph: Graph, least_opset: int = 0) -> ir.Model:
 def check_float32(model: ir.Model) -> None:
     """Raise a ``WorkbenchError`` for a graph that holds quantized or 16-bit parts already."""
     for each in model.graph:
-        name = each.name or each.outputs[0].name
         refuse_unless(
             each.op_type not in QUANTIZED,
             "The graph is quantized already",
-            why=f"{name} is a {each.op_type}",
+            why=f"{name_of(each)} is a {each.op_type}",
             remedy="start from the float32 graph; a recipe is applied once, to what export_onnx made",
         )
         refuse_unless(
             all(value.dtype not in HALVES for value in each.outputs),
             "The graph computes in 16 bits already",
-            why=f"{name} writes {each.outputs[0].dtype}",
+            why=f"{name_of(each)} writes {each.outputs[0].dtype}",
             remedy="start from the float32 graph",
         )
 

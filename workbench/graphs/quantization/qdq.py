@@ -21,7 +21,7 @@ from ...errors import refuse_unless
 from ...records import Recipe
 from ..model_file import opset
 from ..structure.builder import constant, node
-from ..structure.operators import QUANTIZABLE_PRODUCTS
+from ..structure.operators import QUANTIZABLE_PRODUCTS, name_of
 from ..structure.values import array, elements, input_of
 from .qdq_sites import QdqSite, linear_products, qdq_sites
 from .ranges import Ranges
@@ -133,7 +133,7 @@ def _uses(site: QdqSite) -> list[tuple[ir.Node, int]]:
 
 def _quantize_weight(model: ir.Model, product: ir.Node, layout: Layout, stored: np.dtype) -> None:
     """Round a product's weights to 8 bits, one scale per output channel."""
-    value, name = input_of(product, 1), product.name or product.outputs[0].name
+    value, name = input_of(product, 1), name_of(product)
     weight = elements(value)
     axis = _output_axis(product, weight.ndim)
     scales = symmetric(channel_amax(weight, axis), layout.largest_weight, layout.dtype, stored)
@@ -150,7 +150,7 @@ def _quantize_weight(model: ir.Model, product: ir.Node, layout: Layout, stored: 
 
 def _by_channel(model: ir.Model, product: ir.Node, kind: str, source, scale, zero, axis: int, dtype) -> ir.Value:
     """A per-channel QuantizeLinear or DequantizeLinear of a product's weights."""
-    name = f"{product.name or product.outputs[0].name}/weight/{kind}"
+    name = f"{name_of(product)}/weight/{kind}"
     made = node(f"{kind.title()}Linear", name, source, scale, zero, like=product.inputs[1], dtype=dtype, axis=axis)
     model.graph.insert_before(product, made)
     return made.outputs[0]

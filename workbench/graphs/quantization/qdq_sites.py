@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from ...errors import WorkbenchError
-from ...places import Place, is_excluded, place_of
+from ...places import is_excluded, place_of
 from ...records import Recipe
 from ..structure.attention import find_attentions
-from ..structure.operators import WITHOUT_ARITHMETIC
-from ..structure.values import FLOATS, array, input_of, tensor_name
+from ..structure.operators import DENSE_PRODUCTS, WITHOUT_ARITHMETIC, name_of
+from ..structure.values import FLOATS, array, input_of, producer_of, tensor_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,31 +45,40 @@ class QdqSite:
     @property
     def probabilities(self) -> bool:
         """Whether the tensor is a softmax's output, so that its values lie in 0...1."""
-        producer = self.value.producer()
+        producer = producer_of(self.value)
         return producer is not None and producer.op_type == "Softmax"
 
     @property
     def gelu(self) -> bool:
         """Whether the tensor is a GELU's output, so that most of its values crowd just below zero."""
-        producer = self.value.producer()
-        place = place_of(producer.name or "") if producer is not None else None
-        return producer is not None and (producer.op_type == "Gelu" or (place is not None and place.role == "gelu"))
+        producer = producer_of(self.value)
+        return producer is not None and (producer.op_type == "Gelu" or role_of(producer) == "gelu")
 
 
 def place_name(node: ir.Node) -> str:
     """The short name of the place where a node stands, ``block03/qkv``, or its own name where it has no place."""
     place = place_of(node.name or "")
-    return place.name if place else node.name or node.outputs[0].name or node.op_type
+    return place.name if place else name_of(node)
+
+
+def role_of(node: ir.Node) -> str | None:
+    """The role of the place where a node stands, ``qkv``, or None where it has no place."""
+    place = place_of(node.name or "")
+    return place.role if place else None
 
 
 def linear_products(model: ir.Model) -> list[ir.Node]:
     """The products with constant weights inside the blocks, and those whose place in the ViT is unknown."""
-    return [node for node in model.graph if node.op_type in ("MatMul", "Gemm") and _is_linear(node)]
+    return [node for node in model.graph if node.op_type in DENSE_PRODUCTS and _is_linear(node)]
 
 
 def _is_linear(node: ir.Node) -> bool:
-    place = place_of(node.name or "") or Place("unknown", "")
-    return place.block is not None and array(node.inputs[1]) is not None and array(node.inputs[0]) is None
+    place = place_of(node.name or "")
+    return (
+        (place is None or place.block is not None)
+        and array(node.inputs[1]) is not None
+        and array(node.inputs[0]) is None
+    )
 
 
 def attention_products(model: ir.Model) -> list[ir.Node]:
@@ -97,13 +106,9 @@ def _attention(model: ir.Model) -> list[QdqSite]:
     for node in model.graph:
         if node in products:
             found += [QdqSite(node, i) for i in (0, 1) if array(node.inputs[i]) is None]
-            if node.op_type == "MatMul" and _reads_probabilities(node):
+            if node.op_type == "MatMul" and QdqSite(node, 0).probabilities:
                 found.append(QdqSite(node, None))
     return found
-
-
-def _reads_probabilities(node: ir.Node) -> bool:
-    return QdqSite(node, 0).probabilities
 
 
 def _everything(model: ir.Model) -> list[QdqSite]:
@@ -126,13 +131,12 @@ def excluded(node: ir.Node, exclude: tuple[str, ...]) -> bool:
 
 
 def _inside_gelu(node: ir.Node) -> bool:
-    place = place_of(node.name or "")
-    return place is not None and place.role == "gelu" and node.op_type != "Gelu"
+    return role_of(node) == "gelu" and node.op_type != "Gelu"
 
 
 def unnamed_notes(model: ir.Model) -> list[str]:
     """A note on the linear layers whose place in the ViT is unknown, where there are any."""
-    unnamed = [place_name(each) for each in linear_products(model) if place_of(each.name or "") is None]
+    unnamed = [place_name(each) for each in linear_products(model) if role_of(each) is None]
     if not unnamed:
         return []
     return [

@@ -218,16 +218,12 @@ def _row(observed: _Observed, histogram: Histogram) -> TensorRange:
     amax = max(-histogram.low, histogram.high)
     folded = magnitudes(histogram.counts, histogram.reach, amax)
     return TensorRange(
-        tensor=observed.tensor,
-        place=observed.place,
-        reader=observed.reader,
+        **observed._asdict(),
         low=histogram.low,
         high=histogram.high,
         percentile=thresholds.percentile(*folded, amax),
         entropy=thresholds.entropy(*folded, amax),
         mse=thresholds.mse(*folded, amax),
-        probabilities=observed.probabilities,
-        gelu=observed.gelu,
     )
 
 

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from .attention import Attention, attention_of
 from .operators import ATTENTION_OPERATORS, BETWEEN_PRODUCTS, COPIES
-from .values import input_of, producer_of, readers
+from .values import input_of, only_reader, producer_of, readers
 from .walk import Walker, above
 
 
@@ -64,7 +64,7 @@ def _block(attention: Attention | None, walker: Walker) -> Block | None:
 
 def _residual(value: ir.Value, walker: Walker) -> Residual | None:
     """The addition of two activations that a linear layer's result leads to, its bias passed on the way."""
-    while (node := _only_reader(value)) is not None:
+    while (node := only_reader(value)) is not None:
         inputs = walker.activations(node)
         if node.op_type == "Add" and len(inputs) == 2:
             return Residual(node, value, next(each for each in inputs if each is not value))
@@ -72,12 +72,6 @@ def _residual(value: ir.Value, walker: Walker) -> Residual | None:
             return None
         value = node.outputs[0]
     return None
-
-
-def _only_reader(value: ir.Value) -> ir.Node | None:
-    """The one node that reads a tensor's numbers; a Shape does not."""
-    nodes = [node for node in readers(value) if node.op_type != "Shape"]
-    return nodes[0] if len(nodes) == 1 else None
 
 
 def _mlp(stream: ir.Value, walker: Walker) -> Residual | None:

@@ -6,7 +6,7 @@ import math
 
 import onnx_ir as ir
 
-from .operators import CONVOLUTIONS, PRODUCTS, UNCOUNTED_PRODUCTS, factors, is_standard
+from .operators import CONVOLUTIONS, PRODUCTS, UNCOUNTED_PRODUCTS, einsum_terms, factors, is_standard
 from .values import inputs_of, per_image
 
 
@@ -33,9 +33,9 @@ def macs(node: ir.Node) -> int | None:
 
 def _einsum_macs(node: ir.Node) -> int | None:
     """Every letter of the equation once: each is a loop; what an ellipsis stands for is taken from the output."""
-    read, _, written = node.attributes["equation"].as_string().replace(" ", "").partition("->")
+    read, written = einsum_terms(node)
     sizes: dict[str, int] = {}
-    for letters, value in zip(read.split(","), inputs_of(node)):
+    for letters, value in zip(read, inputs_of(node)):
         shape = per_image(value)
         before, dots, after = letters.partition("...")
         if not dots and len(letters) != len(shape):

@@ -111,7 +111,7 @@ def _adds_constant(node: ir.Node) -> bool:
 
 def _is_last_two(node: ir.Node) -> bool:
     """Whether a node exchanges the last two axes and no others."""
-    order = node.attributes["perm"].as_ints() if "perm" in node.attributes else ()
+    order = node.attributes.get_ints("perm", ())
     last = len(order) - 1
     return node.op_type == "Transpose" and list(order) == [*range(last - 1), last, last - 1] and last > 1
 

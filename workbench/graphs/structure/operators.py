@@ -9,7 +9,9 @@ import onnx_ir as ir
 
 # ---- products ----------------------------------------------------------------------------------------------------
 
-MATRIX_PRODUCTS = ("MatMul", "Gemm", "Einsum")
+#: What exporters write linear layers with.
+DENSE_PRODUCTS = ("MatMul", "Gemm")
+MATRIX_PRODUCTS = (*DENSE_PRODUCTS, "Einsum")
 INTEGER_MATRIX_PRODUCTS = ("MatMulInteger", "QLinearMatMul")
 INTEGER_CONVOLUTIONS = ("ConvInteger", "QLinearConv")
 CONVOLUTIONS = ("Conv", *INTEGER_CONVOLUTIONS)
@@ -20,7 +22,7 @@ PRODUCTS = (*MATRIX_PRODUCTS, *INTEGER_MATRIX_PRODUCTS, *CONVOLUTIONS, "Attentio
 #: Operators with products inside them that are not counted.
 UNCOUNTED_PRODUCTS = ("LSTM", "GRU", "RNN", "If", "Loop", "Scan", "ConvTranspose", "DeformConv")
 #: Products in floating point that runtimes compute in 8 bits where Q/DQ stands on both inputs.
-QUANTIZABLE_PRODUCTS = ("MatMul", "Gemm", "Conv")
+QUANTIZABLE_PRODUCTS = (*DENSE_PRODUCTS, "Conv")
 
 # ---- rounding ----------------------------------------------------------------------------------------------------
 
@@ -52,20 +54,8 @@ CURVES = ("Erf", "Tanh", "Sigmoid", "Exp")
 ELEMENTWISE = (*SCALINGS, *CURVES, "Add", "Sub", "Pow", "Neg", "Sqrt", "Identity")
 #: Operators that shapes are computed with, where they work on integers.
 SHAPE_ARITHMETIC = (
-    *(
-        "Shape",
-        "Size",
-        "Constant",
-        "ConstantOfShape",
-        "Cast",
-        "Concat",
-        "Equal",
-        "Where",
-        "Div",
-        "Mul",
-        "Add",
-        "Sub",
-    ),
+    *("Shape", "Size", "Constant", "ConstantOfShape", "Cast", "Concat"),
+    *(*SCALINGS, "Add", "Sub", "Equal", "Where"),
 )
 
 # ---- what a walk passes ------------------------------------------------------------------------------------------
@@ -84,6 +74,12 @@ def is_standard(node: ir.Node) -> bool:
 def name_of(node: ir.Node) -> str:
     """A node's name, or its first output's where it has none."""
     return node.name or node.outputs[0].name or node.op_type
+
+
+def einsum_terms(node: ir.Node) -> tuple[list[str], str]:
+    """The letters of each input of an Einsum, and those of its output: empty where the equation leaves them out."""
+    read, _, written = node.attributes["equation"].as_string().replace(" ", "").partition("->")
+    return read.split(","), written
 
 
 def factors(node: ir.Node) -> list[ir.Value]:

@@ -51,9 +51,7 @@ class PlacedModel:
     def where(self, node: ir.Node) -> str:
         """``block03/fc2``, ``head``, or the node's own name where its place is unknown."""
         place = self.places.get(node)
-        if place is None:
-            return name_of(node)
-        return f"{place.block}/{place.role}" if place.block else place.role
+        return place.name if place else name_of(node)
 
     def block(self, node: ir.Node) -> str | None:
         """The block that a node stands in, or None."""

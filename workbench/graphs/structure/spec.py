@@ -90,7 +90,7 @@ class _Reader:
         """The patch's edge, from a convolution whose stride is its kernel."""
         conv = self.one("embedding", "Conv")
         kernel = array(conv.inputs[1])
-        strides = conv.attributes["strides"].as_ints() if "strides" in conv.attributes else ()
+        strides = conv.attributes.get_ints("strides", ())
         if kernel is None or kernel.shape[0] != width or {*kernel.shape[2:]} != {*strides} or len({*strides}) != 1:
             raise _Unlike("its patches overlap or are not square")
         return kernel.shape[2]

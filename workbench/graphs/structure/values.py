@@ -110,8 +110,8 @@ def readers(value: ir.Value) -> list[ir.Node]:
 
 
 def only_reader(value: ir.Value) -> ir.Node | None:
-    """The one node that reads a tensor, or None where there are several or none."""
-    nodes = readers(value)
+    """The one node that reads a tensor's numbers; None where there are several or none. A Shape reads no numbers."""
+    nodes = [node for node in readers(value) if node.op_type != "Shape"]
     return nodes[0] if len(nodes) == 1 else None
 
 
