@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +19,6 @@ TOLERANCE = 1e-4
 RELATIVE_TOLERANCE = 1e-5
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The result of a comparison: ``failure`` says in words what does not hold, or is None."""
-
-    parity: Parity
-    failure: str | None
-    notes: tuple[str, ...]
-
-
 def tolerance_for(largest: float) -> float:
     """The difference that is allowed where the largest logit is ``largest``."""
     return max(TOLERANCE, RELATIVE_TOLERANCE * largest)
@@ -39,7 +29,7 @@ def tolerance_for(largest: float) -> float:
 
 def compare_with_jax(
     spec: ModelSpec, params, path: Path, images: np.ndarray, batches: tuple[int, ...], progress: Progress
-) -> Comparison:
+) -> tuple[Parity, tuple[str, ...]]:
     """Compare a graph on ONNX Runtime with JAX.
 
     Args:
@@ -47,9 +37,15 @@ def compare_with_jax(
         params: its parameters.
         path: the ONNX file.
         images: (N, H, W, 3) float32, normalised.
-        batches: the batch sizes that the images are given in, by turns; a short batch at the end is given alone
-            where several sizes are allowed, and filled up with images from the beginning where there is one.
+        batches: the batch sizes that the images are given in, one after the other. With one size, a short batch
+            at the end is filled up with images from the beginning; with several it stays short.
         progress: see ``progress.Progress``; stage ``compare``, counted in images.
+
+    Returns:
+        The parity, and notes for the graph.
+
+    Raises:
+        WorkbenchError: logits or classes differ by more than rounding; it names the block where they part.
     """
     from ..models.vit import logits
 
@@ -67,12 +63,16 @@ def compare_with_jax(
             f" instead of {TOLERANCE:g}; the largest difference is {error:.2g}.",
         )
     if error < tolerance and agreement == 1:
-        return Comparison(parity, None, notes)
-    return Comparison(parity, _failure(spec, params, path, images, parity, tolerance), notes)
+        return parity, notes
+    raise WorkbenchError(
+        f"The exported graph of {spec.name} does not compute what JAX computes",
+        why=_difference(spec, params, path, images, parity, tolerance),
+        remedy="compare the two with workbench.diff; another opset may be converted rightly",
+    )
 
 
 def _same_class(found: np.ndarray, expected: np.ndarray, tolerance: float) -> np.ndarray:
-    """Whether both choose one class, or their choices differ by less than the logits are exact."""
+    """Whether both choose one class, or two classes whose logits differ by less than rounding."""
     rows, chosen, right = np.arange(len(found)), found.argmax(1), expected.argmax(1)
     margin = expected[rows, right] - expected[rows, chosen]
     return (chosen == right) | (margin < 2 * tolerance)
@@ -93,8 +93,8 @@ def _run(path: Path, images: np.ndarray, batches: tuple[int, ...], progress: Pro
     return np.concatenate(parts)[: len(images)]
 
 
-def _failure(spec, params, path: Path, images: np.ndarray, parity: Parity, tolerance: float) -> str:
-    """What does not hold, and the output at which most of the error is added."""
+def _difference(spec, params, path: Path, images: np.ndarray, parity: Parity, tolerance: float) -> str:
+    """How far the two differ, and the output at which most of the error is added."""
     from ..records import Preprocessing
     from .analysis.difference import diff
 

@@ -21,7 +21,7 @@ from . import vit
 from .tree import join_qkv
 
 #: NumPy's names of the types that a model can compute in.
-TYPES = tuple(dtypes.TYPES[name].numpy for name in dtypes.FLOATS)
+COMPUTE_TYPES = tuple(dtypes.TYPES[name].numpy for name in dtypes.FLOATS)
 
 
 def open_jax(spec: ModelSpec, params: dict, *, dtype: str = "float32") -> Session:
@@ -35,7 +35,7 @@ def open_jax(spec: ModelSpec, params: dict, *, dtype: str = "float32") -> Sessio
     Raises:
         WorkbenchError: an unknown type, or parameters of another model.
     """
-    one_of("type for a JAX session", dtype, TYPES)
+    one_of("type for a JAX session", dtype, COMPUTE_TYPES)
     vit.check_parameters(spec, params)
     return JaxSession(spec, params, dtype)
 
@@ -51,7 +51,7 @@ def open_torch(spec: ModelSpec, params: dict, *, dtype: str = "float32") -> Sess
     Raises:
         WorkbenchError: PyTorch is not installed, an unknown type, or parameters of another model.
     """
-    one_of("type for a PyTorch session", dtype, TYPES)
+    one_of("type for a PyTorch session", dtype, COMPUTE_TYPES)
     vit.check_parameters(spec, params)
     try:
         import torch  # noqa: F401

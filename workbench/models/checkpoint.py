@@ -17,7 +17,7 @@ from ..errors import WorkbenchError, one_of, path_of, refuse_unless
 from ..files import new_file
 from ..records import ModelSpec
 from .sizes import PUBLISHED, model_spec
-from .tree import check_parameters
+from .tree import ATTENTION, MLP, check_parameters
 
 #: Prefixes of the parameters' names: vit_jax writes none, training checkpoints have one of these.
 PREFIXES = ("", "params/", "param/", "opt/target/")
@@ -26,9 +26,9 @@ POSITIONS = "Transformer/posembed_input/pos_embedding"
 
 #: vit_jax publishes the numbering of old Flax, which counts all layers of a block together.
 _PUBLISHED_TO_LINEN = {
-    "MultiHeadDotProductAttention_1": "MultiHeadDotProductAttention_0",
+    "MultiHeadDotProductAttention_1": ATTENTION,
     "LayerNorm_2": "LayerNorm_1",
-    "MlpBlock_3": "MlpBlock_0",
+    "MlpBlock_3": MLP,
 }
 _OURS = re.compile(r"(cls|embedding/.*|Transformer/.*|head/.*)$")
 #: A path that only another family of models has -> the name of that family.
@@ -175,7 +175,7 @@ def _linen_names(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndar
 
 def _infer(arrays: dict[str, np.ndarray], path: Path) -> ModelSpec:
     """The shape that most arrays agree on: a single wrong array is then named by ``check_parameters``."""
-    block, attention = r"Transformer/encoderblock_\d+", "MultiHeadDotProductAttention_0"
+    block = r"Transformer/encoderblock_\d+"
     vote = functools.partial(_vote, arrays, path)
     blocks = [int(m[1]) for key in arrays if (m := re.match(r"Transformer/encoderblock_(\d+)/", key))]
     patch = vote("patch", ("embedding/kernel", 0), ("embedding/kernel", 1))
@@ -188,15 +188,15 @@ def _infer(arrays: dict[str, np.ndarray], path: Path) -> ModelSpec:
         depth=max(blocks, default=0) + 1,
         heads=vote(
             "number of heads",
-            (rf"{block}/{attention}/query/kernel", 1),
-            (rf"{block}/{attention}/(query|key|value)/bias", 0),
-            (rf"{block}/{attention}/out/kernel", 0),
+            (rf"{block}/{ATTENTION}/query/kernel", 1),
+            (rf"{block}/{ATTENTION}/(query|key|value)/bias", 0),
+            (rf"{block}/{ATTENTION}/out/kernel", 0),
         ),
         mlp=vote(
             "width of the MLP",
-            (rf"{block}/MlpBlock_0/Dense_0/kernel", 1),
-            (rf"{block}/MlpBlock_0/Dense_0/bias", 0),
-            (rf"{block}/MlpBlock_0/Dense_1/kernel", 0),
+            (rf"{block}/{MLP}/Dense_0/kernel", 1),
+            (rf"{block}/{MLP}/Dense_0/bias", 0),
+            (rf"{block}/{MLP}/Dense_1/kernel", 0),
         ),
         classes=vote("number of classes", ("head/bias", 0), ("head/kernel", 1)),
         classifier=classifier,

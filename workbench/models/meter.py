@@ -14,10 +14,7 @@ from flax import traverse_util
 
 from ..records import ModelSpec
 from . import vit
-from .tree import join_qkv
-
-#: What vit_jax's tree calls the two halves of a block.
-ATTENTION, MLP = "MultiHeadDotProductAttention_0", "MlpBlock_0"
+from .tree import ATTENTION, MLP, join_qkv
 
 
 class JaxMeter:

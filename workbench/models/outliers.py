@@ -11,12 +11,12 @@ import numpy as np
 from flax import traverse_util
 
 from ..records import ModelSpec
+from .tree import ATTENTION, MLP
 
-_ATTENTION = "MultiHeadDotProductAttention_0"
 #: LayerNorm -> the kernels that read it.
 _READERS = {
-    "LayerNorm_0": tuple(f"{_ATTENTION}/{name}/kernel" for name in ("query", "key", "value")),
-    "LayerNorm_1": ("MlpBlock_0/Dense_0/kernel",),
+    "LayerNorm_0": tuple(f"{ATTENTION}/{name}/kernel" for name in ("query", "key", "value")),
+    "LayerNorm_1": (f"{MLP}/Dense_0/kernel",),
 }
 
 

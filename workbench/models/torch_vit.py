@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..records import ModelSpec
-from .tree import join_qkv
+from .tree import ATTENTION, MLP, join_qkv
 from .vit import EPSILON
 
 
@@ -91,7 +91,7 @@ def _state(spec: ModelSpec, params: dict) -> dict[str, torch.Tensor]:
         state |= _linear("pre_logits", params["pre_logits"])
     for index in range(spec.depth):
         block, name = encoder[f"encoderblock_{index}"], f"blocks.{index}"
-        attention, mlp = block["MultiHeadDotProductAttention_0"], block["MlpBlock_0"]
+        attention, mlp = block[ATTENTION], block[MLP]
         state |= _norm(f"{name}.norm1", block["LayerNorm_0"]) | _norm(f"{name}.norm2", block["LayerNorm_1"])
         state |= _linear(f"{name}.qkv", attention["qkv"]) | _linear(f"{name}.proj", attention["proj"])
         state |= _linear(f"{name}.fc1", mlp["Dense_0"]) | _linear(f"{name}.fc2", mlp["Dense_1"])

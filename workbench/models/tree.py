@@ -18,6 +18,9 @@ from ..errors import refuse_unless
 from ..places import OUTPUT, block_name
 from ..records import ModelSpec
 
+#: What vit_jax calls the two halves of a block.
+ATTENTION, MLP = "MultiHeadDotProductAttention_0", "MlpBlock_0"
+
 
 def parameter_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     """Path in vit_jax's tree, joined with ``/``, to shape, for every parameter of a model."""
@@ -27,14 +30,14 @@ def parameter_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     shapes["Transformer/posembed_input/pos_embedding"] = (1, spec.tokens, width)
     for index in range(spec.depth):
         block = f"Transformer/encoderblock_{index}"
-        attention = f"{block}/MultiHeadDotProductAttention_0"
+        attention = f"{block}/{ATTENTION}"
         shapes |= _norm(f"{block}/LayerNorm_0", width)
         for name in ("query", "key", "value"):
             shapes |= _dense(f"{attention}/{name}", (width, heads, head_size), (heads, head_size))
         shapes |= _dense(f"{attention}/out", (heads, head_size, width), (width,))
         shapes |= _norm(f"{block}/LayerNorm_1", width)
-        shapes |= _dense(f"{block}/MlpBlock_0/Dense_0", (width, spec.mlp), (spec.mlp,))
-        shapes |= _dense(f"{block}/MlpBlock_0/Dense_1", (spec.mlp, width), (width,))
+        shapes |= _dense(f"{block}/{MLP}/Dense_0", (width, spec.mlp), (spec.mlp,))
+        shapes |= _dense(f"{block}/{MLP}/Dense_1", (spec.mlp, width), (width,))
     shapes |= _norm("Transformer/encoder_norm", width)
     if spec.representation is not None:
         shapes |= _dense("pre_logits", (width, spec.representation), (spec.representation,))
@@ -115,9 +118,7 @@ def split_qkv(params: dict, heads: int) -> dict:
 
 def _map_attention(params: dict, change) -> dict:
     encoder = {
-        name: {**block, "MultiHeadDotProductAttention_0": change(block["MultiHeadDotProductAttention_0"])}
-        if name.startswith("encoderblock_")
-        else block
+        name: {**block, ATTENTION: change(block[ATTENTION])} if name.startswith("encoderblock_") else block
         for name, block in params["Transformer"].items()
     }
     return {**params, "Transformer": encoder}
@@ -163,7 +164,7 @@ _OUTSIDE = {
     ("pre_logits", OUTPUT): f"pre_logits/{OUTPUT}",
     ("head", OUTPUT): f"head/{OUTPUT}",
 }
-_PARTS = {"MultiHeadDotProductAttention_0": "attention", "MlpBlock_0": "mlp", "Dense_0": "fc1", "Dense_1": "fc2"}
+_PARTS = {ATTENTION: "attention", MLP: "mlp", "Dense_0": "fc1", "Dense_1": "fc2"}
 
 
 def tensor_name(path: tuple[str, ...]) -> str:

@@ -19,7 +19,7 @@ from ..backends.base import Tensor, check_feeds
 from ..places import OUTPUT
 from ..records import ModelSpec
 from .sizes import SIZES, TUTORIAL, model_spec
-from .tree import check_parameters, init, join_qkv, parameter_shapes, split_qkv, tensor_name
+from .tree import ATTENTION, MLP, check_parameters, init, join_qkv, parameter_shapes, split_qkv, tensor_name
 
 __all__ = [
     "SIZES",
@@ -110,11 +110,11 @@ class Block(nn.Module):
         """(B, S, D) to (B, S, D)."""
         y = nn.LayerNorm(epsilon=EPSILON, name="LayerNorm_0")(x)
         self.sow("intermediates", "norm1", y)
-        x = x + Attention(self.heads, name="MultiHeadDotProductAttention_0")(y)
+        x = x + Attention(self.heads, name=ATTENTION)(y)
         self.sow("intermediates", "residual1", x)
         y = nn.LayerNorm(epsilon=EPSILON, name="LayerNorm_1")(x)
         self.sow("intermediates", "norm2", y)
-        x = x + Mlp(self.mlp, name="MlpBlock_0")(y)
+        x = x + Mlp(self.mlp, name=MLP)(y)
         self.sow("intermediates", OUTPUT, x)
         return x
 

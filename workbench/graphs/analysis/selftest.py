@@ -12,9 +12,10 @@ import numpy as np
 
 from ...datasets import ImageSet
 from ...errors import WorkbenchError, refuse_unless
-from ...measuring.accuracy import check_label_range, check_logits
+from ...measuring.accuracy import check_label_range
+from ...progress import silent
 from ...records import Graph, ModelSpec, Preprocessing, Variant, wilson
-from ..quantization.activations import batches, open_model
+from ..quantization.activations import logits_of
 from ..quantization.emulation import load_widened
 from ..quantization.images import check_same_images, graph_input
 from .difference import diff
@@ -78,13 +79,13 @@ def check_evaluator(
         labels, images = images.labels, images.x
     x = graph_input(graph, images)
     checks.append(_in_range(x, graph.preprocessing))
-    logits = _logits(graph, graph, x)
+    logits = logits_of(graph, load_widened(graph.path), x, silent)
     if model is not None:
         checks.append(_same_as_jax(graph, model, images[:COMPARED]))
     if variant is not None:
         checks.append(_same_preprocessing("the variant", variant.graph.preprocessing, graph.preprocessing))
-        answers = _logits(variant, graph, x[:COMPARED]).argmax(axis=1)
-        checks.append(check_order("the variant", answers, logits[:COMPARED].argmax(axis=1), logits.shape[1]))
+        chosen = logits_of(graph, load_widened(variant.path), x[:COMPARED], silent).argmax(axis=1)
+        checks.append(check_order("the variant", chosen, logits[:COMPARED].argmax(axis=1), logits.shape[1]))
     if labels is not None:
         checks.append(check_labels(logits, np.asarray(labels)))
     return SelfTest(tuple(checks))
@@ -184,11 +185,3 @@ def _same_as_jax(graph: Graph, model: tuple[ModelSpec, dict], images: np.ndarray
         remedy="export the graph again from these parameters",
     )
     return Check("FP32 graph against JAX", f"relative error {error:.1g} over {difference.images} images")
-
-
-def _logits(side: Graph | Variant, graph: Graph, x: np.ndarray) -> np.ndarray:
-    session = open_model(load_widened(side.path), [graph.output_name])
-    parts = [values[graph.output_name] for values in batches(graph, session, x, lambda *_: None, "")]
-    logits = np.concatenate(parts)
-    check_logits(logits)
-    return logits

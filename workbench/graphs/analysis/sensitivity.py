@@ -11,13 +11,13 @@ import onnx_ir as ir
 
 from ...digests import digest
 from ...errors import refuse_unless
-from ...measuring.accuracy import check_label_range, check_logits, checked_labels
+from ...measuring.accuracy import check_label_range, checked_labels
 from ...places import place_of
 from ...progress import Progress, silent
 from ...records import Graph, Recipe
 from ...statistics.intervals import discordant_pairs, paired_interval
 from ...workspace import Workspace
-from ..quantization.activations import batches, open_model
+from ..quantization.activations import logits_of
 from ..quantization.images import check_graph, graph_input
 from ..quantization.prepare import prepare
 from ..quantization.qdq import quantize
@@ -101,7 +101,7 @@ class Sensitivity:
 
     @property
     def order(self) -> tuple[str, ...]:
-        """Sites from the most to the least sensitive, by logit error, which is steadier than accuracy."""
+        """Places from the most to the least sensitive, by logit error, which is steadier than accuracy."""
         return tuple(row.place for row in sorted(self.rows, key=lambda row: -row.logit_error))
 
     def frame(self):
@@ -244,17 +244,7 @@ class Evaluation:
         if chosen is not None:
             layout = layout_of(self.recipe, largest_weight())
             quantize(model, self.recipe, self.ranges, layout, numpy_type("fp32"), chosen)
-        session = open_model(model, [self.graph.output_name])
-        parts = [
-            values[self.graph.output_name]
-            for values in batches(self.graph, session, self.images, self._tick, "", BATCH)
-        ]
-        logits = np.concatenate(parts)
-        check_logits(logits)
-        return logits
-
-    def _tick(self, stage: str, done: int, total: int) -> None:
-        self.progress("classify", done, total)
+        return logits_of(self.graph, model, self.images, self.progress, BATCH)
 
 
 @dataclass(frozen=True)

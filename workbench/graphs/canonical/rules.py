@@ -50,12 +50,8 @@ class GemmIsMatMulAdd(RuleClass):
         values = array(bias)
         absent = bias is None or beta == 0 or (values is not None and not values.any())
         self.bias = None if absent else bias
-        return (
-            array(w) is not None
-            and alpha == 1
-            and not gemm.attributes.get_int("transA", 0)
-            and (absent or beta == 1)
-        )
+        plain = alpha == 1 and (absent or beta == 1) and not gemm.attributes.get_int("transA", 0)
+        return plain and array(w) is not None
 
     def rewrite(self, op, x, w, y, **_):
         """MatMul and Add; a weight that was read transposed is stored transposed."""

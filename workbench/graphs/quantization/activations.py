@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...backends.onnxruntime import inference_session
+from ...measuring.accuracy import check_logits
 from ...progress import Progress
 from ...records import Graph
 from .. import model_file
@@ -55,6 +56,21 @@ def batches(
         yield {name: _own_rows(value, len(batch), len(padded)) for name, value in values.items()}
         done += len(batch)
     progress(stage, done, len(images))
+
+
+def logits_of(
+    graph: Graph, model: ir.Model, images: np.ndarray, progress: Progress, size: int = BATCH
+) -> np.ndarray:
+    """The logits (N, classes) of a version of a graph, which is consumed; the stage is ``classify``.
+
+    Raises:
+        WorkbenchError: a logit is not finite.
+    """
+    session = open_model(model, [graph.output_name])
+    parts = [values[graph.output_name] for values in batches(graph, session, images, progress, "classify", size)]
+    logits = np.concatenate(parts)
+    check_logits(logits)
+    return logits
 
 
 def _pad(batch: np.ndarray, size: int) -> np.ndarray:

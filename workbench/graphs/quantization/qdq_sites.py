@@ -74,11 +74,8 @@ def linear_products(model: ir.Model) -> list[ir.Node]:
 
 def _is_linear(node: ir.Node) -> bool:
     place = place_of(node.name or "")
-    return (
-        (place is None or place.block is not None)
-        and array(node.inputs[1]) is not None
-        and array(node.inputs[0]) is None
-    )
+    outside = place is not None and place.block is None
+    return not outside and array(node.inputs[1]) is not None and array(node.inputs[0]) is None
 
 
 def attention_products(model: ir.Model) -> list[ir.Node]:

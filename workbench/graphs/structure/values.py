@@ -110,7 +110,7 @@ def readers(value: ir.Value) -> list[ir.Node]:
 
 
 def only_reader(value: ir.Value) -> ir.Node | None:
-    """The one node that reads a tensor's numbers; None where there are several or none. A Shape reads no numbers."""
+    """The one node that reads a tensor's numbers, which a Shape does not; None where there are several or none."""
     nodes = [node for node in readers(value) if node.op_type != "Shape"]
     return nodes[0] if len(nodes) == 1 else None
 
