@@ -128,7 +128,7 @@ def test_the_preprocessing_is_the_models_own_and_a_guess_is_called_one(imported,
     graph = import_onnx(EXPORTS / "fused_dynamo.onnx", tmp_path, preprocessing=given)
     assert graph.preprocessing.mean == given.mean
     assert graph.preprocessing.layout == "NCHW"
-    assert graph.notes == ("The model takes NCHW images; the preprocessing said NHWC.",)
+    assert graph.notes == ("The model takes NCHW images; the given preprocessing makes NHWC.",)
 
 
 def test_an_import_is_found_again_and_follows_the_files_bytes(tmp_path):

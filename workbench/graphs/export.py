@@ -26,7 +26,7 @@ from .structure.source_lines import OWN_KEY
 
 OPSETS = tuple(range(17, 24))
 DYNAMIC = "dynamic"
-#: What makes jax2onnx note the lines of Python behind each node; it has no argument for it.
+#: Environment variables that make jax2onnx note the line of Python behind each node; it has no argument for this.
 STAMPING = {"JAX2ONNX_ENABLE_STACKTRACE_METADATA": "1", "JAX2ONNX_STACKTRACE_DETAIL": "full"}
 #: How many real images parity rests on where the caller gives none.
 IMAGES = 64
@@ -211,7 +211,7 @@ def _load_plugins() -> None:
 
 @contextlib.contextmanager
 def _stamping():
-    """The variables of ``STAMPING`` are set inside, and as they were outside."""
+    """Set the variables of ``STAMPING`` inside, and restore them afterwards."""
     before = {name: os.environ.get(name) for name in STAMPING}
     os.environ.update(STAMPING)
     try:

@@ -59,7 +59,7 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
         model = _load(path)
         batch, size, layout = _input(model)
         classes = _output(model)
-        found = _found(preprocessing, size, layout)
+        used = _preprocessing(preprocessing, size, layout)
         images = _random_images(batch, size, layout)
         before = outputs_of(path, images)
         progress("clean", 0, 1)
@@ -73,7 +73,7 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
             path=saved,
             digest=key,
             opset=model_file.opset(model),
-            preprocessing=found,
+            preprocessing=used,
             spec=spec,
             batch=batch,
             classes=classes,
@@ -159,7 +159,7 @@ def _output(model: ir.Model) -> int | None:
     return classes if isinstance(classes, int) else None
 
 
-def _found(given: Preprocessing | None, size: int, layout: str) -> Preprocessing:
+def _preprocessing(given: Preprocessing | None, size: int, layout: str) -> Preprocessing:
     """The preprocessing that was given, or vit_jax's, in the model's layout."""
     preprocessing = given or Preprocessing(size=size)
     refuse_unless(
@@ -186,7 +186,7 @@ def _notes(given: Preprocessing | None, layout: str, places: Mapping, reason: st
             " model's own Preprocessing, or its accuracy means nothing."
         )
     elif given.layout != layout:
-        yield f"The model takes {layout} images; the preprocessing said {given.layout}."
+        yield f"The model takes {layout} images; the given preprocessing makes {given.layout}."
     if not places:
         yield "No block of attention and MLP was found: nodes keep their names, and tables cannot group by block."
     if reason:

@@ -53,7 +53,7 @@ def load(path: Path, least_opset: int = 0) -> ir.Model:
 
 
 def _find_external(model: ir.Model) -> None:
-    """Weights that lie beside the file are read later: whether they are there is asked at once."""
+    """Raise OSError where external data is missing: weights are read only when they are used."""
     kept = (value.const_value for value in model.graph.initializers.values())
     for path in {tensor.path for tensor in kept if isinstance(tensor, ir.ExternalTensor)}:
         os.stat(path)

@@ -21,8 +21,8 @@ from ..quantization.emulation import load_widened
 from ..quantization.images import BATCH, check_same_images, graph_input
 from ..structure.values import FLOATS, tensor_name
 
-#: Every block adds rounding error. The error jumps at an output that adds more than this many times what blocks
-#: usually add, half of the most that any output adds, and the rounding of float32; or that is NaN.
+#: The error jumps at an output that is not finite, or that adds more than each of these three: ``JUMP`` times what
+#: a block usually adds, ``SHARE`` of the most that any output adds, and the rounding of float32.
 JUMP, SHARE, FLOAT_NOISE = 4.0, 0.5, 1e-5
 LOGITS = "logits"
 #: Nodes that a recipe puts beside the model's own.

@@ -1,4 +1,4 @@
-"""An ONNX model as tables: every node with its place and type, every block, and what a compiler will trip over."""
+"""An ONNX model as tables: every node with its place and type, every block, and every finding."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def inspect(model, card: str | None = None, runtimes: Sequence[str] | None = Non
     Args:
         model: the path of an ONNX file, or a Graph, Variant or Engine.
         card: the GPU to judge by, ``T4`` or ``SM86``; None judges by the newest.
-        runtimes: who is asked whether they take the file. None asks those that a Variant or Engine is meant for, or
-            ``RUNTIMES`` about any other model, as far as they are installed; an empty tuple asks nobody.
+        runtimes: those that are asked whether they take the file, as far as they are installed. None asks those
+            that a Variant or Engine is meant for, or ``RUNTIMES`` about any other model; an empty tuple asks nobody.
 
     Raises:
         WorkbenchError: the file is no ONNX model, or the card is not known.

@@ -129,7 +129,7 @@ def search_recipe(
 def _shortest_prefix(places: int, holds: Callable[[int], bool]) -> int:
     """The smallest number of excluded places that holds the limit, by bisection.
 
-    It is supposed that excluding more never hurts, and that excluding all holds.
+    This assumes that excluding more never hurts, and that excluding all holds.
     """
     if holds(0):
         return 0

@@ -18,8 +18,8 @@ from ...records import Graph, Recipe
 from ...statistics.intervals import discordant_pairs, paired_interval
 from ...workspace import Workspace
 from ..quantization.activations import logits_of
-from ..quantization.images import check_graph, graph_input
-from ..quantization.prepare import prepare
+from ..quantization.images import graph_input
+from ..quantization.prepare import check_graph, prepare
 from ..quantization.qdq import quantize
 from ..quantization.qdq_sites import check_excluded, place_name, qdq_sites
 from ..quantization.ranges import Ranges, calibrate

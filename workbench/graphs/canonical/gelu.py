@@ -46,7 +46,14 @@ def canonicalize(model: ir.Model) -> int:
 
 
 class Spelling(NamedTuple):
-    """A GELU in other operators: what it is computed of, its result, ``none`` or ``tanh``, and the operators."""
+    """A GELU written in other operators.
+
+    Attributes:
+        source: x.
+        result: GELU(x).
+        kind: ``none`` or ``tanh``, as ONNX calls the two forms.
+        region: the operators.
+    """
 
     source: ir.Value
     result: ir.Value
@@ -67,7 +74,7 @@ def spelled_out(model: ir.Model) -> list[Spelling]:
 
 
 def _region(result: ir.Value) -> tuple[ir.Value | None, list[ir.Node]]:
-    """The one tensor that elementwise operators with constant numbers make ``result`` of, and those operators."""
+    """The one tensor from which elementwise operators with constant numbers compute ``result``; the operators."""
     region: dict[ir.Node, None] = {}
     sources: set[ir.Value] = set()
     waiting = [result]
@@ -88,7 +95,7 @@ def _is_elementwise(node: ir.Node) -> bool:
 
 
 def _kind(source: ir.Value, result: ir.Value, region: list[ir.Node]) -> str | None:
-    """``none`` or ``tanh``, as ONNX calls the two forms, where the region computes one of them."""
+    """``none`` or ``tanh`` where the region computes one of the two forms."""
     if not any(node.op_type in CURVES for node in region):
         return None
     computed = _evaluate(source, result, region)
@@ -99,7 +106,7 @@ def _kind(source: ir.Value, result: ir.Value, region: list[ir.Node]) -> str | No
 
 
 def _evaluate(source: ir.Value, result: ir.Value, region: list[ir.Node]) -> np.ndarray:
-    """What the region makes of ``POINTS``."""
+    """The result of the region where its source is ``POINTS``."""
     nodes = [node for node in region[0].graph or () if node in set(region)]
     constants = {str(v.name): found for node in nodes for v in inputs_of(node) if (found := array(v)) is not None}
     return evaluate_all(nodes, {str(source.name): POINTS, **constants}, str(result.name))

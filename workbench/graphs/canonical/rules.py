@@ -1,7 +1,7 @@
 """Rewrite rules, on onnxscript's rewriter: from what exporters write to the operators that were meant.
 
-In each rule ``pattern`` is what is looked for, ``check`` says whether a match means what the rule takes it for, and
-``rewrite`` gives what takes its place.
+In each rule ``pattern`` is what is looked for, ``rewrite`` gives what takes its place, and ``check`` says whether
+both compute the same.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class LayerNormWrittenOut(_layer_norm.LayerNormFusion):
 
 
 class LayerNormBias(_layer_norm.LayerNormBiasFusion):
-    """onnxscript's rule that takes the bias in, for a bias: a residual may be added to a LayerNorm too."""
+    """onnxscript's rule that puts a bias into its LayerNorm, for vectors only: a residual may be added too."""
 
     def check(self, context, bias, **_):
         """Whether what is added is a constant vector."""

@@ -89,16 +89,6 @@ def _cut(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
         yield left
 
 
-def check_graph(graph) -> None:
-    """Refuse anything but a ``Graph``."""
-    refuse_unless(
-        isinstance(graph, Graph),
-        "A recipe is applied to a Graph",
-        why=f"given was {type(graph).__name__}",
-        remedy="give what export_onnx or import_onnx returned; of a variant its .graph",
-    )
-
-
 def graph_input(graph: Graph, images: np.ndarray) -> np.ndarray:
     """Normalised float32 images, channels last or as the graph has them, in the graph's own layout.
 

@@ -14,6 +14,16 @@ from ..structure.operators import QUANTIZED, name_of
 from ..structure.values import HALVES, input_of, only_reader, scaling
 
 
+def check_graph(graph) -> None:
+    """Refuse anything but a ``Graph``."""
+    refuse_unless(
+        isinstance(graph, Graph),
+        "A recipe is applied to a Graph",
+        why=f"given was {type(graph).__name__}",
+        remedy="give what export_onnx or import_onnx returned; of a variant its .graph",
+    )
+
+
 def prepare(graph: Graph, least_opset: int = 0) -> ir.Model:
     """Read a float32 graph and move the scale of its attention in front of the first product.
 

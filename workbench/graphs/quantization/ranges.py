@@ -19,8 +19,8 @@ from ...workspace import Workspace
 from . import thresholds
 from .activations import batches, open_model
 from .histogram import Histogram, magnitudes
-from .images import Images, calibration_images, check_graph
-from .prepare import prepare
+from .images import Images, calibration_images
+from .prepare import check_graph, prepare
 from .qdq_sites import qdq_sites
 
 HISTOGRAMS = "histograms.npz"

@@ -1,7 +1,6 @@
 """From a graph and a recipe to a variant: the ONNX file whose precision is written into its nodes.
 
-``LOWERINGS`` names the function that writes each precision. A new precision is a line in ``records.PRECISIONS``, a
-line there, and a module beside this one that rewrites the nodes.
+``LOWERINGS`` names the function that writes each precision.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ from .. import model_file
 from ..structure.values import numpy_type
 from .casts import layers_beyond, retype
 from .dynamic import quantize_dynamically
-from .images import check_graph
-from .prepare import prepare
+from .prepare import check_graph, prepare
 from .qdq import quantize
 from .qdq_sites import check_excluded, excluded, unnamed_notes
 from .ranges import Ranges, calibrate

@@ -50,8 +50,10 @@ def _divergence(counts: np.ndarray, end: int) -> float:
 
 
 def _smoothed(counts: np.ndarray) -> np.ndarray:
-    """Give empty bins a ten-thousandth of a count, taken from the others: else one outlier whose last bin was empty
-    would make the divergence infinite, and nothing would ever be clipped. MXNet and ONNX Runtime do the same.
+    """Give empty bins a ten-thousandth of a count, taken from the others, as MXNet and ONNX Runtime do.
+
+    Else the divergence would be infinite where one outlier is clipped into an empty last bin, and nothing would
+    ever be clipped.
     """
     empty = counts == 0
     taken = EMPTY * empty.sum() / max(1, (~empty).sum())

@@ -75,7 +75,7 @@ def _residual(value: ir.Value, walker: Walker) -> Residual | None:
 
 
 def _mlp(stream: ir.Value, walker: Walker) -> Residual | None:
-    """What is computed from a stream through linear layers alone, and added to it."""
+    """The addition to a stream of what linear layers, and no attention, compute from it."""
     earlier = above([stream])
     for node in _readers(stream):
         inputs = walker.activations(node)

@@ -22,7 +22,7 @@ class AttentionTypes(NamedTuple):
 
 
 def type_of(node: ir.Node) -> str | None:
-    """The type that a node computes in, ``int8`` or ``fp16``; None where it has no type that products know."""
+    """The type that a node computes in, ``int8`` or ``fp16``; None for a type without products, such as int64."""
     if node.op_type in PRODUCTS and node.op_type not in ATTENTION_OPERATORS:
         low = [quantized_type(value) for value in node.inputs[:2]]
         if all(low):

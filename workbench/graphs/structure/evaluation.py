@@ -19,7 +19,7 @@ def evaluate(node: ir.Node, inputs: Sequence[np.ndarray], output: int = 0) -> np
 
 
 def evaluate_all(nodes: Sequence[ir.Node], inputs: Mapping[str, np.ndarray], output: str) -> np.ndarray:
-    """The tensor ``output``, computed by nodes of one graph in their order from the tensors that they lack."""
+    """The tensor ``output`` of nodes of one graph, in their order; ``inputs`` are what none of them computes."""
     graph = nodes[0].graph
     if graph is None:
         raise ValueError(f"{nodes[0].name} is part of no graph")

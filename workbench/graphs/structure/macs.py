@@ -32,7 +32,7 @@ def macs(node: ir.Node) -> int | None:
 
 
 def _einsum_macs(node: ir.Node) -> int | None:
-    """Every letter of the equation once: each is a loop; what an ellipsis stands for is taken from the output."""
+    """The sizes of all letters multiplied, as each is a loop; the output gives the sizes behind an ellipsis."""
     read, written = einsum_terms(node)
     sizes: dict[str, int] = {}
     for letters, value in zip(read, inputs_of(node)):

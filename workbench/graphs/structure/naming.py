@@ -11,7 +11,7 @@ from .operators import MATRIX_PRODUCTS, name_of
 from .placement import find_paths
 from .values import input_of, inputs_of
 
-#: The operator that bears a place's own name; the others of the place are named behind it.
+#: Place -> the operators that take the place's own name; other nodes of the place add a part to it.
 MAIN = {
     "norm1": ("LayerNormalization",),
     "norm2": ("LayerNormalization",),
@@ -26,7 +26,7 @@ MAIN = {
     "pool": ("Gather", "ReduceMean"),
     "embedding": (),
 }
-#: (place, operator) -> what a node is called behind its place; else the operator in small letters.
+#: (place, operator) -> the part that a node adds to its place; else the operator in small letters.
 PARTS = {
     ("attention/split", "Reshape"): "heads",
     ("attention/split", "Transpose"): "order",
@@ -37,7 +37,7 @@ PARTS = {
     ("embedding", "Pad"): "tokens",
     ("embedding", "Add"): "position",
 }
-#: The tensor that leaves a place is named after it, but for these: the names of the JAX model's intermediates.
+#: Place -> the tensor that leaves it, where that is not named after the place: as the JAX model's intermediates.
 LEAVING = {
     "attention/context": "attention/context/heads",
     "attention/merge": "attention/context",
@@ -149,7 +149,7 @@ def _leaving(node: ir.Node, inside: str, places: dict[ir.Node, str]) -> str:
 
 
 def _name_constants(places: dict[ir.Node, str], taken: Counter) -> None:
-    """A weight bears the name of the first node that reads it, and of what it is there."""
+    """Name each weight after the first node that reads it and its role there, ``block03/mlp/fc1/weight``."""
     named = set()
     for node in places:
         for index, value in enumerate(node.inputs):

@@ -17,9 +17,9 @@ INTEGER_CONVOLUTIONS = ("ConvInteger", "QLinearConv")
 CONVOLUTIONS = ("Conv", *INTEGER_CONVOLUTIONS)
 #: ONNX's own from opset 23 on; the two others are ONNX Runtime's (domain ``com.microsoft``).
 ATTENTION_OPERATORS = ("Attention", "MultiHeadAttention")
-#: Everything that is made of multiply-accumulates and that they are counted of.
+#: Operators whose multiply-accumulates are counted.
 PRODUCTS = (*MATRIX_PRODUCTS, *INTEGER_MATRIX_PRODUCTS, *CONVOLUTIONS, "Attention")
-#: Operators with products inside them that are not counted.
+#: Operators that multiply too, but whose multiply-accumulates are not counted.
 UNCOUNTED_PRODUCTS = ("LSTM", "GRU", "RNN", "If", "Loop", "Scan", "ConvTranspose", "DeformConv")
 #: Products in floating point that runtimes compute in 8 bits where Q/DQ stands on both inputs.
 QUANTIZABLE_PRODUCTS = (*DENSE_PRODUCTS, "Conv")
@@ -39,9 +39,9 @@ QUANTIZED = (*QDQ, *INTEGER_MATRIX_PRODUCTS, *INTEGER_CONVOLUTIONS)
 MOVES = (
     *("Reshape", "Transpose", "Split", "Squeeze", "Unsqueeze", "Slice", "Gather", "Flatten", "Identity", "Expand"),
 )
-#: Moves, and changes of the type: what stands between a tensor and its Q/DQ.
+#: Moves and casts: the operators that may stand between a tensor and its Q/DQ pair.
 CARRIERS = (*MOVES, "Cast")
-#: What computes nothing: a Q/DQ pair before it and one after it say the same.
+#: Operators that compute nothing: a Q/DQ pair before one has the same effect as a pair behind it.
 WITHOUT_ARITHMETIC = (*CARRIERS, "Concat", "Tile", "Pad", "Shape")
 #: The same tensor in another type.
 COPIES = ("Cast", "Identity", "QuantizeLinear", "DequantizeLinear")
@@ -50,7 +50,7 @@ COPIES = ("Cast", "Identity", "QuantizeLinear", "DequantizeLinear")
 
 SCALINGS = ("Mul", "Div")
 CURVES = ("Erf", "Tanh", "Sigmoid", "Exp")
-#: Operators that compute each number of the output from the numbers at its own place.
+#: Operators that compute each number of the output from the numbers at the same position of the inputs.
 ELEMENTWISE = (*SCALINGS, *CURVES, "Add", "Sub", "Pow", "Neg", "Sqrt", "Identity")
 #: Operators that shapes are computed with, where they work on integers.
 SHAPE_ARITHMETIC = (

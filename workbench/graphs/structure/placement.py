@@ -98,7 +98,7 @@ def find_paths(model: ir.Model) -> dict[ir.Node, str]:
 
 @dataclass(eq=False)
 class _Placement:
-    """The paths that were given so far, by node."""
+    """Gives nodes their paths; ``found`` holds the paths that were given so far."""
 
     walker: Walker
     found: dict[ir.Node, str] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class _Placement:
         return above(ends, start, self.found)
 
     def fill(self, ends: Iterable[ir.Value], path: str, start: ir.Value | None = None) -> None:
-        """Give one path to all of them."""
+        """Give one path to every unplaced node between a stream and ``ends``."""
         self.found.update(dict.fromkeys(self.unplaced(ends, start), path))
 
     # ---- blocks ------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class _Placement:
         self.found[mlp.node] = f"{name}/residual2"
 
     def _heads(self, values: list[ir.Value], inside: str, stream: ir.Value) -> None:
-        """What brings q, k and v into heads is their split; a factor on the way belongs to the scale."""
+        """Place what brings q, k and v into heads: a factor belongs to the scale, every other node to the split."""
         for node in self.unplaced(values, stream):
             scales = node.op_type in SCALINGS and not is_index(node.outputs[0])
             self.found[node] = f"{inside}/scale" if scales else f"{inside}/split"
@@ -187,7 +187,7 @@ class _Placement:
 
 
 def _is_pool(node: ir.Node) -> bool:
-    """Whether a node leaves fewer axes than it reads, or none of the tokens' axis; LayerNorm's means do not."""
+    """Whether a node takes one token or the mean of all; the means of a LayerNorm keep their axis."""
     if node.op_type not in POOLS or is_index(node.outputs[0]):
         return False
     return not (node.op_type.startswith("Reduce") and node.attributes.get_int("keepdims", 1))

@@ -13,7 +13,7 @@ OWN_KEY = "workbench.source"
 KEYS = (OWN_KEY, "pkg.jax2onnx.jax_traceback", "pkg.jax2onnx.callsite", "pkg.torch.onnx.stack_trace")
 #: ``/any/models/vit.py:42 (name)``, innermost first, or ``File "/any/vit.py", line 42``, innermost last.
 _LINE = re.compile(r'([^\s":]+\.py)(?:", line |:)(\d+)')
-#: Frames of these are no line of anybody's model.
+#: Frames in these packages are not lines of a model.
 _TOOLS = re.compile(r"site-packages/(torch|onnxscript|jax|jaxlib|jax2onnx|flax)/")
 
 

@@ -1,4 +1,4 @@
-"""The ModelSpec behind a graph, read off its clean nodes where it has one."""
+"""The ModelSpec that describes a clean graph, where one does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a graph says of a tensor: its elements where they are constant, its shape, who makes and who reads it."""
+"""One tensor of a graph: its elements where they are constant, its neighbours, its shape and type."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def is_dense(node: ir.Node | None) -> bool:
 
 
 def input_of(node: ir.Node, index: int) -> ir.Value:
-    """An input that the operator cannot do without.
+    """A required input of a node.
 
     Raises:
         ValueError: it is missing, which a checked model rules out.
@@ -95,7 +95,7 @@ def optional_input(node: ir.Node, index: int) -> ir.Value | None:
 
 
 def inputs_of(node: ir.Node) -> list[ir.Value]:
-    """The inputs that are there."""
+    """The inputs that are not left out."""
     return [value for value in node.inputs if value is not None]
 
 

@@ -1,4 +1,4 @@
-"""The walker: up from a tensor to what it was computed by, down to what reads it, along activations only."""
+"""Walks along activations: up to the nodes that compute a tensor, down to the nodes that read it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Walker:
 
     @cached_property
     def dependent(self) -> frozenset[ir.Value]:
-        """The tensors whose numbers depend on the model's inputs; a shape that is taken of one does not."""
+        """The tensors whose numbers depend on the model's inputs; the output of a Shape does not."""
         found = {value for value in self.model.graph.inputs if not value.is_initializer()}
         for node in self.model.graph:
             if node.op_type not in ("Shape", "Size") and any(value in found for value in node.inputs):

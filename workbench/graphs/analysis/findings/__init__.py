@@ -1,4 +1,4 @@
-"""What a compiler or a quantized ViT will trip over: one row per hazard and place, and what mends it."""
+"""Hazards for compilers and for quantized ViTs: one row per hazard and place, and what mends it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .quantization import (
 )
 from .types import casts, float32_islands, types_the_card_lacks, weights_beyond_fp16
 
-#: Without a card, rules are those of the newest; see ``backends.cards``.
+#: Without a card, rules are those of the newest; see ``backends.hardware.cards``.
 NEWEST = 120
 
 Detector = Callable[[PlacedModel, int], Iterable[Finding]]

@@ -33,7 +33,7 @@ def attention_apart(placed: PlacedModel, sm: int) -> Iterator[Finding]:
 def attention_in_float32(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """Attention in FP32: in a model that is all FP32, between 8-bit layers, or in a block kept out of 16 bits.
 
-    A file whose 8 bits are written for a CPU is none of TensorRT's business.
+    A file whose 8 bits are written for a CPU is not judged: TensorRT refuses it.
     """
     high = [attention.scores for attention in placed.attentions if _is_float32(attention)]
     if not high or written_for_a_cpu(placed):
@@ -67,9 +67,7 @@ def _apart(attention: Attention, sm: int) -> tuple[str, str]:
         return "a guard against NaN reads its probabilities too", "import_onnx writes attention without the guard"
     if reader is not None:
         return "its probabilities are read elsewhere too", "export the model without attention maps as an output"
-    if attention.head_size is None or attention.tokens is None:
-        return "", ""
-    if _is_float32(attention):
+    if attention.head_size is None or attention.tokens is None or _is_float32(attention):
         return "", ""
     types = attention_types(attention)
     answer = predict_attention(
@@ -94,7 +92,7 @@ def _is_float32(attention: Attention) -> bool:
 
 
 def _other_reader(attention: Attention) -> str | None:
-    """Who but the second product reads the probabilities: an operator, or the graph's output; None for nobody."""
+    """What else reads the probabilities: ``IsNaN`` for torch's guard, ``output`` for anything else, or None."""
     made = attention.softmax.outputs[0]
     while not attention.is_operator:
         readers = [use.node for use in made.uses()]
