@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import onnx_ir as ir
 
-from ...errors import WorkbenchError, refuse_unless
-from ...places import OUTPUT, Place, block_name, place_of
+from ...errors import refuse_unless
+from ...places import Place, place_of
 from ...progress import Progress, silent
-from ...records import Graph, ModelSpec, Variant
+from ...records import Graph, Variant
 from .. import model_file
-from ..quantization.activations import batches, open_model
-from ..quantization.emulation import load_widened
-from ..quantization.images import BATCH, check_same_images, graph_input
+from ..quantization.images import BATCH, check_same_images
+from ..structure.operators import QDQ
 from ..structure.values import FLOATS, tensor_name
+from .sides import GraphSide, JaxSide, side_of
 
 #: The error jumps at an output that is not finite, or that adds more than each of these three: ``JUMP`` times what
 #: a block usually adds, ``SHARE`` of the most that any output adds, and the rounding of float32.
 JUMP, SHARE, FLOAT_NOISE = 4.0, 0.5, 1e-5
-LOGITS = "logits"
-#: Nodes that a recipe puts beside the model's own.
-ADDED = ("Cast", "QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -94,9 +89,10 @@ def diff(a, b, images: np.ndarray, progress: Progress | None = None) -> Differen
     Raises:
         WorkbenchError: the images do not fit, the two want different images, or have no named output in common.
     """
-    progress = progress or silent
-    _check_sides(a, b, images)
-    names = [name for name in _names(a) if name in set(_names(b))]
+    left_side, right_side = side_of(a), side_of(b)
+    graph = _checked(left_side, right_side, images)
+    theirs = set(right_side.names())
+    names = [name for name in left_side.names() if name in theirs]
     refuse_unless(
         len(names) > 1,
         "The two models cannot be compared block by block",
@@ -104,19 +100,16 @@ def diff(a, b, images: np.ndarray, progress: Progress | None = None) -> Differen
         remedy="compare versions of one graph, or graphs whose blocks were found by name",
     )
     sums, alone = ({name: _Sums() for name in names} for _ in range(2))
-    one_by_one = _outputs_alone(a if isinstance(a, Variant | Graph) else b, names)
-    same = done = 0
-    for left, right in _both(a, b, names, images, progress):
-        rows = len(left[names[-1]])
-        others = right if isinstance(a, Variant | Graph) else left
-        computed = one_by_one(images[done : done + rows], others)
+    one_by_one, same = graph.outputs_alone(names), 0
+    for batch, left, right in _both(left_side, right_side, names, images, progress or silent):
+        others = right if graph is left_side else left
+        computed = one_by_one(batch, others)
         for name in names:
             sums[name].add(left[name], right[name], name)
             alone[name].add(computed[name], others[name], name)
         same += int((left[names[-1]].argmax(axis=-1) == right[names[-1]].argmax(axis=-1)).sum())
-        done += rows
     rows = tuple(OutputError(name, sums[name].relative, alone[name].relative, sums[name].max_abs) for name in names)
-    return Difference(rows, _first_jump(rows), same / done, done)
+    return Difference(rows, _first_jump(rows), same / len(images), len(images))
 
 
 def role_errors(a: Variant | Graph, b: Variant | Graph, images: np.ndarray, progress: Progress | None = None):
@@ -148,7 +141,7 @@ def role_errors(a: Variant | Graph, b: Variant | Graph, images: np.ndarray, prog
         remedy="compare versions of one graph, whose blocks were found by name",
     )
     sums = {name: _Sums() for name in tensors.values()}
-    for left, right in _both(a, b, list(sums), images, progress or silent):
+    for _, left, right in _both(side_of(a), side_of(b), list(sums), images, progress or silent):
         for name, one in sums.items():
             one.add(left[name], right[name], name)
     rows = [(*place, one.relative) for place, one in zip(tensors, sums.values())]
@@ -159,18 +152,34 @@ def _placed_tensors(side: Variant | Graph) -> Iterator[tuple[Place, str]]:
     """Every floating-point tensor that a node of a known place makes; nodes that a recipe adds are left out."""
     for node in model_file.load(side.path).graph:
         place, made = place_of(node.name or ""), node.outputs[0]
-        if place and made.dtype in FLOATS and node.op_type not in ADDED:
+        if place and made.dtype in FLOATS and node.op_type not in (*QDQ, "Cast"):
             yield place, tensor_name(made)
 
 
-def _both(a, b, names: list[str], images: np.ndarray, progress: Progress) -> Iterator[tuple[dict, dict]]:
-    """The named tensors of both sides, a few images at a time."""
-    done = 0
-    for left, right in zip(_outputs(a, names, images), _outputs(b, names, images)):
-        progress("compare", done, len(images))
-        yield left, right
-        done += len(left[names[-1]])
-    progress("compare", done, len(images))
+def _checked(left: GraphSide | JaxSide, right: GraphSide | JaxSide, images: np.ndarray) -> GraphSide:
+    """The side whose blocks are computed one by one; refuses two JAX models, and sides that want other images."""
+    graphs = [side for side in (left, right) if isinstance(side, GraphSide)]
+    refuse_unless(
+        bool(graphs),
+        "diff cannot compare two JAX models",
+        why="it computes the blocks of a graph one by one",
+        remedy="export one of them with export_onnx",
+    )
+    check_same_images("b", graphs[-1].graph.preprocessing, graphs[0].graph.preprocessing)
+    refuse_unless(len(images) > 0, "There are no images", why="the array has zero rows", remedy="give one or more")
+    return graphs[0]
+
+
+def _both(
+    left: GraphSide | JaxSide, right: GraphSide | JaxSide, names: list[str], images: np.ndarray, progress: Progress
+) -> Iterator[tuple[np.ndarray, dict, dict]]:
+    """A few images at a time, and the named tensors that both sides compute of them."""
+    ours, theirs = left.outputs(names), right.outputs(names)
+    for start in range(0, len(images), BATCH):
+        progress("compare", start, len(images))
+        batch = images[start : start + BATCH]
+        yield batch, ours(batch), theirs(batch)
+    progress("compare", len(images), len(images))
 
 
 class _Sums:
@@ -205,95 +214,3 @@ def _first_jump(rows: tuple[OutputError, ...]) -> str | None:
     most = max((row.added for row in rows if math.isfinite(row.added)), default=0.0)
     limit = max(JUMP * usual, SHARE * most, FLOAT_NOISE)
     return next((row.output for row in rows if not math.isfinite(row.error) or row.added > limit), None)
-
-
-# ---- the two sides -----------------------------------------------------------------------------------------------
-
-
-def _check_sides(a, b, images) -> None:
-    """Refuse what cannot be compared: no graph among them, or two that want different images."""
-    graphs = [
-        side.graph if isinstance(side, Variant) else side for side in (a, b) if isinstance(side, Variant | Graph)
-    ]
-    for side in (a, b):
-        if not isinstance(side, Variant | Graph):
-            _checked_model(side)
-    refuse_unless(
-        bool(graphs),
-        "diff cannot compare two JAX models",
-        why="it computes the blocks of a graph one by one",
-        remedy="export one of them with export_onnx",
-    )
-    check_same_images("b", graphs[-1].preprocessing, graphs[0].preprocessing)
-    refuse_unless(len(images) > 0, "There are no images", why="the array has zero rows", remedy="give one or more")
-
-
-def _names(side) -> list[str]:
-    """Names of the outputs that a side can show, in the order of computation; the logits come last."""
-    if isinstance(side, Variant | Graph):
-        graph = side.graph if isinstance(side, Variant) else side
-        found = [value.name for node in model_file.load(side.path).graph for value in node.outputs]
-        return [n for n in found if n and n.endswith(f"/{OUTPUT}") and n.count("/") == 1] + [graph.output_name]
-    spec, _ = _checked_model(side)
-    blocks = [block_name(index) for index in range(spec.depth)]
-    return [f"{place}/{OUTPUT}" for place in ("embedding", *blocks, "norm")] + [LOGITS]
-
-
-def _checked_model(side) -> tuple[ModelSpec, dict]:
-    if isinstance(side, tuple) and len(side) == 2 and isinstance(side[0], ModelSpec):
-        return side
-    raise WorkbenchError(
-        "diff compares variants, graphs and JAX models",
-        why=f"it was given a {type(side).__name__}",
-        remedy="give a Variant, a Graph, or the pair (spec, params)",
-    )
-
-
-def _outputs(side, names: list[str], images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-    """The named tensors of a few images at a time, in float32."""
-    compute = _graph_outputs(side, names) if isinstance(side, Variant | Graph) else _jax_outputs(side)
-    for start in range(0, len(images), BATCH):
-        yield compute(images[start : start + BATCH])
-
-
-def _graph_outputs(side: Variant | Graph, names: list[str]):
-    graph, model = _opened(side)
-    session = open_model(model, names)
-
-    def compute(images: np.ndarray) -> dict[str, np.ndarray]:
-        return _joined(batches(graph, session, graph_input(graph, images), silent, ""), names)
-
-    return compute
-
-
-def _outputs_alone(side: Variant | Graph, names: list[str]):
-    """A function that computes each named tensor from given values of the tensors before it, not from its own."""
-    graph, model = _opened(side)
-    made = {value.name: value for each in model.graph for value in each.outputs}
-    for name in names[:-1]:
-        given = ir.Value(name=f"{name}/given", shape=made[name].shape, type=ir.TensorType(ir.DataType.FLOAT))
-        ir.convenience.replace_all_uses_with(made[name], given)
-        model.graph.inputs.append(given)
-    session = open_model(model, names)
-
-    def compute(images: np.ndarray, others: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        given = {f"{name}/given": others[name] for name in names[:-1]}
-        return _joined(batches(graph, session, graph_input(graph, images), silent, "", given=given), names)
-
-    return compute
-
-
-def _opened(side: Variant | Graph) -> tuple[Graph, ir.Model]:
-    """A side's graph, and its model with 16-bit types emulated."""
-    return side.graph if isinstance(side, Variant) else side, load_widened(side.path)
-
-
-def _joined(parts: Iterable[Mapping[str, np.ndarray]], names: list[str]) -> dict[str, np.ndarray]:
-    parts = list(parts)
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}
-
-
-def _jax_outputs(side):
-    from ...models.vit import intermediates
-
-    return functools.partial(intermediates, *side)

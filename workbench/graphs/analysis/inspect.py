@@ -76,7 +76,7 @@ def inspect(model, card: str | None = None, runtimes: Sequence[str] | None = Non
         model: the path of an ONNX file, or a Graph, Variant or Engine.
         card: the GPU to judge by, ``T4`` or ``SM86``; None judges by the newest.
         runtimes: those that are asked whether they take the file, as far as they are installed. None asks those
-            that a Variant or Engine is meant for, or ``RUNTIMES`` about any other model; an empty tuple asks nobody.
+            that a Variant or Engine is meant for, or ``RUNTIMES`` about any other model; an empty tuple asks none.
 
     Raises:
         WorkbenchError: the file is no ONNX model, or the card is not known.
