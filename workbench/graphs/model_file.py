@@ -73,14 +73,14 @@ def save(model: ir.Model, folder: Path) -> Path:
     passes.TopologicalSortPass()(model)
     passes.RemoveUnusedOpsetsPass()(model)
     path = folder / "model.onnx"
-    large = weight_bytes(model) > LARGEST_FILE
+    large = _weight_bytes(model) > LARGEST_FILE
     if not large:
         ir.external_data.load_to_model(model)  # else the file would point to where the weights came from
     ir.save(model, path, external_data="model.onnx.data" if large else None)
     return path
 
 
-def weight_bytes(model: ir.Model) -> int:
+def _weight_bytes(model: ir.Model) -> int:
     """Bytes of all initializers."""
     tensors = (value.const_value for value in model.graph.initializers.values())
     return sum(tensor.nbytes for tensor in tensors if tensor is not None)

@@ -19,7 +19,7 @@ TOLERANCE = 1e-4
 RELATIVE_TOLERANCE = 1e-5
 
 
-def tolerance_for(largest: float) -> float:
+def _tolerance(largest: float) -> float:
     """The difference that is allowed where the largest logit is ``largest``."""
     return max(TOLERANCE, RELATIVE_TOLERANCE * largest)
 
@@ -53,7 +53,7 @@ def compare_with_jax(
     found = _run(path, images, batches, progress)
     error = float(np.abs(found - expected).max())
     largest = float(np.abs(expected).max())
-    tolerance = tolerance_for(largest)
+    tolerance = _tolerance(largest)
     agreement = float(np.mean(_same_class(found, expected, tolerance)))
     parity = Parity(error, agreement, len(images), batches)
     notes = ()
@@ -138,7 +138,7 @@ def compare_outputs(before: Sequence[np.ndarray], after: Sequence[np.ndarray], p
     for one, other in zip(before, after):
         error, largest = float(np.abs(other - one).max()), float(np.abs(one).max())
         refuse_unless(
-            error < tolerance_for(largest),
+            error < _tolerance(largest),
             f"The clean-up changed what {path} computes",
             why=f"outputs differ by up to {error:.3g} on random images, where they reach {largest:.3g}",
             remedy="this is a fault of the workbench: please report it with the file; another opset may avoid it",

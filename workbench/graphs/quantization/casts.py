@@ -85,7 +85,7 @@ def _cast_inputs(model: ir.Model, types: Mapping[ir.Node, ir.DataType]) -> None:
                 continue
             key = (tensor_name(value), wanted)
             if key not in retyped:
-                retyped[key] = _as(model, value, wanted, each, {tensor_name(made) for made in retyped.values()})
+                retyped[key] = _typed(model, value, wanted, each, {tensor_name(made) for made in retyped.values()})
             each.replace_input_with(index, retyped[key])
 
 
@@ -176,7 +176,7 @@ def layers_beyond(model: ir.Model, precision: str) -> dict[str, float]:
     return beyond
 
 
-def _as(model: ir.Model, value: ir.Value, wanted: ir.DataType, reader: ir.Node, taken: set[str]) -> ir.Value:
+def _typed(model: ir.Model, value: ir.Value, wanted: ir.DataType, reader: ir.Node, taken: set[str]) -> ir.Value:
     """The tensor in another type: weights are rounded here, what is computed goes through a cast."""
     label = next(name for name in TYPES if onnx_type(name) == wanted)
     if (weight := array(value)) is not None:

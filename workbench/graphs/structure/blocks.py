@@ -77,7 +77,7 @@ def _residual(value: ir.Value, walker: Walker) -> Residual | None:
 def _mlp(stream: ir.Value, walker: Walker) -> Residual | None:
     """The addition to a stream of what linear layers, and no attention, compute from it."""
     earlier = above([stream])
-    for node in _readers(stream):
+    for node in _readers_behind_copies(stream):
         inputs = walker.activations(node)
         branch = next((value for value in inputs if _without_copies(value) is not stream), None)
         if node.op_type != "Add" or len(inputs) != 2 or branch is None:
@@ -96,9 +96,9 @@ def _without_copies(value: ir.Value) -> ir.Value:
     return value
 
 
-def _readers(value: ir.Value) -> list[ir.Node]:
+def _readers_behind_copies(value: ir.Value) -> list[ir.Node]:
     """The nodes that read a tensor, through casts, quantization and copies."""
     found = []
     for node in readers(value):
-        found += _readers(node.outputs[0]) if node.op_type in COPIES else [node]
+        found += _readers_behind_copies(node.outputs[0]) if node.op_type in COPIES else [node]
     return found
