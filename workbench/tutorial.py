@@ -15,6 +15,9 @@ from .records import SCALARS_MIMETYPE
 
 #: The notebooks of the main job, from a checkpoint to a chosen engine, in their order.
 MAIN_JOB = ("00_start_here", "02_export_to_onnx", "05_build_engines", "06_benchmark", "07_trade_offs")
+#: Kernels log that their loopback ports are not encrypted and that they were asked to end; neither is of use here.
+QUIET = ["--IPKernelApp.log_level=50"]
+BAR = "{desc:<28}{bar:30}{n_fmt:>4}/{total_fmt} cells {elapsed}"
 
 
 def notebook_parameters(path) -> tuple[str, ...]:
@@ -73,13 +76,8 @@ def run_notebook(path, out, parameters: Mapping | None = None, title: str | None
     return recorded_scalars(executed)
 
 
-#: Kernels log that their loopback ports are not encrypted and that they were asked to end; neither is of use here.
-QUIET = ["--IPKernelApp.log_level=50"]
-BAR = "{desc:<28}{bar:30}{n_fmt:>4}/{total_fmt} cells {elapsed}"
-
-
 def recorded_scalars(notebook) -> dict:
-    """The scalars recorded in an executed notebook (an ``nbformat`` node), later cells winning."""
+    """The scalars recorded in an executed notebook (an ``nbformat`` node); of one name the last counts."""
     found = {}
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):

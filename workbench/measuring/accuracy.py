@@ -69,11 +69,11 @@ def predict(
     for start in range(0, len(images), batch):
         progress(stage, start, len(images))
         part = images[start : start + batch]
-        answer = np.asarray(logits(_padded(part, at_least)))[: len(part)].astype(np.float32)
-        check_logits(answer, first=start)
-        chosen.append(answer.argmax(axis=1))
+        found = np.asarray(logits(_padded(part, at_least)))[: len(part)].astype(np.float32)
+        check_logits(found, first=start)
+        chosen.append(found.argmax(axis=1))
         if labels is not None:
-            hits += int((label_ranks(answer, labels[start : start + batch]) < 5).sum())
+            hits += int((label_ranks(found, labels[start : start + batch]) < 5).sum())
     progress(stage, len(images), len(images))
     return Predictions(np.concatenate(chosen), hits)
 

@@ -50,8 +50,8 @@ def measure(
         progress: see ``progress.Progress``; stages ``warm-up``, ``latency``, ``accuracy``, ``reference``.
 
     Raises:
-        WorkbenchError: images, labels, batch or reference do not fit the engine, which is refused before any work;
-            the engine cannot be opened; or its logits are NaN or infinite.
+        WorkbenchError: images, labels, batch or reference do not fit the engine (checked before any work); the
+            engine cannot be opened; or its logits are NaN or infinite.
     """
     subject = Subject.of(engine)
     batch = engine.batches.opt if batch is None else batch

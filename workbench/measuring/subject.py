@@ -1,4 +1,4 @@
-"""What is measured: the name and layout of its input, the batches that it takes, and what its records say of it."""
+"""The subject of a measurement: the facts about an engine, or a baseline, that measuring it needs."""
 
 from __future__ import annotations
 

@@ -16,17 +16,17 @@ from ..progress import Progress, silent
 
 #: One batch under the names of a session's inputs.
 Feeds = Mapping[str, np.ndarray]
-#: What a caller names a session by.
+#: A caller's key for a session.
 Key = TypeVar("Key", bound=Hashable)
 #: The warm-up calls a session in windows of about this many seconds.
 WINDOW_S = 0.1
-#: A session is in its steady state when the medians of as many successive windows as this ...
+#: In the steady state the medians of this many successive windows agree.
 WINDOWS = 3
-#: ... lie within this share of each other.
+#: They agree where the largest exceeds the smallest by this share at most.
 STEADY = 0.02
 #: A slow model is timed at least this often, whatever the time limit.
 MIN_CALLS = 10
-#: Interleaved sessions are timed in at least as many rounds as this, each at most ``ROUND_S`` seconds a session.
+#: The fewest rounds of interleaved sessions, and the most seconds that a round times each of them.
 ROUNDS, ROUND_S = 8, 0.25
 
 
@@ -93,7 +93,7 @@ def time_calls(session: Session, feeds: Feeds, *, seconds: float = 2.0, progress
     Args:
         session: what is timed.
         feeds: one batch.
-        seconds: how long calls are timed; the warm-up takes at most as long again, but for its first three windows.
+        seconds: how long calls are timed; the warm-up takes at most as long, or three windows if these take longer.
         progress: gets the stages ``warm-up`` and ``latency``, in milliseconds.
     """
     warm = warm_up(session, feeds, limit=seconds, progress=progress)
@@ -142,7 +142,7 @@ def interleaved_rounds(
     """
     rounds, keys = rounds_in(seconds), list(taken)
     order = [keys[:: -1 if number % 2 else 1] for number in range(rounds)]
-    missing = [key for number, turn in enumerate(order) for key in turn if taken[key] <= number]
+    missing = [key for number, sequence in enumerate(order) for key in sequence if taken[key] <= number]
     ready: dict[Key, Callable[[], Round]] = {}
     for done, key in enumerate(missing):
         report = _same_count(progress, done, len(missing))

@@ -44,7 +44,8 @@ class Explanation:
     Attributes:
         base: the label of the engine to compare with, such as ``tensorrt T4 fp16``.
         other: the label of the engine that is explained.
-        base_s: seconds of one call of each, ``other_s`` likewise.
+        base_s: seconds of one call of ``base``.
+        other_s: seconds of one call of ``other``.
         rows: ``block``, ``role``, ``cause``, ``base_ms``, ``other_ms``; one for each cause in a role of a block.
         measured: whether the times were measured; otherwise they are estimated.
         note: what the times rest on.

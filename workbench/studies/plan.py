@@ -168,7 +168,7 @@ def newest_measurement(workspace: Workspace, key: str) -> Measurement | None:
 
 
 def newest_refusal(workspace: Workspace, cell: Cell) -> Refusal | None:
-    """Why a cell is skipped (its plan says so) or could not be measured (the ledger does); None where it can."""
+    """Why a cell is skipped, from its plan, or could not be measured, from the ledger; None where neither is so."""
     if cell.refusal:
         return cell.refusal
     found = [each for kind in (OLD_REFUSAL, REFUSAL) for each in workspace.observations(kind, Refusal, cell.key)]

@@ -37,7 +37,7 @@ def predictions_of(
         images: (N, H, W, 3) float32, normalised.
         labels: (N,) int64.
         workspace: where the predictions are kept.
-        inputs: what beside the variant decides them: images, runtime, options, machine.
+        inputs: what else decides them besides the variant: images, runtime, options, machine.
         progress: see ``progress.Progress``; stage ``accuracy``, in images.
 
     Raises:

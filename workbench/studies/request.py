@@ -104,7 +104,7 @@ class Request:
         return digest(variant, self.host_key(host, here), batch, self.images_digest, self.seconds)
 
     def host_key(self, host: Host, here: bool = True) -> str:
-        """A digest of what decides, beside the variant, what an engine on this host computes and how fast.
+        """A digest of all besides the variant that decides what an engine on this host computes, and how fast.
 
         For this machine it covers hardware and versions; for another one only how it is reached. ``here`` is False
         where a cluster does the jobs.

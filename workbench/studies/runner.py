@@ -215,7 +215,7 @@ class Runner:
             self.workspace.append(MEASUREMENT, keys[found.batch], complete)
 
     def _refused(self, group: EngineCells, refusal: Refusal, engine: Engine | None = None) -> None:
-        """Write down why cells could not be measured, and the engine where one was built all the same."""
+        """Write down why cells could not be measured, and the engine where one was built."""
         for cell in group.cells:
             self.workspace.append(REFUSAL, cell.key, refusal)
             if engine and not newest_measurement(self.workspace, cell.key):

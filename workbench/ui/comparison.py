@@ -24,7 +24,7 @@ def compare_panel(
     work: Callable[[Any, Any, Progress], Any] | None = None,
     blocks: Mapping[str, pd.DataFrame] | None = None,
 ) -> Panel:
-    """Choose A and B; ``panel.result()`` is what ``work(a, b, progress)`` makes of them, by default a comparison.
+    """Choose A and B; ``panel.result()`` is what ``work(a, b, progress)`` returns, by default a ``Comparison``.
 
     Args:
         measurements: what can be chosen, by name or as a list; of two with one name the later counts.
@@ -43,8 +43,8 @@ def compare_panel(
     seed = pair or Pair(first, second)
     offered = [(name, name) for name in named]
     rows = [
-        controls.dropdown("a", "How does A,", offered, seed.a),
-        controls.dropdown("b", "stand against B,", offered, seed.b),
+        controls.dropdown("a", "Compare A", offered, seed.a),
+        controls.dropdown("b", "with B", offered, seed.b),
     ]
 
     def read() -> Pair:

@@ -1,4 +1,4 @@
-"""Work in a thread of its own: its progress, how to cancel it, and its outcome. Knows nothing of widgets."""
+"""Work in a thread of its own: its progress, how to cancel it, and its outcome. It uses no widgets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Status:
     Attributes:
         state: ``running``, ``cancelling``, ``done``, ``failed`` or ``cancelled``.
         stage: the name that the work gives its present step; empty before its first report.
-        done: units of the stage that are finished, of ``total``; ``total`` is 0 where the work cannot say.
+        done: units of the stage that are finished, of ``total``; ``total`` is 0 where it is not known.
         elapsed_s: seconds since the start, until now or until the end.
         remaining_s: seconds left at the pace so far, or None while there is no pace. The pace is that of the
             present count, which begins when ``total`` changes or ``done`` falls.

@@ -200,7 +200,7 @@ class Panel(widgets.VBox):
 
     def _conclude(self, job: Job) -> None:
         if isinstance(job.error, Cancelled):
-            words = "Cancelled. Nothing half-done is left in the workspace; run again whenever you like."
+            words = "Cancelled. No unfinished file is left in the workspace; the next run finds what was finished."
             self._message.value = paragraph(words)
         elif job.error is not None:
             self._message.value = error_box(job.error)

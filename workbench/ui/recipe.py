@@ -39,7 +39,7 @@ PRECISION_HINTS = {
 SCOPE_WORDS = {
     "linear": "the linear layers only",
     "attention": "the linear layers and attention",
-    "everything": "every operator, LayerNorm and residuals too (a lesson, not advice)",
+    "everything": "every operator, LayerNorm and residuals too (shows what breaks; not recommended)",
 }
 LAYOUT_WORDS = {"tensorrt": "as TensorRT wants them", "cpu": "as a CPU runtime wants them"}
 CORRUPTION_WORDS = {
@@ -146,7 +146,7 @@ def _controls(recipe: Recipe, places: Sequence[str]) -> controls.Controls:
 
 
 def worded(values: Iterable[str], words: dict[str, str]) -> list[tuple[str, str]]:
-    """Pairs of (sentence, value) for ``controls.choice``."""
+    """Pairs of (sentence, value) for ``controls.dropdown``."""
     return [(words[value], value) for value in values]
 
 

@@ -1,4 +1,4 @@
-"""Latency and throughput: their spread, over the batch and over streams."""
+"""Latency and throughput: the spread of single calls, and curves over the batch and over streams."""
 
 from __future__ import annotations
 
@@ -28,34 +28,7 @@ def latency_distribution(frame: pd.DataFrame) -> go.Figure:
         "Latency of single calls", "latency (ms, lower is better)", "", height=150 + 80 * len(groups)
     )
     for (label, precision), values in groups:
-        found = {name: quantile(list(values), share) for name, share in PERCENTILES.items()}
-        median, *rest = (f"{name} {short(value)} ms" for name, value in found.items())
-        strip = f"{label}<br>{median}<br>{', '.join(rest)}"
-        figure.add_violin(
-            x=values,
-            y=[strip] * len(values),
-            orientation="h",
-            side="negative",  # upwards, because the axis runs downwards
-            width=1.4,
-            points=False,
-            spanmode="hard",
-            line={"color": ink(), "width": 1},
-            fillcolor=COLOURS[precision],
-            opacity=0.85,
-            hoverinfo="skip",
-            showlegend=False,
-            name=label,
-        )
-        figure.add_scatter(
-            x=list(found.values()),
-            y=[strip] * len(found),
-            mode="markers",
-            marker={"symbol": "line-ns", "size": [18, 13, 8], "line": {"width": 2, "color": ink()}},
-            hovertext=[f"{label}: {name} {v:.4g} ms of {len(values):,} calls" for name, v in found.items()],
-            hovertemplate="%{hovertext}<extra></extra>",
-            showlegend=False,
-            name=f"{label} percentiles",
-        )
+        _add_strip(figure, label, precision, values)
     end = 1.4 * max(quantile(list(values), PERCENTILES["p99"]) for _, values in groups)
     beyond = int((frame.latency_ms > end).sum())
     figure.update_xaxes(range=[0, min(end, 1.02 * frame.latency_ms.max())])
@@ -64,6 +37,38 @@ def latency_distribution(frame: pd.DataFrame) -> go.Figure:
         figure.update_xaxes(title_text=f"latency (ms, lower is better); {longest}")
     figure.update_yaxes(range=[len(groups) - 0.6, -0.9], ticks="")
     return figure
+
+
+def _add_strip(figure: go.Figure, label: str, precision: str, values: pd.Series) -> None:
+    """The distribution of one engine's latencies (ms), with its percentiles as marks."""
+    found = {name: quantile(list(values), share) for name, share in PERCENTILES.items()}
+    median, *rest = (f"{name} {short(value)} ms" for name, value in found.items())
+    strip = f"{label}<br>{median}<br>{', '.join(rest)}"
+    figure.add_violin(
+        x=values,
+        y=[strip] * len(values),
+        orientation="h",
+        side="negative",  # upwards, because the axis runs downwards
+        width=1.4,
+        points=False,
+        spanmode="hard",
+        line={"color": ink(), "width": 1},
+        fillcolor=COLOURS[precision],
+        opacity=0.85,
+        hoverinfo="skip",
+        showlegend=False,
+        name=label,
+    )
+    figure.add_scatter(
+        x=list(found.values()),
+        y=[strip] * len(found),
+        mode="markers",
+        marker={"symbol": "line-ns", "size": [18, 13, 8], "line": {"width": 2, "color": ink()}},
+        hovertext=[f"{label}: {name} {v:.4g} ms of {len(values):,} calls" for name, v in found.items()],
+        hovertemplate="%{hovertext}<extra></extra>",
+        showlegend=False,
+        name=f"{label} percentiles",
+    )
 
 
 def throughput_over_batch(frame: pd.DataFrame) -> go.Figure:

@@ -27,8 +27,6 @@ SYMBOLS = {
     "bf16": "diamond",
     "int8-dynamic": "triangle-down",
 }
-#: For what has no precision, such as the roles of a block: the palette in its order.
-SEQUENCE = tuple(COLOURS.values())
 #: Small to large, for heat maps: lightness falls steadily, so the order is visible in grey (ColorBrewer's YlGnBu).
 SCALE = "YlGnBu"
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, DejaVu Sans, sans-serif"
@@ -57,7 +55,7 @@ def _template(page: str, ink: str, grid: str) -> go.layout.Template:
             "title": {"x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 16}},
             "paper_bgcolor": page,
             "plot_bgcolor": page,
-            "colorway": SEQUENCE,
+            "colorway": tuple(COLOURS.values()),  # for what has no precision
             "xaxis": axis,
             "yaxis": axis,
             "hoverlabel": {"align": "left", "font": {"family": FONT}},
