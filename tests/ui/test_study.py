@@ -4,9 +4,9 @@ import pytest
 from tests.graphs.drawn import draw
 from workbench.errors import WorkbenchError
 from workbench.records import ModelSpec, Recipe
+from workbench.studies.estimate import estimate
 from workbench.studies.study import Study
 from workbench.ui import Grid, study_panel
-from workbench.ui.estimate import estimate
 
 FP32, INT8 = Recipe(), Recipe("int8-dynamic")
 
@@ -82,8 +82,8 @@ def test_what_was_measured_of_other_weights_or_for_another_time_is_still_to_do(s
 
 
 def test_the_estimate_counts_answers_timing_and_files(study, monkeypatch):
-    monkeypatch.setattr("workbench.ui.estimate._macs_per_second", lambda: 1e9)
-    monkeypatch.setattr("workbench.ui.estimate.EFFICIENCY", 0.5)
+    monkeypatch.setattr("workbench.studies.estimate._macs_per_second", lambda: 1e9)
+    monkeypatch.setattr("workbench.studies.estimate.EFFICIENCY", 0.5)
     study.graph.__dict__["spec"] = ModelSpec("drawn", 16, 4, 32, 3, 2, 64, 10, classifier="gap")
     host = study.hosts[0]
     cells = [(host, FP32, 1), (host, FP32, 4), (host, INT8, 1)]

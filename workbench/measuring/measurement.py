@@ -117,13 +117,12 @@ def measure_interleaved(
         nothing_taken = dict.fromkeys(rounds, 0)
         for index, one in interleaved_rounds(nothing_taken, open_session, seconds=seconds, progress=progress):
             rounds[index].append(one)
-        return tuple(
-            _with_accuracy(
-                opened[i], subjects[i], engine.variant.graph, requests[i], before, joined(taken, name),
-                taken[0].memory_bytes,
-            )
-            for engine, (i, taken) in zip(engines, rounds.items())
-        )  # fmt: skip
+        found = []
+        for index, taken in rounds.items():
+            graph, latency, memory = engines[index].variant.graph, joined(taken, name), taken[0].memory_bytes
+            session, subject = opened[index], subjects[index]
+            found.append(_with_accuracy(session, subject, graph, requests[index], before, latency, memory))
+        return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,11 +13,11 @@ from ..measuring.subject import model_name
 from ..progress import Progress
 from ..records import Engine, Measurement, Recipe
 from ..remote.host import Host
+from ..studies.estimate import estimate
 from ..studies.plan import MEASUREMENT, newest_measurement
 from ..studies.study import Study
 from . import controls
 from .choices import Grid
-from .estimate import estimate
 from .panel import Panel
 
 MEASURED, TO_DO, LEFT_OUT = "measured", "to do", "left out"

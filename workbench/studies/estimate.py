@@ -12,7 +12,7 @@ from ..performance.cost import cost
 from ..performance.roofline import numpy_product, product_flops
 from ..records import PRECISIONS, Measurement, ModelSpec, Recipe
 from ..remote.host import Host
-from ..studies.study import Study
+from .study import Study
 
 #: A ViT's speed on ONNX Runtime over a plain matrix product's: 0.65 to 1.22 in eight trials on two busy cores.
 EFFICIENCY = 0.8
