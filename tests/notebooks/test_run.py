@@ -2,8 +2,6 @@
 
 import pytest
 
-from workbench.errors import WorkbenchError
-
 pytestmark = pytest.mark.notebooks
 #: Multiply-accumulates of ViT-B/32 at 224 px for one image, by hand: 50 tokens of width 768, 12 blocks, an MLP of
 #: 3072.
@@ -37,7 +35,7 @@ def test_02_repeats_jax_with_few_nodes(run):
 
 def test_02_writes_gelu_with_more_nodes_at_opset_17(run):
     found = run("02_export_to_onnx", images=8, opset=17, batch=4)
-    assert found["opset"] == 17
+    assert (found["opset"], found["agreement"]) == (17, 1)
     assert found["max_abs_error"] < 1e-4
     assert 23 <= found["nodes_a_block"] <= 36
 
@@ -81,8 +79,3 @@ def test_07_chooses_within_the_limit(run):
     assert found["drop_points"] <= 0.5
     assert found["verdict"] in ("holds", "cannot tell")
     assert found["speedup"] > 0
-
-
-def test_an_unknown_parameter_is_an_error(run):
-    with pytest.raises(WorkbenchError, match="image_count"):
-        run("00_start_here", image_count=3)

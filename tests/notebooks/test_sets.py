@@ -14,7 +14,6 @@ CORES, SECONDS = 2, 90
 
 #: Notebook, parameters, and what it must record.
 BACKENDS = [
-    ("02_export_to_onnx", {"opset": 17}, {"opset": 17, "agreement": 1}),  # what TensorRT 8.6 reads
     ("03_inspect_graph", {"card": "T4"}, {"blocks": 6}),
     (
         "05_build_engines",

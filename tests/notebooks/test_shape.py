@@ -34,19 +34,19 @@ def test_there_are_notebooks_to_look_at():
     assert len(NOTEBOOKS) >= 5
 
 
-def test_cells_are_short(notebook):
-    assert max(map(lines, code(notebook))) <= MOST_LINES
-
-
-def test_nothing_is_defined_in_a_cell(notebook):
+def test_prose_keeps_up_with_short_cells_in_which_nothing_is_defined(notebook):
+    counts = list(map(lines, code(notebook)))
+    words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
+    assert max(counts) <= MOST_LINES
+    assert words >= PROSE * sum(counts)
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
     trees = [ast.parse(cell.source) for cell in code(notebook)]
     assert not [node for tree in trees for node in ast.walk(tree) if isinstance(node, kinds)]
 
 
-def test_prose_keeps_up_with_code(notebook):
-    words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
-    assert words >= PROSE * sum(map(lines, code(notebook)))
+def test_the_last_cell_records_scalars_and_no_outputs_are_committed(notebook):
+    assert notebook.cells[-1].source.startswith("ui.record(")
+    assert all(not cell.outputs and cell.execution_count is None for cell in code(notebook))
 
 
 def test_one_cell_holds_the_parameters_and_only_primitives(notebook):
@@ -54,11 +54,3 @@ def test_one_cell_holds_the_parameters_and_only_primitives(notebook):
     for statement in ast.parse(cell.source).body:
         assert isinstance(statement, ast.Assign)
         ast.literal_eval(statement.value)
-
-
-def test_the_last_cell_records_scalars(notebook):
-    assert notebook.cells[-1].source.startswith("ui.record(")
-
-
-def test_no_outputs_are_committed(notebook):
-    assert all(not cell.outputs and cell.execution_count is None for cell in code(notebook))

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from workbench.errors import WorkbenchError
+from workbench.errors import Cancelled, WorkbenchError
 from workbench.models.vit import model_spec
 from workbench.performance.attention_profile import profile_attention
 from workbench.performance.cost import cost
@@ -42,15 +42,17 @@ def test_where_every_mac_takes_the_same_time_the_crossover_is_that_of_the_macs(e
     assert middle.image_size == pytest.approx(expected.image_size, rel=1e-6)
     assert low.tokens == pytest.approx(high.tokens, rel=1e-3)
     assert "384 tokens, an image of 157 pixels" in exact.verdict()
-
-
-def test_the_crossover_of_another_size_follows_from_its_widths(exact):
-    for other in map(model_spec, ("S/16", "B/16", "L/16", "H/14")):
+    for other in map(model_spec, ("S/16", "B/16", "L/16", "H/14")):  # from their widths
         expected = attention_overtakes_mlp(other).tokens
         assert exact.crossover_of(other)[1].tokens == pytest.approx(expected, rel=1e-6)
+    narrow = profile_attention(dataclasses.replace(SPEC, mlp=SPEC.width), SIZES, meter=meter)
+    assert narrow.crossover()[1].tokens == pytest.approx(0, abs=1)  # attention leads from the first token on
 
 
 def test_the_curves_predict_the_size_that_is_held_back(exact):
+    measured = exact.frame().query("kind == 'measured' and part == 'mlp'")
+    assert list(measured.image_size) == list(SIZES)
+    assert list(measured.tokens) == [tokens_at(SPEC, size) for size in SIZES]
     frame = exact.extrapolation().set_index("part")
     assert exact.held_back == 256
     assert np.allclose(frame.error, 0, atol=1e-9)
@@ -67,6 +69,8 @@ def test_a_curve_with_scatter_holds_the_truth_in_its_band_and_says_how_wide_it_i
     for seed in range(40):
         noisy = profile_attention(SPEC, SIZES, meter=lambda s, n=seed: meter(s, scatter=0.05, seed=n * 1000))
         low, _, high = noisy.crossover()
+        frame = noisy.frame().query("kind == 'fitted'")
+        assert ((frame.low < frame.ms) & (frame.ms < frame.high)).all()
         inside.append(low.tokens <= attention_overtakes_mlp(SPEC).tokens <= high.tokens)
     assert 0.8 < np.mean(inside) <= 1
 
@@ -88,21 +92,6 @@ def test_a_fixed_cost_of_every_call_is_no_attention():
     assert made.curves["mlp"].coefficients[0] == pytest.approx(5e-5)
 
 
-def test_a_model_whose_mlp_is_narrow_has_attention_ahead_from_the_first_token():
-    narrow = dataclasses.replace(SPEC, mlp=SPEC.width)
-    assert profile_attention(narrow, SIZES, meter=meter).crossover()[1].tokens == pytest.approx(0, abs=1)
-
-
-def test_the_frame_has_what_the_figure_draws(exact):
-    frame = exact.frame()
-    assert set(frame.kind) == {"measured", "fitted"}
-    measured = frame[frame.kind == "measured"]
-    assert set(measured.image_size) == set(SIZES)
-    assert (frame.low <= frame.ms + 1e-9).all()
-    assert (frame.ms <= frame.high + 1e-9).all()
-    assert list(measured[measured.part == "mlp"].tokens) == [tokens_at(SPEC, size) for size in SIZES]
-
-
 @pytest.mark.parametrize(
     ("sizes", "made", "reason"),
     [
@@ -118,6 +107,9 @@ def test_a_sweep_that_cannot_be_fitted_is_refused(sizes, made, reason):
         profile_attention(SPEC, sizes, meter=made)
 
 
-def test_progress_is_reported_and_can_stop_the_sweep():
-    with pytest.raises(KeyError):
-        profile_attention(SPEC, SIZES, meter=meter, progress=lambda *step: {}["stop"])
+def test_progress_can_stop_the_sweep():
+    def stop(stage, done, total):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        profile_attention(SPEC, SIZES, meter=meter, progress=stop)

@@ -65,15 +65,12 @@ def test_everything_but_parameters_grows_with_the_batch():
     assert eight.parameters == one.parameters
     assert one.total_bytes < eight.total_bytes < 8 * one.total_bytes  # weights are read once
     assert eight.intensity > one.intensity
+    assert wb.cost(wb.model_spec("Ti/16"), np.int64(8)) == eight  # as from a table
 
 
-def test_half_precision_halves_the_bytes():
-    spec = wb.model_spec("Ti/16")
-    fp32, fp16, bf16 = (wb.cost(spec, precision=name).total_bytes for name in ("fp32", "fp16", "bf16"))
+def test_half_precision_halves_the_bytes_and_int8_reads_weights_and_inputs_of_blocks_as_bytes():
+    fp32, fp16, bf16 = (wb.cost(wb.model_spec("Ti/16"), precision=p).total_bytes for p in ("fp32", "fp16", "bf16"))
     assert 2 * fp16 == 2 * bf16 == fp32
-
-
-def test_int8_reads_the_blocks_weights_and_their_inputs_as_bytes():
     half, whole = (wb.cost(wb.model_spec("B/32"), precision=p).frame() for p in ("fp16", "int8"))
     saved = (half.bytes_read - whole.bytes_read)[half.block == "block00"].groupby(half.role).sum()
     assert saved["fc1"] == 50 * 768 + 768 * 3072
@@ -123,18 +120,10 @@ def test_activation_memory_is_quadratic_only_with_materialized_scores():
     assert fused[1] == 4 * fused[0]
 
 
-def test_a_batch_from_a_table_is_taken():
-    assert wb.cost(wb.model_spec("B/32"), np.int64(2)) == wb.cost(wb.model_spec("B/32"), 2)
-
-
-@pytest.mark.parametrize("arguments", [{"precision": "int4"}, {"batch": 0}, {"batch": 1.5}, {"batch": True}])
-def test_unknown_precisions_and_empty_batches_are_refused(arguments):
-    with pytest.raises(wb.WorkbenchError):
-        wb.cost(wb.model_spec("B/32"), **arguments)
-    with pytest.raises(wb.WorkbenchError):
-        cost.activation_bytes(wb.model_spec("B/32"), **arguments)
-
-
-def test_the_name_of_a_size_is_not_a_model():
+@pytest.mark.parametrize("count", [wb.cost, cost.activation_bytes])
+def test_what_cannot_be_counted_is_refused(count):
+    for arguments in ({"precision": "int4"}, {"batch": 0}, {"batch": 1.5}, {"batch": True}):
+        with pytest.raises(wb.WorkbenchError):
+            count(wb.model_spec("B/32"), **arguments)
     with pytest.raises(wb.WorkbenchError, match="model_spec"):
-        wb.cost("B/32")
+        wb.cost("B/32")  # the name of a size

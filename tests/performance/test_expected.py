@@ -53,37 +53,27 @@ def estimate_of(row: Evidence):
 # ---- the limit, counted by hand ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("card", "precision", "batch", "images_per_second"),
-    [
-        # ViT-B/32 is 4.41 GMAC, 8.82 GFLOP an image
-        ("T4", "fp16", 128, 65e12 / 8.82e9),
-        ("T4", "fp32", 128, 8.1e12 / 8.82e9),
-        ("A100", "fp32", 256, 156e12 / 8.82e9),  # TF32
-        # 12 blocks of 4·50·768² + 2·50·768·3072 MAC in 8 bits; 12·2·50²·768 + 49·3072·768 + 768·1000 in fp16
-        ("T4", "int8", 256, 1 / (2 * 4_246_732_800 / 130e12 + 2 * 162_447_360 / 65e12)),
-    ],
-)
-def test_the_limit_of_a_large_batch_is_its_products_at_the_peak(card, precision, batch, images_per_second):
+#: ViT-B/32 is 4.41 GMAC, 8.82 GFLOP an image, and 88.2 M parameters, 12 · 7.08 M of them in dense layers of blocks.
+LIMITS = [  # card, precision, batch, what bounds it, seconds a batch
+    ("T4", "fp16", 128, "arithmetic", 128 * 8.82e9 / 65e12),
+    ("T4", "fp32", 128, "arithmetic", 128 * 8.82e9 / 8.1e12),
+    ("A100", "fp32", 256, "arithmetic", 256 * 8.82e9 / 156e12),  # TF32
+    # 12 blocks of 4·50·768² + 2·50·768·3072 MAC in 8 bits; 12·2·50²·768 + 49·3072·768 + 768·1000 in fp16
+    ("T4", "int8", 256, "arithmetic", 256 * (2 * 4_246_732_800 / 130e12 + 2 * 162_447_360 / 65e12)),
+    ("H100", "fp16", 1, "memory", 88.2e6 * 2 / 3350e9),
+    ("T4", "fp16", 1, "memory", 88.2e6 * 2 / 320e9),
+    ("H100", "fp32", 1, "memory", 88.2e6 * 4 / 3350e9),
+    ("H100", "int8", 1, "memory", (88.2e6 * 2 - 12 * 7.08e6) / 3350e9),
+]
+
+
+@pytest.mark.parametrize(("card", "precision", "batch", "bound", "seconds"), LIMITS)
+def test_the_limit_is_products_at_the_peak_or_reading_the_weights(card, precision, batch, bound, seconds):
     estimate = expected(B32, card, precision, batch)
-    assert estimate.limit_images_per_second == pytest.approx(images_per_second, rel=0.005)
-    assert estimate.bound == "arithmetic"
-
-
-@pytest.mark.parametrize(
-    ("card", "precision", "seconds"),
-    [  # 88.2 M parameters; in int8 the 12 · 7.08 M weights of the blocks' dense layers take one byte, others two
-        ("H100", "fp16", 88.2e6 * 2 / 3350e9),
-        ("T4", "fp16", 88.2e6 * 2 / 320e9),
-        ("H100", "fp32", 88.2e6 * 4 / 3350e9),
-        ("H100", "int8", (88.2e6 * 2 - 12 * 7.08e6) / 3350e9),
-    ],
-)
-def test_the_limit_of_a_single_image_is_reading_the_weights(card, precision, seconds):
-    alone = expected(B32, card, precision, 1)
-    assert alone.bound == "memory"
-    assert alone.limit_s == pytest.approx(seconds, rel=0.01)
-    assert any("batch 32" in note for note in alone.notes)
+    assert estimate.bound == bound
+    assert estimate.limit_s == pytest.approx(seconds, rel=0.005 if bound == "arithmetic" else 0.01)
+    assert estimate.limit_images_per_second == pytest.approx(batch / estimate.limit_s)
+    assert any("batch 32" in note for note in estimate.notes) == (batch == 1)
 
 
 def test_weights_that_fit_a_cache_may_be_read_faster_and_a_note_says_how_fast():
@@ -119,6 +109,8 @@ def test_each_piece_of_evidence_is_predicted_by_the_others_within_a_factor(kinds
     rows = [row for row in EVIDENCE if row.precision in kinds]
     assert len(rows) >= 2
     for row in rows:
+        assert len(row.source) > 20
+        assert row.images_per_second < estimate_of(row).limit_images_per_second
         low, high = likely_shares(row.precision, [other for other in EVIDENCE if other != row])
         assert low / miss <= share_of_unfused(row) <= high * miss, row
 
@@ -129,11 +121,6 @@ def test_the_range_follows_the_evidence():
     assert high == pytest.approx(2 * low)
     with pytest.raises(WorkbenchError, match="Nothing is known about the speed of int8"):
         likely_shares("int8", rows)
-
-
-def test_every_piece_of_evidence_has_a_source_and_is_possible():
-    assert all(len(row.source) > 20 for row in EVIDENCE)
-    assert all(row.images_per_second < estimate_of(row).limit_images_per_second for row in EVIDENCE)
 
 
 def test_the_articles_table_is_about_a_hundredth_of_what_a_t4_can_do():
@@ -148,11 +135,12 @@ def test_the_articles_table_is_about_a_hundredth_of_what_a_t4_can_do():
 # ---- words and refusals ------------------------------------------------------------------------------------------
 
 
-def test_an_estimate_says_that_it_is_one_and_what_it_rests_on():
-    estimate = expected(B32, "L4", "fp8", 32)
+def test_an_estimate_and_a_published_roof_say_what_they_are_and_rest_on():
+    estimate, roof = expected(B32, "L4", "fp8", 32), published_roof("NVIDIA L4", "int8")
     assert str(estimate).startswith("Estimate: ViT-B/32 in fp8 on L4, batch 32")
     assert "rests on 2 measured throughputs in int8 on H200 and T4" in str(estimate)
     assert any("None is in fp8" in note for note in estimate.notes)
+    assert (roof.label, roof.measured, roof.peak_flops) == ("L4 int8", False, 242.5e12)
 
 
 @pytest.mark.parametrize(
@@ -167,8 +155,3 @@ def test_an_estimate_says_that_it_is_one_and_what_it_rests_on():
 def test_what_cannot_be_estimated_is_refused(card, precision, word):
     with pytest.raises(WorkbenchError, match=word):
         expected(B32, card, precision)
-
-
-def test_a_published_roof_is_marked_as_such():
-    roof = published_roof("NVIDIA L4", "int8")
-    assert (roof.label, roof.measured, roof.peak_flops) == ("L4 int8", False, 242.5e12)

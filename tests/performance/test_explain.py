@@ -64,11 +64,13 @@ def test_each_cause_has_the_change_of_its_layers(waterfall):
     assert change["attention"] == pytest.approx(0)
     assert change["quantize"] == pytest.approx(0.5)
     assert change["reformat"] == pytest.approx(0.25)
-    assert change["fusion lost"] == pytest.approx(
-        4 + 1.5 - 1
-    )  # residual1 with norm2, and GELU; norm2 was there before
+    assert change["fusion lost"] == pytest.approx(4 + 1.5 - 1)  # residual1 with norm2, and GELU; norm2 was there
     assert change["rest"] == pytest.approx(-1)  # norm1 on its own
     assert change["between layers"] == pytest.approx(2)
+    assert waterfall.frame.set_index(["role", "cause"]).change_ms["qkv", "products"] == pytest.approx(-2)
+    assert set(waterfall.frame.block) == {"block00", ""}
+    assert all(words in str(waterfall) for words in ("fusion lost +4.5 ms", "products -5.5 ms"))
+    assert str(waterfall).endswith("By hand.")
 
 
 def test_a_layer_is_counted_where_its_own_nodes_stand_not_where_its_rounding_is_for():
@@ -90,28 +92,11 @@ def test_the_steps_lead_from_one_total_to_the_other(by, waterfall):
     assert list(steps.kind[[0, len(steps) - 1]]) == ["total", "total"]
     assert steps.ms.iloc[:-1].sum() == pytest.approx(steps.ms.iloc[-1])
     assert steps.ms.iloc[-1] == pytest.approx(1e3 * (total(EIGHT) + 3e-3))
-
-
-def test_a_step_may_be_a_role_or_a_block(waterfall):
-    by_role, by_block = (waterfall.steps(by).set_index("step").ms for by in ("role", "block"))
-    assert by_role["qkv"] == pytest.approx(2 + 0.5 - 4)  # the product and the pair before it
-    assert by_role["between layers"] == by_block["between layers"] == pytest.approx(2)
-    assert by_block["block00"] == pytest.approx(1e3 * (total(EIGHT) - total(HALF)))
-    with pytest.raises(WorkbenchError, match="kind of step"):
-        waterfall.steps("layer")
-
-
-def test_the_change_is_told_by_block_and_role(waterfall):
-    frame = waterfall.frame.set_index(["role", "cause"]).change_ms
-    assert frame["qkv", "products"] == pytest.approx(-2)
-    assert set(waterfall.frame.block) == {"block00", ""}
-
-
-def test_the_sentence_names_every_cause_with_its_sign(waterfall):
-    text = str(waterfall)
-    assert "fusion lost +4.5 ms" in text
-    assert "products -5.5 ms" in text
-    assert text.endswith("By hand.")
+    changes = steps.set_index("step").ms
+    assert changes["between layers"] == pytest.approx(2)
+    if by != "cause":  # of qkv, the product and the pair before it
+        name, change = {"role": ("qkv", 2 + 0.5 - 4), "block": ("block00", 1e3 * (total(EIGHT) - total(HALF)))}[by]
+        assert changes[name] == pytest.approx(change)
 
 
 def test_an_engine_beside_itself_differs_in_nothing():
@@ -139,16 +124,6 @@ def test_engines_of_onnx_runtime_are_explained_by_their_own_layer_times(tmp_path
     assert steps.ms.iloc[:-1].sum() == pytest.approx(steps.ms.iloc[-1])
 
 
-def test_engines_of_two_models_are_not_compared(tmp_path):
-    specs = SPEC, dataclasses.replace(SPEC, mlp=128)
-    engines = [
-        build_engine(apply_recipe(draw(tmp_path, spec), Recipe(), tmp_path), "onnxruntime", tmp_path)
-        for spec in specs
-    ]
-    with pytest.raises(WorkbenchError, match="not of the same model"):
-        explain(*engines)
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """Engines for an A10 that nothing here can run."""
@@ -162,17 +137,13 @@ def built(tmp_path_factory):
 
 
 def test_without_a_gpu_the_difference_is_estimated_and_says_so(built):
-    made = explain(built["fp16"], built["int8 tensorrt with fp32"], batch=32)
-    change = made.frame.groupby("cause").change_ms.sum()
-    assert not made.measured
-    assert "Estimated for L4" in str(made)
-    assert change["attention"] > 0  # in FP32 it is not fused
-    assert change["fusion lost"] > 0
-
-
-def test_int8_linear_layers_save_time_in_products_and_lose_fusions(built):
-    change = explain(built["fp16"], built["int8 tensorrt"], batch=32).frame.groupby("cause").change_ms.sum()
-    assert change["products"] < 0 < change["fusion lost"]
+    made = [explain(built["fp16"], built[name], batch=32) for name in ("int8 tensorrt", "int8 tensorrt with fp32")]
+    linear, everything = (one.frame.groupby("cause").change_ms.sum() for one in made)
+    assert not any(one.measured for one in made)
+    assert all("Estimated for L4" in str(one) for one in made)
+    assert linear["products"] < 0 < linear["fusion lost"]
+    assert everything["fusion lost"] > 0
+    assert everything["attention"] > 0  # in FP32 it is not fused
 
 
 def test_an_estimate_is_never_faster_than_products_at_the_peak(built):
@@ -183,10 +154,16 @@ def test_an_estimate_is_never_faster_than_products_at_the_peak(built):
     assert whole_s == pytest.approx(total(layers))
 
 
-def test_what_can_be_neither_run_nor_estimated_is_refused(built):
+def test_what_cannot_be_explained_is_refused(built, waterfall, tmp_path):
     fp16, int8 = built["fp16"], built["int8 tensorrt"]
     cardless = [dataclasses.replace(engine, card=None) for engine in (fp16, int8)]
-    with pytest.raises(WorkbenchError, match="neither be run here nor estimated"):
-        explain(*cardless)
-    with pytest.raises(WorkbenchError, match="No published peak"):
-        explain(fp16, int8, card="A10")
+    narrow = apply_recipe(draw(tmp_path, dataclasses.replace(SPEC, mlp=128)), Recipe(), tmp_path)
+    refused = {
+        "kind of step": lambda: waterfall.steps("layer"),
+        "neither be run here nor estimated": lambda: explain(*cardless),
+        "No published peak": lambda: explain(fp16, int8, card="A10"),
+        "not of the same model": lambda: explain(fp16, build_engine(narrow, "onnxruntime", tmp_path)),
+    }
+    for reason, call in refused.items():
+        with pytest.raises(WorkbenchError, match=reason):
+            call()

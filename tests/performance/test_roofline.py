@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import time
 
@@ -38,25 +39,26 @@ def small(monkeypatch):
     monkeypatch.setitem(probe.SIZES, "cpu", ((32, 64), (1 << 16, 1 << 18)))
 
 
-def test_a_measured_roof_is_plausible_for_any_cpu_and_says_what_was_timed(small):
+def test_a_measured_roof_is_plausible_for_any_device_and_says_what_was_timed(small):
     said = []
-    roof = measure_roof(seconds=0, progress=lambda *step: said.append(step))
-    assert 1e6 < roof.peak_flops < 1e14
-    assert 1e6 < roof.bandwidth < 1e14
-    assert roof.measured
-    assert "matrices up to 64 × 64" in roof.source
+    here = measure_roof(seconds=0, progress=lambda *step: said.append(step))
+    assert "matrices up to 64 × 64" in here.source
     assert said[-1] == ("copy", 2, 2)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_roof_of_jaxs_device_is_measured_by_the_same_probe(precision, small):
-    roof = measure_jax_roof(precision, seconds=0)
-    assert roof.measured
-    assert roof.label.endswith(precision)
-    assert 1e6 < roof.peak_flops < 1e16
-    assert 1e6 < roof.bandwidth < 1e14
+    jax = {precision: measure_jax_roof(precision, seconds=0) for precision in ("fp32", "bf16")}
+    assert all(roof.label.endswith(precision) for precision, roof in jax.items())
+    for roof in (here, *jax.values()):
+        assert roof.measured
+        assert 1e6 < roof.peak_flops < 1e16
+        assert 1e6 < roof.bandwidth < 1e14
     with pytest.raises(WorkbenchError, match="int8"):
         measure_jax_roof("int8")
+
+
+def test_the_fastest_of_several_sizes_is_the_roof():
+    products = {10: lambda: time.sleep(0.002), 100: lambda: time.sleep(0.004)}
+    assert 1e8 < product_flops(products) <= 2 * 100**3 / 0.004
+    passes = [(1000, lambda: time.sleep(0.001)), (10_000, lambda: time.sleep(0.002))]
+    assert 1e6 < copied_bytes(passes) <= 2 * 10_000 / 0.002
 
 
 def test_the_fastest_repetition_counts_and_the_first_call_is_not_timed():
@@ -85,24 +87,9 @@ def test_no_page_is_mapped_while_a_copy_is_timed(monkeypatch):
     assert max(faults) < 32
 
 
-def test_the_fastest_of_several_sizes_is_the_roof():
-    products = {10: lambda: time.sleep(0.002), 100: lambda: time.sleep(0.004)}
-    assert 1e8 < product_flops(products) <= 2 * 100**3 / 0.004
-    passes = [(1000, lambda: time.sleep(0.001)), (10_000, lambda: time.sleep(0.002))]
-    assert 1e6 < copied_bytes(passes) <= 2 * 10_000 / 0.002
-
-
-def test_a_measurement_is_placed_by_its_flop_and_bytes():
+def test_a_measurement_is_placed_by_its_flop_and_bytes_and_by_how_many_streams_did_the_work():
     taken = Measurement("onnxruntime", "m", Recipe("fp16"), batch=4, variant="", latencies_s=(0.5, 0.5, 0.5))
-    point = place(taken, flops=2e9, bytes_moved=1e8)
-    assert point == {
-        "label": "onnxruntime fp16",
-        "precision": "fp16",
-        "intensity": 20,
-        "gflops": pytest.approx(4.0),
-    }
-
-
-def test_several_streams_do_the_work_of_several_calls():
-    taken = Measurement("tensorrt", "m", Recipe(), batch=2, variant="", latencies_s=(0.1,) * 3, streams=3)
-    assert place(taken, flops=1e9, bytes_moved=1e9)["gflops"] == pytest.approx(30)
+    alone = {"label": "onnxruntime fp16", "precision": "fp16", "intensity": 20, "gflops": pytest.approx(4.0)}
+    assert place(taken, flops=2e9, bytes_moved=1e8) == alone
+    shared = place(dataclasses.replace(taken, streams=3), flops=2e9, bytes_moved=1e8)
+    assert shared == alone | {"gflops": pytest.approx(12.0)}

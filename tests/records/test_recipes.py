@@ -4,9 +4,8 @@ import math
 
 import pytest
 
-from workbench.dtypes import PRODUCT_TYPES
 from workbench.errors import WorkbenchError
-from workbench.records import PRECISIONS, Calibration, Recipe
+from workbench.records import Calibration, Recipe
 
 
 @pytest.mark.parametrize(
@@ -29,17 +28,6 @@ def test_a_recipe_resolves_what_it_leaves_open_and_ignores_what_means_nothing(re
     assert recipe.product_types == products
 
 
-def test_every_precision_is_made_of_known_types():
-    for precision in PRECISIONS.values():
-        types = (precision.weights, precision.inputs, precision.multiplies_in, precision.elsewhere)
-        assert set(types) <= set(PRODUCT_TYPES)
-
-
-def test_only_int8_and_fp8_need_ranges():
-    needing = [precision for precision in PRECISIONS if Recipe(precision).needs_ranges]
-    assert needing == ["fp8", "int8"]
-
-
 def test_recipes_that_differ_have_other_labels():
     recipes = [
         Recipe(),
@@ -56,9 +44,6 @@ def test_recipes_that_differ_have_other_labels():
     ]
     assert len({recipe.label for recipe in recipes}) == len(recipes)
     assert Recipe().label == "fp32"
-
-
-def test_a_list_of_names_to_exclude_becomes_a_tuple():
     assert Recipe(exclude=["block00", "block03/fc2"]) == Recipe(exclude=("block00", "block03/fc2"))
 
 

@@ -17,13 +17,10 @@ def variant(tmp_path):
 BUILD = Build("tensorrt-rtx", "SM86", Batches(2, 4, 5000), 3)
 
 
-def test_a_panel_reads_back_what_it_was_given(variant, tmp_path):
-    assert engine_panel(variant, tmp_path / "ws", BUILD).value == BUILD
-    assert engine_panel(variant, tmp_path / "ws").value == Build()
-
-
 def test_choices_change_the_record_and_going_back_restores_it(variant, tmp_path, control):
+    assert engine_panel(variant, tmp_path / "ws").value == Build()
     panel = engine_panel(variant, tmp_path / "ws", BUILD)
+    assert panel.value == BUILD
     control(panel, "card").value = ""
     control(panel, "batch-opt").value = 8
     control(panel, "backend").value = "onnxruntime"
@@ -43,12 +40,15 @@ def test_the_engine_is_built_and_its_row_appears(variant, tmp_path):
     assert list(engine_table(tmp_path / "ws").run) == [engine.run_id]
 
 
-def test_a_panel_over_a_recipe_panel_builds_the_variant_that_is_chosen_there(tmp_path, control):
-    recipe = recipe_panel(draw(tmp_path), tmp_path / "ws")
-    panel = engine_panel(recipe, tmp_path / "ws")
-    assert panel.result().variant.recipe.precision == "fp32"
-    control(recipe, "precision").value = "int8-dynamic"
-    assert panel.result().variant.recipe.precision == "int8-dynamic"
+def test_a_panel_over_a_recipe_panel_builds_and_advises_on_what_is_chosen_there(tmp_path, control, shown):
+    recipe = recipe_panel(draw(tmp_path), tmp_path / "ws", Recipe("int8-dynamic"))
+    build, advise = (engine_panel(recipe, tmp_path / "ws", b) for b in (None, Build("tensorrt-rtx", "SM86")))
+    recipe.result()
+    assert "the variant was written for onnxruntime" in shown(advise)
+    assert build.result().variant.recipe.precision == "int8-dynamic"
+    control(recipe, "precision").value = "fp32"
+    assert "the variant was written for onnxruntime" not in shown(advise)
+    assert build.result().variant.recipe.precision == "fp32"
 
 
 def test_what_a_backend_refuses_appears_as_soon_as_it_is_chosen(variant, tmp_path, control, shown):
@@ -64,19 +64,10 @@ def test_what_a_backend_refuses_appears_as_soon_as_it_is_chosen(variant, tmp_pat
         panel.result()
 
 
-def test_a_change_in_the_recipe_panel_is_advised_on_in_the_engine_panel(tmp_path, control, shown):
-    recipe = recipe_panel(draw(tmp_path), tmp_path / "ws", Recipe("int8-dynamic"))
-    panel = engine_panel(recipe, tmp_path / "ws", Build("tensorrt-rtx", "SM86"))
-    recipe.result()
-    assert "the variant was written for onnxruntime" in shown(panel)
-    control(recipe, "precision").value = "fp32"
-    assert "the variant was written for onnxruntime" not in shown(panel)
-
-
 @pytest.mark.slow
 def test_a_host_of_the_workspace_can_be_chosen_and_builds_in_its_own_process(variant, tmp_path, control):
-    command = ", ".join(f'"{word}"' for word in (sys.executable,))
-    (tmp_path / "ws" / "hosts.toml").write_text(f'[other-python]\nbackend = "onnxruntime"\ncommand = [{command}]\n')
+    host = f'[other-python]\nbackend = "onnxruntime"\ncommand = ["{sys.executable}"]\n'
+    (tmp_path / "ws" / "hosts.toml").write_text(host)
     panel = engine_panel(variant, tmp_path / "ws", Build("other-python", batches=Batches(1, 2, 4)))
     assert control(panel, "card").disabled
     assert panel.value == Build("other-python", batches=Batches(1, 2, 4))

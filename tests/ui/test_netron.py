@@ -70,16 +70,11 @@ def test_it_listens_on_the_loopback_alone_and_behind_a_hub_goes_through_the_prox
     assert address(models[0]) == f"/user/ada/proxy/{port}/{key}/"
 
 
-def test_a_view_has_a_titled_frame_for_each_model(models):
-    shown = view(*models).data
-    assert shown.count("<iframe") == 2
-    assert all(f'src="{address(model)}"' in shown for model in models)
-    assert 'title="The graph of' in shown
-
-
 def test_a_variant_is_called_by_its_recipe_a_graph_by_its_name_and_a_file_by_its_own(tmp_path, models):
     graph = draw(tmp_path)
     shown = view(graph, apply_recipe(graph, Recipe(), tmp_path), models[0]).data
+    assert shown.count("<iframe") == shown.count('title="The graph of') == 3
+    assert all(f'src="{address(model)}"' in shown for model in (graph.path, models[0]))
     assert re.findall(r"<figcaption>(.*?) \(", shown) == ["drawn", "drawn, fp32", models[0].name]
 
 

@@ -15,16 +15,8 @@ FP32, INT8 = Recipe(), Recipe("int8-dynamic")
 def study(tmp_path, monkeypatch):
     monkeypatch.setattr("workbench.measuring.timing.WINDOW_S", 0.002)  # the warm-up of a model that takes 0.2 ms
     images = np.random.default_rng(0).standard_normal((20, 16, 16, 3)).astype(np.float32)
-    labels = np.arange(20) % 10
-    return Study(
-        draw(tmp_path),
-        tmp_path / "ws",
-        recipes=(FP32, INT8),
-        images=images,
-        labels=labels,
-        batches=(1, 4),
-        seconds=0.05,
-    )
+    given = {"recipes": (FP32, INT8), "images": images, "labels": np.arange(20) % 10, "batches": (1, 4)}
+    return Study(draw(tmp_path), tmp_path / "ws", seconds=0.05, **given)
 
 
 def marks(panel):
@@ -33,13 +25,9 @@ def marks(panel):
     return [text.split(">")[1].split("<")[0] for text in shown if "wb-cell-" in text]
 
 
-def test_a_panel_reads_back_the_grid_that_it_was_given_in_its_order(study):
-    assert study_panel(study).value == Grid((FP32, INT8), (1, 4))
+def test_ticks_take_rows_and_columns_in_and_out(study, controls, shown):
     grid = Grid((INT8, FP32), (4,))
-    assert study_panel(study, grid).value == grid
-
-
-def test_ticks_take_rows_and_columns_in_and_out(study, controls):
+    assert study_panel(study, grid).value == grid  # in its order
     panel = study_panel(study)
     recipes, batches = controls(panel, "study-recipe"), controls(panel, "study-batch")
     recipes[0].value = False
@@ -49,13 +37,10 @@ def test_ticks_take_rows_and_columns_in_and_out(study, controls):
     recipes[0].value = True
     batches[1].value = True
     assert panel.value == Grid((FP32, INT8), (1, 4))
-
-
-def test_an_empty_grid_is_refused_in_the_panel(study, controls, shown):
-    panel = study_panel(study)
-    for tick in controls(panel, "study-batch"):
-        tick.value = False
+    batches[0].value = batches[1].value = False
     assert "The grid has no cells" in shown(panel)
+    with pytest.raises(WorkbenchError, match="no cells"):
+        Grid((), (1,))
 
 
 def test_what_was_measured_is_drawn_as_such_and_costs_nothing_again(study, control, controls):
@@ -95,8 +80,3 @@ def test_the_estimate_counts_answers_timing_and_files(study, monkeypatch):
     assert found.seconds == pytest.approx(2 * 5 + answers + 2 * 0.05 * 3)
     size = study.graph.path.stat().st_size
     assert found.disk_bytes == 2 * size + 2 * size / 4
-
-
-def test_a_grid_without_recipes_or_batches_is_no_grid():
-    with pytest.raises(WorkbenchError, match="no cells"):
-        Grid((), (1,))

@@ -35,9 +35,12 @@ def line(panel):
     return figure.layout.shapes[0].y0, figure.layout.annotations[0].text
 
 
-def test_a_panel_reads_back_the_limits_that_it_was_given(frame):
+def test_a_panel_reads_back_its_limits_and_returns_what_the_study_itself_chooses(frame):
     for limits in (Limits(), Limits(1.5, 60.0), Limits(0.123, 4000.0), Limits(99)):
         assert trade_off_panel(frame, limits).value == limits
+    panel = trade_off_panel(frame, Limits(2.5, 60.0))
+    assert str(panel.result()) == str(choose(frame, 2.5, 60.0))
+    assert panel.result().row["precision"] == "int8"
 
 
 def test_moving_a_limit_moves_the_ring_to_the_engine_that_is_then_chosen(frame, control):
@@ -61,15 +64,12 @@ def test_a_limit_that_nothing_meets_hides_the_ring_and_says_what_comes_nearest(f
     assert ring(panel) == []
     assert "No engine of this study is within the limits" in shown(panel)
     assert "the nearest is" in shown(panel)
+    control(panel, "max-latency").value = 0.0
+    assert "No call is within the limit on latency" in shown(panel)
     control(panel, "max-latency").value = 60.0
+    assert "No call" not in shown(panel)
     assert ring(panel) == [(160, 89.8)]
     assert panel.value == Limits(0.5, 60.0)
-
-
-def test_the_result_is_what_the_study_itself_chooses(frame):
-    panel = trade_off_panel(frame, Limits(2.5, 60.0))
-    assert str(panel.result()) == str(choose(frame, 2.5, 60.0))
-    assert panel.result().row["precision"] == "int8"
 
 
 def test_the_compare_panel_says_how_a_stands_against_b_and_lists_blocks_by_their_difference(control):
@@ -104,11 +104,3 @@ def test_deltas_are_those_of_the_blocks_that_both_have():
 def test_limits_that_nothing_can_keep_are_no_limits(limits):
     with pytest.raises(WorkbenchError, match="limit on"):
         Limits(**limits)
-
-
-def test_a_latency_limit_dragged_to_nothing_is_refused_in_the_panel(control, shown):
-    panel = trade_off_panel(measured.frame(), Limits(0.5, 60.0))
-    control(panel, "max-latency").value = 0.0
-    assert "No call is within the limit on latency" in shown(panel)
-    control(panel, "max-latency").value = 60.0
-    assert "No call" not in shown(panel)

@@ -15,18 +15,9 @@ def measured(precision, batch, ms, wrong, execution="executed"):
     labels = tuple([0] * 1000)
     predictions = tuple([1] * wrong + [0] * (1000 - wrong))
     latencies = tuple(ms * 1e-3 * (1 + 0.001 * np.arange(-50, 51)))
-    return Measurement(
-        backend="onnxruntime",
-        model="tiny",
-        recipe=Recipe(precision),
-        batch=batch,
-        variant=precision,
-        latencies_s=latencies,
-        predictions=predictions,
-        labels=labels,
-        reference_predictions=tuple([1] * 50 + [0] * 950),
-        execution=execution,
-    )
+    answers = {"predictions": predictions, "reference_predictions": tuple([1] * 50 + [0] * 950), "labels": labels}
+    engine = ("onnxruntime", "tiny", Recipe(precision), batch, precision, latencies)
+    return Measurement(*engine, **answers, execution=execution)
 
 
 @pytest.fixture
@@ -61,6 +52,9 @@ def test_the_pareto_figure_shows_throughput_accuracy_and_both_intervals(frame):
     assert "images/s" in figure.layout.xaxis.title.text
     assert "%" in figure.layout.yaxis.title.text
     assert "1,000 images" in figure.layout.title.text
+    for part in ("int8-dynamic", "batch 8", "400.0 images/s", "20 ms median", "94.00%", "1,000 images",
+                 "1.00 points lost", "2.00 × FP32", "executed", "MiB"):  # fmt: skip
+        assert part in series.hovertext[1]
 
 
 def test_throughputs_far_apart_stand_on_an_axis_of_whole_numbers(frame):
@@ -77,13 +71,6 @@ def test_the_front_joins_what_nothing_beats_and_the_choice_is_ringed(frame):
     assert list(front.y) == pytest.approx([94, 95])
     assert trace(figure, "chosen").x[0] == pytest.approx(400)
     assert figure.layout.shapes[0].y0 == pytest.approx(93)  # FP32's 95 % less 2 points
-
-
-def test_a_point_shows_all_its_values_when_hovered(frame):
-    text = trace(figures.pareto(frame), "int8-dynamic").hovertext[1]
-    for part in ("int8-dynamic", "batch 8", "400.0 images/s", "20 ms median", "94.00%", "1,000 images",
-                 "1.00 points lost", "2.00 × FP32", "executed", "MiB"):  # fmt: skip
-        assert part in text
 
 
 def test_what_was_not_run_is_not_drawn_and_what_was_emulated_says_so(frame):
@@ -122,10 +109,8 @@ def test_streams_show_throughput_with_its_spread_latency_and_where_more_gain_lit
     figure = figures.throughput_over_streams(table(columns, *rows), knee=4)
     throughput, latency = figure.data
     assert (list(throughput.y), list(latency.y)) == ([100, 200, 400, 400], [10, 20, 40, 80])
-    assert (list(throughput.error_y.array), list(throughput.error_y.arrayminus)) == (
-        [30, 60, 120, 120],
-        [10, 20, 40, 40],
-    )
+    assert list(throughput.error_y.array) == [30, 60, 120, 120]
+    assert list(throughput.error_y.arrayminus) == [10, 20, 40, 40]
     text = "<b>fp32</b>, 2 streams<br>200.0 images/s (95 % of the run 180.0 to 260.0)<br>latency 20 ms p99"
     assert throughput.hovertext[1] == latency.hovertext[1] == text
     assert figure.layout.shapes[0].x0 == 4
@@ -169,10 +154,7 @@ def test_a_waterfall_leads_from_one_total_to_the_other():
     assert list(bars.text) == ["10", "-3", "+4", "11"]
     assert bars.hovertext[1] == "products<br>-3 ms"
     assert list(figure.layout.xaxis.ticktext) == steps
-
-
-def test_a_waterfall_between_engines_of_one_name_has_all_its_bars_and_breaks_long_names():
-    name = "onnxruntime int8 tensorrt attention"
+    name = "onnxruntime int8 tensorrt attention"  # of both engines
     rows = [(name, "total", 3.0), ("products", "change", -1.0), (name, "total", 2.0)]
     figure = figures.waterfall(table("step kind ms", *rows), "why")
     assert len(set(figure.data[0].x)) == 3

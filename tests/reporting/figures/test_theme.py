@@ -37,18 +37,14 @@ def test_colour_blind_eyes_keep_any_two_precisions_apart(seen):
     assert min(distances) > 10  # 2.3 is just noticeable
 
 
-def test_every_precision_has_a_symbol_of_its_own():
+def test_every_precision_has_a_symbol_of_its_own_and_what_was_emulated_is_hollow():
     assert len(set(SYMBOLS.values())) == len(PRECISIONS) == len(SYMBOLS)
+    assert [marker("fp16", emulated=one)["symbol"] for one in (False, True)] == ["square", "square-open"]
 
 
 def test_text_stands_off_both_pages():
     for page, ink, _ in PAGES.values():
         assert abs(lab(page)[0] - lab(ink)[0]) > 70
-
-
-def test_what_was_emulated_is_hollow():
-    assert marker("fp16", emulated=True)["symbol"] == "square-open"
-    assert marker("fp16")["symbol"] == "square"
 
 
 def test_a_frame_without_rows_or_columns_is_refused_with_what_was_expected():
