@@ -96,21 +96,15 @@ def test_a_name_that_does_not_exist_is_found():
     assert exists("Recipe.exclude")
 
 
-def test_every_room_has_a_sentence_in_the_architecture():
+def test_every_room_has_a_sentence_in_the_architecture_and_every_folder_says_what_it_is_for():
     spans = set(quoted(PAGES[0]))
     rooms = [path for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
     rooms += [path for path in (PACKAGE / "graphs").iterdir() if (path / "__init__.py").exists()]
     names = {path.relative_to(PACKAGE).as_posix() + "/" * path.is_dir() for path in rooms}
     assert names - {"__init__.py", "__main__.py"} <= spans
-
-
-def test_every_folder_of_the_package_says_what_it_is_for():
-    documented = [importlib.import_module(name).__doc__ for name in packages()]
-    assert all(text and "TODO" not in text for text in documented)
-
-
-def packages() -> list[str]:
-    return [".".join(file.parent.relative_to(ROOT).parts) for file in PACKAGE.rglob("__init__.py")]
+    folders = [".".join(file.parent.relative_to(ROOT).parts) for file in PACKAGE.rglob("__init__.py")]
+    texts = {folder: importlib.import_module(folder).__doc__ for folder in folders}
+    assert [folder for folder, text in texts.items() if not text or "TODO" in text] == []
 
 
 def test_the_readme_names_every_notebook_and_command():

@@ -20,18 +20,20 @@ def workspace(tmp_path):
     return Workspace(tmp_path / "workspace")
 
 
-def test_observations_come_back_in_order_and_by_key(workspace):
+@pytest.mark.parametrize("journal", ["WAL", "DELETE"])
+def test_observations_come_back_in_order_and_by_key(workspace, monkeypatch, journal):
+    monkeypatch.setattr(ledger, "_journal_mode", lambda path: journal)
+    assert workspace.observations("batches", Batches) == []
+    assert not (workspace.path / LEDGER).exists()
     for number, key in enumerate("abab", start=1):
         workspace.append("batches", key, Batches(1, 1, number))
     workspace.append("other", "a", Batches(1, 1, 9))
     assert [b.max for b in workspace.observations("batches", Batches)] == [1, 2, 3, 4]
     assert [b.max for b in workspace.observations("batches", Batches, "b")] == [2, 4]
     assert workspace.observations("nothing", Batches) == []
-
-
-def test_a_workspace_without_a_ledger_has_no_observations(workspace):
-    assert workspace.observations("batches", Batches) == []
-    assert not (workspace.path / LEDGER).exists()
+    with sqlite3.connect(workspace.path / LEDGER) as found:
+        assert found.execute("PRAGMA journal_mode").fetchone() == (journal.lower(),)
+    found.close()
 
 
 def test_run_ids_differ_and_sort_by_time():
@@ -76,26 +78,12 @@ C: /mnt/c 9p rw 0 0
 
 
 @pytest.mark.parametrize(
-    ("path", "mode"),
+    ("mode", "paths"),
     [
-        ("/work", "WAL"),
-        ("/home/me/runs", "DELETE"),
-        ("/homestead", "WAL"),
-        ("/home/fast/runs", "WAL"),
-        ("/mnt/a share/runs", "DELETE"),
-        ("/mnt/box", "DELETE"),
-        ("/mnt/c/Users", "DELETE"),
+        ("WAL", ["/work", "/homestead", "/home/fast/runs"]),
+        ("DELETE", ["/home/me/runs", "/mnt/a share/runs", "/mnt/box", "/mnt/c/Users"]),
     ],
 )
-def test_the_journal_suits_the_file_system(monkeypatch, path, mode):
+def test_the_journal_suits_the_file_system(monkeypatch, mode, paths):
     monkeypatch.setattr(Path, "read_text", lambda self: MOUNTS.strip())
-    assert ledger._journal_mode.__wrapped__(Path(path)) == mode
-
-
-def test_a_ledger_with_a_rollback_journal_works_as_well(workspace, monkeypatch):
-    monkeypatch.setattr(ledger, "_journal_mode", lambda path: "DELETE")
-    workspace.append("batches", "a", Batches(1, 1, 5))
-    assert workspace.observations("batches", Batches) == [Batches(1, 1, 5)]
-    with sqlite3.connect(workspace.path / LEDGER) as found:
-        assert found.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-    found.close()
+    assert {ledger._journal_mode.__wrapped__(Path(path)) for path in paths} == {mode}

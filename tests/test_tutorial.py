@@ -18,12 +18,14 @@ def write_notebook(path, *cells, parameters="count = 2"):
 RECORD = "from workbench.ui.scalars import record\nrecord(double=2 * count)"
 
 
-def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path):
+def test_an_unknown_parameter_or_notebook_is_refused_before_anything_runs(tmp_path):
     path = write_notebook(tmp_path / "a.ipynb", RECORD)
     with pytest.raises(WorkbenchError, match="did you mean 'count'"):
         run_notebook(path, tmp_path / "out.ipynb", {"cuont": 3})
     with pytest.raises(WorkbenchError, match="Unknown parameter 'colour'"):
         run_notebooks([path], tmp_path / "out", {"colour": "red"}, screen=False)
+    with pytest.raises(WorkbenchError, match="There is no notebook"):
+        notebook_parameters(tmp_path / "none.ipynb")
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -49,25 +51,16 @@ def test_a_failing_cell_is_an_error_that_names_the_notebook_and_keeps_the_execut
     assert "ZeroDivisionError" in (tmp_path / "out.ipynb").read_text()
 
 
-def test_a_missing_notebook_is_an_error_with_a_remedy(tmp_path):
-    with pytest.raises(WorkbenchError, match="There is no notebook"):
-        notebook_parameters(tmp_path / "none.ipynb")
-
-
-def test_numpy_scalars_are_recorded_as_plain_numbers_and_nan_as_null(monkeypatch):
+def test_scalars_of_numpy_are_recorded_as_plain_numbers_nan_as_null_and_tables_not_at_all(monkeypatch):
     import numpy as np
 
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
-    record(
-        share=np.float32(0.5), images=np.int64(3), holds=np.bool_(True), ratio=float("nan"), name="int8", none=None
-    )
+    given = {"share": np.float32(0.5), "images": np.int64(3), "holds": np.bool_(True), "name": "int8", "none": None}
+    record(**given, ratio=float("nan"))
     values = shown[0][SCALARS_MIMETYPE]
-    assert values == {"share": 0.5, "images": 3, "holds": True, "ratio": None, "name": "int8", "none": None}
+    assert values == given | {"ratio": None}
     assert {type(v) for v in values.values()} == {float, int, bool, type(None), str}
-
-
-def test_a_table_cannot_be_recorded():
     with pytest.raises(WorkbenchError, match="frame cannot be recorded"):
         record(frame=[1, 2])
 

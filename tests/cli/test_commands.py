@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from workbench.cli.commands import INTERRUPTED, REFUSED, UNREAD, app, main, parsed
+from workbench.cli.commands import REFUSED, UNREAD, app, main, parsed
 from workbench.cli.progress_line import ProgressLine
 from workbench.errors import WorkbenchError
 from workbench.remote import host
@@ -13,25 +13,23 @@ from workbench.remote import host
 COMMANDS = sorted(name for name in app if not name.startswith("-"))
 
 
-def raising(monkeypatch, error):
-    """Make ``workbench doctor`` end with an error."""
+ERROR = WorkbenchError("It cannot be", why="it is Monday", remedy="wait a day")
 
+
+@pytest.mark.parametrize(
+    ("error", "status", "printed"),
+    [
+        (ERROR, 2, "error: It cannot be.\n  why: it is Monday\n  remedy: wait a day\n"),
+        (KeyboardInterrupt(), 130, "interrupted; what was finished is kept\n"),
+    ],
+)
+def test_an_error_or_control_c_ends_with_a_code_and_no_traceback(error, status, printed, monkeypatch, capsys):
     def doctor(*arguments):
         raise error
 
     monkeypatch.setattr(host, "doctor", doctor)
-
-
-def test_an_error_is_printed_with_why_and_remedy_and_without_a_traceback(monkeypatch, capsys):
-    raising(monkeypatch, WorkbenchError("It cannot be", why="it is Monday", remedy="wait a day"))
-    assert main(["doctor"]) == REFUSED == 2
-    assert capsys.readouterr().err == "error: It cannot be.\n  why: it is Monday\n  remedy: wait a day\n"
-
-
-def test_control_c_ends_with_130_and_one_line(monkeypatch, capsys):
-    raising(monkeypatch, KeyboardInterrupt)
-    assert main(["doctor"]) == INTERRUPTED == 130
-    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["doctor"]) == status
+    assert capsys.readouterr().err == printed
 
 
 def test_a_reader_that_leaves_early_is_no_error():
@@ -66,19 +64,16 @@ def test_help_names_every_command_and_each_explains_its_options(capsys):
         assert f"Usage: workbench {name}" in capsys.readouterr().out
 
 
-def test_help_comes_without_importing_what_commands_need():
+def test_python_m_workbench_is_the_command_and_help_comes_without_importing_what_commands_need():
+    done = subprocess.run(
+        [sys.executable, "-m", "workbench", "--version"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "workbench 0.1.0\n")
     slow = ("jax", "pandas", "plotly", "onnx", "onnxruntime", "papermill", "numpy")
     code = "import sys, workbench.cli.commands as c; c.main(['profile', '--help']); "
     code += f"print([m for m in {slow} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_python_m_workbench_is_the_same_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "workbench", "--version"], capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stdout) == (0, "workbench 0.1.0\n")
 
 
 def test_doctor_prints_a_table_or_json(capsys, tmp_path):
@@ -110,25 +105,18 @@ def test_parameters_for_notebooks_are_numbers_where_they_look_like_numbers():
     assert parsed([(word, word) for word in words]) == words
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_progress_on_a_terminal_rewrites_one_line():
-    with ProgressLine(Terminal()) as progress:
-        progress("accuracy of int8", 0, 4)
-        progress("latency", 2, 4)
-    lines = progress.stream.getvalue().split("\r")
-    assert "0 %" in lines[1]
-    assert "50 %" in lines[2]
-    assert len(lines[2].rstrip("\n")) >= len(lines[1])  # the longer line before it is covered
-    assert progress.stream.getvalue().count("\n") == 1
-
-
-def test_progress_in_a_log_is_one_line_per_stage():
-    with ProgressLine(io.StringIO()) as progress:
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_rewrites_one_line_on_a_terminal_and_writes_one_for_each_stage_in_a_log(terminal):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    with ProgressLine(stream) as progress:
         for done in range(100):
-            progress("accuracy", done, 100)
-        progress("latency", 0, 100)
-    assert progress.stream.getvalue().count("\n") == 2
+            progress("accuracy of int8", done, 100)
+        progress("latency", 50, 100)
+    text = stream.getvalue()
+    assert text.count("\n") == (1 if terminal else 2)
+    if terminal:
+        lines = text.split("\r")
+        assert "0 %" in lines[1]
+        assert "50 %" in lines[-1]
+        assert len(lines[-1].rstrip("\n")) >= len(lines[-2])  # the longer line before it is covered

@@ -23,25 +23,18 @@ def study(tmp_path, monkeypatch):
     return make
 
 
-def test_fp32_and_int8_dynamic_run_and_bf16_says_what_it_needs(study):
-    frame = study(wb.Recipe(), wb.Recipe("int8-dynamic"), wb.Recipe("bf16")).run().frame().set_index("precision")
-    assert list(frame.execution) == ["executed", "executed", "refused"]
+def test_what_runs_is_measured_what_is_emulated_is_labelled_and_what_cannot_be_made_is_a_row(study):
+    recipes = [wb.Recipe(), wb.Recipe("int8-dynamic"), wb.Recipe("bf16"), wb.Recipe("fp16")]
+    absent = wb.Recipe("int8-dynamic", exclude=("block77",))
+    frame = study(*recipes, absent).run().frame()
+    assert list(frame.execution) == ["executed", "executed", "refused", "emulated", "refused"]
+    assert "block77" in frame.reason[4]
+    frame = frame[:4].set_index("precision")
+    assert "emulated" in frame.notes["fp16"]
     assert frame.top1["fp32"] == 0.9  # every tenth label is wrong on purpose
     assert abs(frame.drop_points["int8-dynamic"]) <= 2
     assert "BF16" in frame.reason["bf16"]
     assert "tensorrt" in frame.remedy["bf16"]
-
-
-def test_a_recipe_that_cannot_be_applied_is_a_row_and_the_others_are_measured(study):
-    frame = study(wb.Recipe(), wb.Recipe("int8-dynamic", exclude=("block77",))).run().frame()
-    assert list(frame.execution) == ["executed", "refused"]
-    assert "block77" in frame.reason[1]
-
-
-def test_fp16_on_a_cpu_is_measured_and_labelled_emulated(study):
-    frame = study(wb.Recipe("fp16")).run().frame()
-    assert list(frame.execution) == ["emulated"]
-    assert "emulated" in frame.notes[0]
 
 
 def test_an_engine_for_a_gpu_that_is_not_here_is_built_and_says_so(study):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
+from tests.studies.conftest import SIZE
 from workbench.errors import Cancelled, Refusal, WorkbenchError
 from workbench.measuring.timing import Round
 from workbench.records import Engine, Measurement
@@ -32,12 +33,7 @@ def measurements(study):
 
 def test_a_study_measures_every_cell_and_knows_the_drop_against_fp32_on_the_same_images(study, labels):
     frame = study().run().frame()
-    assert list(zip(frame.label, frame.batch)) == [
-        ("fp32", 1),
-        ("fp32", 8),
-        ("int8-dynamic", 1),
-        ("int8-dynamic", 8),
-    ]
+    assert list(zip(frame.label, frame.batch)) == list(itertools.product(("fp32", "int8-dynamic"), (1, 8)))
     assert set(frame.execution) == {"executed"}
     assert list(frame.top1[:2]) == [0.9, 0.9]  # every tenth label is wrong on purpose
     coarse = frame.iloc[2]
@@ -57,26 +53,25 @@ def test_the_accuracy_of_a_last_short_batch_counts(study, images, labels):
     assert odd.top1[0] == pytest.approx(33 / 37)  # images 0, 10, 20 and 30 have a wrong label
 
 
-def test_a_second_run_measures_nothing_and_says_the_same(study):
-    first = study().run()
-    taken = len(measurements(first))
-    again = study().run()
-    assert len(measurements(again)) == taken == 4
+def test_a_second_run_measures_nothing_unless_it_repeats_or_has_other_images(study, images, labels):
+    first = study(name="laptop").run()
+    assert len(measurements(first)) == 4
+    calls, row = first.results().latencies(), first.frame().iloc[0]  # every call that was timed
+    assert calls[(calls.label == "fp32") & (calls.batch == 1)].latency_ms.median() == pytest.approx(row.p50_ms)
+    assert set(calls.columns) == {"label", "precision", "backend", "batch", "latency_ms"}
+    assert study_results(first.workspace.path, "laptop").frame().equals(first.frame())  # found by its name alone
+    with pytest.raises(WorkbenchError, match="the studies there are laptop"):
+        study_results(first.workspace.path, "desk")
+    again = study(name="laptop").run()
+    assert len(measurements(again)) == 4
     assert again.frame().equals(first.frame())
-
-
-def test_repeat_measures_every_cell_anew_and_keeps_what_was(study):
-    study().run()
-    again = study().run(repeat=True)
-    assert len(measurements(again)) == 8
-    assert len({m.run_id for m in measurements(again)}) == 4  # two engines, built twice
-
-
-def test_other_images_are_another_study_and_meet_no_stale_row(study, images, labels):
-    study().run()
     other = study(images=images[:50], labels=labels[:50])
     assert set(other.frame().execution) == {"to do"}
     assert set(other.run().frame().images) == {50}
+    repeated = measurements(study().run(repeat=True))
+    assert len(repeated) == 12  # what was is kept
+    old, new = ({m.run_id for m in some} for some in (repeated[:-4], repeated[-4:]))
+    assert len(new - old) == 2  # two engines, built anew
 
 
 def test_what_cannot_be_measured_is_a_row_with_reason_and_remedy(study):
@@ -175,13 +170,6 @@ def test_progress_never_goes_back_and_ends_at_the_whole(study):
     assert told[-1] == (1000, 1000)
 
 
-def test_a_study_that_ran_is_found_by_its_name_alone(study):
-    ran = study(name="laptop").run()
-    assert study_results(ran.workspace.path, "laptop").frame().equals(ran.frame())
-    with pytest.raises(WorkbenchError, match="the studies there are laptop"):
-        study_results(ran.workspace.path, "desk")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -197,24 +185,11 @@ def test_a_study_that_ran_is_found_by_its_name_alone(study):
         ({"cards": {"tensorrt": "T4"}}, "Unknown backend of the study 'tensorrt'"),
         ({"seconds": 0}, "timed for some seconds"),
         ({"seconds": "2"}, "timed for some seconds"),
+        ({"images": np.zeros((60, SIZE, SIZE, 3))}, "must be a float32 array"),
+        ({"labels": np.zeros(59, int)}, "labels do not fit the images"),
     ],
 )
-def test_a_grid_that_makes_no_sense_is_refused_at_once(study, arguments, message):
+def test_a_study_that_makes_no_sense_is_refused_at_once(study, arguments, message, tmp_path):
     with pytest.raises(WorkbenchError, match=message):
         study(**arguments)
-
-
-def test_images_and_labels_that_do_not_fit_are_refused_before_any_work(study, images, labels, tmp_path):
-    with pytest.raises(WorkbenchError, match="must be a float32 array"):
-        study(images=images.astype(np.float64))
-    with pytest.raises(WorkbenchError, match="labels do not fit the images"):
-        study(labels=labels[:-1])
     assert not (tmp_path / "workspace" / "ledger.sqlite3").exists()
-
-
-def test_every_call_that_was_timed_can_be_looked_at(study):
-    ran = study("fp32").run()
-    calls = ran.results().latencies()
-    row = ran.frame().iloc[0]
-    assert calls[calls.batch == 1].latency_ms.median() == pytest.approx(row.p50_ms)
-    assert set(calls.columns) == {"label", "precision", "backend", "batch", "latency_ms"}
