@@ -29,7 +29,7 @@ def code_digest(module: str) -> str:
     total = hashlib.sha256()
     for name in import_closure(module) or (module,):
         total.update(name.encode())
-        if file := _file_of(name):
+        if file := source_file(name):
             total.update(hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()
 
@@ -57,7 +57,7 @@ def import_closure(module: str) -> tuple[str, ...]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name not in found and _file_of(name):
+        if name not in found and source_file(name):
             found.add(name)
             waiting += _imports_of(name)
     return tuple(sorted(found))
@@ -66,7 +66,7 @@ def import_closure(module: str) -> tuple[str, ...]:
 @functools.cache
 def _imports_of(module: str) -> tuple[str, ...]:
     """The modules of the same top-level package that a module's import statements name."""
-    file = _file_of(module)
+    file = source_file(module)
     if file is None:
         return ()
     package = module.partition(".")[0]
@@ -81,7 +81,7 @@ def _named_by(module: str, is_package: bool, tree: ast.Module) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             parents = module.split(".")[: -node.level + is_package or None] if node.level else []
             origin = ".".join([*parents, *filter(None, [node.module])])
-            submodules = [name for alias in node.names if _file_of(name := f"{origin}.{alias.name}")]
+            submodules = [name for alias in node.names if source_file(name := f"{origin}.{alias.name}")]
             yield from submodules
             if len(submodules) < len(node.names):
                 yield origin
@@ -96,8 +96,8 @@ def _statements(block: list) -> Iterator[ast.AST]:
 
 
 @functools.cache
-def _file_of(module: str) -> Path | None:
-    """The source file of a module, or None for what is no module or is not written in Python."""
+def source_file(module: str) -> Path | None:
+    """The source file of a module, or None where there is no such module or it is not written in Python."""
     package, *parts = module.split(".")
     spec = _spec_of(package)
     if spec is None:

@@ -19,6 +19,5 @@ from __future__ import annotations
 from .image_set import ImageSet
 from .loading import images, stream
 from .preprocessing import normalise
-from .splits import SPLITS
 
-__all__ = ["SPLITS", "ImageSet", "images", "normalise", "stream"]
+__all__ = ["ImageSet", "images", "normalise", "stream"]

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from .checks import whole
 from .encoding import RenamedFieldWarning, decode, encode
-from .measurement import EXECUTIONS, Measurement, quantile, wilson
-from .models import CLASSIFIERS, ModelSpec, Preprocessing
+from .measurement import Measurement, quantile, wilson
+from .models import ModelSpec, Preprocessing
 from .pipeline import Batches, Engine, Graph, Parity, Variant
-from .recipes import CORRUPTIONS, HIGH_PRECISIONS, LAYOUTS, METHODS, PRECISIONS, ROLES, SCOPES, Calibration, Recipe
+from .recipes import CORRUPTIONS, LAYOUTS, METHODS, PRECISIONS, ROLES, SCOPES, Calibration, Recipe
 
 #: The MIME type of the output with which a notebook's last cell records its scalars for papermill and for tests.
 SCALARS_MIMETYPE = "application/vnd.workbench.scalars+json"
 
 __all__ = [
-    "CLASSIFIERS",
     "CORRUPTIONS",
-    "EXECUTIONS",
-    "HIGH_PRECISIONS",
     "LAYOUTS",
     "METHODS",
     "PRECISIONS",

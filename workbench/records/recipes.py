@@ -40,7 +40,6 @@ PRECISIONS = {
     "int8-dynamic": Precision("int8", "fp32", "int8", "fp32", ("cpu",)),
 }
 SCOPES = ("linear", "attention", "everything")
-HIGH_PRECISIONS = FLOATS
 METHODS = ("minmax", "percentile", "entropy", "mse")
 #: What is done to calibration images, to see what a set unlike the real images costs.
 CORRUPTIONS = ("plain", "dark", "noisy", "one-class", "random-noise")
@@ -102,7 +101,7 @@ class Recipe:
         one_of("scope", self.scope, SCOPES)
         one_of("layout", self.layout, LAYOUTS)
         if self.high_precision is not None:
-            one_of("high-precision type", self.high_precision, HIGH_PRECISIONS)
+            one_of("high-precision type", self.high_precision, FLOATS)
         refuse_unless(
             isinstance(self.calibration, Calibration),
             "Recipe.calibration must be a Calibration",

@@ -207,8 +207,10 @@ def _gib(count: int) -> str:
 
 
 def table(found: Sequence[Mapping]) -> str:
-    """Rows as text, one line each, for a terminal."""
-    width = max(len(row["item"]) for row in found)
-    lines = [f"{row['status']:8}{row['item']:{width}}  {row['found']}" for row in found]
-    hints = [f"{'':8}{'':{width}}  -> {row['remedy']}" if row["remedy"] else None for row in found]
-    return "\n".join(line for pair in zip(lines, hints) for line in pair if line)
+    """Rows as text for a terminal: one line each, and a second one with the remedy."""
+    width, lines = max(len(row["item"]) for row in found), []
+    for row in found:
+        lines.append(f"{row['status']:8}{row['item']:{width}}  {row['found']}")
+        if row["remedy"]:
+            lines.append(f"{'':8}{'':{width}}  -> {row['remedy']}")
+    return "\n".join(lines)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 import json
 import shutil
 import tarfile
@@ -24,7 +23,7 @@ from pathlib import Path, PurePosixPath
 
 from ..backends import changed_file
 from ..backends.external_data import external_files
-from ..code_version import import_closure
+from ..code_version import import_closure, source_file
 from ..errors import WorkbenchError, refuse_unless
 from ..ledger import new_run_id
 from ..records import Engine, Variant, decode
@@ -82,9 +81,9 @@ def light_half() -> Mapping[str, bytes]:
 
     These are the worker's import closure, the ``__init__`` of every folder on the way, and JSON data beside them.
     """
-    files = {_file_of(module) for module in _needed_modules()}
+    files = set(filter(None, map(source_file, _needed_modules())))
     files |= {data for folder in {file.parent for file in files} for data in folder.glob("*.json")}
-    root = _file_of(WORKER).parents[2]
+    root = Path(__file__).parents[2]
     return {file.relative_to(root).as_posix(): file.read_bytes() for file in sorted(files)}
 
 
@@ -101,13 +100,6 @@ def _packages_above(module: str) -> Iterator[str]:
     """``a`` and ``a.b`` for ``a.b.c``: importing a module runs the ``__init__`` of each."""
     parts = module.split(".")
     return (".".join(parts[:length]) for length in range(1, len(parts)))
-
-
-def _file_of(module: str) -> Path:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"{module} has no file")
-    return Path(spec.origin)
 
 
 # ---- from the host -----------------------------------------------------------------------------------------------
