@@ -159,7 +159,7 @@ def rounds_in(seconds: float) -> int:
 
 
 def _same_count(progress: Progress, done: int, total: int) -> Progress:
-    """A callback for the warm-up: it may cancel the work, and moves no bar back."""
+    """A callback for the warm-up that keeps the count of rounds: it can still cancel, and no bar moves back."""
     return lambda stage, _done, _total: progress("latency", done, total)
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 LAYERNORM_FLOPS = 7  # sum; square, sum; subtract the mean; times 1/σ; times scale; plus bias
 SOFTMAX_FLOPS = 5  # maximum; subtract it; exp; sum; divide
 GELU_FLOPS = 9  # x + 0.044715 x³ is 4; times √(2/π); tanh; plus 1; times ½; times x
-
-
 #: The dense layers of a block. A recipe with its default scope computes their products in its precision.
 LINEAR_ROLES = ("qkv", "proj", "fc1", "fc2")
 

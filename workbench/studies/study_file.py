@@ -112,17 +112,15 @@ class StudyFile:
         if "model" in self.values:
             from ..graphs.import_ import import_onnx
 
-            preprocessing = self._record(Preprocessing, "preprocessing")
+            table = self.values.get("preprocessing")
+            where = f"[preprocessing] of {self.path}"
+            preprocessing = None if table is None else _record(Preprocessing, table, where)
             return import_onnx(self._place("model", ""), workspace, preprocessing=preprocessing)
         from ..graphs.export import export_onnx
         from ..models.checkpoint import load_checkpoint
 
         spec, params = load_checkpoint(self._place("checkpoint", ""), image_size=self.values.get("image_size"))
         return export_onnx(spec, params, workspace)
-
-    def _record(self, cls, key: str):
-        table = self.values.get(key)
-        return None if table is None else _record(cls, table, f"[{key}] of {self.path}")
 
     def _dataset(self, name: str) -> str:
         return name if name in ("shapes", "cifar10") else str(self.path.parent / name)
