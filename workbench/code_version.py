@@ -2,8 +2,8 @@
 
 An artefact carries this digest, so an artefact that older code made is never taken for one of today's code. The
 modules are found by reading import statements, those inside functions too. No list of modules is kept by hand, and
-nothing is imported to find them. Data files are not covered: who makes an artefact from one gives its content as an
-input.
+nothing is imported to find them. Data files are not covered: a function that makes an artefact from one gives its
+content as an input.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ PRECISIONS = {
 }
 SCOPES = ("linear", "attention", "everything")
 METHODS = ("minmax", "percentile", "entropy", "mse")
-#: What is done to calibration images, to see what a set unlike the real images costs.
+#: Changes of calibration images, which show the cost of a set unlike the real images.
 CORRUPTIONS = ("plain", "dark", "noisy", "one-class", "random-noise")
 #: The roles a quantizable place can have inside a block, in the order in which a block computes them.
 ROLES = ("qkv", "scores", "proj", "fc1", "fc2")

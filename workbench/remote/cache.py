@@ -14,7 +14,7 @@ from ..digests import file_digest
 from ..errors import WorkbenchError
 from ..files import disk_errors
 
-#: Bytes that a host keeps. Above it, the files that were not used for the longest time are deleted first.
+#: Bytes that a host keeps. Above this limit the least recently used files are deleted.
 LIMIT_BYTES = 20 << 30
 
 
@@ -95,7 +95,7 @@ class FileCache:
             )
 
     def prune(self, limit: int = LIMIT_BYTES) -> None:
-        """Delete the files that were not used for longest until the others fit; those of the last hour stay."""
+        """Delete the least recently used files until the others fit; files of the last hour stay."""
         files = sorted((p for p in self._folder.iterdir() if p.is_file()), key=lambda p: p.stat().st_mtime)
         total = sum(p.stat().st_size for p in files)
         for path in files:

@@ -69,7 +69,7 @@ def _interpreter() -> Iterator[dict]:
         "Python",
         f"{platform.python_version()} ({sys.executable})",
         OK if fits else CLASH,
-        "" if fits else "install Python 3.11; hosts that only run jobs do with 3.10",
+        "" if fits else "install Python 3.11; 3.10 is enough for a host that only runs jobs",
     )
     yield _row(
         "processor", f"{facts['cpu']}, {facts['cores']} cores, {facts['isa'] or 'no vector extensions known'}"
@@ -80,10 +80,10 @@ def _interpreter() -> Iterator[dict]:
 
 def _packages() -> Iterator[dict]:
     for name, (purpose, remedy) in PACKAGES.items():
-        version = _version(name)
-        yield _row(
-            name, version or f"not installed ({purpose})", OK if version else MISSING, "" if version else remedy
-        )
+        if version := _version(name):
+            yield _row(name, version)
+        else:
+            yield _row(name, f"not installed ({purpose})", MISSING, remedy)
 
 
 def _version(name: str) -> str | None:

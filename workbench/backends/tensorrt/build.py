@@ -93,14 +93,11 @@ def _layers_of(adapter: VersionAdapter, plan: bytes, options: Mapping, log: Buil
     context = engine.create_execution_context() if adapter.strongly_typed else None
     if context is not None:  # there may be no memory for one
         for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
-            if -1 in tuple(engine.get_tensor_shape(name)) and _is_input(adapter.module, engine, name):
+            is_input = engine.get_tensor_mode(name) == adapter.module.TensorIOMode.INPUT
+            if is_input and -1 in tuple(engine.get_tensor_shape(name)):
                 context.set_input_shape(name, engine.get_tensor_profile_shape(name, 0)[1])
         inspector.execution_context = context
     return inspector.get_engine_information(adapter.module.LayerInformationFormat.JSON)
-
-
-def _is_input(trt, engine, name: str) -> bool:
-    return engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
 
 
 def _configured(adapter: VersionAdapter, builder, network, request: BuildRequest, targets: Sequence[int]):
