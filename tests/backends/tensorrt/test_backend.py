@@ -61,14 +61,17 @@ def built(variant, folder, card="SM86", **arguments):
     return build_engine(variant, "tensorrt-rtx", folder, card=card, **arguments)
 
 
-def test_an_engine_is_built_without_a_gpu_and_its_log_is_kept(tmp_path, no_gpu):
-    engine = built(draw(tmp_path, SMALL), tmp_path)
+def test_an_engine_is_built_without_a_gpu_as_it_was_asked_for(tmp_path, no_gpu):
+    options, stages = {"workspace_gib": 1, "optimization_level": 1}, []
+    arguments = {"batches": Batches(2, 5, 77), "options": options, "card": "RTX 3090"}
+    engine = built(draw(tmp_path, SMALL), tmp_path, progress=lambda *step: stages.append(step[0]), **arguments)
     assert engine.path.stat().st_size > 10_000
-    assert engine.card == "SM86"
-    assert engine.environment["targets"] == ["SM86"]
-    text = engine.log_path.read_text()
-    assert "[VERBOSE]" in text
-    assert any(layer.is_attention for layer in from_log(text))
+    assert (engine.card, engine.options, engine.environment["targets"]) == ("RTX 3090", options, ["SM86"])
+    assert "Building engine" in stages
+    log = engine.log_path.read_text()
+    assert "[VERBOSE]" in log
+    assert "MinShape: [2,50,64], OptShape: [5,50,64], MaxShape: [77,50,64]" in log
+    assert any(layer.is_attention for layer in from_log(log))
 
 
 def test_without_card_and_gpu_an_engine_covers_every_card_that_knows_its_types(tmp_path, no_gpu):
@@ -79,9 +82,7 @@ def test_without_card_and_gpu_an_engine_covers_every_card_that_knows_its_types(t
     assert engine.environment["targets"] == ["SM89", "SM120"]
 
 
-def test_batches_become_the_optimization_profile(tmp_path):
-    engine = built(draw(tmp_path, SMALL), tmp_path, batches=Batches(2, 5, 77), card="RTX 3090")
-    assert "MinShape: [2,50,64], OptShape: [5,50,64], MaxShape: [77,50,64]" in engine.log_path.read_text()
+def test_a_static_batch_is_the_only_one(tmp_path):
     assert built(draw(tmp_path, SMALL, batch=4), tmp_path).batches == Batches(4, 4, 4)
 
 
@@ -142,11 +143,6 @@ def test_each_product_has_options_of_its_own():
     assert checked_options({"specialization": "eager"}, rtx=True) == {"specialization": "eager"}
 
 
-def test_options_reach_the_builder_and_the_record(tmp_path):
-    options = {"workspace_gib": 1, "optimization_level": 1}
-    assert built(draw(tmp_path, SMALL), tmp_path, options=options).options == options
-
-
 # ---- refusals that cost no build ---------------------------------------------------------------------------------
 
 
@@ -154,19 +150,16 @@ def refusal(tmp_path, card, high="fp16", blocks=SMALL, **drawing):
     return backend("tensorrt-rtx").refuses(draw(tmp_path, blocks, high=high, **drawing), card)
 
 
-@pytest.mark.parametrize("card", ["H100", "H200", "SM90", "B200"])
-def test_a_card_that_rtx_does_not_support_is_refused_in_one_line(tmp_path, no_gpu, card):
-    refused = refusal(tmp_path, card)
-    assert card in refused.reason
-    assert "\n" not in refused.reason
-    assert "use tensorrt" in refused.remedy
+def test_a_card_that_rtx_does_not_support_is_refused_in_one_line(tmp_path, no_gpu, gpu_is):
+    for card in ("H100", "H200", "SM90", "B200"):
+        refused = refusal(tmp_path, card)
+        assert card in refused.reason
+        assert "\n" not in refused.reason
+        assert "use tensorrt" in refused.remedy
     with pytest.raises(WorkbenchError, match="does not support"):
-        build_engine(draw(tmp_path, SMALL), "tensorrt-rtx", tmp_path, card=card)
+        built(draw(tmp_path, SMALL), tmp_path, card="H100")
     assert not list(tmp_path.glob("engines/*"))
-
-
-def test_the_gpu_at_hand_is_refused_when_no_card_is_named(tmp_path, gpu_is):
-    gpu_is("NVIDIA H200", 90)
+    gpu_is("NVIDIA H200", 90)  # the GPU at hand counts when no card is named
     assert "NVIDIA H200 (SM90)" in refusal(tmp_path, None).reason
     assert refusal(tmp_path, "A10") is None
 
@@ -198,50 +191,49 @@ def test_the_builder_agrees_that_turing_has_no_fp32_products(tmp_path):
 # ---- errors of the parser ----------------------------------------------------------------------------------------
 
 
-def build_error(tmp_path, variant):
+def constants(**values):
+    return [numpy_helper.from_array(value, name) for name, value in values.items()]
+
+
+def no_model(folder):
+    (folder / "variant.onnx").write_bytes(b"no model at all" * 10)
+    return variant_of(folder / "variant.onnx", Recipe())
+
+
+WEIGHT = {"inputs": ("images", "weight"), "constants": constants(weight=np.ones((4, 4), np.float16))}
+SITE = {"inputs": ("images", "scale", "zero"), "constants": constants(scale=np.float32(0.1), zero=np.int8(3))}
+#: What is wrong with a file -> the file, and words of what happened, why, and the remedy.
+UNPARSED = {
+    "an operator that is not supported": (
+        lambda folder: one_node(folder, "DynamicQuantizeLinear", to=TensorProto.UINT8),
+        (
+            "TensorRT does not take the DynamicQuantizeLinear at block03/mlp/fc1 (block03, fc1)",
+            "",
+            "layout='tensorrt'",
+        ),
+    ),
+    "mixed types in a strongly typed network": (
+        lambda folder: one_node(folder, "MatMul", **WEIGHT),
+        ("(block03, fc1)", "type Float", "mixes types"),
+    ),
+    "an asymmetric zero point": (
+        lambda folder: one_node(folder, "QuantizeLinear", **SITE, to=TensorProto.INT8),
+        ("(block03, fc1)", "", "symmetric"),
+    ),
+    "no ONNX model": (no_model, ("cannot read", "", "damaged")),
+}
+
+
+@pytest.mark.parametrize("wrong", UNPARSED)
+def test_a_file_that_the_parser_refuses_is_explained(tmp_path, wrong):
+    make, words = UNPARSED[wrong]
     with pytest.raises(WorkbenchError) as error:
-        built(variant, tmp_path / "workspace")
-    return error.value
+        built(make(tmp_path), tmp_path / "workspace")
+    for word, text in zip(words, (error.value.what, error.value.why, error.value.remedy)):
+        assert word in text
 
 
-def test_an_unsupported_operator_is_named_with_its_node_and_block(tmp_path):
-    error = build_error(tmp_path, one_node(tmp_path, "DynamicQuantizeLinear", to=TensorProto.UINT8))
-    assert error.what.startswith(
-        "TensorRT does not take the DynamicQuantizeLinear at block03/mlp/fc1 (block03, fc1)"
-    )
-    assert "layout='tensorrt'" in error.remedy
-
-
-def test_mixed_types_in_a_strongly_typed_network_are_named(tmp_path):
-    weight = numpy_helper.from_array(np.ones((4, 4), np.float16), "weight")
-    error = build_error(tmp_path, one_node(tmp_path, "MatMul", inputs=("images", "weight"), constants=[weight]))
-    assert "(block03, fc1)" in error.what
-    assert "type Float" in error.why
-    assert "mixes types" in error.remedy
-
-
-def test_an_asymmetric_zero_point_is_explained(tmp_path):
-    scale, zero = (numpy_helper.from_array(v, n) for v, n in ((np.float32(0.1), "scale"), (np.int8(3), "zero")))
-    inputs = ("images", "scale", "zero")
-    variant = one_node(tmp_path, "QuantizeLinear", inputs=inputs, constants=[scale, zero], to=TensorProto.INT8)
-    assert "symmetric" in build_error(tmp_path, variant).remedy
-
-
-def test_a_file_that_is_no_onnx_model_is_called_damaged(tmp_path):
-    path = tmp_path / "variant.onnx"
-    path.write_bytes(b"no model at all" * 10)
-    error = build_error(tmp_path, variant_of(path, Recipe()))
-    assert "cannot read" in error.what
-    assert "damaged" in error.remedy
-
-
-# ---- progress, cancel, logs --------------------------------------------------------------------------------------
-
-
-def test_progress_is_reported_by_phase(tmp_path):
-    seen = []
-    built(draw(tmp_path, SMALL), tmp_path, progress=lambda *step: seen.append(step))
-    assert "Building engine" in {stage for stage, _, _ in seen}
+# ---- cancelling, logs --------------------------------------------------------------------------------------------
 
 
 def test_a_build_can_be_cancelled_and_begun_again(tmp_path):

@@ -6,63 +6,30 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.backends.tensorrt.stand_in import SIZE, Cuda, Native
 from workbench.backends.tensorrt.build import _layers_of
 from workbench.errors import WorkbenchError
 
 
-class Engine:
-    """Takes batches of 1 to 32, tuned for 8; has room for a context or not."""
-
-    num_io_tensors = 2
-
-    def __init__(self, room: bool):
-        self._room, self.shapes, self.inspector = room, {}, SimpleNamespace(execution_context=None)
-        self.inspector.get_engine_information = lambda form: (form, self.inspector.execution_context, self.shapes)
-
-    def get_tensor_name(self, index):
-        return ("images", "logits")[index]
-
-    def get_tensor_mode(self, name):
-        return {"images": "in", "logits": "out"}[name]
-
-    def get_tensor_shape(self, name):
-        return (-1, 4)
-
-    def get_tensor_profile_shape(self, name, index):
-        assert name == "images"  # outputs have no profile
-        return [(1, 4), (8, 4), (32, 4)]
-
-    def create_engine_inspector(self):
-        return self.inspector
-
-    def create_execution_context(self):
-        return SimpleNamespace(set_input_shape=self.shapes.__setitem__) if self._room else None
-
-
 def layers_of(engine, strongly_typed=True):
+    """The form in which the inspector was asked, and the shape of the images in its context."""
+    inspector = SimpleNamespace(execution_context=None)
+    inspector.get_engine_information = lambda form: (form, getattr(inspector.execution_context, "shape", None))
+    if engine is not None:
+        engine.create_engine_inspector = lambda: inspector
     module = SimpleNamespace(
         Runtime=lambda logger: SimpleNamespace(deserialize_cuda_engine=lambda plan: engine),
         LayerInformationFormat=SimpleNamespace(JSON="json"),
         TensorIOMode=SimpleNamespace(INPUT="in"),
     )
-    log = SimpleNamespace(logger=None, errors=["out of memory"])
-    return _layers_of(
-        SimpleNamespace(module=module, title="stand-in", strongly_typed=strongly_typed), b"plan", {}, log
-    )
+    adapter = SimpleNamespace(module=module, title="stand-in", strongly_typed=strongly_typed)
+    return _layers_of(adapter, b"plan", {}, SimpleNamespace(logger=None, errors=["out of memory"]))
 
 
-def test_layers_are_listed_at_the_shapes_that_the_engine_is_tuned_for():
-    form, context, shapes = layers_of(Engine(room=True))
-    assert (form, shapes) == ("json", {"images": (8, 4)})
-    assert context is not None
-
-
-def test_without_room_for_a_context_layers_are_listed_without_shapes():
-    assert layers_of(Engine(room=False)) == ("json", None, {})
-
-
-def test_86_is_asked_without_a_context():
-    assert layers_of(Engine(room=True), strongly_typed=False) == ("json", None, {})
+def test_layers_are_listed_at_the_shapes_that_the_engine_is_tuned_for_where_it_can_be_asked():
+    assert layers_of(Native(Cuda(), room=1)) == ("json", (8, SIZE))
+    assert layers_of(Native(Cuda(), room=0)) == ("json", None)  # no memory for a context
+    assert layers_of(Native(Cuda(), room=1), strongly_typed=False) == ("json", None)  # 8.6 is asked without one
 
 
 def test_an_engine_that_does_not_load_is_an_error_in_the_runtimes_words():

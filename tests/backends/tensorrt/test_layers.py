@@ -37,6 +37,7 @@ def test_a_region_of_myelin_on_86_leaves_the_fusion_of_every_block_unknown_with_
     assert [row["block"] for row in rows] == [f"block{i:02d}" for i in range(12)]
     assert {(row["attention_fused"], row["attention_type"]) for row in rows} == {(None, None)}
     assert all("Myelin" in row["note"] for row in rows)
+    assert {layer.inputs for layer in sample("8.6")} == {()}  # types that a dynamic batch hides
 
 
 @pytest.mark.parametrize("version", ["8.6", "8.6-names"])
@@ -46,10 +47,6 @@ def test_a_region_on_86_is_timed_as_the_whole_encoder_and_a_reformat_as_what_it_
     region = next(row for row in rows if row["name"].startswith("{ForeignNode["))
     assert (region["block"], region["role"]) == (None, "block00 to logits")
     assert [row["role"] for row in rows[:7]] == ["embedding"] * 7
-
-
-def test_types_that_a_dynamic_batch_hides_are_none():
-    assert {layer.inputs for layer in sample("8.6")} == {()}
 
 
 @pytest.mark.parametrize(
@@ -96,14 +93,10 @@ def test_a_tactic_of_attention_in_a_layer_of_another_name_is_no_proof():
     assert from_log(log_of("_gemm_mha_v2_myl0_3"))[0].is_attention
 
 
-def test_of_several_lists_the_last_counts():
+def test_of_several_lists_the_last_counts_and_a_log_without_one_has_no_layers():
     layers = from_log(log_of("first_myl0_0", "second_myl0_1") + "\n" + log_of("third_myl0_0"))
     assert [layer.name for layer in layers] == ["third_myl0_0"]
-
-
-def test_a_log_without_a_list_has_no_layers():
-    assert from_log("[INFO] nothing here\nName: of something else") == []
-    assert from_log("") == []
+    assert from_log("[INFO] nothing here\nName: of something else") == from_log("") == []
 
 
 def test_seconds_are_joined_to_block_and_role():
@@ -115,13 +108,7 @@ def test_seconds_are_joined_to_block_and_role():
     ]
 
 
-def test_a_region_over_several_blocks_has_a_span_and_no_block():
-    nodes = tuple(f"block{i:02d}/mlp/fc1" for i in range(12))
-    region = Layer("{ForeignNode[a...b]}", "Myelin", nodes, ("fp16",), ("fp16",))
-    (row,) = timed_rows([(region.name, 1e-3)], [region])
-    assert (row["block"], row["role"]) == (None, "block00 to block11")
-
-
-def test_old_names_that_join_nodes_by_plus_are_taken_apart():
-    (row,) = timed_rows([("block02/mlp/fc1 + block02/mlp/gelu", 1e-3)], [])
-    assert (row["block"], row["role"]) == ("block02", "fc1 gelu")
+def test_a_region_over_several_blocks_has_a_span_and_old_names_that_join_nodes_by_plus_are_taken_apart():
+    region = Layer("{ForeignNode[a...b]}", "Myelin", tuple(f"block{i:02d}/mlp/fc1" for i in range(12)), (), ())
+    rows = timed_rows([(region.name, 1e-3), ("block02/mlp/fc1 + block02/mlp/gelu", 1e-3)], [region])
+    assert [(row["block"], row["role"]) for row in rows] == [(None, "block00 to block11"), ("block02", "fc1 gelu")]

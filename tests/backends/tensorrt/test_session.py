@@ -1,6 +1,6 @@
 """What a session does with memory, shapes and graphs, on a stand-in for CUDA that counts what it hands out.
 
-The stand-in's engine doubles its input. Whether real kernels answer rightly is asked in tests/gpu; here it is
+Whether real kernels answer rightly is asked in tests/gpu; here it is
 whether buffers are reused, graphs forgotten when memory moves, and everything freed, failures included.
 """
 
@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tests.backends.tensorrt.stand_in import SIZE, Cuda, Native
 from tests.backends.vits import variant_of
 from workbench.backends.hardware.gpu import Gpu
 from workbench.backends.tensorrt import engine as loading
@@ -19,112 +20,6 @@ from workbench.backends.tensorrt import session as sessions_of
 from workbench.backends.tensorrt.session import open_sessions
 from workbench.errors import WorkbenchError
 from workbench.records import Batches, Engine, Recipe
-
-SIZE = 4
-
-
-class Pinned:
-    """Host memory, known to NumPy as the base of its array."""
-
-    def __init__(self, cuda, count):
-        self._cuda, self.memory = cuda, np.zeros(count, np.uint8)
-        self.__array_interface__ = self.memory.__array_interface__
-        cuda.taken.add(self)
-
-    def free(self):
-        self._cuda.taken.remove(self)
-
-
-class OnDevice:
-    def __init__(self, cuda, count):
-        self._cuda, self.memory = cuda, np.zeros(count, np.uint8)
-        cuda.taken.add(self)
-
-    def __int__(self):
-        return id(self)
-
-    def free(self):
-        self._cuda.taken.remove(self)
-
-
-class Cuda:
-    """Memory as pycuda.driver hands it out; ``taken`` is what was not given back."""
-
-    def __init__(self):
-        self.taken, self.copies = set(), 0
-
-    def pagelocked_empty(self, count, dtype):
-        return np.asarray(Pinned(self, count))
-
-    def mem_alloc(self, count):
-        return OnDevice(self, count)
-
-    def memcpy_htod_async(self, memory, host, stream):
-        memory.memory[: host.nbytes] = host.view(np.uint8).ravel()
-
-    def memcpy_dtoh_async(self, host, memory, stream):
-        host.view(np.uint8).reshape(-1)[:] = memory.memory[: host.nbytes]
-
-    def at(self, address):
-        return next(memory for memory in self.taken if id(memory) == address)
-
-    def Stream(self):
-        return SimpleNamespace(handle=7, synchronize=lambda: None)
-
-
-class Context:
-    """Doubles ``images`` into ``logits``."""
-
-    def __init__(self, cuda):
-        self._cuda, self.shape, self.addresses, self.reshaped, self.executed = cuda, None, {}, 0, 0
-
-    def set_optimization_profile_async(self, profile, stream):
-        self.profile = profile
-
-    def set_input_shape(self, name, shape):
-        self.shape = tuple(shape)
-        self.reshaped += 1
-
-    def get_tensor_shape(self, name):
-        return self.shape
-
-    def set_tensor_address(self, name, address):
-        self.addresses[name] = address
-
-    def execute_async_v3(self, stream):
-        count = int(np.prod(self.shape)) * 4
-        given = self._cuda.at(self.addresses["images"]).memory[:count].view(np.float32)
-        self._cuda.at(self.addresses["logits"]).memory[:count].view(np.float32)[:] = 2 * given
-        self.executed += 1
-        return True
-
-
-class Native:
-    num_io_tensors, num_optimization_profiles = 2, 1
-
-    def __init__(self, cuda, contexts):
-        self._cuda, self._left, self.contexts = cuda, contexts, []
-
-    def get_tensor_name(self, index):
-        return ("images", "logits")[index]
-
-    def get_tensor_mode(self, name):
-        return {"images": "in", "logits": "out"}[name]
-
-    def get_tensor_dtype(self, name):
-        return SimpleNamespace(name="FLOAT")
-
-    def get_tensor_shape(self, name):
-        return (-1, SIZE)
-
-    def get_tensor_profile_shape(self, name, index):
-        return [(1, SIZE), (8, SIZE), (32, SIZE)]
-
-    def create_execution_context(self):
-        if len(self.contexts) == self._left:
-            return None
-        self.contexts.append(Context(self._cuda))
-        return self.contexts[-1]
 
 
 class Graph:
@@ -181,21 +76,15 @@ def feeds(batch, value=1.0):
     return {"images": np.full((batch, SIZE), value, np.float32)}
 
 
-def test_a_session_answers_and_gives_back_arrays_of_its_callers_own(opened):
-    (session,), _, _ = opened()
-    with session:
-        first = session.run(feeds(2, 3.0))["logits"]
-        session.run(feeds(2, 5.0))
-        np.testing.assert_array_equal(first, np.full((2, SIZE), 6.0))
-
-
-def test_buffers_grow_to_the_largest_batch_and_are_reused(opened):
+def test_buffers_grow_to_the_largest_batch_and_are_reused_and_answers_are_the_callers_own(opened):
     (session,), native, cuda = opened()
     with session:
-        for batch in (8, 8, 3, 8, 1):
+        first = session.run(feeds(8, 3.0))["logits"]
+        for batch in (8, 3, 8, 1):
             np.testing.assert_array_equal(
                 session.run(feeds(batch, batch))["logits"], np.full((batch, SIZE), 2 * batch)
             )
+        np.testing.assert_array_equal(first, np.full((8, SIZE), 6.0))
         assert len(cuda.taken) == 4  # pinned and on the device, for input and output
         assert native.contexts[0].reshaped == 4  # the second call of eight changed nothing
         assert max(memory.memory.size for memory in cuda.taken) == 8 * SIZE * 4
@@ -270,16 +159,10 @@ def test_a_batch_that_the_engine_does_not_take_changes_nothing(opened):
         np.testing.assert_array_equal(session.run(feeds(2))["logits"], np.full((2, SIZE), 2.0))
 
 
-def test_times_are_taken_of_whole_calls(opened):
+def test_every_timed_call_is_executed_and_a_failed_one_is_an_error_and_not_an_old_answer(opened):
     (session,), native, _ = opened()
     with session:
-        assert len(session.time(feeds(2), 5)) == 5
-        assert native.contexts[0].executed == 5
-
-
-def test_a_failed_call_is_an_error_and_not_an_old_answer(opened):
-    (session,), native, _ = opened()
-    with session:
+        assert len(session.time(feeds(2), 5)) == native.contexts[0].executed == 5
         native.contexts[0].execute_async_v3 = lambda stream: False
         with pytest.raises(WorkbenchError, match="failed while it ran"):
             session.run(feeds(1))
