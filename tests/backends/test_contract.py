@@ -61,9 +61,19 @@ def sessions(built):
         session.close()
 
 
-def test_every_backend_answers_to_the_name_it_is_registered_under():
-    for name in REGISTRY:
-        assert backend(name).name == name
+@pytest.fixture(params=sorted(REGISTRY))
+def refusing(request, tmp_path):
+    """The name of a backend, a graph, and a call that must refuse to build; nothing is left behind."""
+    present(request.param)
+    workspace = Workspace(tmp_path / "workspace")
+
+    def build(variant, error=WorkbenchError, match=None, **arguments):
+        with pytest.raises(error, match=match):
+            build_engine(variant, request.param, workspace, **{"card": CARDS.get(request.param), **arguments})
+
+    yield request.param, Tiny.of().graph(tmp_path), build
+    assert not list(workspace.path.glob("engines/*"))
+    assert workspace.observations("engine", Engine) == []
 
 
 def test_a_build_is_files_in_a_folder_of_their_own_and_a_row_in_the_ledger(built):
@@ -79,45 +89,37 @@ def test_a_build_is_files_in_a_folder_of_their_own_and_a_row_in_the_ledger(built
     assert all(stage and 0 <= done <= total for stage, done, total in stages)
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_a_cancelled_build_leaves_nothing_behind(name, tmp_path):
-    present(name)
+def test_a_cancelled_build_leaves_nothing_behind(refusing):
+    _, graph, build = refusing
 
     def cancel(stage, done, total):
         raise Cancelled
 
-    workspace, variant = Workspace(tmp_path / "w"), variant_of(Tiny.of().graph(tmp_path), runtimes=tuple(REGISTRY))
-    with pytest.raises(Cancelled):
-        build_engine(variant, name, workspace, card=CARDS.get(name), progress=cancel)
-    assert not list((workspace.path / "engines").iterdir())
-    assert workspace.observations("engine", Engine) == []
+    build(variant_of(graph, runtimes=tuple(REGISTRY)), Cancelled, progress=cancel)
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
 @pytest.mark.parametrize("content", [b"", b"no model", None], ids=["empty", "text", "deleted"])
-def test_a_file_that_is_no_model_is_refused_and_leaves_nothing_behind(name, content, tmp_path):
-    present(name)
-    variant = variant_of(Tiny.of().graph(tmp_path), runtimes=tuple(REGISTRY))
-    variant.path.unlink()
+def test_a_file_that_is_no_model_is_refused(refusing, content):
+    _, graph, build = refusing
+    graph.path.unlink()
     if content is not None:
-        variant.path.write_bytes(content)
-    workspace = Workspace(tmp_path / "w")
-    with pytest.raises(WorkbenchError):
-        build_engine(variant, name, workspace, card=CARDS.get(name))
-    assert not list(workspace.path.glob("engines/*"))
+        graph.path.write_bytes(content)
+    build(variant_of(graph, runtimes=tuple(REGISTRY)))
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_a_variant_for_other_runtimes_an_unknown_option_and_an_unknown_card_are_refused(name, tmp_path):
-    present(name)
-    graph = Tiny.of().graph(tmp_path)
-    ours, foreign = variant_of(graph, runtimes=tuple(REGISTRY)), variant_of(graph, runtimes=("another",))
-    with pytest.raises(WorkbenchError, match="another"):
-        build_engine(foreign, name, tmp_path / "w", card=CARDS.get(name))
-    with pytest.raises(WorkbenchError, match="Unknown option"):
-        build_engine(ours, name, tmp_path / "w", card=CARDS.get(name), options={"magic": 1})
-    with pytest.raises(WorkbenchError, match="Voodoo 2"):
-        build_engine(ours, name, tmp_path / "w", card="Voodoo 2")
+def test_a_variant_for_other_runtimes_an_unknown_option_and_an_unknown_card_are_refused(refusing):
+    _, graph, build = refusing
+    ours = variant_of(graph, runtimes=tuple(REGISTRY))
+    build(variant_of(graph, runtimes=("another",)), match="another")
+    build(ours, match="Unknown option", options={"magic": 1})
+    build(ours, match="Voodoo 2", card="Voodoo 2")
+
+
+def test_a_variant_whose_bytes_were_changed_is_not_built(refusing, tmp_path):
+    build, workspace = refusing[2], Workspace(tmp_path / "made")
+    made = workspace.artefact("graph", Graph, 1, lambda folder, key: Tiny.of().graph(folder))
+    made.path.write_bytes(made.path.read_bytes()[:-100] + bytes(100))
+    build(variant_of(made, runtimes=tuple(REGISTRY)), match="not what was written")
 
 
 def test_an_engine_whose_bytes_were_changed_is_not_opened(built, tmp_path):
@@ -131,20 +133,10 @@ def test_an_engine_whose_bytes_were_changed_is_not_opened(built, tmp_path):
         open_engine(copy)
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_a_variant_whose_bytes_were_changed_is_not_built(name, tmp_path):
-    present(name)
-    workspace = Workspace(tmp_path / "w")
-    made = workspace.artefact("graph", Graph, 1, lambda folder, key: Tiny.of().graph(folder))
-    weights = made.path.read_bytes()
-    made.path.write_bytes(weights[:-100] + bytes(100))
-    with pytest.raises(WorkbenchError, match="not what was written"):
-        build_engine(variant_of(made, runtimes=tuple(REGISTRY)), name, workspace, card=CARDS.get(name))
-    assert workspace.observations("engine", Engine) == []
-
-
-def test_an_engine_opens_or_is_refused_with_a_remedy(built):
+def test_an_engine_opens_or_is_refused_with_a_remedy_and_never_without_a_stream(built):
     engine, refusal = built[0], None
+    with pytest.raises(WorkbenchError, match="without a stream"):
+        open_streams(engine, 0)
     try:
         with open_engine(engine) as session:
             assert isinstance(session, Session)
@@ -222,18 +214,11 @@ def test_closing_the_first_stream_closes_what_all_share_and_may_be_repeated(sess
             session.run({"images": some_images(1)})
 
 
-def test_an_engine_is_not_opened_without_a_stream(built):
-    with pytest.raises(WorkbenchError, match="without a stream"):
-        open_streams(built[0], 0)
-
-
-@pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_a_runtime_refuses_no_node_of_a_good_file_and_a_bad_file_with_a_remedy(name, tmp_path):
-    present(name)
-    path = Tiny.of().graph(tmp_path).path
-    assert refused_nodes(name, path) == ()
-    path.write_bytes(b"no model")
-    (refusal,) = refused_nodes(name, path)
+def test_a_runtime_refuses_no_node_of_a_good_file_and_a_bad_file_with_a_remedy(refusing):
+    name, graph, _ = refusing
+    assert refused_nodes(name, graph.path) == ()
+    graph.path.write_bytes(b"no model")
+    (refusal,) = refused_nodes(name, graph.path)
     assert refusal.node == ""
     assert refusal.reason
     assert refusal.remedy
