@@ -111,16 +111,13 @@ def test_the_checksum_that_googles_storage_sends_is_checked(server, tmp_path):
     assert _get(server, tmp_path).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("status", [403, 404])
-def test_a_refusal_ends_the_download_at_once(server, tmp_path, status):
-    server.statuses = [status]
-    with pytest.raises(WorkbenchError, match=f"answered {status}"):
-        _get(server, tmp_path)
-    assert len(server.asked) == 1
-    assert _files(tmp_path) == []
-
-
-def test_a_busy_server_is_asked_again(server, tmp_path):
+def test_a_refusal_ends_the_download_at_once_and_a_busy_server_is_asked_again(server, tmp_path):
+    for status in (403, 404):
+        server.statuses = [status]
+        with pytest.raises(WorkbenchError, match=f"answered {status}"):
+            _get(server, tmp_path)
+        assert _files(tmp_path) == []
+    assert len(server.asked) == 2
     server.statuses = [503, 429, 500]
     assert _get(server, tmp_path, md5=MD5).read_bytes() == CONTENT
 

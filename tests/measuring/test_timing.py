@@ -32,6 +32,7 @@ def test_a_steady_session_is_warm_after_three_windows_that_agree():
     assert warm == (2 + WINDOWS, 0.1, True)
     assert warm.per_window == 1
     assert session.calls == warm.calls
+    assert warm_up(Scripted(0.001), {}, limit=1).per_window == 100
 
 
 def test_warming_up_goes_on_while_the_times_fall():
@@ -46,10 +47,6 @@ def test_times_that_wander_end_the_warm_up_at_its_limit_and_say_so():
     session = Scripted(0.1)
     session._script = wandering
     assert not warm_up(session, {}, limit=0.02).steady
-
-
-def test_a_window_holds_as_many_calls_as_fill_a_tenth_of_a_second():
-    assert warm_up(Scripted(0.001), {}, limit=1).per_window == 100
 
 
 def test_what_was_called_to_warm_up_is_not_among_the_timed_calls():

@@ -189,6 +189,8 @@ def test_hosts_are_read_from_the_workspace(tmp_path):
     found = host_named(tmp_path, "gpu-box")
     assert found == Host("gpu-box", "tensorrt", ("ssh", "gpu-box", "python3"), card="T4", limit_s=60)
     assert pickle.loads(pickle.dumps(found)) == found
+    with pytest.raises(WorkbenchError, match="Unknown host 'box'"):
+        doctor("box", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -212,8 +214,3 @@ def test_a_wrong_hosts_file_is_explained(tmp_path, text, complaint):
     (tmp_path / "hosts.toml").write_text(text)
     with pytest.raises(WorkbenchError, match=complaint):
         hosts(tmp_path)
-
-
-def test_an_unknown_host_is_refused(tmp_path):
-    with pytest.raises(WorkbenchError, match="Unknown host 'box'"):
-        doctor("box", tmp_path)

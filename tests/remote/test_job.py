@@ -12,7 +12,7 @@ from workbench.remote.job import EvaluationSet, Job, run_job
 from workbench.workspace import Workspace
 
 
-def test_a_job_builds_measures_and_tells_what_it_did(tmp_path, tiny):
+def test_a_job_builds_measures_and_reports_what_it_did(tmp_path, tiny):
     model, variant = tiny
     images = some_images(20)
     truth = model.logits(images).argmax(axis=1)
@@ -31,26 +31,27 @@ def test_a_job_without_measurements_only_builds(tmp_path, tiny):
     assert (report.measurements, report.streams, report.layers, report.refusal) == ((), (), (), None)
 
 
-def test_an_engine_that_cannot_be_opened_is_kept_with_the_reason(tmp_path, tiny, monkeypatch):
-    def refuse(engine):
-        raise WorkbenchError("It cannot be opened", why="there is no GPU", remedy="name a host with one")
+def test_an_engine_that_cannot_be_opened_is_kept_with_the_reason_and_cancelling_is_none(
+    tmp_path, tiny, monkeypatch
+):
+    job = Job(tiny[1], "onnxruntime", Batches(), measure=(1,))
 
-    monkeypatch.setattr("workbench.remote.job.open_engine", refuse)
-    report = run_job(Job(tiny[1], "onnxruntime", Batches(), measure=(1,)), tmp_path / "workspace")
+    def opening_raises(error):
+        def open_engine(engine):
+            raise error
+
+        monkeypatch.setattr("workbench.remote.job.open_engine", open_engine)
+
+    opening_raises(WorkbenchError("It cannot be opened", why="there is no GPU", remedy="name a host with one"))
+    report = run_job(job, tmp_path / "workspace")
     assert report.engine.path.exists()
     assert report.refusal == Refusal("It cannot be opened: there is no GPU", "name a host with one")
-
-
-def test_cancelling_while_an_engine_opens_is_no_refusal(tmp_path, tiny, monkeypatch):
-    def cancel(engine):
-        raise Cancelled()
-
-    monkeypatch.setattr("workbench.remote.job.open_engine", cancel)
+    opening_raises(Cancelled())
     with pytest.raises(Cancelled):
-        run_job(Job(tiny[1], "onnxruntime", Batches(), measure=(1,)), tmp_path / "workspace")
+        run_job(job, tmp_path / "workspace")
 
 
-def test_an_exam_survives_its_file(tmp_path):
+def test_an_evaluation_set_survives_its_file(tmp_path):
     evaluation = EvaluationSet(some_images(3), None, np.array([1, 2, 3]))
     evaluation.save(tmp_path / "evaluation.npz")
     again = EvaluationSet.load(tmp_path / "evaluation.npz")
