@@ -162,6 +162,38 @@ def _save(folder, spec, opset, batch, drawing) -> Graph:
     )
 
 
+def scaled(factors: dict, at=...):
+    """An edit of weights for ``draw``: those named are multiplied, only at one index where it is given."""
+
+    def edit(weights):
+        for name, factor in factors.items():
+            weights[name][at] *= np.float32(factor)
+
+    return edit
+
+
+def outlier(norm: str, product: str, factor: float) -> dict:
+    """Factors of one channel after which a LayerNorm writes it larger and the function stays the same."""
+    return {f"{norm}/scale": factor, f"{norm}/shift": factor, f"{product}/kernel": 1 / factor}
+
+
+def retouch(graph: Graph, folder, change, domain=None) -> Graph:
+    """A copy of a file in which ``change`` rewired the nodes, given the ONNX graph and its nodes by name.
+
+    Args:
+        graph: what is copied.
+        folder: where the copy goes.
+        change: what rewires it.
+        domain: of operators that are not ONNX's, where ``change`` writes some.
+    """
+    proto = onnx.load(graph.path)
+    proto.opset_import.extend([helper.make_opsetid(domain, 1)] if domain else [])
+    change(proto.graph, {node.name: node for node in proto.graph.node})
+    path = Path(folder) / "retouched.onnx"
+    onnx.save(proto, path)
+    return replace(graph, path=path, digest=digest(path))
+
+
 def jax_parameters(graph: Graph) -> tuple[ModelSpec, dict]:
     """The same model for JAX: vit_jax's tree of a drawn graph's weights; it pools by the mean."""
     w = {t.name: numpy_helper.to_array(t) for t in onnx.load(graph.path).graph.initializer}

@@ -1,17 +1,19 @@
-"""The reference checkpoints, traced once for every test that starts from jax2onnx's graph."""
+"""The graphs that tests start from: torch's exports, and the reference checkpoints as jax2onnx traces them."""
 
 import functools
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 
 from workbench.graphs.export import trace
 from workbench.models.checkpoint import load_checkpoint
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 CHECKPOINTS = ("token", "gap", "prelogits")
+EXPORTS = Path(__file__).parent / "torch_exports"
+#: The Vision Transformers among torch's exports.
+VITS = sorted(path.stem for path in EXPORTS.glob("*.onnx") if path.stem not in ("cnn", "mlp"))
 
 
 @functools.cache
@@ -42,13 +44,3 @@ def _typed(model: ir.Model) -> ir.Model:
         for value in node.outputs:
             value.shape = value.shape if value.dtype is not None else None
     return model
-
-
-def run(model: ir.Model | Path, images: np.ndarray) -> np.ndarray:
-    """The one output, with ONNX Runtime's own optimizations off."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    source = model if isinstance(model, Path) else ir.to_proto(model).SerializeToString()
-    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: images})[0]

@@ -8,7 +8,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from tests.graphs.references import answers, checkpoint, run
+from tests.graphs.onnx_file import logits
+from tests.graphs.references import answers, checkpoint
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.graphs import export, model_file, parity
 from workbench.graphs.canonical import clean
@@ -26,12 +27,18 @@ def graph(tmp_path_factory):
     return export_onnx(*checkpoint("token"), tmp_path_factory.mktemp("exported"))
 
 
-def test_parity_on_64_real_images_in_batches_of_1_and_7_is_part_of_the_result(graph):
+def test_an_export_has_an_open_batch_and_parity_on_64_real_images_in_batches_of_1_and_7(graph):
+    model = onnx.load(graph.path)
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes == {"images": ["batch", 32, 32, 3], "logits": ["batch", 10]}
+    assert [entry.domain for entry in model.opset_import] == [""]
+    assert (graph.batch, graph.classes, graph.opset, graph.notes) == (None, 10, 20, ())
     assert graph.parity.images >= 64
-    assert graph.parity.batches == (1, 7)
     assert graph.parity.max_abs_error < 1e-4
-    assert graph.parity.agreement == 1
-    assert graph.notes == ()
+    assert (graph.parity.batches, graph.parity.agreement) == ((1, 7), 1)
 
 
 @pytest.mark.parametrize("kind", ["token", "gap", "prelogits"])
@@ -39,26 +46,15 @@ def test_parity_on_64_real_images_in_batches_of_1_and_7_is_part_of_the_result(gr
 def test_the_logits_are_those_of_the_reference(kind, opset, tmp_path):
     images, expected = answers(kind)
     graph = export_onnx(*checkpoint(kind), tmp_path, opset=opset, images=images)
-    np.testing.assert_allclose(run(graph.path, images), expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(logits(graph.path, images), expected, rtol=0, atol=1e-4)
     assert (graph.opset, model_file.opset(model_file.load(graph.path))) == (opset, opset)
 
 
-def test_input_and_output_bear_their_names_and_the_batch_is_open(graph):
-    model = onnx.load(graph.path)
-    shapes = {
-        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
-        for value in (*model.graph.input, *model.graph.output)
-    }
-    assert shapes == {"images": ["batch", 32, 32, 3], "logits": ["batch", 10]}
-    assert (graph.batch, graph.classes, graph.opset) == (None, 10, 20)
-    assert [entry.domain for entry in model.opset_import] == [""]
-
-
 def test_a_static_batch_is_the_only_one_the_graph_takes(tmp_path):
-    images, expected = answers("gap")
+    images, expected = answers("gap")  # four: the last batch of three is filled up
     graph = export_onnx(*checkpoint("gap"), tmp_path, batch=3, images=images)
     assert (graph.batch, graph.parity.batches, graph.parity.images) == (3, (3,), len(images))
-    np.testing.assert_allclose(run(graph.path, images[:3]), expected[:3], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(logits(graph.path, images[:3]), expected[:3], rtol=0, atol=1e-4)
     model = onnx.load(graph.path)
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 3
 
@@ -84,15 +80,11 @@ def test_parameters_of_another_type_are_exported_in_float32(dtype, tmp_path):
     assert graph.parity.max_abs_error < 1e-5
 
 
-def test_whole_numbers_of_numpy_are_taken(graph, tmp_path):
-    exported = export_onnx(*checkpoint("gap"), tmp_path, opset=np.int64(17), batch=np.int32(1), images=images_of(2))
-    assert (exported.opset, exported.batch) == (17, 1)
-
-
-def test_the_preprocessing_travels_with_the_graph(tmp_path):
+def test_whole_numbers_of_numpy_are_taken_and_the_preprocessing_travels_with_the_graph(tmp_path):
     given = Preprocessing(32, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4), classes=tuple("abcdefghij"))
-    graph = export_onnx(*checkpoint("gap"), tmp_path, preprocessing=given, images=images_of(2))
-    assert graph.preprocessing == given
+    arguments = dict(opset=np.int64(17), batch=np.int32(1), preprocessing=given, images=images_of(2))
+    graph = export_onnx(*checkpoint("gap"), tmp_path, **arguments)
+    assert (graph.opset, graph.batch, graph.preprocessing) == (17, 1, given)
 
 
 def test_weights_beyond_the_file_limit_lie_beside_the_file(tmp_path, monkeypatch):
@@ -101,7 +93,7 @@ def test_weights_beyond_the_file_limit_lie_beside_the_file(tmp_path, monkeypatch
     graph = export_onnx(*checkpoint("token"), tmp_path, images=images)
     data = graph.path.with_name("model.onnx.data")
     assert data.stat().st_size > graph.path.stat().st_size / 4
-    np.testing.assert_allclose(run(graph.path, images), expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(logits(graph.path, images), expected, rtol=0, atol=1e-4)
     model = model_file.load(graph.path)
     large = model.graph.initializers["block00/mlp/fc1/weight"].const_value
     assert large.location == "model.onnx.data"
@@ -137,15 +129,6 @@ def test_large_logits_are_compared_by_their_size_and_a_note_says_so(tmp_path):
     graph = export_onnx(spec, {**params, "head": head}, tmp_path, images=images_of(4))
     assert graph.parity.max_abs_error > 1e-4
     assert "parity allows" in graph.notes[0]
-
-
-def test_a_short_last_batch_is_filled_up_for_a_static_graph(tmp_path):
-    spec, params = checkpoint("gap")
-    graph = export_onnx(spec, params, tmp_path, batch=4, images=images_of(4))
-    seven = images_of(7)
-    found = parity._run(graph.path, seven, (4,), lambda *_: None)
-    assert found.shape == (7, 10)
-    np.testing.assert_allclose(found[:4], run(graph.path, seven[:4]), atol=1e-5)
 
 
 # ---- bad input ---------------------------------------------------------------------------------------------------

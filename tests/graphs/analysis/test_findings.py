@@ -12,8 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.backends import vits
+from tests.graphs import drawn
 from tests.graphs.drawn import TINY, draw
-from workbench.errors import WorkbenchError
+from tests.graphs.onnx_file import parsed
+from tests.graphs.references import EXPORTS
 from workbench.graphs.analysis import findings
 from workbench.graphs.analysis.findings.finding import SEVERITIES
 from workbench.graphs.analysis.inspect import inspect
@@ -21,7 +23,6 @@ from workbench.graphs.import_ import import_onnx
 from workbench.graphs.quantization.recipe import apply_recipe
 from workbench.records import Recipe
 
-EXPORTS = Path(__file__).parents[1] / "torch_exports"
 IMAGES = np.random.default_rng(0).standard_normal((4, 16, 16, 3)).astype(np.float32)
 ODD_HEADS = dataclasses.replace(TINY, width=40)  # two heads of 20 channels
 
@@ -33,11 +34,7 @@ def recipe(folder, spec=TINY, edit=None, opset=20, **settings):
 
 def retouch(folder, change, model=None):
     """A file in which ``change`` rewired the nodes, given by name."""
-    proto = onnx.load((model or draw(folder)).path)
-    change(proto.graph, {node.name: node for node in proto.graph.node})
-    path = folder / "retouched.onnx"
-    onnx.save(proto, path)
-    return path
+    return drawn.retouch(model or draw(folder), folder, change).path
 
 
 def insert(graph, before, *nodes):
@@ -45,6 +42,10 @@ def insert(graph, before, *nodes):
     place = list(graph.node).index(before)
     for offset, node in enumerate(nodes):
         graph.node.insert(place + offset, node)
+
+
+def add_weights(graph, **values):
+    graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in values.items())
 
 
 def cast(name, tensor, to):
@@ -123,7 +124,7 @@ def shown_probabilities(graph, nodes):
 def nan_guard(graph, nodes):
     """What torch puts behind the softmax of a scaled_dot_product_attention with a mask."""
     softmax, context = nodes["block01/attention/softmax"], nodes["block01/attention/context"]
-    graph.initializer.append(numpy_helper.from_array(np.float32(0), "nought"))
+    add_weights(graph, nought=np.float32(0))
     asked = helper.make_node("IsNaN", [softmax.output[0]], ["isnan:out"], name="isnan")
     chosen = helper.make_node("Where", ["isnan:out", "nought", softmax.output[0]], ["where:out"], name="where")
     context.input[0] = "where:out"
@@ -132,8 +133,7 @@ def nan_guard(graph, nodes):
 
 def float_weight(graph, nodes):
     product = nodes["block00/mlp/fc1"]
-    shape = (TINY.width, TINY.mlp)
-    graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float16), "float_weight"))
+    add_weights(graph, float_weight=np.ones((TINY.width, TINY.mlp), np.float16))
     product.input[1] = "float_weight"
 
 
@@ -144,8 +144,7 @@ def float_activation(graph, nodes):
 
 
 def pair_on_a_transpose(graph, nodes):
-    scalars = {"s": np.float32(0.1), "z": np.int8(0)}
-    graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in scalars.items())
+    add_weights(graph, s=np.float32(0.1), z=np.int8(0))
     node = nodes["head/bias"]
     quantize = helper.make_node("QuantizeLinear", [node.input[0], "s", "z"], ["q"], name="head/quantize")
     back = helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], name="head/dequantize")
@@ -154,12 +153,14 @@ def pair_on_a_transpose(graph, nodes):
 
 
 def bias_in_32_bits(graph, nodes):
-    scalars = {"scale": np.float32(1e-3), "whole": np.arange(TINY.mlp, dtype=np.int32)}
-    graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in scalars.items())
+    add_weights(graph, scale=np.float32(1e-3), whole=np.arange(TINY.mlp, dtype=np.int32))
     node = nodes["block00/mlp/fc1/bias"]
     wide = helper.make_node("DequantizeLinear", ["whole", "scale"], ["b"], name="block00/mlp/fc1/bias/dequantize")
     node.input[1] = "b"
     insert(graph, node, wide)
+
+
+# ---- models with a hazard and after its mitigation, as functions of a folder -------------------------------------
 
 
 def exported(name):
@@ -170,100 +171,69 @@ def imported(name):
     return lambda at: import_onnx(EXPORTS / f"{name}.onnx", at / "ws")
 
 
+def variant(precision="fp32", spec=TINY, edit=None, **settings):
+    return lambda at: recipe(at, spec, edit, precision=precision, **settings)
+
+
+def drawing(edit=None, opset=20, **changes):
+    return lambda at: draw(at, dataclasses.replace(TINY, **changes), opset, edit=edit)
+
+
+def changed(change, precision="fp32"):
+    return lambda at: retouch(at, change, recipe(at, precision=precision))
+
+
 def gelu_by_multiplication(folder):
     """x Φ(x) with √½ as a factor, which ONNX Runtime does not recognise."""
-
-    def change(graph, nodes):
-        (erf,) = [n for n in graph.node if n.op_type == "Erf"][:1]
-        node = next(n for n in graph.node if n.output[0] == erf.input[0])
-        node.op_type = "Mul"
-        graph.initializer.append(numpy_helper.from_array(np.float32(0.5**0.5), "half_root"))
-        node.input[1] = "half_root"
-
     proto = onnx.load(EXPORTS / "fused_legacy.onnx")
-    change(proto.graph, {})
+    erf = next(n for n in proto.graph.node if n.op_type == "Erf")
+    node = next(n for n in proto.graph.node if n.output[0] == erf.input[0])
+    node.op_type, node.input[1] = "Mul", "half_root"
+    add_weights(proto.graph, half_root=np.float32(0.5**0.5))
     onnx.save(proto, folder / "factor.onnx")
     return folder / "factor.onnx"
 
 
-def partly_quantized(folder, sites):
-    return vits.draw(folder, [vits.Block(low="int8", sites=sites), vits.Block()])
+def one_cast(graph, nodes):
+    cast_twice(graph, nodes, shared=True)
 
 
+FP16, INT8 = variant("fp16"), variant("int8")
+IN_PIECES, SHAPES = "separate_mean_legacy", "fused_dynamo"
 #: Hazard -> where it is found, a model that has it, and that model after its mitigation; both made in a folder.
 CASES = {
-    "weight overflows FP16": (
-        "block01/fc1",
-        lambda at: draw(at, edit=overflowing),
-        lambda at: recipe(at, edit=overflowing, precision="bf16"),
-    ),
-    "weight is not finite": ("block01/fc1", lambda at: draw(at, edit=infinite), draw),
-    "FP32 island": (
-        "block01/scores",
-        lambda at: retouch(at, product_in_float32, recipe(at, precision="fp16")),
-        lambda at: recipe(at, precision="fp16"),
-    ),
-    "all in FP32": ("graph", draw, lambda at: recipe(at, precision="fp16")),
+    "weight overflows FP16": ("block01/fc1", drawing(overflowing), variant("bf16", edit=overflowing)),
+    "weight is not finite": ("block01/fc1", drawing(infinite), drawing()),
+    "FP32 island": ("block01/scores", changed(product_in_float32, "fp16"), FP16),
+    "all in FP32": ("graph", drawing(), FP16),
     "attention in FP32": (
         "block01/scores",
-        lambda at: recipe(at, precision="int8", high_precision="fp32"),
-        lambda at: recipe(at, precision="int8", high_precision="fp16"),
+        variant("int8", high_precision="fp32"),
+        variant("int8", high_precision="fp16"),
     ),
-    "cast there and back": (
-        "block01/gelu",
-        lambda at: retouch(at, cast_there_and_back),
-        lambda at: retouch(at, removed_casts),
-    ),
-    "the same cast twice": (
-        "narrow1",
-        lambda at: retouch(at, cast_twice),
-        lambda at: retouch(at, lambda *found: cast_twice(*found, shared=True)),
-    ),
-    "weight cast at run time": ("block02/fc1", lambda at: retouch(at, narrow_weight), lambda at: recipe(at)),
-    "GELU in pieces": ("block02/gelu", lambda at: draw(at, opset=17), lambda at: draw(at, opset=20)),
-    "LayerNorm in pieces": ("block01/norm2", exported("separate_mean_legacy"), imported("separate_mean_legacy")),
-    "shape computed at run time": ("block00/split", exported("fused_dynamo"), imported("fused_dynamo")),
+    "cast there and back": ("block01/gelu", changed(cast_there_and_back), changed(removed_casts)),
+    "the same cast twice": ("narrow1", changed(cast_twice), changed(one_cast)),
+    "weight cast at run time": ("block02/fc1", changed(narrow_weight), variant()),
+    "GELU in pieces": ("block02/gelu", drawing(opset=17), drawing(opset=20)),
+    "LayerNorm in pieces": ("block01/norm2", exported(IN_PIECES), imported(IN_PIECES)),
+    "shape computed at run time": ("block00/split", exported(SHAPES), imported(SHAPES)),
     "attention will not fuse": (
         "block01/scores",
-        lambda at: recipe(at, ODD_HEADS, precision="int8", scope="attention"),
-        lambda at: recipe(at, ODD_HEADS, precision="int8", scope="linear"),
+        variant("int8", ODD_HEADS, scope="attention"),
+        variant("int8", ODD_HEADS, scope="linear"),
     ),
-    "no INT8 kernel for this attention": (
-        "graph",
-        lambda at: recipe(at, ODD_HEADS, precision="fp16"),
-        lambda at: recipe(at, precision="fp16"),
-    ),
-    "size off the tensor cores' tiles": (
-        "graph",
-        lambda at: draw(at, dataclasses.replace(TINY, image_size=20)),  # 25 tokens
-        lambda at: draw(at, dataclasses.replace(TINY, image_size=32)),  # 64 tokens
-    ),
+    "no INT8 kernel for this attention": ("graph", variant("fp16", ODD_HEADS), FP16),
+    "size off the tensor cores' tiles": ("graph", drawing(image_size=20), drawing(image_size=32)),  # 25, 64 tokens
     "Q/DQ in front of a sensitive operator": (
         "block01/softmax",
-        lambda at: recipe(at, precision="int8", scope="everything"),
-        lambda at: recipe(at, precision="int8", scope="linear"),
+        variant("int8", scope="everything"),
+        variant("int8", scope="linear"),
     ),
-    "Q/DQ on the activation only": (
-        "block00/fc1",
-        lambda at: retouch(at, float_weight, recipe(at, precision="int8")),
-        lambda at: recipe(at, precision="int8"),
-    ),
-    "Q/DQ on the weight only": (
-        "block00/fc1",
-        lambda at: retouch(at, float_activation, recipe(at, precision="int8")),
-        lambda at: recipe(at, precision="int8"),
-    ),
-    "Q/DQ without a product": ("head", lambda at: retouch(at, pair_on_a_transpose), lambda at: recipe(at)),
-    "zero points other than 0": (
-        "graph",
-        lambda at: recipe(at, precision="int8", layout="cpu"),
-        lambda at: recipe(at, precision="int8", layout="tensorrt"),
-    ),
-    "bias in 32 bits": (
-        "block00/fc1",
-        lambda at: retouch(at, bias_in_32_bits),
-        lambda at: recipe(at, precision="int8"),
-    ),
+    "Q/DQ on the activation only": ("block00/fc1", changed(float_weight, "int8"), INT8),
+    "Q/DQ on the weight only": ("block00/fc1", changed(float_activation, "int8"), INT8),
+    "Q/DQ without a product": ("head", changed(pair_on_a_transpose), variant()),
+    "zero points other than 0": ("graph", variant("int8", layout="cpu"), variant("int8", layout="tensorrt")),
+    "bias in 32 bits": ("block00/fc1", changed(bias_in_32_bits), INT8),
 }
 
 
@@ -349,7 +319,8 @@ def test_a_guard_against_nan_is_named_and_an_import_takes_it_away(tmp_path):
     ],
 )
 def test_partly_quantized_attention_is_found_where_it_stands(sites, reason, tmp_path):
-    found = inspect(partly_quantized(tmp_path, sites), runtimes=()).findings
+    half = vits.draw(tmp_path, [vits.Block(low="int8", sites=sites), vits.Block()])
+    found = inspect(half, runtimes=()).findings
     (row,) = found[found.hazard == "attention will not fuse"].itertuples()
     assert row.where == "block00/scores"
     assert reason in row.help
@@ -376,31 +347,18 @@ def test_the_limits_of_turing_count_where_a_t4_is_named(tmp_path):
     assert per_card["T4"] - per_card["A10"] == {"no INT8 kernel for this attention"}
 
 
-def test_an_unknown_card_is_refused(tmp_path):
-    with pytest.raises(WorkbenchError, match="RTX 9999"):
-        inspect(draw(tmp_path), card="RTX 9999")
-
-
 RESIDUAL = """
     q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)  f = DequantizeLinear(w, s, z)  c = Conv(d, f)
     r = QuantizeLinear(c, s, z)  e = DequantizeLinear(r, s, z)  y = Add(d, e)"""
 PRODUCT = "q = QuantizeLinear(x, s, z) p = QLinearMatMul(q, s, z, w, s, z, s, z) y = DequantizeLinear(p, s, z)"
 
 
-def quantized_cnn(folder, nodes, weight):
-    model = onnx.parser.parse_model(
-        f"""<ir_version: 9, opset_import: ["": 17]>
-        cnn (float[n, 3, 4, 4] x) => (float[n, 3, 4, 4] y) {{ {nodes} }}"""
-    )
-    kept = {"s": np.float32(0.1), "z": np.int8(0), "w": np.ones(weight, np.int8)}
-    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in kept.items())
-    onnx.save(model, folder / "cnn.onnx")
-    return folder / "cnn.onnx"
-
-
 @pytest.mark.parametrize(("nodes", "weight"), [(RESIDUAL, (3, 3, 1, 1)), (PRODUCT, (4, 4))])
 def test_what_hurts_a_transformer_is_no_finding_in_a_quantized_cnn(nodes, weight, tmp_path):
-    assert inspect(quantized_cnn(tmp_path, nodes, weight), runtimes=()).findings.empty
+    constants = {"s": np.float32(0.1), "z": np.int8(0), "w": np.ones(weight, np.int8)}
+    cnn = parsed(f"cnn (float[n, 3, 4, 4] x) => (float[n, 3, 4, 4] y) {{ {nodes} }}", 17, **constants)
+    onnx.save(cnn, tmp_path / "cnn.onnx")
+    assert inspect(tmp_path / "cnn.onnx", runtimes=()).findings.empty
 
 
 # ---- what the runtimes themselves say ----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 
 import workbench as wb
 from tests.graphs.drawn import TINY, jax_parameters
-from tests.graphs.onnx_file import File, error, logits, tensors
+from tests.graphs.onnx_file import File, logits, tensors
 from workbench.graphs.quantization.emulation import EMULATED, emulated
 from workbench.models.baselines import open_jax
 
@@ -42,22 +42,17 @@ def test_a_variant_without_such_types_is_returned_as_it_is(drawn, pictures, shel
 
 
 @pytest.mark.parametrize("recipe", [wb.Recipe("bf16"), wb.Recipe("fp8"), wb.Recipe("fp16")], ids=lambda r: r.label)
-def test_measurements_of_it_are_labelled_emulated(drawn, pictures, shelf, recipe):
-    variant = emulated(wb.apply_recipe(drawn, recipe, shelf, calibration=pictures), shelf)
+def test_it_is_made_once_and_measurements_of_it_are_labelled_emulated(drawn, pictures, shelf, recipe):
+    plain = wb.apply_recipe(drawn, recipe, shelf, calibration=pictures)
+    variant = emulated(plain, shelf)
+    assert emulated(plain, shelf) == variant
+    assert variant.digest != plain.digest
     assert variant.notes[-1] == EMULATED
     assert variant.runtimes == ("onnxruntime",)
     engine = wb.build_engine(variant, "onnxruntime", shelf)
     measured = wb.measure(engine, images=pictures, batch=8, seconds=0)
     assert measured.execution == "emulated"
     assert measured.agreement >= 0.9
-
-
-def test_bf16_loses_eight_times_what_fp16_loses(drawn, pictures, shelf):
-    def lost(precision):
-        variant = emulated(wb.apply_recipe(drawn, wb.Recipe(precision), shelf), shelf)
-        return error(logits(variant.path, pictures), logits(drawn.path, pictures))
-
-    assert 3 < lost("bf16") / lost("fp16") < 20  # 7 bits of mantissa against 10
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp16", "float16"), ("bf16", "bfloat16")])
@@ -67,13 +62,6 @@ def test_it_loses_what_jax_loses_in_that_type(drawn, pictures, shelf, precision,
     with open_jax(spec, params, dtype=dtype) as session:
         theirs = session.run({"images": pictures})["logits"]
     ours = logits(emulated(wb.apply_recipe(drawn, wb.Recipe(precision), shelf), shelf).path, pictures)
-    norms = [np.linalg.norm(error) for error in (ours - exact, theirs - exact, ours - theirs)]
+    norms = [np.linalg.norm(difference) for difference in (ours - exact, theirs - exact, ours - theirs)]
     assert 0.5 < norms[0] / norms[1] < 2
     assert norms[2] < 2 * norms[1]  # two roundings of the same numbers
-
-
-def test_it_is_found_again_by_digest(drawn, shelf):
-    variant = wb.apply_recipe(drawn, wb.Recipe("fp16"), shelf)
-    first = emulated(variant, shelf)
-    assert first.digest != variant.digest
-    assert emulated(variant, shelf) == first

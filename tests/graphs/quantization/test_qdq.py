@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 
 import workbench as wb
 from tests.graphs.drawn import TINY, draw
-from tests.graphs.onnx_file import File, error, logits, tensors
+from tests.graphs.onnx_file import File, error, fused_kinds, logits, tensors
 from workbench.graphs.quantization import saturation
 from workbench.graphs.quantization.ranges import calibrate
 from workbench.graphs.quantization.saturation import largest_weight
+from workbench.records import METHODS
 
 LINEAR = ("attention/qkv", "attention/proj", "mlp/fc1", "mlp/fc2")
 BLOCKS = tuple(f"block{i:02d}" for i in range(TINY.depth))
@@ -77,18 +77,21 @@ def test_blocks_places_and_paths_are_excluded(made, name, excluded):
 # ---- scales ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", ["tensorrt", "cpu"])
-def test_weights_have_one_symmetric_scale_for_each_output_channel(drawn, made, layout):
-    file, kernels = File(made(layout=layout).path), File(drawn.path).weights
-    largest = 127 if layout == "tensorrt" else largest_weight()
+@pytest.mark.parametrize(
+    ("precision", "layout", "largest"),
+    [("int8", "tensorrt", 127), ("int8", "cpu", largest_weight()), ("fp8", "tensorrt", 448)],
+)
+def test_weights_have_one_symmetric_scale_for_each_output_channel(drawn, made, precision, layout, largest):
+    file, kernels = File(made(precision, layout=layout).path), File(drawn.path).weights
     for name in DENSE:
         kernel, scale = kernels[f"{name}/kernel"], file.weights[f"{name}/weight/scale"]
         np.testing.assert_allclose(scale, np.abs(kernel).max(axis=0) / largest, rtol=1e-6)
-        integers = file.weights[f"{name}/weight/quantized"]
-        assert integers.dtype == np.int8
-        assert np.abs(integers.astype(int)).max() == largest
-        assert np.abs(integers * scale - kernel).max() <= 0.5001 * scale.max()
-        assert not file.weights[f"{name}/weight/zero"].any()
+        stored = file.weights[f"{name}/weight/quantized"]
+        assert stored.dtype == (np.int8 if precision == "int8" else ml_dtypes.float8_e4m3fn)
+        assert np.abs(stored.astype(float)).max() == largest
+        rounding = 0.5001 * scale.max() if precision == "int8" else np.abs(kernel).max() / 16  # 3 bits of mantissa
+        assert np.abs(stored.astype(float) * scale - kernel).max() <= rounding
+        assert not file.weights[f"{name}/weight/zero"].astype(float).any()
 
 
 def test_the_tensorrt_layout_is_symmetric_and_leaves_biases_alone(drawn, made):
@@ -110,21 +113,15 @@ def test_the_cpu_layout_uses_all_256_levels_of_the_range(drawn, pictures, shelf,
     assert zero < 20  # GELU's negative half is short, and few levels are spent on it
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy", "mse"])
-def test_symmetric_scales_are_the_methods_threshold_over_127(drawn, pictures, shelf, made, method):
-    weights = File(made(calibration=wb.Calibration(method=method)).path).weights
+@pytest.mark.parametrize(
+    ("precision", "method", "largest"), [*(("int8", method, 127) for method in METHODS), ("fp8", "minmax", 448)]
+)
+def test_symmetric_scales_are_the_methods_threshold_over_the_largest_number(
+    drawn, pictures, shelf, made, precision, method, largest
+):
+    weights = File(made(precision, calibration=wb.Calibration(method=method)).path).weights
     row = calibrate(drawn, pictures, shelf).by_tensor["block01/norm2:out"]
-    assert weights["block01/mlp/fc1/input0/scale"] == pytest.approx(row.threshold(method) / 127, rel=1e-6)
-
-
-def test_fp8_scales_are_the_largest_magnitude_over_448(drawn, pictures, shelf, made):
-    weights, kernel = File(made("fp8").path).weights, File(drawn.path).weights["block01/mlp/fc1/kernel"]
-    row = calibrate(drawn, pictures, shelf).by_tensor["block01/norm2:out"]
-    assert weights["block01/mlp/fc1/input0/scale"] == pytest.approx(row.minmax / 448, rel=1e-6)
-    scale = weights["block01/mlp/fc1/weight/scale"]
-    np.testing.assert_allclose(scale, np.abs(kernel).max(axis=0) / 448, rtol=1e-6)
-    stored = weights["block01/mlp/fc1/weight/quantized"].astype(np.float32) * scale
-    assert np.abs(stored - kernel).max() <= np.abs(kernel).max() / 16  # three bits of mantissa
+    assert weights["block01/mlp/fc1/input0/scale"] == pytest.approx(row.threshold(method) / largest, rel=1e-6)
 
 
 def rounding_loss(values, threshold):
@@ -221,11 +218,7 @@ def test_dynamic_quantization_computes_what_its_specification_says(drawn, pictur
     ],
 )
 def test_onnx_runtime_fuses_the_cpu_layout_into_integer_products(made, tmp_path, precision, fused, gone):
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    options.log_severity_level = 3
-    onnxruntime.InferenceSession(made(precision, layout="cpu").path, options, providers=["CPUExecutionProvider"])
-    kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    kinds = fused_kinds(made(precision, layout="cpu").path, tmp_path)
     assert kinds.count(fused) == 4 * TINY.depth
     assert gone not in kinds
 

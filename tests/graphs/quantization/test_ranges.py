@@ -50,23 +50,24 @@ def test_bins_and_limits_are_what_the_plot_takes(ranges):
     assert len(figures.ranges(bins, limits).data) >= len(names)
 
 
-def test_linear_reads_four_tensors_a_block_and_attention_five_more(drawn, pictures, shelf, ranges):
+def test_linear_reads_four_tensors_a_block_attention_five_more_and_each_has_every_method(
+    drawn, pictures, shelf, ranges
+):
     linear = calibrate(drawn, pictures, shelf)
     assert [row.place for row in linear.rows] == [
         f"block{i:02d}/{role}" for i in range(TINY.depth) for role in ("qkv", "proj", "fc1", "fc2")
     ]
-    assert len(ranges.rows) == 9 * TINY.depth
-    assert sum(row.probabilities for row in ranges.rows) == TINY.depth
-
-
-def test_the_table_has_every_method_for_every_tensor(ranges):
     frame = ranges.frame()
-    assert len(frame) == len(ranges.rows)
-    assert (frame[["percentile", "entropy", "mse"]].le(frame.minmax * (1 + 1e-6), axis=0)).all().all()
-    assert (frame[["percentile", "entropy", "mse", "minmax"]] > 0).all().all()
+    assert len(ranges.rows) == len(frame) == 9 * TINY.depth
+    assert sum(row.probabilities for row in ranges.rows) == TINY.depth
+    limits = frame[["percentile", "entropy", "mse", "minmax"]]
+    assert (limits > 0).all().all()
+    assert limits.le(frame.minmax * (1 + 1e-6), axis=0).all().all()
 
 
-def test_a_second_calibration_and_a_wider_scope_do_not_run_the_model_again(drawn, pictures, tmp_path, monkeypatch):
+def test_only_other_images_and_new_tensors_of_a_wider_scope_run_the_model_again(
+    drawn, pictures, tmp_path, monkeypatch
+):
     first, opened = calibrate(drawn, pictures, tmp_path), []
 
     def counting(model, outputs):
@@ -80,10 +81,7 @@ def test_a_second_calibration_and_a_wider_scope_do_not_run_the_model_again(drawn
     calibrate(drawn, pictures, tmp_path, scope="attention")
     assert len(opened) == 1
     assert not set(opened[0]) & set(first.by_tensor)
-
-
-def test_other_images_are_other_ranges(drawn, pictures, tmp_path):
-    assert calibrate(drawn, pictures, tmp_path).digest != calibrate(drawn, pictures[::-1], tmp_path).digest
+    assert calibrate(drawn, pictures[::-1], tmp_path).digest != first.digest
 
 
 def test_a_static_batch_counts_no_padding(ranges, pictures, tmp_path):
@@ -135,6 +133,13 @@ def test_constant_images_have_ranges(drawn, tmp_path):
     assert ranges.by_tensor["embedding/layout:out"].minmax == 0
 
 
+def few(folder):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (8, 16, 16, 3), np.uint8)
+    np.savez(folder / "few.npz", images=pixels, labels=np.zeros(8, np.int64))
+    return wb.Calibration(dataset=str(folder / "few.npz"), samples=50)
+
+
 @pytest.mark.parametrize(
     ("images", "word"),
     [
@@ -144,20 +149,13 @@ def test_constant_images_have_ranges(drawn, tmp_path):
         (np.zeros((4, 16, 16, 3), np.uint8), "normalise"),
         (np.full((4, 16, 16, 3), np.nan, np.float32), "NaN"),
         ([[1.0]], "array"),
+        (few, "50"),
     ],
 )
-def test_images_that_do_not_fit_are_refused(drawn, tmp_path, images, word):
+def test_images_that_do_not_fit_or_are_too_few_are_refused(drawn, tmp_path, images, word):
     with pytest.raises(WorkbenchError, match=word):
-        calibrate(drawn, images, tmp_path)
+        calibrate(drawn, images(tmp_path) if callable(images) else images, tmp_path)
     assert not list(tmp_path.rglob("record.json"))
-
-
-def test_fewer_images_than_asked_for_are_refused(drawn, tmp_path):
-    few = tmp_path / "few.npz"
-    rng = np.random.default_rng(0)
-    np.savez(few, images=rng.integers(0, 255, (8, 16, 16, 3), np.uint8), labels=np.zeros(8, np.int64))
-    with pytest.raises(WorkbenchError, match="50"):
-        calibrate(drawn, wb.Calibration(dataset=str(few), samples=50), tmp_path)
 
 
 def test_nan_in_an_activation_is_refused_by_its_name(tmp_path, pictures):

@@ -1,9 +1,8 @@
 """Multiply-accumulates of single nodes, counted by hand."""
 
-import onnx
-import onnx_ir as ir
 import pytest
 
+from tests.graphs.onnx_file import inferred
 from workbench.graphs.structure.macs import macs
 
 
@@ -23,6 +22,5 @@ from workbench.graphs.structure.macs import macs
 )
 def test_multiply_accumulates_are_those_counted_by_hand(shapes, node, expected):
     x, w, y = shapes
-    graph = f"g (float[{x}] x, float[{w}] w) => (float[{y}] y) {{ y = {node} }}"
-    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 20, "com.microsoft": 1]> {graph}')
-    assert macs(ir.from_proto(model).graph[0]) == expected
+    model = inferred(f"g (float[{x}] x, float[{w}] w) => (float[{y}] y) {{ y = {node} }}")
+    assert macs(model.graph[0]) == expected
