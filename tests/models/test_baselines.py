@@ -1,4 +1,4 @@
-import builtins
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ def opened_torch(spec, params, **options):
 
 
 OPEN = {"jax": baselines.open_jax, "torch": opened_torch}
-BOTH = pytest.mark.parametrize("open_session", OPEN.values(), ids=OPEN)
 
 
 def loaded(model="token"):
@@ -47,52 +46,28 @@ def test_half_types_move_the_logits_by_their_rounding(name, dtype):
     assert 1e-4 < error < {"float16": 0.02, "bfloat16": 0.15}[dtype]
 
 
-@BOTH
-def test_each_call_is_timed(open_session):
+@pytest.mark.parametrize("open_session", OPEN.values(), ids=OPEN)
+def test_each_call_is_timed_and_unknown_types_unfit_feeds_and_calls_after_closing_are_refused(open_session):
     spec, params, expected = loaded()
+    images = {"images": expected["input"]}
+    with pytest.raises(wb.WorkbenchError, match="int8"):
+        open_session(spec, params, dtype="int8")
     with open_session(spec, params) as session:
-        seconds = session.time({"images": expected["input"]}, repeats=3)
+        seconds = session.time(images, repeats=3)
         assert len(seconds) == 3
         assert min(seconds) > 0
         assert session.memory() >= 0
-        session.close()
-
-
-@BOTH
-def test_unfit_feeds_are_refused(open_session):
-    spec, params, expected = loaded()
-    with open_session(spec, params) as session:
         for feeds in ({"pixels": expected["input"]}, {"images": expected["input"][:, :8]}):
             with pytest.raises(wb.WorkbenchError):
                 session.run(feeds)
-
-
-@BOTH
-def test_an_unknown_type_is_refused(open_session):
-    spec, params, _ = loaded()
-    with pytest.raises(wb.WorkbenchError, match="int8"):
-        open_session(spec, params, dtype="int8")
-
-
-@BOTH
-def test_a_closed_session_says_so(open_session):
-    spec, params, expected = loaded()
-    session = open_session(spec, params)
-    session.close()
+    session.close()  # a second time
     with pytest.raises(wb.WorkbenchError, match="closed"):
-        session.run({"images": expected["input"]})
+        session.run(images)
 
 
 def test_without_torch_the_refusal_says_how_to_get_it(monkeypatch):
     spec, params, _ = loaded()
-    real = builtins.__import__
-
-    def without_torch(name, *arguments, **more):
-        if name == "torch":
-            raise ImportError("No module named 'torch'")
-        return real(name, *arguments, **more)
-
-    monkeypatch.setattr(builtins, "__import__", without_torch)
+    monkeypatch.setitem(sys.modules, "torch", None)  # then importing it raises an ImportError
     with pytest.raises(wb.WorkbenchError, match="PyTorch") as error:
         baselines.open_torch(spec, params)
     assert "pip install torch" in error.value.remedy

@@ -28,12 +28,15 @@ def finished(tmp_path_factory):
     return params, folder, [float(s.split()[-1]) for s in losses if s.startswith("training")]
 
 
-def test_a_few_steps_lower_the_loss_and_give_a_model(finished):
-    params, _, losses = finished
+def test_a_few_steps_lower_the_loss_and_give_a_model_that_is_found_again_without_a_step(finished):
+    params, folder, losses = finished
     assert len(losses) == PLAN.steps // PLAN.steps_per_call == 6
     assert losses[-1] < losses[0]
     x = wb.images("shapes", split="evaluation", count=2, size=16).x
     assert wb.logits(TINY, params, x).shape == (2, 16)
+    calls = []
+    same(training.train(PLAN, folder, progress=lambda *call: calls.append(call)), params)
+    assert calls == []
 
 
 @pytest.mark.parametrize("stop_after", [8, 12])
@@ -48,13 +51,6 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_parameters(finished, stop_af
     params = training.train(PLAN, tmp_path, progress=lambda stage, done, _: steps.append((stage[:8], done)))
     assert steps[0] == ("training", stop_after + 4)  # no image is drawn again, no step taken twice
     same(params, finished[0])
-
-
-def test_a_finished_run_is_found_again_without_a_step(finished):
-    params, folder, _ = finished
-    calls = []
-    same(training.train(PLAN, folder, progress=lambda *call: calls.append(call)), params)
-    assert calls == []
 
 
 def test_a_cancelled_drawing_leaves_no_images_behind(tmp_path):
@@ -92,14 +88,9 @@ def test_augmentation_turns_and_mirrors_and_changes_no_pixel():
 
 @pytest.mark.parametrize(
     "change",
-    [
-        {"batch": 65},
-        {"epochs": 0},
-        {"steps_per_call": 25},
-        {"compute": "float8"},
-        {"spec": dataclasses.replace(TINY, classes=10)},
-    ],
-)
+    [{"batch": 65}, {"epochs": 0}, {"steps_per_call": 25}, {"compute": "float8"},
+     {"spec": dataclasses.replace(TINY, classes=10)}],
+)  # fmt: skip
 def test_a_plan_that_cannot_be_trained_is_refused(change):
     with pytest.raises(wb.WorkbenchError):
         dataclasses.replace(PLAN, **change)
