@@ -23,19 +23,17 @@ def test_inspect_prints_blocks_and_each_hazard_with_its_remedy(capsys):
     assert "remedy: import_onnx" in text
 
 
-@pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("made", [Recipe("int8"), Recipe("int8", exclude=("block01",))], ids=lambda r: r.label)
-def test_what_inspect_prints_fits_the_screen_and_folds_blocks_that_are_alike(
-    made, width, capsys, monkeypatch, tmp_path
-):
-    monkeypatch.setenv("COLUMNS", str(width))
+def test_what_inspect_prints_fits_the_screen_and_folds_blocks_that_are_alike(made, capsys, monkeypatch, tmp_path):
     images = np.random.default_rng(0).standard_normal((4, 16, 16, 3)).astype(np.float32)
     path = apply_recipe(draw(tmp_path), made, tmp_path, images).path
-    assert main(["inspect", str(path), "--card", "A10"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert max(len(line) for line in lines if "http" not in line) <= width
-    rows = [line.split()[0] for line in lines if line.startswith("block0")]
-    assert rows == (["block00", "block01", "block02"] if made.exclude else ["block00–block02"])
+    for width in (80, 120):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert main(["inspect", str(path), "--card", "A10"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(len(line) for line in lines if "http" not in line) <= width
+        rows = [line.split()[0] for line in lines if line.startswith("block0")]
+        assert rows == (["block00", "block01", "block02"] if made.exclude else ["block00–block02"])
 
 
 def test_inspect_shows_the_operators_of_what_has_no_blocks_and_every_node_as_json(capsys):

@@ -29,32 +29,20 @@ SPEC = ModelSpec("S/16", 224, 16, width=384, depth=12, heads=6, mlp=1536, classe
 
 
 def every_record():
-    graph = Graph(
-        Path("/w/graph.onnx"),
-        "d",
-        20,
-        Preprocessing(96, resize=128, classes=("cat", "dog")),
-        spec=SPEC,
-        parity=Parity(1e-5, 1.0, 64, (1, 7)),
-        notes=("a note",),
-    )
+    described = {"spec": SPEC, "parity": Parity(1e-5, 1.0, 64, (1, 7)), "notes": ("a note",)}
+    preprocessing = Preprocessing(96, resize=128, classes=("cat", "dog"))
+    graph = Graph(Path("/w/graph.onnx"), "d", 20, preprocessing, **described)
     recipe = Recipe("int8", exclude=("block03/fc2",), smooth=0.5, calibration=Calibration(samples=7))
     variant = Variant(Path("/w/variant.onnx"), "d", graph, recipe, 20, ("onnxruntime", "tensorrt"))
+    built = {"card": "T4", "options": {"workspace_gib": 2}, "environment": {"cpu": "x", "load_average": 0.5}}
     engine = Engine(
-        "tensorrt",
-        Path("/w/engine"),
-        variant,
-        Batches(1, 2, 4),
-        "run",
-        card="T4",
-        options={"workspace_gib": 2},
-        log_path=Path("/w/log"),
-        environment={"cpu": "x", "load_average": 0.5},
+        "tensorrt", Path("/w/engine"), variant, Batches(1, 2, 4), "run", log_path=Path("/w/log"), **built
     )
     measured = Measurement(
         "tensorrt", "m", recipe, 8, "d", (0.1, 0.2), labels=(1, 1), environment={"a": {"b": [1]}}, notes=("n",)
     )
-    return [SPEC, graph, variant, engine, replace(engine, log_path=None), measured, recipe, Batches()]
+    plain = Batches(np.int64(1), np.uint8(4), np.int32(8))  # NumPy's whole numbers
+    return [SPEC, graph, variant, engine, replace(engine, log_path=None), measured, recipe, Batches(), plain]
 
 
 @pytest.mark.parametrize("record", every_record(), ids=lambda record: type(record).__name__)
@@ -80,7 +68,3 @@ def test_a_field_of_an_earlier_version_is_read_under_its_name_of_today():
 def test_a_record_is_checked_again_when_it_is_read():
     with pytest.raises(WorkbenchError, match="min <= opt <= max"):
         decode(Batches, {"min": 5, "opt": 2, "max": 3})
-
-
-def test_whole_numbers_of_numpy_are_written_as_plain_ones():
-    assert encode(Batches(np.int64(1), np.uint8(4), np.int32(8))) == {"min": 1, "opt": 4, "max": 8}

@@ -29,19 +29,10 @@ def test_a_recipe_resolves_what_it_leaves_open_and_ignores_what_means_nothing(re
 
 
 def test_recipes_that_differ_have_other_labels():
-    recipes = [
-        Recipe(),
-        Recipe("fp16"),
-        Recipe("int8-dynamic"),
-        Recipe("int8"),
-        Recipe("int8", layout="cpu"),
-        Recipe("int8", scope="attention"),
-        Recipe("int8", high_precision="fp32"),
-        Recipe("int8", smooth=0.5),
-        Recipe("int8", exclude=("block00",)),
-        Recipe("int8", calibration=Calibration(method="minmax")),
-        Recipe("int8", calibration=Calibration(variant="dark")),
-    ]
+    options = [{}, {"layout": "cpu"}, {"scope": "attention"}, {"high_precision": "fp32"}, {"smooth": 0.5}]
+    options += [{"exclude": ("block00",)}, {"calibration": Calibration(method="minmax")}]
+    options += [{"calibration": Calibration(variant="dark")}]
+    recipes = [*map(Recipe, ("fp32", "fp16", "int8-dynamic")), *(Recipe("int8", **each) for each in options)]
     assert len({recipe.label for recipe in recipes}) == len(recipes)
     assert Recipe().label == "fp32"
     assert Recipe(exclude=["block00", "block03/fc2"]) == Recipe(exclude=("block00", "block03/fc2"))
