@@ -48,6 +48,8 @@ def test_batches_do_not_change_what_is_fused(tmp_path):
 
 
 def test_what_has_no_list_of_layers_is_refused(mixed):
-    for given, reason in ((replace(mixed, log_path=None), "are not known"), ("engine.plan", "given was str")):
+    gone = mixed.log_path.with_suffix(".away")
+    unknown = [replace(mixed, log_path=path) for path in (None, gone)]
+    for given, reason in (*((engine, "are not known") for engine in unknown), ("engine.plan", "given was str")):
         with pytest.raises(WorkbenchError, match=reason):
             fusion(given)

@@ -46,6 +46,7 @@ def test_a_measured_roof_is_plausible_for_any_device_and_says_what_was_timed(sma
     assert said[-1] == ("copy", 2, 2)
     jax = {precision: measure_jax_roof(precision, seconds=0) for precision in ("fp32", "bf16")}
     assert all(roof.label.endswith(precision) for precision, roof in jax.items())
+    assert here.peak_flops < 1e14
     for roof in (here, *jax.values()):
         assert roof.measured
         assert 1e6 < roof.peak_flops < 1e16
