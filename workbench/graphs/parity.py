@@ -67,7 +67,7 @@ def compare_with_jax(
     raise WorkbenchError(
         f"The exported graph of {spec.name} does not compute what JAX computes",
         why=_difference(spec, params, path, images, parity, tolerance),
-        remedy="compare the two with workbench.diff; another opset may be converted rightly",
+        remedy="compare the two with workbench.diff; another opset may be converted correctly",
     )
 
 
