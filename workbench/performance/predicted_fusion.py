@@ -12,7 +12,7 @@ from ..backends.tensorrt.attention_kernels import (
 )
 from ..dtypes import TYPES
 from ..errors import refuse_unless
-from ..places import block_name, place_of
+from ..places import block_name, is_excluded
 from ..records import ModelSpec, Recipe
 from .fusion import COLUMNS, frame_of
 
@@ -67,7 +67,7 @@ def _predicted_row(block: str, spec: ModelSpec, recipe: Recipe, sm: int, never: 
     if never:
         return dict(zip((*COLUMNS, "reason"), (block, *never)))
     high, low, sites = attention_types(recipe, block)
-    joined = spec.heads == 1 and not _is_excluded(recipe, f"{block}/attention/proj")
+    joined = spec.heads == 1 and not is_excluded(f"{block}/attention/proj", recipe.exclude)
     answer = predict_attention(high, low, sites, head_size=spec.head_size, tokens=spec.tokens, sm=sm, joined=joined)
     return dict(zip((*COLUMNS, "reason"), (block, *answer)))
 
@@ -80,7 +80,7 @@ def attention_types(recipe: Recipe, block: str) -> tuple[str, str | None, frozen
         return recipe.resolved_high_precision, None, frozenset()
     reached = EVERYWHERE if recipe.scope == "everything" else SITES
     sites = frozenset(
-        site for site, node in reached.items() if not _is_excluded(recipe, f"{block}/attention/{node}")
+        site for site, node in reached.items() if not is_excluded(f"{block}/attention/{node}", recipe.exclude)
     )
     return recipe.resolved_high_precision, recipe.precision if sites else None, sites
 
@@ -96,13 +96,6 @@ def _is_float(recipe: Recipe, attention: str) -> bool:
     """Whether ``exclude`` leaves a product in float32: where all its neighbours are 16-bit, casts are dropped."""
 
     def excluded(*nodes: str) -> bool:
-        return all(_is_excluded(recipe, f"{attention}/{node}") for node in nodes)
+        return all(is_excluded(f"{attention}/{node}", recipe.exclude) for node in nodes)
 
     return any(excluded(product) and any(excluded(*one) for one in around) for product, around in AROUND.items())
-
-
-def _is_excluded(recipe: Recipe, node: str) -> bool:
-    """Whether ``exclude`` names a node: by its block and role, by its own name, or by the beginning of its path."""
-    place = place_of(node)
-    role = f"{place.block}/{place.role}" if place else node
-    return any(name == role or f"{node}/".startswith(f"{name}/") for name in recipe.exclude)
