@@ -84,7 +84,7 @@ def test_every_number_of_streams_is_one_measurement(engine):
         engine, (1, 3), images=some_images(4), batch=4, seconds=0.1, progress=lambda *call: told.append(call)
     )
     assert [(m.streams, m.batch, m.backend) for m in found] == [(1, 4, "onnxruntime"), (3, 4, "onnxruntime")]
-    assert all(len(m.latencies_s) > 3 and m.memory_bytes > 0 for m in found)
+    assert all(len(m.latencies_s) >= m.streams and m.memory_bytes > 0 for m in found)
     assert told[0] == ("streams", 0, 2)
     assert told[-1] == ("streams", 2, 2)
 
