@@ -42,12 +42,13 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def lab_server(tmp_path_factory):
-    """A JupyterLab whose root looks like the project's: ``notebooks/`` for copies, and ``data/``."""
+def lab_server(tmp_path_factory, shared_workspace):
+    """A JupyterLab whose root looks like the project's: ``notebooks/`` for copies, ``data/`` and ``workspace/``."""
     folder = tmp_path_factory.mktemp("jupyter")
     root = folder / "root"
     (root / "notebooks").mkdir(parents=True)
     (root / "data").symlink_to(ROOT / "data")
+    (root / "workspace").symlink_to(shared_workspace)
     server = LabServer(folder, root)
     yield server
     server.stop()

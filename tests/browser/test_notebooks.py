@@ -17,11 +17,11 @@ NOTEBOOKS = ROOT / "notebooks"
 
 
 @pytest.fixture
-def papermill(tmp_path, lab_server):
+def papermill(tmp_path, shared_workspace):
     """Run a notebook with nobody clicking, in the browser's workspace; returns what it recorded."""
 
     def run(name, **parameters):
-        given = parameters | {"workspace": str(lab_server.root / "workspace")}
+        given = parameters | {"workspace": str(shared_workspace)}
         return run_notebook(NOTEBOOKS / f"{name}.ipynb", tmp_path / "out.ipynb", given)
 
     return run
@@ -37,6 +37,7 @@ def test_03_draws_every_node_of_both_graphs(lab, project_notebook):
     lab.screenshot("03-netron", "netron")
 
 
+@pytest.mark.slow
 def test_04_fills_the_map_while_it_tries_one_place_after_the_other(lab, project_notebook):
     lab.open(project_notebook("04_choose_precision", images=16, samples=8))
     start = lab.find("ui.sensitivity_panel")
@@ -100,9 +101,9 @@ def test_05_records_what_papermill_records_for_the_same_choices(lab, project_not
 QUICK_07 = {"precisions": ["fp32", "int8-dynamic"], "batches": [8], "images": 64, "seconds": 0.1}
 
 
-def make_up_latencies(lab_server, milliseconds):
+def make_up_latencies(folder, milliseconds):
     """Append measurements to the ledger whose order is certain, whatever else this machine does: INT8 errs more."""
-    workspace = Workspace(lab_server.root / "workspace")
+    workspace = Workspace(folder)
     for cell in saved_plan(workspace, "tutorial").cells:
         newest = workspace.observations(MEASUREMENT, Measurement, cell.key)[-1]
         fast = milliseconds[cell.recipe.precision] / 1e3
@@ -114,11 +115,11 @@ def make_up_latencies(lab_server, milliseconds):
         workspace.append(MEASUREMENT, cell.key, made_up)
 
 
-def test_07_moves_the_chosen_point_when_a_limit_is_dragged(lab, lab_server, project_notebook, papermill):
+def test_07_moves_the_chosen_point_when_a_limit_is_dragged(lab, shared_workspace, project_notebook, papermill):
     lab.open(project_notebook("07_trade_offs", max_drop=0.0, **QUICK_07))
     lab.run_all()
     assert lab.cell_errors() == []
-    make_up_latencies(lab_server, {"fp32": 80, "int8-dynamic": 40})
+    make_up_latencies(shared_workspace, {"fp32": 80, "int8-dynamic": 40})
     lab.run_cells(lab.find("wb.Study("), len(lab.cells()))
     assert lab.scalars()["precision"] == "fp32"
     expect(lab.element("study-panel", "grid")).to_contain_text("40.1 ms")

@@ -33,6 +33,7 @@ def test_02_repeats_jax_with_few_nodes(run):
     assert found["cleaned"] < found["traced"]
 
 
+@pytest.mark.slow
 def test_02_writes_gelu_with_more_nodes_at_opset_17(run):
     found = run("02_export_to_onnx", images=8, opset=17, batch=4)
     assert (found["opset"], found["agreement"]) == (17, 1)
