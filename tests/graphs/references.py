@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from workbench.graphs.export import trace
+from workbench.graphs.trace import trace
 from workbench.models.checkpoint import load_checkpoint
 
 REFERENCE = Path(__file__).parents[1] / "reference"

@@ -9,6 +9,7 @@ import pytest
 
 import workbench as wb
 from workbench.models import checkpoint, vit
+from workbench.models.position_embedding import resize_positions
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 MODELS = ["token", "gap", "prelogits"]
@@ -95,7 +96,7 @@ def test_position_embeddings_are_resized_as_vit_jax_resizes_them():
     assert len(resized) == 7
     for key in resized:
         source = file[f"src_14x14_{key.rsplit('_', 1)[1]}"]
-        found = checkpoint.resize_positions(source, file[key].shape[1])
+        found = resize_positions(source, file[key].shape[1])
         np.testing.assert_allclose(found, file[key], atol=1e-4, rtol=0, err_msg=key)
 
 

@@ -9,7 +9,9 @@ import pytest
 
 import workbench as wb
 from workbench.datasets import shapes
-from workbench.models import training, training_images
+from workbench.models import training
+from workbench.models.training import __main__ as command
+from workbench.models.training import images, loop
 from workbench.records import wilson
 
 TINY = wb.ModelSpec("tiny", image_size=16, patch=8, width=16, depth=1, heads=1, mlp=32, classes=16)
@@ -63,9 +65,9 @@ def test_a_cancelled_drawing_leaves_no_images_behind(tmp_path):
 
 
 def test_a_pool_of_processes_draws_what_one_process_draws(monkeypatch):
-    monkeypatch.setattr(training_images, "DRAWN_AT_ONCE", 5)
+    monkeypatch.setattr(images, "DRAWN_AT_ONCE", 5)
     pixels = np.empty((12, 16, 16, 3), np.uint8)
-    labels = training_images.draw("calibration", 3, pixels)
+    labels = images.draw("calibration", 3, pixels)
     expected = shapes.generate(range(12), split="calibration", seed=3, size=16)
     np.testing.assert_array_equal(pixels, expected[0])
     np.testing.assert_array_equal(labels, expected[1])
@@ -73,14 +75,14 @@ def test_a_pool_of_processes_draws_what_one_process_draws(monkeypatch):
 
 def test_every_epoch_takes_each_image_once_in_a_new_order():
     steps = PLAN.images // PLAN.batch
-    first, second = (np.concatenate([training._order(PLAN, e * steps + i) for i in range(steps)]) for e in (0, 1))
+    first, second = (np.concatenate([loop._order(PLAN, e * steps + i) for i in range(steps)]) for e in (0, 1))
     assert sorted(first) == sorted(second) == list(range(64))
     assert list(first) != list(second)
 
 
 def test_augmentation_turns_and_mirrors_and_changes_no_pixel():
     image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
-    found = np.asarray(training._augmented(jax.random.key(0), jnp.asarray(np.stack([image] * 200))))
+    found = np.asarray(loop._augmented(jax.random.key(0), jnp.asarray(np.stack([image] * 200))))
     turned = [np.rot90(image, k) for k in range(4)]
     allowed = {view.tobytes() for view in [*turned, *(view[:, ::-1] for view in turned)]}
     assert {view.tobytes() for view in found} == allowed
@@ -97,11 +99,11 @@ def test_a_plan_that_cannot_be_trained_is_refused(change):
 
 
 def test_the_command_writes_a_checkpoint_and_its_card(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(training.vit, "TUTORIAL", TINY)
+    monkeypatch.setattr(command.vit, "TUTORIAL", TINY)
     out = tmp_path / "tiny.npz"  # the same plan as above, so that nothing is compiled again
     options = ["--out", out, "--folder", tmp_path, "--evaluation-images", 32]
     options += ["--images", 64, "--epochs", 6, "--batch", 16, "--steps-per-call", 4, "--compute", "float32"]
-    training.main([str(option) for option in options])
+    command.main([str(option) for option in options])
     card = json.loads(out.with_suffix(".json").read_text())
     spec, params = wb.load_checkpoint(out)
     held_out = wb.images("shapes", split="evaluation", count=32, size=16)
@@ -132,6 +134,6 @@ def test_the_shipped_checkpoint_is_small_and_its_card_says_how_good_it_is():
 
 @pytest.mark.slow
 def test_the_shipped_checkpoint_is_as_good_as_its_card_says():
-    hits, images = training.evaluate(SHIPPED, images=1_500)
-    low, high = wilson(hits, images, confidence=0.999)
+    hits, count = command.evaluate(SHIPPED, images=1_500)
+    low, high = wilson(hits, count, confidence=0.999)
     assert low < json.loads(SHIPPED.with_suffix(".json").read_text())["evaluation"]["top1"] < high

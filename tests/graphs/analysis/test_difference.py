@@ -8,7 +8,7 @@ from tests.graphs.drawn import TINY, draw, jax_parameters, retouch
 from tests.graphs.onnx_file import error, tensors
 from tests.graphs.references import EXPORTS
 from workbench.errors import WorkbenchError
-from workbench.graphs.analysis.difference import role_errors
+from workbench.graphs.analysis.role_errors import role_errors
 from workbench.places import PLACES
 
 DEEP = dataclasses.replace(TINY, depth=6)

@@ -12,8 +12,8 @@ import pytest
 from tests.graphs.onnx_file import fused_kinds, inferred, logits
 from tests.graphs.references import CHECKPOINTS, answers, checkpoint, traced
 from workbench.graphs.canonical import clean, gelu
-from workbench.graphs.export import trace
 from workbench.graphs.structure.values import array
+from workbench.graphs.trace import trace
 from workbench.models import vit
 from workbench.models.tree import init
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...errors import refuse_unless
-from ...places import Place, place_of
+from ...places import place_of
 from ...progress import Progress, silent
-from ...records import Graph, Variant
-from .. import model_file
-from ..quantization.images import BATCH, check_same_images
-from ..structure.operators import QDQ
-from ..structure.values import FLOATS, tensor_name
-from .sides import GraphSide, JaxSide, side_of
+from ..quantization.images import check_same_images
+from .relative_error import RelativeError
+from .sides import GraphSide, JaxSide, both_sides, side_of
 
 #: The error jumps at an output that is not finite, or that adds more than each of these three: ``JUMP`` times what
 #: a block usually adds, ``SHARE`` of the most that any output adds, and the rounding of float32.
@@ -99,9 +95,9 @@ def diff(a, b, images: np.ndarray, progress: Progress | None = None) -> Differen
         why=f"they have {'only the logits' if names else 'no named output'} in common",
         remedy="compare versions of one graph, or graphs whose blocks were found by name",
     )
-    sums, alone = ({name: _Sums() for name in names} for _ in range(2))
+    sums, alone = ({name: RelativeError() for name in names} for _ in range(2))
     one_by_one, same = graph.outputs_alone(names), 0
-    for batch, left, right in _both(left_side, right_side, names, images, progress or silent):
+    for batch, left, right in both_sides(left_side, right_side, names, images, progress or silent):
         others = right if graph is left_side else left
         computed = one_by_one(batch, others)
         for name in names:
@@ -110,50 +106,6 @@ def diff(a, b, images: np.ndarray, progress: Progress | None = None) -> Differen
         same += int((left[names[-1]].argmax(axis=-1) == right[names[-1]].argmax(axis=-1)).sum())
     rows = tuple(OutputError(name, sums[name].relative, alone[name].relative, sums[name].max_abs) for name in names)
     return Difference(rows, _first_jump(rows), same / len(images), len(images))
-
-
-def role_errors(a: Variant | Graph, b: Variant | Graph, images: np.ndarray, progress: Progress | None = None):
-    """The error of each role of each block, measured at the last tensor that it computes.
-
-    It is the error up to that tensor, not what the role alone adds.
-
-    Args:
-        a: a variant or graph; 16-bit and 8-bit ones run as in ``diff``.
-        b: what it is compared with: another version of the same graph.
-        images: (N, H, W, 3) float32, normalised.
-        progress: as in ``diff``.
-
-    Returns:
-        A pandas DataFrame, a row per block and role in the order of computation: ``block`` (None outside the
-        blocks), ``role`` and ``error``, ‖a - b‖ / ‖b‖ over all images.
-
-    Raises:
-        WorkbenchError: the images do not fit, or the two have no named place in common.
-    """
-    import pandas as pd
-
-    theirs = {name for _, name in _placed_tensors(b)}
-    tensors = {place: name for place, name in _placed_tensors(a) if name in theirs}
-    refuse_unless(
-        bool(tensors),
-        "The two graphs cannot be compared role by role",
-        why="no tensor of a block has the same name in both",
-        remedy="compare versions of one graph, whose blocks were found by name",
-    )
-    sums = {name: _Sums() for name in tensors.values()}
-    for _, left, right in _both(side_of(a), side_of(b), list(sums), images, progress or silent):
-        for name, one in sums.items():
-            one.add(left[name], right[name], name)
-    rows = [(*place, one.relative) for place, one in zip(tensors, sums.values())]
-    return pd.DataFrame(rows, columns=["block", "role", "error"])
-
-
-def _placed_tensors(side: Variant | Graph) -> Iterator[tuple[Place, str]]:
-    """Every floating-point tensor that a node of a known place makes; nodes that a recipe adds are left out."""
-    for node in model_file.load(side.path).graph:
-        place, made = place_of(node.name or ""), node.outputs[0]
-        if place and made.dtype in FLOATS and node.op_type not in (*QDQ, "Cast"):
-            yield place, tensor_name(made)
 
 
 def _checked(left: GraphSide | JaxSide, right: GraphSide | JaxSide, images: np.ndarray) -> GraphSide:
@@ -168,44 +120,6 @@ def _checked(left: GraphSide | JaxSide, right: GraphSide | JaxSide, images: np.n
     check_same_images("b", graphs[-1].graph.preprocessing, graphs[0].graph.preprocessing)
     refuse_unless(len(images) > 0, "There are no images", why="the array has zero rows", remedy="give one or more")
     return graphs[0]
-
-
-def _both(
-    left: GraphSide | JaxSide, right: GraphSide | JaxSide, names: list[str], images: np.ndarray, progress: Progress
-) -> Iterator[tuple[np.ndarray, dict, dict]]:
-    """A few images at a time, and the named tensors that both sides compute of them."""
-    ours, theirs = left.outputs(names), right.outputs(names)
-    for start in range(0, len(images), BATCH):
-        progress("compare", start, len(images))
-        batch = images[start : start + BATCH]
-        yield batch, ours(batch), theirs(batch)
-    progress("compare", len(images), len(images))
-
-
-class _Sums:
-    """The squared error and the squared reference of one tensor, over all images."""
-
-    def __init__(self):
-        self.error = self.reference = self.max_abs = 0.0
-
-    def add(self, left: np.ndarray, right: np.ndarray, name: str) -> None:
-        refuse_unless(
-            left.shape == right.shape,
-            f"{name} cannot be compared",
-            why=f"its shapes are {left.shape} and {right.shape}",
-            remedy="compare versions of one model",
-        )
-        difference = left.astype(np.float64) - right
-        self.error += float(np.sum(difference**2))
-        self.reference += float(np.sum(right.astype(np.float64) ** 2))
-        self.max_abs = max(self.max_abs, float(np.abs(difference).max()))
-
-    @property
-    def relative(self) -> float:
-        """‖left - right‖ / ‖right‖."""
-        if self.reference == 0:
-            return math.inf if self.error else 0.0
-        return math.sqrt(self.error / self.reference)
 
 
 def _first_jump(rows: tuple[OutputError, ...]) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,12 @@ import onnx_ir as ir
 
 from ...errors import WorkbenchError
 from ...places import OUTPUT, block_name
-from ...progress import silent
+from ...progress import Progress, silent
 from ...records import Graph, ModelSpec, Variant
 from .. import model_file
 from ..quantization.activations import batches, open_model
 from ..quantization.emulation import load_widened
-from ..quantization.images import graph_input
+from ..quantization.images import BATCH, graph_input
 
 LOGITS = "logits"
 #: Normalised images (N, H, W, 3) to tensors by name, float32.
@@ -95,3 +95,15 @@ def side_of(version) -> GraphSide | JaxSide:
         why=f"it was given a {type(version).__name__}",
         remedy="give a Variant, a Graph, or the pair (spec, params)",
     )
+
+
+def both_sides(
+    left: GraphSide | JaxSide, right: GraphSide | JaxSide, names: list[str], images: np.ndarray, progress: Progress
+) -> Iterator[tuple[np.ndarray, dict, dict]]:
+    """A few images at a time, and the named tensors that both sides compute of them."""
+    ours, theirs = left.outputs(names), right.outputs(names)
+    for start in range(0, len(images), BATCH):
+        progress("compare", start, len(images))
+        batch = images[start : start + BATCH]
+        yield batch, ours(batch), theirs(batch)
+    progress("compare", len(images), len(images))

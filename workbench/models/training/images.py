@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..backends.hardware.cpu import cores
-from ..code_version import code_digest
-from ..datasets import shapes
-from ..digests import digest
-from ..files import new_file
-from ..progress import Progress, silent
+from ...backends.hardware.cpu import cores
+from ...code_version import code_digest
+from ...datasets import shapes
+from ...digests import digest
+from ...files import new_file
+from ...progress import Progress, silent
 
 #: Images drawn by one task of the process pool.
 DRAWN_AT_ONCE = 256

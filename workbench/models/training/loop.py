@@ -1,4 +1,4 @@
-"""Train a ViT from scratch on the generated shapes: ``python -m workbench.models.training --help``.
+"""Train a ViT from scratch on the generated shapes.
 
 AdamW with warm-up and a cosine schedule (Loshchilov and Hutter, 2019, arXiv:1711.05101), clipped gradients, label
 smoothing, and rotations and mirror images, which do not change a shape's class. The images stay on the device as
@@ -8,13 +8,9 @@ written to disk every half minute: a run that was stopped continues to the same 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import functools
-import json
-import shlex
-import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -25,16 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..code_version import code_digest, tool_versions
-from ..datasets import normalise, shapes
-from ..digests import digest
-from ..errors import one_of, refuse_unless
-from ..files import new_file
-from ..progress import Progress, silent
-from ..records import ModelSpec, encode, wilson
-from . import vit
-from .checkpoint import load_checkpoint, save_checkpoint
-from .training_images import draw, training_images
+from ...code_version import code_digest
+from ...datasets import shapes
+from ...digests import digest
+from ...errors import one_of, refuse_unless
+from ...files import new_file
+from ...progress import Progress, silent
+from ...records import ModelSpec
+from .. import vit
+from .images import training_images
 
 #: Seconds between two writes of the state. A killed run loses at most this much, plus one call.
 SAVE_EVERY = 30.0
@@ -205,90 +200,3 @@ def _saved_on_error(path: Path, state: dict) -> Generator[None]:
     except BaseException:
         _save(path, state)
         raise
-
-
-# ---- the command -------------------------------------------------------------------------------------------------
-
-
-def evaluate(path, *, images: int = 10_000, seed: int = 0, progress: Progress = silent) -> tuple[int, int]:
-    """How many of the first images of the evaluation split a checkpoint classifies correctly, in float32.
-
-    Returns:
-        The images classified correctly, and all images.
-    """
-    spec, params = load_checkpoint(path)
-    pixels = np.empty((images, spec.image_size, spec.image_size, 3), np.uint8)
-    labels = draw("evaluation", seed, pixels, progress)
-    hits = 0
-    for start in range(0, images, 512):
-        x = normalise(pixels[start : start + 512])
-        hits += int((vit.logits(spec, params, x).argmax(-1) == labels[start : start + 512]).sum())
-        progress("evaluating", min(start + 512, images), images)
-    return hits, images
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Train, write the checkpoint and a card beside it, and print its accuracy on images that it has not seen."""
-    options = _options(arguments)
-    spec = dataclasses.replace(vit.TUTORIAL, name=options.out.stem)
-    chosen = {f.name: getattr(options, f.name) for f in dataclasses.fields(Plan) if hasattr(options, f.name)}
-    plan, started = Plan(spec, **chosen), time.monotonic()
-    params = train(plan, options.folder, progress=_printing())
-    save_checkpoint(options.out, spec, params, dtype="float16")
-    minutes = (time.monotonic() - started) / 60
-    hits, images = evaluate(options.out, images=options.evaluation_images, seed=options.seed, progress=_printing())
-    low, high = wilson(hits, images)
-    card = {
-        "plan": encode(plan),
-        "command": shlex.join(
-            ["python", "-m", "workbench.models.training", *(sys.argv[1:] if arguments is None else arguments)]
-        ),
-        "evaluation": {
-            "split": "evaluation",
-            "images": images,
-            "top1": hits / images,
-            "top1_interval": [low, high],
-        },
-        "minutes_of_this_call": round(minutes, 1),
-        "device": jax.devices()[0].device_kind,
-        "versions": tool_versions(("jax", "flax", "optax", "numpy")),
-        "bytes": options.out.stat().st_size,
-    }
-    options.out.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
-    print(
-        f"\n{options.out}: top-1 {hits / images:.2%} on {images:,} evaluation images "
-        f"(95 % interval {low:.2%} to {high:.2%}); {minutes:.1f} minutes on {card['device']}"
-    )
-
-
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="the checkpoint to write (.npz)")
-    parser.add_argument("--folder", type=Path, default=Path("runs/training"), help="for drawn images and the state")
-    parser.add_argument("--evaluation-images", type=int, default=10_000)
-    for field in dataclasses.fields(Plan):
-        if field.name == "spec":
-            continue
-        default = field.default
-        if field.name == "compute" and jax.default_backend() != "cpu":
-            default = "bfloat16"
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(default), default=default)
-    return parser.parse_args(arguments)
-
-
-def _printing() -> Progress:
-    """Prints a line every five seconds and at the end of each stage."""
-    began, last = time.monotonic(), 0.0
-
-    def progress(stage: str, done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if done == total or now - last > 5:
-            last = now
-            print(f"{now - began:7.1f} s  {stage}  {done:,}/{total:,}", flush=True)
-
-    return progress
-
-
-if __name__ == "__main__":
-    main()
