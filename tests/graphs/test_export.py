@@ -41,8 +41,7 @@ def test_an_export_has_an_open_batch_and_parity_on_64_real_images_in_batches_of_
     assert (graph.parity.batches, graph.parity.agreement) == ((1, 7), 1)
 
 
-@pytest.mark.parametrize("kind", ["token", "gap", "prelogits"])
-@pytest.mark.parametrize("opset", [17, 23])
+@pytest.mark.parametrize(("kind", "opset"), [("token", 17), ("gap", 23), ("prelogits", 17), ("prelogits", 23)])
 def test_the_logits_are_those_of_the_reference(kind, opset, tmp_path):
     images, expected = answers(kind)
     graph = export_onnx(*checkpoint(kind), tmp_path, opset=opset, images=images)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from tests.graphs.onnx_file import fused_kinds, inferred, logits
-from tests.graphs.references import CHECKPOINTS, answers, checkpoint, traced
+from tests.graphs.references import answers, checkpoint, traced
 from workbench.graphs.canonical import clean, gelu
 from workbench.graphs.structure.values import array
 from workbench.graphs.trace import trace
@@ -36,9 +36,20 @@ def nodes(model):
     return {node.name: node for node in model.graph}
 
 
-@pytest.mark.parametrize("batch", ["dynamic", 1, 3])
-@pytest.mark.parametrize("opset", [17, 20])
-@pytest.mark.parametrize("kind", CHECKPOINTS)
+@pytest.mark.parametrize(
+    ("kind", "opset", "batch"),  # every two values of different columns meet
+    [
+        ("token", 17, "dynamic"),
+        ("token", 20, 1),
+        ("token", 20, 3),
+        ("gap", 20, "dynamic"),
+        ("gap", 17, 1),
+        ("gap", 17, 3),
+        ("prelogits", 20, "dynamic"),
+        ("prelogits", 17, 1),
+        ("prelogits", 20, 3),
+    ],
+)
 def test_a_clean_graph_has_the_same_logits_and_few_nodes(kind, opset, batch):
     images, _ = answers(kind)
     images = images if batch == "dynamic" else images[:batch]

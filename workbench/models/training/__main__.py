@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m workbench.models.training", description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint to write (.npz)")
     parser.add_argument("--folder", type=Path, default=Path("runs/training"), help="for drawn images and the state")
     parser.add_argument("--evaluation-images", type=int, default=10_000)
