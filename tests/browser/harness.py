@@ -114,7 +114,7 @@ class LabServer:
     def uncaught(self, offset: int = 0) -> list[str]:
         """Uncaught exceptions in the log, from ``offset`` bytes on.
 
-        A page that closes while its kernel still sends makes the server log a WebSocketClosedError: no fault of ours.
+        A page that closes while its kernel still sends makes the server log a WebSocketClosedError, no fault.
         """
         text = self.log.read_bytes()[offset:].decode(errors="replace")
         found = re.findall(
