@@ -112,15 +112,11 @@ class LabServer:
             self.call("DELETE", f"sessions/{session['id']}")
 
     def uncaught(self, offset: int = 0) -> list[str]:
-        """Uncaught exceptions in the log, from ``offset`` bytes on.
-
-        A page that closes while its kernel still sends makes the server log a WebSocketClosedError, no fault.
-        """
+        """Uncaught exceptions in the log, from ``offset`` bytes on."""
         text = self.log.read_bytes()[offset:].decode(errors="replace")
-        found = re.findall(
+        return re.findall(
             r"^.*(?:Traceback \(most recent call last\)|Uncaught exception|\[C ).*(?:\n .*)*", text, re.M
         )
-        return [one for one in found if "raise WebSocketClosedError" not in one]
 
     def stop(self) -> None:
         """End the server and its kernels."""
