@@ -84,7 +84,7 @@ def write_notebook(lab_server):
 def project_notebook(lab_server):
     """A fresh copy of one of ``notebooks/`` with other parameters; returns the path that ``lab.open`` takes."""
 
-    def copy(name: str, **parameters) -> str:
+    def copy(name: str, /, **parameters) -> str:
         node = parameterize_notebook(load_notebook_node(str(ROOT / "notebooks" / f"{name}.ipynb")), parameters)
         nbformat.write(node, lab_server.root / "notebooks" / f"{name}.ipynb")
         return f"notebooks/{name}.ipynb"
