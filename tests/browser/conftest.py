@@ -60,9 +60,10 @@ def lab(browser, lab_server):
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     context.set_default_timeout(TIMEOUT_MS)
     browser_log, logged = BrowserLog(context), lab_server.log.stat().st_size
-    yield LabPage(context.new_page(), lab_server)
+    lab = LabPage(context.new_page(), lab_server)
+    yield lab
+    lab.end_kernels()
     context.close()
-    lab_server.end_sessions()
     assert not browser_log.outside, "a page asked another machine"
     assert not browser_log.errors, "the browser complained"
     assert not lab_server.uncaught(logged), "the server's log holds an uncaught exception"
