@@ -31,9 +31,9 @@ class Patches(NamedTuple):
 def canonicalize(model: ir.Model) -> None:
     """Conv over patches, flattened to tokens, is Reshape, Transpose, Reshape, MatMul and Add.
 
-    Runtimes multiply faster than they convolve. In TensorRT 8.6 the convolution is the slowest kernel of a ViT-B/32,
-    with copies of the images around it: four blocks in FP16 take 0.62 ms with it and 0.50 ms without (H200, batch
-    32). On a CPU, ONNX Runtime needs 7 to 40 % less time for the product. It is quantized like every other product.
+    Runtimes multiply faster than they convolve. In TensorRT 8.6 the convolution is the slowest kernel of a
+    ViT-B/32, with copies of the images around it: four blocks in FP16 take 0.62 ms with it and 0.50 ms without
+    (H200, batch 32). It is quantized like every other product.
     """
     for node in list(model.graph):
         if node.op_type == "Conv" and (found := _read(node)) is not None:
