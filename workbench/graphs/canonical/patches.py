@@ -92,7 +92,7 @@ def _build(model: ir.Model, conv: ir.Node, found: Patches) -> None:
     down, across = height // rows, breadth // columns
     build = Builder(model, conv, conv.name or "patches")
     if found.channels_last:
-        tiled, order = (0, down, rows, across, columns, channels), (0, 1, 3, 2, 4, 5)
+        tiled, order = (0, down, rows, across, columns * channels), (0, 1, 3, 2, 4)  # a row of a patch is one piece
         weight = kernel.transpose(2, 3, 1, 0)
     else:
         tiled, order = (0, channels, down, rows, across, columns), (0, 2, 4, 1, 3, 5)

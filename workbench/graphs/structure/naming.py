@@ -50,8 +50,8 @@ LEAVING = {
     "head": f"head/{OUTPUT}",
 }
 QKV = ("q", "k", "v")
-#: Images cut into patches: batch, channels, and rows and columns of the grid and of a patch.
-PATCH_GRID_RANK = 6
+#: A batch of images has this many axes; cut into a grid of patches it has more.
+IMAGE_RANK = 4
 #: Operator -> what its constant inputs are called.
 OPERANDS = {
     "MatMul": ("weight", "weight"),
@@ -103,7 +103,7 @@ def _node_name(node: ir.Node, place: str) -> str:
         return f"{place}/bias"
     if inside == "embedding" and _adds_constant(node) and is_dense(producer_of(input_of(node, 0))):
         return f"{place}/patches/bias"
-    if inside == "embedding" and node.op_type == "Reshape" and rank(node.outputs[0]) == PATCH_GRID_RANK:
+    if inside == "embedding" and node.op_type == "Reshape" and (rank(node.outputs[0]) or 0) > IMAGE_RANK:
         return f"{place}/grid"
     if inside == "attention/split" and _is_last_two(node):
         return f"{place}/k_transposed"
