@@ -85,7 +85,8 @@ class Request:
         """The batches of every engine: all batch sizes of the study, tuned for the largest."""
         if static := self.graph.batch:
             return Batches(static, static, static)
-        return Batches(self.batches[0], self.batches[-1], self.batches[-1])
+        exact = self.batches if len(self.batches) > 1 else ()  # no size pays for the others
+        return Batches(self.batches[0], self.batches[-1], self.batches[-1], exact)
 
     @functools.cached_property
     def images_digest(self) -> str:

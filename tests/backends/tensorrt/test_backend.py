@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -84,6 +85,12 @@ def test_without_card_and_gpu_an_engine_covers_every_card_that_knows_its_types(t
 
 def test_a_static_batch_is_the_only_one(tmp_path):
     assert built(draw(tmp_path, SMALL, batch=4), tmp_path).batches == Batches(4, 4, 4)
+
+
+def test_every_exact_batch_has_a_profile_of_its_own_and_so_has_the_range(tmp_path):
+    log = built(draw(tmp_path, SMALL), tmp_path, batches=Batches(1, 8, 32, exact=(1, 4))).log_path.read_text()
+    profiles = re.findall(r"MinShape: \[(\d+),.*?OptShape: \[(\d+),.*?MaxShape: \[(\d+),", log)
+    assert list(dict.fromkeys(profiles)) == [("1", "1", "1"), ("4", "4", "4"), ("1", "8", "32")]
 
 
 def test_a_batch_that_is_too_large_is_refused(tmp_path):
