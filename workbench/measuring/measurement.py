@@ -238,6 +238,8 @@ def measurement_of(
         variant=subject.variant,
         latencies_s=latency.seconds,
         device_s=latency.device_seconds,
+        end_to_end=latency.end_to_end,
+        compute=latency.compute,
         warmup_calls=latency.warmup_calls,
         predictions=tuple(accuracy.predictions.classes.tolist()),
         labels=() if accuracy.labels is None else tuple(accuracy.labels.tolist()),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
@@ -20,6 +21,8 @@ from .versions import VersionAdapter
 
 #: Calls that a layer's time is the median of, and calls before them that are left out.
 PROFILED, WARMUP = 20, 3
+#: Calls that are enqueued at the same time while compute is counted: the device has one to go on with.
+IN_FLIGHT = 2
 #: The number of shapes whose CUDA graph is kept.
 GRAPHS = 8
 
@@ -85,21 +88,40 @@ class TensorRTSession(Session):
         """Compute all outputs for one batch."""
         loaded = self._checked(feeds)
         with loaded.device.active():
-            self._prepare(loaded, feeds)
-            self._call(loaded)
-            return {name: self._buffers[name].host.copy() for name in loaded.outputs}
+            return self._answer(loaded, feeds)
 
     def time(self, feeds: Mapping[str, np.ndarray], repeats: int) -> list[float]:
-        """Seconds of each call by the host's clock: from pinned memory to the device, compute, and back."""
+        """Seconds of each call by the host's clock, the copies into and out of pinned memory included."""
         loaded = self._checked(feeds)
         seconds, clock = [], time.perf_counter
         with loaded.device.active():
-            self._prepare(loaded, feeds)
             for _ in range(repeats):
                 begin = clock()
-                self._call(loaded)
+                self._answer(loaded, feeds)
                 seconds.append(clock() - begin)
         return seconds
+
+    def compute(self, feeds: Mapping[str, np.ndarray], more: Callable[[], bool]) -> list[float]:
+        """When the first call with its batch on the device began, and when each was completed.
+
+        The next call is enqueued before the device has finished the one before, so that it never waits for the host.
+        """
+        loaded = self._checked(feeds)
+        with loaded.device.active():
+            self._prepare(loaded, feeds)
+            for _ in range(2):  # the second one records the CUDA graph
+                self._call(loaded)
+            free = [loaded.device.cuda.Event() for _ in range(IN_FLIGHT)]
+            enqueued, moments = deque(), [time.perf_counter()]
+            while more():
+                if not free:
+                    free.append(_waited(enqueued.popleft(), moments))
+                self._compute()
+                enqueued.append(free.pop().record(self._stream))
+            while enqueued:
+                free.append(_waited(enqueued.popleft(), moments))
+            del free  # while the context is current
+        return moments
 
     def device_time(self, feeds: Mapping[str, np.ndarray], repeats: int) -> list[float]:
         """Seconds of compute alone between two CUDA events, copies left out."""
@@ -210,6 +232,12 @@ class TensorRTSession(Session):
         for name, buffer in self._buffers.items():
             context.set_tensor_address(name, buffer.address)
 
+    def _answer(self, loaded: LoadedEngine, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Compute all outputs for these feeds, from the caller's arrays to arrays of the caller's own."""
+        self._prepare(loaded, feeds)
+        self._call(loaded)
+        return {name: self._buffers[name].host.copy() for name in loaded.outputs}
+
     def _call(self, loaded: LoadedEngine) -> None:
         """Copy the inputs to the device, compute, copy the outputs back, and wait."""
         for name in loaded.inputs:
@@ -253,6 +281,13 @@ class TensorRTSession(Session):
             if graph is not None:
                 graph.free()
         self._graphs.clear()
+
+
+def _waited(event, moments: list[float]):
+    """The event once it has happened; the moment is appended."""
+    event.synchronize()
+    moments.append(time.perf_counter())
+    return event
 
 
 def _profiled(trt, context, bind, stream) -> list[tuple[str, list[float]]]:
