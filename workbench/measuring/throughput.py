@@ -44,8 +44,8 @@ def measure_streams(
     """Count what an engine completes under 1, 2, 4 ... streams that call without a pause; weights are loaded once.
 
     Each stream takes batches from the caller's memory and gives logits back there, by ``Session.run_all``: that is
-    the measurement's ``end_to_end``, and its latencies are of these calls. Where the runtime computes on a device, a
-    second window of the same length counts calls with a batch that is there already: ``compute``.
+    the measurement's ``end_to_end``, and its latencies are of these calls. Where the runtime computes on a device,
+    a second window of the same length counts calls with a batch that is there already: ``compute``.
 
     Args:
         engine: what ``build_engine`` made. By default one call of ONNX Runtime uses all cores, so that more streams
@@ -143,14 +143,15 @@ def count_compute(
 ) -> Window | None:
     """Compute a batch that is on the device in all sessions for ``seconds``; None where there is no device.
 
-    The window opens when the last stream has begun and closes at the last completion.
+    The window opens when the first stream begins and closes at the last completion, so that no call lies partly
+    outside it.
     """
     found = _together(lambda session, feeds, more: session.compute(feeds, more), sessions, feeds, seconds, report)
     streams = [moments for moments in found if moments is not None]
     if not streams:
         return None
-    opened = max(moments[0] for moments in streams)
-    completed = [moment - opened for _, *moments in streams for moment in moments if moment > opened]
+    opened = min(moments[0] for moments in streams)
+    completed = [moment - opened for _, *moments in streams for moment in moments]
     return Window.of_completions(completed, STRETCHES)
 
 

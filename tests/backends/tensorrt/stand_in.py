@@ -28,7 +28,8 @@ class Cuda:
     """Memory as pycuda.driver hands it out; ``taken`` is what was not given back."""
 
     def __init__(self):
-        self.taken, self.copies = set(), 0
+        self.taken, self.uploads = set(), 0
+        self.enqueued = self.most_enqueued = 0
 
     def pagelocked_empty(self, count, dtype):
         return np.asarray(Memory(self, count))
@@ -36,7 +37,11 @@ class Cuda:
     def mem_alloc(self, count):
         return Memory(self, count)
 
+    def Event(self):
+        return Event(self)
+
     def memcpy_htod_async(self, memory, host, stream):
+        self.uploads += 1
         memory.memory[: host.nbytes] = host.view(np.uint8).ravel()
 
     def memcpy_dtoh_async(self, host, memory, stream):
@@ -47,6 +52,22 @@ class Cuda:
 
     def Stream(self):
         return SimpleNamespace(handle=7, synchronize=lambda: None)
+
+
+class Event:
+    """What was enqueued up to a place in a stream; CUDA counts how many were not waited for yet."""
+
+    def __init__(self, cuda):
+        self._cuda = cuda
+
+    def record(self, stream):
+        self._cuda.enqueued += 1
+        self._cuda.most_enqueued = max(self._cuda.most_enqueued, self._cuda.enqueued)
+        return self
+
+    def synchronize(self):
+        self._cuda.enqueued -= 1
+        return self
 
 
 class Context:

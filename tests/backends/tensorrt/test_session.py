@@ -166,3 +166,22 @@ def test_every_timed_call_is_executed_and_a_failed_one_is_an_error_and_not_an_ol
         native.contexts[0].execute_async_v3 = lambda stream: False
         with pytest.raises(WorkbenchError, match="failed while it ran"):
             session.run(feeds(1))
+
+
+def test_compute_leaves_the_copies_out_keeps_the_device_busy_and_waits_for_every_call(opened):
+    (session,), native, cuda = opened()
+    with session:
+        more = iter([True] * 5)
+        moments = session.compute(feeds(2), lambda: next(more, False))
+        assert len(moments) == 1 + 5
+        assert moments == sorted(moments)
+        assert cuda.uploads == 2  # of the calls before the window
+        assert native.contexts[0].executed == 2 + 5
+        assert (cuda.enqueued, cuda.most_enqueued) == (0, sessions_of.IN_FLIGHT)
+
+
+def test_every_timed_call_copies_its_images(opened):
+    (session,), _, cuda = opened()
+    with session:
+        session.time(feeds(2), 5)
+        assert cuda.uploads == 5

@@ -104,7 +104,7 @@ class TensorRTSession(Session):
     def compute(self, feeds: Mapping[str, np.ndarray], more: Callable[[], bool]) -> list[float]:
         """When the first call with its batch on the device began, and when each was completed.
 
-        The next call is enqueued before the device has finished the one before, so that it never waits for the host.
+        The next call is enqueued before the device has finished this one, so that it never waits for the host.
         """
         loaded = self._checked(feeds)
         with loaded.device.active():
