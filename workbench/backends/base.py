@@ -63,7 +63,7 @@ def _check_feed(name: str, value, tensor: Tensor) -> None:
         remedy="resize the images or export the model at their size; a static batch takes exactly that many",
     )
     refuse_unless(
-        bool(np.isfinite(value).all()),
+        np.issubdtype(value.dtype, np.integer) or bool(np.isfinite(value).all()),
         f"The input {name!r} holds NaN or infinity",
         why=f"{int((~np.isfinite(value)).sum())} of its {value.size} numbers are not finite",
         remedy="look for a division by zero in the preprocessing, or an image that was read wrongly",

@@ -30,6 +30,8 @@ More = Callable[[], bool]
 Found = TypeVar("Found")
 #: A window of several streams is stored as this many stretches, so that its spread can be shown.
 STRETCHES = 25
+#: The first calls of a stream, which are not counted: they allocate the buffers of all batches in flight.
+ALLOCATING = 3
 
 
 def measure_streams(
@@ -131,7 +133,8 @@ def count_end_to_end(
         which closes when the last call that was begun is completed.
     """
     for session in sessions:
-        session.run(feeds)  # the first call of a stream allocates its buffers
+        for _ in session.run_all([feeds] * ALLOCATING):
+            pass
     begin = time.perf_counter()
     calls = [call for of_stream in _together(_calls_of, sessions, feeds, seconds, report) for call in of_stream]
     window = Window.of_completions([completed - begin for _, completed in calls], STRETCHES)
