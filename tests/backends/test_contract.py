@@ -222,3 +222,17 @@ def test_a_runtime_refuses_no_node_of_a_good_file_and_a_bad_file_with_a_remedy(r
     assert refusal.node == ""
     assert refusal.reason
     assert refusal.remedy
+
+
+def test_many_batches_are_answered_in_their_order_as_single_ones_are(sessions):
+    session = sessions[0]
+    given = [{"images": some_images(count, seed=count)} for count in (2, 4, 1, 2, 3)]
+    alone = [session.run(feeds)["logits"] for feeds in given]
+    for one, other in zip(alone, session.run_all(iter(given)), strict=True):
+        np.testing.assert_array_equal(other["logits"], one)
+
+
+def test_compute_counts_every_call_or_says_that_nothing_is_copied(sessions):
+    more = iter([True] * 3)
+    moments = sessions[0].compute({"images": some_images(2)}, lambda: next(more, False))
+    assert moments is None or (len(moments) == 1 + 3 and moments == sorted(moments))

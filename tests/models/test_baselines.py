@@ -56,6 +56,10 @@ def test_each_call_is_timed_and_unknown_types_unfit_feeds_and_calls_after_closin
         seconds = session.time(images, repeats=3)
         assert len(seconds) == 3
         assert min(seconds) > 0
+        more = iter([True] * 2)
+        moments = session.compute(images, lambda: next(more, False))
+        assert len(moments) == 1 + 2
+        assert moments == sorted(moments)
         assert session.memory() >= 0
         for feeds in ({"pixels": expected["input"]}, {"images": expected["input"][:, :8]}):
             with pytest.raises(wb.WorkbenchError):

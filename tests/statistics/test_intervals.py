@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from workbench.statistics.intervals import latency_range, median_interval, paired_interval, stretch_medians
+from workbench.records import Window
+from workbench.statistics.intervals import (
+    latency_range,
+    median_interval,
+    paired_interval,
+    stretch_medians,
+    throughput_range,
+)
 
 Z = stats.norm.ppf(0.975)
 
@@ -72,3 +79,13 @@ def test_stretches_hold_all_calls_in_their_order():
     assert stretch_medians(calls, 4).tolist() == [12, 37, 62, 87]
     assert stretch_medians(calls[:3]).tolist() == [0, 1, 2]
     assert latency_range(calls) == pytest.approx((1.5 + 0.6 * 4, 97.5 - 0.6 * 4))
+
+
+def test_the_range_of_a_throughput_holds_the_middle_of_its_stretches_and_the_whole():
+    even = Window(tuple(range(100)), (1.0,) * 100)
+    assert throughput_range(even) == pytest.approx((99 * 0.025, 99 * 0.975))
+    stalled = Window(
+        (100,) * 49 + (1,), (1.0,) * 49 + (1000.0,)
+    )  # one stretch in which the machine did other things
+    low, high = throughput_range(stalled)
+    assert low == stalled.calls_per_second < 5 < high == 100

@@ -238,6 +238,8 @@ def measurement_of(
         variant=subject.variant,
         latencies_s=latency.seconds,
         device_s=latency.device_seconds,
+        end_to_end=latency.end_to_end,
+        compute=latency.compute,
         warmup_calls=latency.warmup_calls,
         predictions=tuple(accuracy.predictions.classes.tolist()),
         labels=() if accuracy.labels is None else tuple(accuracy.labels.tolist()),
@@ -258,9 +260,11 @@ def measurement_of(
 
 
 def one_batch(subject: Subject, images: np.ndarray | None, batch: int) -> np.ndarray:
-    """The first images, repeated where there are too few; standard normal noise where there are none."""
+    """The first images, repeated where there are too few; noise where there are none."""
     if images is None:
         shape = (batch, subject.size, subject.size, 3)
+        if subject.input == "uint8":
+            return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     return images[np.arange(batch) % len(images)]
 

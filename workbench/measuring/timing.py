@@ -13,6 +13,7 @@ import numpy as np
 
 from ..backends.base import Session
 from ..progress import Progress, silent
+from ..records import Window
 
 #: One batch under the names of a session's inputs.
 Feeds = Mapping[str, np.ndarray]
@@ -34,9 +35,9 @@ ROUNDS, ROUND_S = 8, 0.25
 class Latency:
     """Seconds of every timed call in the order taken, and how the warm-up before them ended.
 
-    ``device_seconds`` are compute alone, by the device's clock; empty where it has none. ``steady`` is False where
-    the warm-up ended by its time limit, before the steady state. Latencies with one name in ``interleaved`` were
-    taken in the same rounds.
+    ``device_seconds`` are compute alone, by the device's clock; empty where it has none. ``end_to_end`` and
+    ``compute`` count calls, see ``Measurement``. ``steady`` is False where the warm-up ended by its time limit,
+    before the steady state. Latencies with one name in ``interleaved`` were taken in the same rounds.
     """
 
     seconds: tuple[float, ...] = ()
@@ -44,6 +45,8 @@ class Latency:
     warmup_calls: int = 0
     steady: bool = True
     interleaved: str = ""
+    end_to_end: Window | None = None
+    compute: Window | None = None
 
 
 class WarmUp(NamedTuple):
@@ -98,13 +101,35 @@ def time_calls(session: Session, feeds: Feeds, *, seconds: float = 2.0, progress
     """
     warm = warm_up(session, feeds, limit=seconds, progress=progress)
     times: list[float] = []
+    stretches: list[Window] = []
     begin, limit_ms = time.perf_counter(), int(1e3 * seconds)
     while (elapsed := time.perf_counter() - begin) < seconds or len(times) < MIN_CALLS:
         progress("latency", min(int(1e3 * elapsed), limit_ms), limit_ms)
-        times += session.time(feeds, warm.per_window)
+        found, stretch = _counted(session, feeds, warm.per_window)
+        times += found
+        stretches.append(stretch)
     progress("latency", limit_ms, limit_ms)
-    on_device = session.device_time(feeds, min(len(times), 100)) or ()
-    return Latency(tuple(times), tuple(on_device), warm.calls, warm.steady)
+    calls, end_to_end = min(len(times), 100), Window.joined(stretches)
+    on_device = session.device_time(feeds, calls) or ()
+    compute = _compute_window(session, feeds, calls) or end_to_end
+    return Latency(tuple(times), tuple(on_device), warm.calls, warm.steady, end_to_end=end_to_end, compute=compute)
+
+
+def _counted(session: Session, feeds: Feeds, calls: int) -> tuple[list[float], Window]:
+    """Seconds of calls one after the other, and how many were completed in how much time of the wall clock."""
+    begin = time.perf_counter()
+    times = session.time(feeds, calls)
+    return times, Window((len(times),), (time.perf_counter() - begin,))
+
+
+def _compute_window(session: Session, feeds: Feeds, calls: int) -> Window | None:
+    """So many calls with the batch on the device; None where the session computes in the caller's memory."""
+    left = iter(range(calls))
+    moments = session.compute(feeds, lambda: next(left, None) is not None)
+    if moments is None:
+        return None
+    begin, *completed = moments
+    return Window((len(completed),), (completed[-1] - begin,))
 
 
 # ---- interleaved rounds ----------------------------------------------------------------------------------------
@@ -112,13 +137,18 @@ def time_calls(session: Session, feeds: Feeds, *, seconds: float = 2.0, progress
 
 @dataclass(frozen=True)
 class Round:
-    """The calls of one session in one round, how its warm-up ended, and its peak memory after the warm-up."""
+    """The calls of one session in one round, how its warm-up ended, and its peak memory after the warm-up.
+
+    A round that an earlier version stored has no windows.
+    """
 
     seconds: tuple[float, ...]
     device_seconds: tuple[float, ...]
     warmup_calls: int
     steady: bool
     memory_bytes: int
+    end_to_end: Window | None = None
+    compute: Window | None = None
 
 
 def interleaved_rounds(
@@ -171,8 +201,10 @@ def _warm(session: Session, feeds: Feeds, seconds: float, progress: Progress) ->
 
     def take_round() -> Round:
         session.time(feeds, 1)  # not counted: another session has used the caches since
-        times, on_device = session.time(feeds, calls), session.device_time(feeds, calls) or ()
-        return Round(tuple(times), tuple(on_device), warm.calls, warm.steady, memory)
+        times, end_to_end = _counted(session, feeds, calls)
+        on_device = session.device_time(feeds, calls) or ()
+        compute = _compute_window(session, feeds, calls) or end_to_end
+        return Round(tuple(times), tuple(on_device), warm.calls, warm.steady, memory, end_to_end, compute)
 
     return take_round
 
@@ -185,4 +217,12 @@ def joined(rounds: Sequence[Round], interleaved: str) -> Latency:
         max((one.warmup_calls for one in rounds), default=0),
         all(one.steady for one in rounds),
         interleaved,
+        _joined_windows([one.end_to_end for one in rounds]),
+        _joined_windows([one.compute for one in rounds]),
     )
+
+
+def _joined_windows(windows: Sequence[Window | None]) -> Window | None:
+    """The windows of all rounds; None where a round has none, because the latencies are then of more calls."""
+    known = [one for one in windows if one is not None]
+    return Window.joined(known) if known and len(known) == len(windows) else None

@@ -75,6 +75,10 @@ class _ModelSession(Session):
     def _logits(self, images: np.ndarray) -> np.ndarray:
         """One call; it ends when the logits are in host memory."""
 
+    @abc.abstractmethod
+    def _on_device(self, images: np.ndarray) -> Callable[[], None]:
+        """A call whose images are on the device already; it ends when the logits are there too."""
+
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Compute ``{"logits": (N, classes)}`` from ``{"images": (N, H, W, 3)}``, float32."""
         self._check(feeds)
@@ -89,6 +93,17 @@ class _ModelSession(Session):
             self._logits(feeds["images"])
             seconds.append(time.perf_counter() - begin)
         return seconds
+
+    def compute(self, feeds: Mapping[str, np.ndarray], more: Callable[[], bool]) -> list[float]:
+        """When the first call with images on the device began, and when each was completed."""
+        self._check(feeds)
+        call = self._on_device(feeds["images"])
+        call()  # the first one may compile
+        moments = [time.perf_counter()]
+        while more():
+            call()
+            moments.append(time.perf_counter())
+        return moments
 
     def close(self) -> None:
         """Release the model."""
@@ -120,6 +135,10 @@ class JaxSession(_ModelSession):
     def _logits(self, images: np.ndarray) -> np.ndarray:
         return np.asarray(self._opened()(images))
 
+    def _on_device(self, images: np.ndarray) -> Callable[[], None]:
+        forward, there = self._opened(), jax.device_put(images)
+        return lambda: jax.block_until_ready(forward(there))
+
     def memory(self) -> int:
         """Peak bytes on the device; on the CPU, how far this process's memory rose since the session was opened."""
         statistics = jax.devices()[0].memory_stats()
@@ -144,6 +163,18 @@ class TorchSession(_ModelSession):
         with self._torch.inference_mode():
             tensor = self._torch.from_numpy(images).to(self._device, self._dtype)
             return self._opened()(tensor).float().cpu().numpy()
+
+    def _on_device(self, images: np.ndarray) -> Callable[[], None]:
+        torch, forward = self._torch, self._opened()
+        there = torch.from_numpy(images).to(self._device, self._dtype)
+
+        def call() -> None:
+            with torch.inference_mode():
+                forward(there).float()
+                if self._device.type == "cuda":
+                    torch.cuda.synchronize(self._device)
+
+        return call
 
     def memory(self) -> int:
         """Peak bytes on the GPU; on the CPU, how far this process's memory rose since the session was opened."""

@@ -12,6 +12,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from ..records import Window
 from .verdict import Interval
 
 CONFIDENCE = 0.95
@@ -102,3 +103,12 @@ def latency_range(seconds: Sequence[float]) -> Interval:
     """
     low, high = np.quantile(stretch_medians(seconds), [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
     return float(low), float(high)
+
+
+def throughput_range(window: Window) -> Interval:
+    """Between which rates a run varied: the middle 95 % of its stretches, in calls per second.
+
+    The rate of the whole window is always inside: one very slow stretch may draw it below all others.
+    """
+    low, high = np.quantile(window.rates, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
+    return min(float(low), window.calls_per_second), max(float(high), window.calls_per_second)

@@ -170,6 +170,13 @@ def hosts_of(backends, cards: Mapping[str, str]) -> tuple[Host, ...]:
 def evaluation_arrays(graph: Graph, images, labels) -> tuple[np.ndarray, np.ndarray]:
     """Images with the channels last and labels as int64, once both fit the graph."""
     preprocessing = graph.preprocessing
-    subject = Subject("study", model_name(graph), preprocessing.size, graph.classes, layout=preprocessing.layout)
+    subject = Subject(
+        "study",
+        model_name(graph),
+        preprocessing.size,
+        graph.classes,
+        layout=preprocessing.layout,
+        input=preprocessing.input,
+    )
     images = subject.checked_images(images)
     return images, subject.checked_labels(labels, len(images))

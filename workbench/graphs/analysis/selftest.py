@@ -159,6 +159,8 @@ def _same_classes(classes: tuple[str, ...], graph: Graph) -> None:
 
 def _in_range(x: np.ndarray, preprocessing: Preprocessing) -> Check:
     """Normalised pixels lie between a black and a white pixel of each channel, and on both sides of the middle."""
+    if preprocessing.input == "uint8":
+        return Check("range of the pixels", "the graph takes the pixels and normalises them itself")
     mean, std = (np.asarray(v, np.float64) for v in (preprocessing.mean, preprocessing.std))
     axes = (0, 1, 2) if preprocessing.layout == "NHWC" else (0, 2, 3)
     low, high = x.min(axis=axes), x.max(axis=axes)

@@ -31,6 +31,7 @@ PARTS = {
     ("attention/split", "Reshape"): "heads",
     ("attention/split", "Transpose"): "order",
     ("attention/merge", "Transpose"): "order",
+    ("embedding", "Cast"): "pixels",
     ("embedding", "Conv"): "patches",
     ("embedding", "MatMul"): "patches",
     ("embedding", "Transpose"): "order",
@@ -107,9 +108,15 @@ def _node_name(node: ir.Node, place: str) -> str:
         return f"{place}/grid"
     if inside == "attention/split" and _is_last_two(node):
         return f"{place}/k_transposed"
-    if node.op_type == "Transpose" and input_of(node, 0).is_graph_input():
+    if node.op_type == "Transpose" and _is_image(input_of(node, 0)):
         return f"{place}/layout"
     return f"{place}/{PARTS.get((inside, node.op_type), node.op_type.lower())}"
+
+
+def _is_image(value: ir.Value) -> bool:
+    """Whether a tensor is the graph's input, or the pixels of the input as floats."""
+    made = value.producer()
+    return value.is_graph_input() if made is None or made.op_type != "Cast" else input_of(made, 0).is_graph_input()
 
 
 def _adds_constant(node: ir.Node) -> bool:
