@@ -103,12 +103,12 @@ class Session(abc.ABC):
         return None
 
     def kernels(self, feeds: Mapping[str, np.ndarray]) -> list[dict] | None:
-        """One row per GPU kernel of one call, in the order of launch; None without a GPU or without a tool to list them.
+        """One row per GPU kernel of one call, in the order of launch; None without a GPU or a tool to list them.
 
         A row has ``name``; ``seconds``; ``type``, in which it multiplies matrices (``int8``, ``fp8``, ``fp16``,
-        ``bf16``, ``tf32``, ``fp32``; None where it multiplies none or its name does not tell); ``attention``, whether
-        it is a whole fused attention; and ``grid``, its thread blocks. ``hardware.kernel_trace.tracer_missing`` has
-        the remedy where the tool is missing.
+        ``bf16``, ``tf32``, ``fp32``; None where it multiplies none or its name does not tell); ``attention``,
+        whether it is a whole fused attention; and ``grid``, its thread blocks.
+        ``hardware.kernel_trace.tracer_missing`` has the remedy where the tool is missing.
         """
         return None
 

@@ -27,7 +27,9 @@ F16_HEAD = (
 TF32 = (
     "sm80_xmma_gemm_f32f32_tf32f32_f32_tn_n_tilesize32x32x64_stage3_warpsize2x1x2_tensor16x8x8_execute_kernel_trt"
 )
-F32 = "sm80_xmma_gemm_f32f32_f32f32_f32_nn_n_tilesize64x64x8_stage3_warpsize1x4x1_ffma_aligna4_alignc4_execute_kernel"
+F32 = (
+    "sm80_xmma_gemm_f32f32_f32f32_f32_nn_n_tilesize64x64x8_stage3_warpsize1x4x1_ffma_aligna4_alignc4_execute_kernel"
+)
 CONVOLUTION = (
     "sm80_xmma_fprop_implicit_gemm_indexed_wo_smem_f16f16_f16f16_f16_nhwckrsc_nhwc_tilesize128x32x64_stage1_warpsiz"
 )
@@ -38,7 +40,7 @@ PERMUTE = (
     "void CUTENSOR_NAMESPACE::permutationKernelPLC3<CUTENSOR_NAMESPACE::VectorWrite2DTensorView<0, 1, 0, 4, float, "
 )
 NCHW = "void cuInt8::nhwcTonchw<__half, 32, 16, 2>(const __half *, T1 *, int, int, int, int, int, int)"
-PAD = "void cuPad::pad<float, float, 128, 1>(T2 *, nvinfer1::Dims4, const T2 *, nvinfer1::Dims4, int, int, int, int, "
+PAD = "void cuPad::pad<float, float, 128, 1>(T2 *, nvinfer1::Dims4, const T2 *, nvinfer1::Dims4, int, int, int, "
 SPLIT = "__myl_bb0_26_TraSliSliTraSli"
 SOFTMAX = "__myl_bb0_25_MaxSubExpSumDivMul"
 GELU_ROUNDED = "__myl_bb0_22_MulMulAddMulNegExpResAddDivMulMulMinMaxRouCas"
@@ -92,19 +94,20 @@ def fp16_fused(depth: int = 4) -> list[Kernel]:
 
 
 _HEADER = (
-    '"ID","Process ID","Process Name","Host Name","Kernel Name","Context","Stream","Block Size","Grid Size","Device",'
-    '"CC","Section Name","Metric Name","Metric Unit","Metric Value"'
+    '"ID","Process ID","Process Name","Host Name","Kernel Name","Context","Stream","Block Size","Grid Size",'
+    '"Device","CC","Section Name","Metric Name","Metric Unit","Metric Value"'
 )
 
 
 def csv_of(kernels: list[Kernel], unit: str = "nsecond") -> str:
-    """The kernels as ``ncu --csv --metrics gpu__time_duration.sum`` prints them, with what it says before and after."""
+    """The kernels as ``ncu --csv --metrics gpu__time_duration.sum`` prints them, between what it says itself."""
     scale = {"nsecond": 1e9, "ns": 1e9, "usecond": 1e6, "us": 1e6}[unit]
     rows = []
     for index, kernel in enumerate(kernels):
         grid = "({}, {}, {})".format(*(kernel.grid or (132, 1, 1)))
         fields = [index, 2117, "python3.10", "127.0.0.1", kernel.name, 1, 13, "(128, 1, 1)", grid, 0, "9.0"]
-        fields += ["Command line profiler metrics", "gpu__time_duration.sum", unit, f"{kernel.seconds * scale:,.2f}"]
+        duration = f"{kernel.seconds * scale:,.2f}"
+        fields += ["Command line profiler metrics", "gpu__time_duration.sum", unit, duration]
         rows.append(",".join(f'"{field}"' for field in fields))
     before = ["==PROF== Connected to process 2117 (/usr/bin/python3.10)", "loading the plan", _HEADER]
     return "\n".join([*before, *rows, "==PROF== Disconnected from process 2117", ""])

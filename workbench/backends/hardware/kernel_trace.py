@@ -50,8 +50,8 @@ def trace(
 
     Args:
         call: makes the call once in this process and waits for its end.
-        command: gives a program that makes the call ``NCU_CALLS`` times and launches nothing afterwards; it is asked
-            for one only where ncu is used.
+        command: gives a program that makes the call ``NCU_CALLS`` times and launches nothing afterwards; called
+            only where ncu is used.
         path: a folder that the program's Python must find modules in.
 
     Returns:
@@ -87,8 +87,8 @@ def _cupti():
 def trace_by_cupti(call: Callable[[], None]) -> list[Kernel]:
     """The kernels that one call launches in this process, sorted by the time when they began.
 
-    The interface is that of cupti-python's "Activity API": buffers are handed out by one callback, and their records
-    arrive at another.
+    The interface is that of cupti-python's "Activity API": one callback hands out buffers, another takes their
+    records.
     """
     cupti, records = _cupti(), []
     kind = cupti.ActivityKind.CONCURRENT_KERNEL
@@ -106,9 +106,7 @@ def trace_by_cupti(call: Callable[[], None]) -> list[Kernel]:
 def kernels_of_records(records: Sequence) -> list[Kernel]:
     """CUPTI's records of kernels as ``Kernel``; its clock counts nanoseconds."""
     ordered = sorted((one for one in records if hasattr(one, "grid_x")), key=lambda one: one.start)
-    return [
-        Kernel(one.name, 1e-9 * (one.end - one.start), (one.grid_x, one.grid_y, one.grid_z)) for one in ordered
-    ]
+    return [Kernel(one.name, 1e-9 * (one.end - one.start), (one.grid_x, one.grid_y, one.grid_z)) for one in ordered]
 
 
 # ---- Nsight Compute ----------------------------------------------------------------------------------------------
@@ -144,8 +142,8 @@ def _listed_none(reason: str) -> WorkbenchError:
     return WorkbenchError(
         "ncu listed no kernels",
         why=reason,
-        remedy="where it may not read the GPU's counters (ERR_NVGPUCTRPERM), run as root or set the driver's option "
-        "NVreg_RestrictProfilingToAdminUsers=0; or pip install cupti-python",
+        remedy="where it may not read the GPU's counters (ERR_NVGPUCTRPERM), run as root or set the driver's "
+        "option NVreg_RestrictProfilingToAdminUsers=0; or pip install cupti-python",
     )
 
 
@@ -159,8 +157,8 @@ def _reason(text: str) -> str:
 def kernels_of_csv(text: str) -> list[Kernel]:
     """The kernels in what ``ncu --csv --metrics gpu__time_duration.sum`` printed, in the order of their launch.
 
-    Lines before the table, such as ``==PROF== Connected to process``, and other metrics are skipped. Without a table
-    the list is empty.
+    Lines before the table, such as ``==PROF== Connected to process``, and other metrics are skipped. Without a
+    table the list is empty.
     """
     lines = text.splitlines()
     begin = next((i for i, line in enumerate(lines) if line.startswith('"ID"')), len(lines))

@@ -1,7 +1,7 @@
 """The kernels that a GPU runs, and what their names say: a product and its type, a fused attention, a copy.
 
-NVIDIA documents no grammar of kernel names. These forms were seen in traces of TensorRT 8.6 on an H200, in builds of
-TensorRT for RTX, and in published traces of cuBLAS, cuDNN and CUTLASS:
+NVIDIA documents no grammar of kernel names. These forms were seen in traces of TensorRT 8.6 on an H200, in builds
+of TensorRT for RTX, and in published traces of cuBLAS, cuDNN and CUTLASS:
 
 - ``sm90_xmma_gemm_i8f32_i8i32_f32_tn_n_tilesize64x256x64_cgasize4x1x1...``: after the operation the types of the
   operands in memory, then the type that is multiplied and the one of the sum. ``f32f32_tf32f32`` reads float32 and
