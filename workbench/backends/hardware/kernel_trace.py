@@ -78,7 +78,7 @@ def _has_cupti() -> bool:
 def _cupti():
     """The module, or None where its library cannot be loaded: that fails in many ways."""
     try:
-        from cupti import cupti  # ty: ignore[unresolved-import]  # on GPU hosts only
+        from cupti import cupti  # ty: ignore[import-not-found] -- on GPU hosts only
     except Exception:
         return None
     return cupti
@@ -124,6 +124,7 @@ def trace_by_ncu(command: Sequence[str], path: Path | None = None) -> list[Kerne
     try:
         child = subprocess.run(
             watched,
+            stdin=subprocess.DEVNULL,  # a worker's own input belongs to its job
             capture_output=True,
             text=True,
             errors="replace",

@@ -29,7 +29,7 @@ def save_call(engine: Engine, feeds: Mapping[str, np.ndarray], folder: Path) -> 
     """
     plain = dataclasses.replace(engine, options={**engine.options, "cuda_graph": False})
     (folder / _ENGINE).write_text(json.dumps(encode(plain, lambda path: str(path.resolve()))))
-    np.savez(folder / _FEEDS, **{name: np.asarray(array) for name, array in feeds.items()})
+    np.savez(folder / _FEEDS, **feeds)  # ty: ignore[invalid-argument-type] -- the stub takes an array for allow_pickle
     return [sys.executable, "-m", __name__, str(folder)]
 
 
