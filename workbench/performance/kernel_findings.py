@@ -122,7 +122,7 @@ DETECTORS: tuple[Detector, ...] = (other_types, attention_apart, moves)
 
 
 def _where(placed: Iterable[PlacedKernel]) -> str:
-    """The places of some kernels: roles outside the blocks, then the first and the last block and the roles there."""
+    """Where kernels stand: roles outside the blocks, then the first and the last block and the roles there."""
     places = [one.place for one in placed]
     outside = list(dict.fromkeys(place.role for place in places if place.block is None))
     blocks = sorted({place.block for place in places if place.block})
