@@ -39,6 +39,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "performance.kernel_findings": "engine_findings",
         "performance.predicted_fusion": "predict_fusion",
         "measuring": "measure",
+        "measuring.repeated_builds": "repeat_builds",
         "statistics.compare": "compare",
         "performance.roofline": "measure_roof measure_jax_roof",
         "studies.study": "Study",

@@ -74,6 +74,15 @@ def test_a_second_run_measures_nothing_unless_it_repeats_or_has_other_images(stu
     assert len(new - old) == 2  # two engines, built anew
 
 
+def test_an_engine_far_more_accurate_than_its_fp32_is_refused_as_evidence(study, images, weights):
+    its_own_answers = (images.reshape(len(images), -1) @ (np.round(weights * 2) / 2)).argmax(axis=1)
+    frame = study(labels=its_own_answers).run().frame().set_index(["label", "batch"])
+    assert frame.execution["fp32", 1] == "executed"
+    assert frame.top1["fp32", 1] == pytest.approx(52 / 60)
+    assert "far more accurate than its own FP32" in frame.reason["int8-dynamic", 8]
+    assert frame.execution["int8-dynamic", 8] != "executed"
+
+
 def test_what_cannot_be_measured_is_a_row_with_reason_and_remedy(study):
     frame = study("fp32", "fp16", "fp8").run().frame().set_index(["label", "batch"])
     assert frame.execution["fp16", 1] == frame.execution["fp8 tensorrt", 8] == "refused"

@@ -12,7 +12,6 @@ from tests.backends.hardware.traces import REFORMAT, csv_of, fp16_fused, int8_at
 from workbench.backends.hardware import kernel_trace
 from workbench.backends.hardware.kernel_trace import (
     kernels_of_csv,
-    kernels_of_records,
     last_call,
     trace,
     trace_by_ncu,
@@ -50,16 +49,49 @@ def test_calls_that_differ_are_refused():
         last_call([Kernel(name, 1.0) for name in "abcdef"])
 
 
-def test_records_of_cupti_are_sorted_by_their_begin_and_copies_left_out():
-    copy = SimpleNamespace(start=0, end=9)
-    late, early = (
-        SimpleNamespace(name=name, start=start, end=start + 2500, grid_x=4, grid_y=2, grid_z=1)
-        for name, start in (("late", 9000), ("early", 1000))
-    )
-    found = kernels_of_records([copy, late, early])
+class Cupti:
+    """Stands in for cupti-python: records arrive in two buffers when they are flushed, and are gone afterwards."""
+
+    ActivityKind = SimpleNamespace(CONCURRENT_KERNEL=10)
+
+    def __init__(self):
+        self.enabled, self.launched = False, []
+
+    def activity_register_callbacks(self, requested, completed):
+        assert requested()[0] > 0
+        self._completed = completed
+
+    def activity_enable(self, kind):
+        self.enabled = True
+
+    def activity_disable(self, kind):
+        self.enabled = False
+
+    def activity_flush_all(self, flag):
+        for records in (self.launched[1:], self.launched[:1]):
+            self._completed(records)
+            for record in records:
+                record.name = None
+
+
+def test_cupti_lists_the_kernels_of_one_call_by_their_begin(monkeypatch):
+    cupti = Cupti()
+
+    def call():
+        if cupti.enabled:
+            for name, start in (("late", 9000), ("early", 1000)):
+                grid = {"grid_x": 4, "grid_y": 2, "grid_z": 1}
+                cupti.launched.append(SimpleNamespace(name=name, start=start, end=start + 2500, **grid))
+            cupti.launched.append(SimpleNamespace(name="a copy", start=0, end=9))
+
+    monkeypatch.setattr(kernel_trace, "_has_cupti", lambda: True)
+    monkeypatch.setattr(kernel_trace, "_cupti", lambda: cupti)
+    found = trace(call, lambda: pytest.fail("CUPTI needs no program"))
+    assert found is not None
     assert [kernel.name for kernel in found] == ["early", "late"]
     assert found[0].seconds == pytest.approx(2.5e-6)
     assert found[0].grid == (4, 2, 1)
+    assert not cupti.enabled
 
 
 @pytest.fixture

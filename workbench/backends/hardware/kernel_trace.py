@@ -90,23 +90,28 @@ def trace_by_cupti(call: Callable[[], None]) -> list[Kernel]:
     The interface is that of cupti-python's "Activity API": one callback hands out buffers, another takes their
     records.
     """
-    cupti, records = _cupti(), []
-    kind = cupti.ActivityKind.CONCURRENT_KERNEL
+    cupti = _cupti()
+    kind, found = cupti.ActivityKind.CONCURRENT_KERNEL, []
     call()  # loads kernels, and begins before anything is recorded
-    cupti.activity_register_callbacks(lambda: (8 << 20, 0), records.extend)
+    # a record is valid inside the callback only
+    cupti.activity_register_callbacks(
+        lambda: (8 << 20, 0), lambda records: found.extend(begins_of_records(records))
+    )
     cupti.activity_enable(kind)
     try:
         call()
     finally:
         cupti.activity_flush_all(1)
         cupti.activity_disable(kind)
-    return kernels_of_records(records)
+    return [kernel for _, kernel in sorted(found, key=lambda each: each[0])]
 
 
-def kernels_of_records(records: Sequence) -> list[Kernel]:
-    """CUPTI's records of kernels as ``Kernel``; its clock counts nanoseconds."""
-    ordered = sorted((one for one in records if hasattr(one, "grid_x")), key=lambda one: one.start)
-    return [Kernel(one.name, 1e-9 * (one.end - one.start), (one.grid_x, one.grid_y, one.grid_z)) for one in ordered]
+def begins_of_records(records: Sequence) -> Iterator[tuple[int, Kernel]]:
+    """CUPTI's records of kernels, each with the nanosecond in which it began; other records are left out."""
+    for one in records:
+        if hasattr(one, "grid_x"):
+            grid = (one.grid_x, one.grid_y, one.grid_z)
+            yield one.start, Kernel(one.name, 1e-9 * (one.end - one.start), grid)
 
 
 # ---- Nsight Compute ----------------------------------------------------------------------------------------------
