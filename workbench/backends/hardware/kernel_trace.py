@@ -35,12 +35,17 @@ _SECONDS = {
 
 def tracer_missing() -> Refusal | None:
     """Why the kernels of a call cannot be listed on this machine, or None where a tool for it is installed."""
-    if _has_cupti() or shutil.which("ncu"):
+    if tracer_name():
         return None
     return Refusal(
         "neither cupti-python nor ncu is here, and only they list the kernels of a call",
         "pip install cupti-python on the machine with the GPU, or put ncu of Nsight Compute on its PATH",
     )
+
+
+def tracer_name() -> str:
+    """The tool that lists kernels on this machine: ``cupti-python``, else ``ncu``; empty without one."""
+    return "cupti-python" if _has_cupti() else "ncu" if shutil.which("ncu") else ""
 
 
 def trace(
@@ -60,9 +65,10 @@ def trace(
     Raises:
         WorkbenchError: ncu lists no kernels, because it may not read the counters or because the program failed.
     """
-    if _has_cupti():
+    tool = tracer_name()
+    if tool == "cupti-python":
         return trace_by_cupti(call)
-    return trace_by_ncu(command(), path) if shutil.which("ncu") else None
+    return trace_by_ncu(command(), path) if tool else None
 
 
 # ---- CUPTI -------------------------------------------------------------------------------------------------------
