@@ -9,11 +9,15 @@ import pytest
 from tests.backends.hardware import traces
 from tests.performance.engines import BATCH, engine_of_86
 from workbench.backends.kernel_record import KERNELS, record_kernels, recorded_kernels
-from workbench.errors import WorkbenchError
+from workbench.backends.tensorrt.layers import Layer
+from workbench.errors import Refusal, WorkbenchError
 from workbench.performance import engine_kernels
+from workbench.performance import explain as explaining
+from workbench.performance import fusion as fusing
 from workbench.performance.engine_kernels import kernels
 from workbench.performance.explain import explain
 from workbench.performance.fusion import attention_fused, fusion
+from workbench.performance.layers import Timed
 from workbench.records import Recipe
 
 
@@ -143,3 +147,34 @@ def test_the_waterfall_uses_recorded_kernels(half, eight):
 def test_an_engine_without_kernels_is_not_compared_by_them(half, untraced):
     with pytest.raises(WorkbenchError, match="cannot be estimated"):
         explain(half, dataclasses.replace(untraced, card="T4"))
+
+
+def test_where_engines_run_their_kernels_replace_the_layer_that_hides_the_encoder(half, eight, monkeypatch):
+    region = Timed(Layer("{ForeignNode[block00/norm1...logits/fp32]}", "Myelin", (), (), ()), 1e-3)
+    calls = {half.path: 2e-3, eight.path: 3e-3}
+    monkeypatch.setattr(explaining, "runs_here", lambda engine: True)
+    monkeypatch.setattr(explaining, "time_layers", lambda engine, batch: ([region], calls[engine.path]))
+    made = explain(half, eight)
+    assert (made.base_s, made.other_s) == (2e-3, 3e-3)
+    kernels_s = [sum(k.seconds for k in each(12)) for each in (traces.fp16_fused, traces.int8_attention_apart)]
+    row = made.frame.set_index("cause").loc["between layers"]
+    assert (row.base_ms, row.other_ms) == pytest.approx((2 - 1e3 * kernels_s[0], 3 - 1e3 * kernels_s[1]))
+    assert {"qkv", "scores", "fc2"} <= set(made.frame.role)
+
+
+def test_without_kernels_and_without_a_tool_the_hidden_layer_stays(half, untraced, monkeypatch):
+    region = Timed(Layer("{ForeignNode[block00/norm1...logits/fp32]}", "Myelin", (), (), ()), 1e-3)
+    monkeypatch.setattr(explaining, "runs_here", lambda engine: True)
+    monkeypatch.setattr(explaining, "time_layers", lambda engine, batch: ([region], 2e-3))
+    monkeypatch.setattr(explaining, "tracer_missing", lambda: Refusal("no tool", "get one"))
+    assert "rest" in set(explain(untraced, untraced).frame.cause)
+
+
+def test_fusion_traces_an_engine_that_runs_here(untraced, monkeypatch):
+    def trace(engine, batch):
+        record_kernels(engine, batch, [kernel.row() for kernel in traces.fp16_fused(12)])
+
+    monkeypatch.setattr(fusing, "runs_here", lambda engine: True)
+    monkeypatch.setattr(fusing, "tracer_missing", lambda: None)
+    monkeypatch.setattr(fusing, "trace_kernels", trace)
+    assert fusion(untraced).attention_fused.all()

@@ -9,6 +9,7 @@ model has its other operators there; that is always a guess.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -101,9 +102,9 @@ def place_kernels(kernels: Sequence[Kernel], spec: ModelSpec, batch: int) -> lis
     """
     heavy = [index for index, kernel in enumerate(kernels) if kernel.is_product or kernel.is_attention]
     chosen = [kernels[index] for index in heavy]
-    # q, k and v are one product in all blocks, or three in all
-    matches = (match(chosen, steps_of(spec, batch, products)) for products in (1, 3))
-    cost, found = min(matches, key=lambda each: each[0])
+    cost, found = match(chosen, steps_of(spec, batch, 1))
+    if cost >= SKIPPED:  # q, k and v are one product in all blocks, or three in all
+        cost, found = min((cost, found), match(chosen, steps_of(spec, batch, 3)), key=lambda each: each[0])
     places = {
         index: _placed(kernel, place, certain=cost < SKIPPED) for index, kernel, place in zip(heavy, chosen, found)
     }
@@ -167,24 +168,37 @@ _UNPLACED = _Matched((), False)
 
 
 def match(kernels: Sequence[Kernel], steps: Sequence[Step]) -> tuple[float, list[_Matched]]:
-    """The cheapest way to lay kernels beside the steps of a model, by dynamic programming over both.
+    """The cheapest way to lay kernels beside the steps of a model, by Dijkstra's algorithm.
+
+    A state is how many steps and how many kernels are done. Where all match, only states on the way are visited.
 
     Returns:
         Its cost, and the place of every kernel. A cost below ``SKIPPED`` leaves out no kernel and no step.
     """
-    best: list[list[tuple[float, tuple]]] = [[(math.inf, ())] * (len(kernels) + 1) for _ in range(len(steps) + 1)]
-    best[0][0] = (0.0, ())
-    for i in range(len(steps) + 1):
-        for j in range(len(kernels) + 1):
-            cost = best[i][j][0]
-            for taken, price, matched in _moves(kernels, steps, i, j):
-                target = best[i + taken[0]][j + taken[1]]
-                if cost + price < target[0]:
-                    best[i + taken[0]][j + taken[1]] = (cost + price, (i, j, matched))
-    return best[-1][-1][0], _traced_back(best, len(steps), len(kernels))
+    begin, end = (0, 0), (len(steps), len(kernels))
+    waiting: list[tuple[float, int, tuple[int, int]]] = [(0.0, 0, begin)]  # of equal costs the furthest first
+    best: dict[tuple[int, int], float] = {begin: 0.0}
+    came: dict[tuple[int, int], tuple[tuple[int, int], tuple[_Matched, ...]]] = {}
+    while waiting and waiting[0][2] != end:
+        cost, _, state = heapq.heappop(waiting)
+        if cost > best[state]:
+            continue  # reached more cheaply meanwhile
+        for taken, price, matched in _moves(kernels, steps, *state):
+            after = state[0] + taken[0], state[1] + taken[1]
+            if cost + price < best.get(after, math.inf):
+                best[after], came[after] = cost + price, (state, matched)
+                heapq.heappush(waiting, (cost + price, -sum(after), after))
+    found: list[_Matched] = []
+    state = end
+    while state != begin:
+        state, matched = came[state]
+        found[:0] = matched
+    return best[end], found
 
 
-def _moves(kernels: Sequence[Kernel], steps: Sequence[Step], i: int, j: int):
+def _moves(
+    kernels: Sequence[Kernel], steps: Sequence[Step], i: int, j: int
+) -> Iterator[tuple[tuple[int, int], float, tuple[_Matched, ...]]]:
     """What can follow after ``i`` steps and ``j`` kernels: steps and kernels taken, the price, the places."""
     if j < len(kernels):
         yield (0, 1), SKIPPED, (_UNPLACED,)
@@ -209,14 +223,6 @@ def _matched(kernel: Kernel, product: Product | None, step: Step) -> _Matched:
         block = step.node.split("/", 1)[0]
         return _Matched(tuple(f"{block}/{node}" for node in ATTENTION_NODES), True)
     return _Matched((product.node,), fits(kernel, product) is not False)
-
-
-def _traced_back(best, i: int, j: int) -> list[_Matched]:
-    found: list[_Matched] = []
-    while (i, j) != (0, 0):
-        i, j, matched = best[i][j][1]
-        found[:0] = matched
-    return found
 
 
 def fits(kernel: Kernel, product: Product) -> bool | None:
