@@ -8,13 +8,15 @@ import pytest
 
 from tests.backends.hardware import traces
 from tests.performance.engines import BATCH, engine_of_86
+from tests.tiny import Tiny, variant_of
+from workbench.backends import build_engine
 from workbench.backends.kernel_record import KERNELS, record_kernels, recorded_kernels
 from workbench.backends.tensorrt.layers import Layer
 from workbench.errors import Refusal, WorkbenchError
 from workbench.performance import engine_kernels
 from workbench.performance import explain as explaining
 from workbench.performance import fusion as fusing
-from workbench.performance.engine_kernels import kernels
+from workbench.performance.engine_kernels import kernels, trace_kernels
 from workbench.performance.explain import explain
 from workbench.performance.fusion import attention_fused, fusion
 from workbench.performance.layers import Timed
@@ -67,6 +69,17 @@ def test_kernels_that_nobody_traced_are_refused_with_the_remedy(given, half, unt
             "path": lambda: kernels("engine.plan"),
         }[given]()
     assert ("build_engine" if given == "path" else "layers=True") in error.value.remedy
+
+
+def test_an_engine_on_a_cpu_and_a_model_of_unknown_shape_have_no_kernels(half, tmp_path):
+    graph = Tiny.of().graph(tmp_path)
+    on_cpu = build_engine(variant_of(graph), "onnxruntime", tmp_path / "workspace")
+    with pytest.raises(WorkbenchError, match="shape of its model is not known"):
+        kernels(on_cpu)
+    known = dataclasses.replace(graph, spec=half.variant.graph.spec)
+    on_cpu = dataclasses.replace(on_cpu, variant=dataclasses.replace(on_cpu.variant, graph=known))
+    with pytest.raises(WorkbenchError, match="onnxruntime launches no kernels"):
+        trace_kernels(on_cpu, 2)
 
 
 def test_an_engine_that_runs_here_is_traced_once_and_kept(untraced, monkeypatch):

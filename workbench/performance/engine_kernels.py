@@ -51,17 +51,18 @@ def placed_kernels(engine: Engine, batch: int | None = None) -> tuple[list[Place
         why=f"given was {type(engine).__name__}",
         remedy="give what build_engine returned",
     )
-    found = known_kernels(engine, batch)
-    if found is None:
-        trace_kernels(engine, engine.batches.opt if batch is None else batch)
-        found = known_kernels(engine, batch)
-    if found is None:
+    spec = engine.variant.graph.spec
+    if spec is None:
         raise WorkbenchError(
             f"The kernels of {engine.label} have no places",
             why="the shape of its model is not known",
             remedy="bring the model in with export_onnx, or with import_onnx where its shape can be inferred",
         )
-    return found
+    if found := known_kernels(engine, batch):
+        return found
+    batch = engine.batches.opt if batch is None else batch
+    rows = trace_kernels(engine, batch)
+    return place_kernels(kernels_of_rows(rows), spec, batch), batch
 
 
 def known_kernels(engine: Engine, batch: int | None = None) -> tuple[list[PlacedKernel], int] | None:
@@ -79,8 +80,11 @@ def known_kernels(engine: Engine, batch: int | None = None) -> tuple[list[Placed
     return place_kernels(kernels_of_rows(calls[batch]), spec, batch), batch
 
 
-def trace_kernels(engine: Engine, batch: int) -> None:
+def trace_kernels(engine: Engine, batch: int) -> list[dict]:
     """Run one call on noise, list its kernels, and keep the list beside the engine.
+
+    Returns:
+        The rows of ``Session.kernels``.
 
     Raises:
         WorkbenchError: the engine does not run here, launches no kernels on a GPU, or no tool lists them.
@@ -103,6 +107,7 @@ def trace_kernels(engine: Engine, batch: int) -> None:
             remedy=missing.remedy if missing else "use an engine of tensorrt on its GPU",
         )
     record_kernels(engine, batch, rows)
+    return rows
 
 
 def timed_kernels(placed: Sequence[PlacedKernel]) -> list[Timed]:
