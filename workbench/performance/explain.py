@@ -110,7 +110,8 @@ def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str 
         base: what to compare with, such as the FP16 engine.
         other: the engine to explain, such as the INT8 one.
         batch: images per call; None takes the size that ``base`` is tuned for.
-        card: the card to estimate for where the engines cannot be run here; None takes the card of ``other``.
+        card: the card to estimate for where the engines cannot be run here; None compares kernels that were traced
+            before, else takes the card of ``other``.
 
     Raises:
         WorkbenchError: they are of different models, or can neither be run here nor estimated: no card is named,
@@ -129,7 +130,7 @@ def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str 
         runtimes = " and ".join(dict.fromkeys((base.backend, other.backend)))
         note = f"Times of layers or kernels of {runtimes} at batch {batch}."
         return compare_layers(base.label, other.label, *timed, measured=True, note=note)
-    if all(known_kernels(engine, batch) for engine in (base, other)):
+    if card is None and all(known_kernels(engine, batch) for engine in (base, other)):
         layers = [_kernels(engine, batch) for engine in (base, other)]
         timed = [(each, sum(one.seconds for one in each)) for each in layers]
         note = f"Kernel times recorded on the engines' GPUs at batch {batch}; a call is the sum of its kernels."

@@ -76,15 +76,8 @@ class PlacedKernel(NamedTuple):
 
     def row(self) -> dict:
         """``block``, ``role``, ``name``, ``seconds``, ``type``, ``attention`` and ``guess``."""
-        kernel, place = self.kernel, self.place
-        facts = {"name": kernel.name, "seconds": kernel.seconds, "type": kernel.type}
-        return {
-            "block": place.block,
-            "role": place.role,
-            **facts,
-            "attention": kernel.is_attention,
-            "guess": self.guess,
-        }
+        facts = {name: value for name, value in self.kernel.row().items() if name != "grid"}
+        return {"block": self.place.block, "role": self.place.role, **facts, "guess": self.guess}
 
 
 def kernels_of_rows(rows: Sequence[Mapping]) -> list[Kernel]:
@@ -106,13 +99,10 @@ def place_kernels(kernels: Sequence[Kernel], spec: ModelSpec, batch: int) -> lis
     if cost >= SKIPPED:  # q, k and v are one product in all blocks, or three in all
         cost, found = min((cost, found), match(chosen, steps_of(spec, batch, 3)), key=lambda each: each[0])
     places = {
-        index: _placed(kernel, place, certain=cost < SKIPPED) for index, kernel, place in zip(heavy, chosen, found)
+        index: PlacedKernel(kernel, place.nodes, guess=cost >= SKIPPED or not place.fits)
+        for index, kernel, place in zip(heavy, chosen, found)
     }
     return _with_others(kernels, places)
-
-
-def _placed(kernel: Kernel, place: _Matched, *, certain: bool) -> PlacedKernel:
-    return PlacedKernel(kernel, place.nodes, not (certain and place.fits))
 
 
 # ---- the products that a model needs -----------------------------------------------------------------------------
