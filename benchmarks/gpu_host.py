@@ -29,6 +29,7 @@ import tempfile
 import time
 import traceback
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.gpu import checks
+from workbench.backends.kernel_record import KERNELS, recorded_kernels
 from workbench.datasets.preprocessing import normalise
 from workbench.records import Batches, Engine, Measurement, Recipe, Variant, decode, encode
-from workbench.remote.job import EvaluationSet, Job, run_job
+from workbench.remote.job import EvaluationSet, Job, Report, run_job
 
 TILE = 1021
 MODEL, OPSET = "B/32", 17
@@ -142,7 +144,7 @@ def _one(recipe: str, folder: Path, out: Path, backend: str, python: str | None,
     if report.refusal:
         raise RuntimeError(f"{report.refusal.reason}; {report.refusal.remedy}")
     engine = report.engine
-    for file in (engine.log_path, engine.path.with_name("layers.json")):
+    for file in (engine.log_path, *map(engine.path.with_name, ("layers.json", KERNELS))):
         if file.is_file() and file.stat().st_size < 12 << 20:
             (out / f"{recipe}-{file.name}").write_bytes(file.read_bytes())
     results["engines"][recipe] = {
@@ -151,6 +153,7 @@ def _one(recipe: str, folder: Path, out: Path, backend: str, python: str | None,
         "measurements": [_figures(m) for m in report.measurements],
         "streams": [_figures(m) for m in report.streams],
         "layers": [dict(row) for row in report.layers],
+        "kernels": _kernels(report),
         "notes": list(variant.notes),
         "seconds": time.perf_counter() - begin,
     }
@@ -164,6 +167,20 @@ def _one(recipe: str, folder: Path, out: Path, backend: str, python: str | None,
         json.loads(found[-1]) if child.returncode == 0 and found else {"error": child.stderr[-3000:]}
     )
     print(json.dumps(results["checks"][recipe], indent=1), flush=True)
+
+
+def _kernels(report: Report) -> dict:
+    """How many kernels a call launches, and in which types they multiply; or why they are not known."""
+    if report.kernels_refusal:
+        return {"refusal": report.kernels_refusal.reason}
+    rows = recorded_kernels(report.engine).get(report.engine.batches.opt, ())
+    multiplied = Counter(row["type"] for row in rows if row["type"])
+    return {
+        "launched": len(rows),
+        "attention": sum(row["attention"] for row in rows),
+        "seconds": sum(row["seconds"] for row in rows),
+        "types": dict(multiplied),
+    }
 
 
 def _on_host(python: str, backend: str, variant: Variant, evaluation: EvaluationSet, folder: Path):
@@ -193,6 +210,7 @@ def check(recipe: str, record: Path, folder: Path) -> int:
         "sharing": checks.sharing(engine, images),
         "leak": checks.leak(engine, images),
         "profile": checks.profile(engine, images),
+        "kernels": checks.kernels(engine, images),
     }
     print(json.dumps(found))
     return 0
@@ -249,7 +267,8 @@ def summary(results: dict) -> str:
             continue
         found = results["checks"].get(name, {})
         facts = found.get("error") or json.dumps({k: v for k, v in found.items() if k != "profile"})
-        lines.append(f"- {name}: built in {e['build_seconds']:.0f} s, {e['engine_bytes'] >> 20} MiB; {facts}")
+        size, kernels = f"{e['engine_bytes'] >> 20} MiB", json.dumps(e["kernels"])
+        lines.append(f"- {name}: built in {e['build_seconds']:.0f} s, {size}; kernels {kernels}; {facts}")
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ import pytest
 from tests.tiny import CLASSES, SIZE, Tiny, some_images, variant_of
 from workbench.backends import REGISTRY, backend, build_engine, open_engine, open_streams, refused_nodes
 from workbench.backends.base import Backend, Session
+from workbench.backends.hardware.kernels import MULTIPLIED
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.records import Batches, Engine, Graph
 from workbench.workspace import Workspace
@@ -168,6 +169,14 @@ def test_a_session_times_every_call_that_it_was_asked_for(sessions):
 def test_rows_of_layers_have_a_name_a_type_and_seconds(sessions):
     rows = sessions[0].layers({"images": some_images(2)})
     assert rows is None or (rows and all({"name", "type", "seconds"} <= set(row) for row in rows))
+
+
+def test_rows_of_kernels_say_what_multiplies_in_which_type_and_a_cpu_has_none(sessions):
+    rows = sessions[0].kernels({"images": some_images(2)})
+    if rows is None:
+        return
+    assert all({"name", "seconds", "type", "attention", "grid"} == set(row) and row["seconds"] > 0 for row in rows)
+    assert any(row["type"] in MULTIPLIED for row in rows)
 
 
 def test_memory_covers_the_weights(sessions):

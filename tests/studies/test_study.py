@@ -9,6 +9,8 @@ from tests.studies.conftest import SIZE
 from workbench.errors import Cancelled, Refusal, WorkbenchError
 from workbench.measuring.timing import Round
 from workbench.records import Engine, Measurement
+from workbench.remote.job import run_job
+from workbench.studies import runner
 from workbench.studies.plan import MEASUREMENT, PLAN, Cell, Plan
 from workbench.studies.results import study_results
 from workbench.studies.runner import ROUND
@@ -77,6 +79,27 @@ def test_a_second_run_measures_nothing_unless_it_repeats_or_has_other_images(stu
     assert len(repeated) == 12  # what was is kept
     old, new = ({m.run_id for m in some} for some in (repeated[:-4], repeated[-4:]))
     assert len(new - old) == 2  # two engines, built anew
+
+
+def test_an_engine_far_more_accurate_than_its_fp32_is_refused_as_evidence(study, images, weights):
+    its_own_answers = (images.reshape(len(images), -1) @ (np.round(weights * 2) / 2)).argmax(axis=1)
+    frame = study(labels=its_own_answers).run().frame().set_index(["label", "batch"])
+    assert frame.execution["fp32", 1] == "executed"
+    assert frame.top1["fp32", 1] == pytest.approx(52 / 60)
+    assert "far more accurate than its own FP32" in frame.reason["int8-dynamic", 8]
+    assert frame.execution["int8-dynamic", 8] != "executed"
+
+
+def test_an_engine_that_a_host_measured_far_above_its_fp32_is_refused_too(study, images, weights, monkeypatch):
+    its_own_answers = (images.reshape(len(images), -1) @ (np.round(weights * 2) / 2)).argmax(axis=1)
+    monkeypatch.setattr(
+        runner, "send", lambda host, job, workspace, evaluation, progress: run_job(job, workspace, evaluation)
+    )
+    host = wb.Host("far", "onnxruntime", ("python3",))
+    frame = study(labels=its_own_answers, backends=(host,)).run().frame().set_index(["precision", "batch"])
+    assert frame.execution["fp32", 1] == "executed"
+    assert "far more accurate than its own FP32" in frame.reason["int8-dynamic", 8]
+    assert frame.execution["int8-dynamic", 8] != "executed"
 
 
 def test_what_cannot_be_measured_is_a_row_with_reason_and_remedy(study):

@@ -119,6 +119,16 @@ class Session(abc.ABC):
         """One row per executed layer (``name``, ``type``, ``seconds``), or None where the runtime lists none."""
         return None
 
+    def kernels(self, feeds: Mapping[str, np.ndarray]) -> list[dict] | None:
+        """One row per GPU kernel of one call, in the order of launch; None without a GPU or a tool to list them.
+
+        A row has ``name``; ``seconds``; ``type``, in which it multiplies matrices (``int8``, ``fp8``, ``fp16``,
+        ``bf16``, ``tf32``, ``fp32``; None where it multiplies none or its name does not tell); ``attention``,
+        whether it is a whole fused attention; and ``grid``, its thread blocks.
+        ``hardware.kernel_trace.tracer_missing`` has the remedy where the tool is missing.
+        """
+        return None
+
     @abc.abstractmethod
     def memory(self) -> int:
         """Peak bytes of the session so far, weights included: on the device, or in this process without one."""

@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..backends import build_engine, changed_file, open_engine
 from ..backends.base import Session
 from ..backends.hardware.cpu import environment
@@ -66,6 +68,12 @@ class Runner:
         check_order("the labels", labels, found.classes, classes)
         return found
 
+    def _check_evidence(self, classes: Sequence[int] | np.ndarray) -> None:
+        """Refuse an engine whose accuracy lies far above that of its own FP32 model."""
+        from ..graphs.analysis.engine_evidence import check_not_far_above
+
+        check_not_far_above(np.asarray(classes), self.reference.classes, self.request.labels)
+
     def _unmeasured(self, group: EngineCells) -> EngineCells | None:
         """The group with those cells that the ledger does not hold yet; None when it holds all."""
         cells = [c for c in group.cells if self.attempt or not is_measured(self.workspace, group.host, c)]
@@ -88,7 +96,9 @@ class Runner:
             return None
         try:
             engine = self._engine(left.variant, left.host, progress)
-            return Ready(left, engine, self._predictions(engine, left.host, progress))
+            found = self._predictions(engine, left.host, progress)
+            self._check_evidence(found.classes)
+            return Ready(left, engine, found)
         except Cancelled:
             raise
         except WorkbenchError as error:
@@ -203,6 +213,12 @@ class Runner:
         engine = outcome.engine
         if outcome.refusal:
             self._refused(group, outcome.refusal, engine)
+        try:
+            for found in outcome.measurements:
+                self._check_evidence(found.predictions)
+        except WorkbenchError as error:
+            self._refused(group, error.refusal, engine)
+            return
         keys = {cell.batch: cell.key for cell in group.cells}
         for found in outcome.measurements:
             complete = dataclasses.replace(

@@ -7,6 +7,8 @@ whether buffers are reused, graphs forgotten when memory moves, and everything f
 from __future__ import annotations
 
 import contextlib
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,8 +17,10 @@ import pytest
 from tests.backends.tensorrt.stand_in import SIZE, Cuda, Native
 from tests.backends.vits import variant_of
 from workbench.backends.hardware.gpu import Gpu
+from workbench.backends.hardware.kernels import Kernel
 from workbench.backends.tensorrt import engine as loading
 from workbench.backends.tensorrt import session as sessions_of
+from workbench.backends.tensorrt import traced_call
 from workbench.backends.tensorrt.session import open_sessions
 from workbench.errors import WorkbenchError
 from workbench.records import Batches, Engine, Recipe
@@ -251,3 +255,36 @@ def test_a_session_that_is_closed_between_two_answers_says_so(opened):
     with pytest.raises(WorkbenchError, match="session is closed"):
         next(answers)
     assert not cuda.taken
+
+
+@pytest.mark.parametrize("tool", [True, False])
+def test_kernels_are_those_of_one_plain_call_and_a_profiler_gets_the_same_call_as_a_program(
+    opened, monkeypatch, tool
+):
+    (session,), native, _ = opened()
+    programs = []
+
+    def trace(call, command, path):
+        call()
+        *python, folder = command()
+        programs.append(python)
+        ran = []
+        monkeypatch.setattr("workbench.backends.engines.open_engine", lambda engine: opened_again(engine, ran))
+        traced_call.main(Path(folder))
+        assert [set(feeds) for feeds in ran] == traced_call.NCU_CALLS * [{"images"}]
+        np.testing.assert_array_equal(ran[-1]["images"], feeds(2, 5.0)["images"])
+        return [Kernel("mha0", 2e-6, (4, 1, 1))] if tool else None
+
+    def opened_again(engine, ran):
+        assert engine.options["cuda_graph"] is False
+        assert engine.path.read_bytes() == b"plan"
+        return contextlib.nullcontext(SimpleNamespace(run=ran.append))
+
+    monkeypatch.setattr(sessions_of, "trace", trace)
+    with session:
+        rows = session.kernels(feeds(2, 5.0))
+        assert native.contexts[0].executed == 1
+        assert Graph.alive == 0
+    row = {"name": "mha0", "seconds": 2e-6, "type": None, "attention": True, "grid": (4, 1, 1)}
+    assert rows == ([row] if tool else None)
+    assert programs == [[sys.executable, "-m", "workbench.backends.tensorrt.traced_call"]]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -15,9 +17,11 @@ from ...errors import WorkbenchError, refuse_unless
 from ...records import Engine
 from ..base import CLOSED, Session, check_feeds
 from ..hardware.gpu import Buffer, CudaGraph, gpus
+from ..hardware.kernel_trace import trace
 from .engine import LoadedEngine, Shapes, profile_for
 from .layers import layers_of, timed_rows
 from .slot import Slot
+from .traced_call import ROOT, save_call
 from .versions import VersionAdapter
 
 #: Calls that a layer's time is the median of, and calls before them that are left out.
@@ -178,6 +182,24 @@ class TensorRTSession(Session):
             times = _profiled(loaded.adapter.module, context, self._bind, self._stream)
             del context
         return timed_rows([(name, median(seconds)) for name, seconds in times], layers_of(loaded.engine))
+
+    def kernels(self, feeds: Mapping[str, np.ndarray]) -> list[dict] | None:
+        """Every kernel of one call without a CUDA graph; None where neither cupti-python nor ncu is here.
+
+        Raises:
+            WorkbenchError: ncu is here, but lists no kernels.
+        """
+        loaded = self._checked(feeds)
+
+        def call() -> None:
+            with loaded.device.active():
+                self._prepare(loaded, feeds, self._buffers)
+                self._enqueue()
+                self._stream.synchronize()
+
+        with tempfile.TemporaryDirectory() as folder:
+            found = trace(call, lambda: save_call(loaded.engine, feeds, Path(folder)), ROOT)
+        return None if found is None else [kernel.row() for kernel in found]
 
     def memory(self) -> int:
         """The most of the device's memory that was taken since before the engine was loaded, in bytes.
