@@ -23,6 +23,7 @@ class Measurement:
         batch: images in one call.
         variant: the digest of the measured variant.
         latencies_s: seconds of every timed call, in the order of the calls.
+        rounds: the number of the round in which each call was timed, where several engines took turns; else empty.
         device_s: seconds of compute alone, without copies, where the runtime measures them.
         predictions: the top class of every image.
         labels: the true class of every image; empty where it is not known.
@@ -59,6 +60,7 @@ class Measurement:
     environment: Mapping[str, typing.Any] = field(default_factory=dict)
     run_id: str = ""
     notes: tuple[str, ...] = ()
+    rounds: tuple[int, ...] = ()
 
     def __post_init__(self):
         one_of("execution", self.execution, EXECUTIONS)
