@@ -2,10 +2,10 @@
 
     python benchmarks/verdicts.py --pairs 200
 
-Three sessions of the tutorial's model (batch 1, one thread) are timed in interleaved rounds. Two are equal; the third
-works after every call for 5 % of what the call took, a real delay within the timed call. Compared are the equal two,
-and the slower one with an equal one. Load is twice as many busy processes as there are cores, which work and sleep
-for random times. Printed are the shares of each verdict, with Wilson's 95 % intervals.
+Three sessions of the tutorial's model (batch 1, one thread) are timed in interleaved rounds. Two are equal; the
+third works after every call for 5 % of what the call took, a real delay within the timed call. Compared are the
+equal two, and the slower one with an equal one. Load is twice as many busy processes as there are cores, which
+work and sleep for random times. Printed are the shares of each verdict, with Wilson's 95 % intervals.
 """
 
 from __future__ import annotations
