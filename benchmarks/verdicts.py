@@ -74,7 +74,8 @@ def busy(seed: int) -> None:
 @contextlib.contextmanager
 def load(processes: int) -> Generator[None]:
     """So many busy processes."""
-    running = [multiprocessing.Process(target=busy, args=(n,), daemon=True) for n in range(processes)]
+    spawned = multiprocessing.get_context("spawn")  # JAX runs threads here, which a fork would break
+    running = [spawned.Process(target=busy, args=(n,), daemon=True) for n in range(processes)]
     for process in running:
         process.start()
     try:
