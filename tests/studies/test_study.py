@@ -7,14 +7,13 @@ import pytest
 import workbench as wb
 from tests.studies.conftest import SIZE
 from workbench.errors import Cancelled, Refusal, WorkbenchError
-from workbench.measuring.timing import Round
+from workbench.measuring.timing import rounds_in
 from workbench.records import Engine, Measurement
 from workbench.remote.job import run_job
 from workbench.studies import runner
 from workbench.studies.plan import MEASUREMENT, PLAN, Cell, Plan
 from workbench.studies.results import study_results
-from workbench.studies.runner import ROUND
-from workbench.workspace import Workspace
+from workbench.studies.round_store import ROUNDS, TakenRounds
 
 
 @pytest.fixture
@@ -27,6 +26,11 @@ def study(graph, recipes, images, labels, tmp_path, monkeypatch):
         return wb.Study(graph, tmp_path / "workspace", **(given | arguments))
 
     return make
+
+
+def taken(workspace):
+    """How many rounds are in the ledger."""
+    return sum(len(one.rounds) for one in workspace.observations(ROUNDS, TakenRounds))
 
 
 def measurements(study):
@@ -153,10 +157,9 @@ def test_an_interrupted_cell_goes_on_with_the_rounds_it_has(study):
     with pytest.raises(Stop):
         study().run(progress)
     workspace = study().workspace
-    before = len(workspace.observations(ROUND, Round))
+    assert taken(workspace) == 2 * rounds_in(0.05)  # two engines at batch 1
     study().run()
-    assert before == 16  # two engines at batch 1
-    assert len(workspace.observations(ROUND, Round)) == 32
+    assert taken(workspace) == 4 * rounds_in(0.05)
     assert len(workspace.observations(MEASUREMENT, Measurement)) == 4
 
 
@@ -175,20 +178,11 @@ def test_an_engine_that_was_damaged_between_two_runs_is_built_again(study):
     assert frame.run_id[0] != engine.run_id
 
 
-def test_engines_are_interleaved_in_rounds_whose_order_is_reversed_each_time(study, monkeypatch):
-    appended = []
-    real = Workspace.append
-
-    def append(self, kind, key, record, run_id=None):
-        if kind == ROUND:
-            appended.append(key)
-        return real(self, kind, key, record, run_id)
-
-    monkeypatch.setattr(Workspace, "append", append)
-    study(batches=(8,)).run()
-    first, second = appended[:2]
-    assert first != second
-    assert appended == [first, second, second, first] * 4
+def test_the_engines_of_a_batch_size_are_timed_in_the_same_rounds(study):
+    first, second = (m for m in measurements(study(batches=(8,)).run()))
+    assert first.rounds[0] == second.rounds[0] == 0
+    assert set(first.rounds) == set(second.rounds) == set(range(rounds_in(0.05)))
+    assert first.environment["interleaved"] == second.environment["interleaved"]
 
 
 def test_progress_never_goes_back_and_ends_at_the_whole(study):

@@ -114,8 +114,9 @@ def measure_interleaved(
             opened[index] = stack.enter_context(open_engine(engines[index]))
             return opened[index], requests[index].feeds(subjects[index])
 
-        nothing_taken = dict.fromkeys(rounds, 0)
-        for index, one in interleaved_rounds(nothing_taken, open_session, seconds=seconds, progress=progress):
+        for index, one in interleaved_rounds(
+            dict.fromkeys(rounds, ()), open_session, seconds=seconds, progress=progress
+        ):
             rounds[index].append(one)
         found = []
         for index, taken in rounds.items():
@@ -237,6 +238,7 @@ def measurement_of(
         batch=batch,
         variant=subject.variant,
         latencies_s=latency.seconds,
+        rounds=latency.rounds,
         device_s=latency.device_seconds,
         end_to_end=latency.end_to_end,
         compute=latency.compute,

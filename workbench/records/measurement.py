@@ -29,6 +29,7 @@ class Measurement:
         batch: images in one call.
         variant: the digest of the measured variant.
         latencies_s: seconds of every timed call, in the order of the calls.
+        rounds: the number of the round in which each call was timed, where several engines took turns; else empty.
         device_s: seconds of compute alone, without copies, where the runtime measures them.
         end_to_end: calls from the caller's array to the logits in the caller's memory, as they were completed.
         compute: calls with the images already on the device; the same window as ``end_to_end`` where the runtime
@@ -70,6 +71,7 @@ class Measurement:
     environment: Mapping[str, typing.Any] = field(default_factory=dict)
     run_id: str = ""
     notes: tuple[str, ...] = ()
+    rounds: tuple[int, ...] = ()
 
     def __post_init__(self):
         one_of("execution", self.execution, EXECUTIONS)

@@ -21,7 +21,7 @@ from ..errors import Cancelled, Refusal, WorkbenchError
 from ..measuring import Subject
 from ..measuring.accuracy import Evaluated, Predictions
 from ..measuring.measurement import measurement_of, one_batch
-from ..measuring.timing import Feeds, Latency, Round, interleaved_rounds, joined
+from ..measuring.timing import Feeds, Latency, interleaved_rounds, joined
 from ..performance.fusion import attention_fused
 from ..progress import Meter, Progress
 from ..records import Engine, Measurement, Recipe, Variant
@@ -32,9 +32,10 @@ from ..workspace import Workspace
 from .plan import MEASUREMENT, REFUSAL, Cell, EngineCells, is_measured, newest_measurement
 from .predictions import predictions_of
 from .request import Request
+from .round_store import RoundStore
 
-#: Kinds of observations in the ledger: an engine of a study, and a round of timed calls.
-ENGINE, ROUND = "study engine", "interleaved round"
+#: The kind of observation of an engine of a study in the ledger.
+ENGINE = "study engine"
 #: What every drop and agreement is measured against.
 REFERENCE = Host("onnxruntime", "onnxruntime")
 REFERENCE_LABEL = "fp32 on onnxruntime"
@@ -130,11 +131,10 @@ class Runner:
         return predictions_of(engine, request.images, request.labels, self.workspace, inputs, progress)
 
     def _time(self, ready: Sequence[tuple[Ready, Cell]], batch: int, progress: Progress) -> None:
-        """Time engines at one batch size in interleaved rounds, each of which is stored as soon as it is taken."""
+        """Time engines at one batch size in interleaved rounds, which are stored while they are taken."""
         timed = {digest(cell.key, self.attempt): (one, cell) for one, cell in ready}
-        rounds = {key: self.workspace.observations(ROUND, Round, key) for key in timed}
-        taken = {key: len(of_key) for key, of_key in rounds.items()}
         with contextlib.ExitStack() as stack:
+            store = stack.enter_context(RoundStore(self.workspace, timed))
 
             def open_session(key: str) -> tuple[Session, Feeds]:
                 engine = timed[key][0].engine
@@ -142,15 +142,15 @@ class Runner:
                 session = stack.enter_context(open_engine(engine))
                 return session, subject.feeds(one_batch(subject, self.request.images, batch))
 
-            seconds = self.request.seconds
+            taken, seconds = {key: tuple(rounds) for key, rounds in store.rounds.items()}, self.request.seconds
             for key, one in interleaved_rounds(taken, open_session, seconds=seconds, progress=progress):
-                self.workspace.append(ROUND, key, one)
-                rounds[key].append(one)
+                store.add(key, one)
         name = digest(sorted(timed))  # compare() pairs measurements that were interleaved
         for key, (one, cell) in timed.items():
-            memory = max(each.memory_bytes for each in rounds[key])
+            rounds = store.rounds[key]
+            memory = max(each.memory_bytes for each in rounds)
             evaluated = Evaluated(one.predictions, self.request.labels, self.reference.classes, REFERENCE_LABEL)
-            found = self._record(one.engine, batch, joined(rounds[key], name), memory, evaluated)
+            found = self._record(one.engine, batch, joined(rounds, name), memory, evaluated)
             self.workspace.append(MEASUREMENT, cell.key, found)
 
     def _record(
