@@ -147,7 +147,7 @@ def _least_arithmetic(counted: Cost, peak: Peak) -> float:
 def _arithmetic(part: Part, precision: str, peak: Peak) -> float:
     """Seconds of one part's products at the peak of the type that they compute in."""
     types = PRECISIONS[precision]
-    kind = types.multiplies_in if part.role in LINEAR_ROLES else types.elsewhere
+    kind = (types.multiplies_in if part.role in LINEAR_ROLES else None) or types.elsewhere
     return 2 * part.macs / peak.of(kind) if part.macs else 0.0
 
 

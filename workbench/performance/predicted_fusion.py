@@ -13,7 +13,7 @@ from ..backends.tensorrt.attention_kernels import (
 from ..dtypes import TYPES
 from ..errors import refuse_unless
 from ..places import block_name, is_excluded
-from ..records import ModelSpec, Recipe
+from ..records import PRECISIONS, ModelSpec, Recipe
 from .fusion import COLUMNS, frame_of
 
 
@@ -49,7 +49,7 @@ def predicted_rows(spec: ModelSpec, recipe: Recipe, card: str) -> list[dict]:
         recipe.precision != "int8-dynamic",
         "int8-dynamic has no fused attention to predict",
         why="it is a precision of ONNX Runtime on the CPU",
-        remedy="choose fp16, bf16, int8 or fp8",
+        remedy="choose any other precision",
     )
     sm = capability(card)
     never = _never_built(recipe, sm)
@@ -59,7 +59,7 @@ def predicted_rows(spec: ModelSpec, recipe: Recipe, card: str) -> list[dict]:
 def _never_built(recipe: Recipe, sm: int) -> Prediction | None:
     if recipe.resolved_layout == "cpu":
         return Prediction(False, None, "layout='cpu' is for ONNX Runtime; TensorRT refuses such a file")
-    lacking = [name for name in sorted(recipe.product_types) if not TYPES[name].runs_on(sm)]
+    lacking = [name for name in sorted(recipe.types) if not TYPES[name].runs_on(sm)]
     return without_tensor_cores(lacking[0], sm) if lacking else None
 
 
@@ -74,9 +74,9 @@ def _predicted_row(block: str, spec: ModelSpec, recipe: Recipe, sm: int, never: 
 
 def attention_types(recipe: Recipe, block: str) -> tuple[str, str | None, frozenset[str]]:
     """What a recipe does to attention: the type around it, the type of its Q/DQ or None, the tensors with Q/DQ."""
-    if not recipe.needs_ranges:
+    if not recipe.is_mixed:
         return "fp32" if _is_float(recipe, f"{block}/attention") else recipe.precision, None, frozenset()
-    if recipe.scope == "linear":
+    if recipe.scope == "linear" or PRECISIONS[recipe.precision].linear_only:
         return recipe.resolved_high_precision, None, frozenset()
     reached = EVERYWHERE if recipe.scope == "everything" else SITES
     sites = frozenset(
