@@ -6,8 +6,9 @@ domain ``trt``. Forms that TensorRT for RTX 1.7.1 builds for SM120:
 * NVFP4: ``TRT_FP4DynamicQuantize`` gives FP4 numbers and FP8 scales. Two DequantizeLinear follow, of the scales
   and of the numbers, then a cast to the model's type; the weights go through the same. The build log then lists a
   ``gemm`` that reads ``FP4E2M1`` on both sides.
-* MXFP8: ``TRT_MXFP8DynamicQuantize`` gives FP8 numbers and E8M0 scales, and ``TRT_MXFP8DequantizeLinear`` takes them,
-  with E8M0 as bytes. It writes the model's own type: with float32 and a cast behind it the builder crashes.
+* MXFP8: ``TRT_MXFP8DynamicQuantize`` gives FP8 numbers and E8M0 scales, and ``TRT_MXFP8DequantizeLinear`` takes
+  them, with E8M0 as bytes. It writes the model's own type: with float32 and a cast behind it the builder crashes.
+  This version then expands both sides and multiplies in that type, as the list of layers shows.
 
 The scale of NVFP4's activation scales is calibrated; MXFP8's need none, as powers of two reach far enough.
 """
