@@ -8,8 +8,8 @@ import plotly.io as pio
 
 from ...errors import WorkbenchError
 
-#: Precision -> colour. The lightness (CIE L*) of any two differs by 7 or more, so that they differ in a grey print;
-#: every one has contrast with a white and with a near-black page.
+#: Precision -> colour. The lightness (CIE L*) of any two of the first six differs by 7 or more, so that they differ in
+#: a grey print; there the others differ by their symbols alone. Every one has contrast with white and near-black pages.
 COLOURS = {
     "fp16": "#1B5FAA",
     "int8": "#C8471C",
@@ -17,6 +17,10 @@ COLOURS = {
     "fp8": "#35B184",
     "bf16": "#7CC3EE",
     "int8-dynamic": "#F0CC3E",
+    "mxfp8": "#8F6FD1",
+    "nvfp4": "#C03A8B",
+    "w8": "#B98A3C",
+    "w4": "#8A9A2E",
 }
 #: Precision -> the shape of its marker.
 SYMBOLS = {
@@ -26,6 +30,10 @@ SYMBOLS = {
     "fp8": "triangle-up",
     "bf16": "diamond",
     "int8-dynamic": "triangle-down",
+    "mxfp8": "pentagon",
+    "nvfp4": "star",
+    "w8": "cross",
+    "w4": "hexagram",
 }
 #: Small to large, for heat maps: lightness falls steadily, so the order is visible in grey (ColorBrewer's YlGnBu).
 SCALE = "YlGnBu"
