@@ -8,8 +8,8 @@ import plotly.io as pio
 
 from ...errors import WorkbenchError
 
-#: Precision -> colour. The lightness (CIE L*) of any two of the first six differs by 7 or more, so that they differ in
-#: a grey print; there the others differ by their symbols alone. Every one has contrast with white and near-black pages.
+#: Precision -> colour. The lightness (CIE L*) of any two of the first six differs by 7 or more, so that they differ
+#: in a grey print, where symbols tell the others apart. All have contrast with a white and a near-black page.
 COLOURS = {
     "fp16": "#1B5FAA",
     "int8": "#C8471C",
