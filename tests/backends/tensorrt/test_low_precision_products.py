@@ -1,9 +1,9 @@
-"""What TensorRT for RTX makes of types below eight bits: read from its list of layers, on a drawn ViT."""
+"""What TensorRT for RTX makes of types below eight bits and of blocks: read from its list of layers."""
 
 import pytest
 
 import workbench as wb
-from tests.graphs.drawn import draw
+from tests.graphs.drawn import TINY, draw
 from workbench.backends.tensorrt.layers import layers_of
 from workbench.errors import WorkbenchError
 
@@ -12,12 +12,14 @@ pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is missing: pip ins
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
-    return draw(tmp_path_factory.mktemp("drawn"))
+    from workbench.models.vit import init
+
+    return wb.export_onnx(TINY, init(TINY), tmp_path_factory.mktemp("exported"))
 
 
 @pytest.fixture(scope="module")
-def pictures(graph):
-    return 0.1 * wb.images("shapes", count=8, split="calibration", size=16).x
+def pictures():
+    return wb.images("shapes", count=8, split="calibration", size=TINY.image_size).x
 
 
 def build(graph, recipe, folder, pictures, card):
@@ -48,12 +50,26 @@ def test_each_block_multiplies_in_the_type_that_the_list_of_layers_shows(
     assert list(wb.predict_fusion(graph.spec, recipe, card).attention_type) == [high] * 3
 
 
+def types_by_role(engine):
+    """Role -> the types that its products read, and those of their constants, in all blocks."""
+    types = {}
+    for layer in layers_of(engine):
+        for place in layer.places if layer.is_product else ():
+            if place.block:
+                types.setdefault(place.role, set()).add(("fp4" in layer.inputs, "fp4" in layer.constants))
+    return types
+
+
 def test_a_product_in_fp4_reads_fp4_on_both_sides(graph, pictures, tmp_path):
-    layers = layers_of(build(graph, wb.Recipe("nvfp4"), tmp_path, pictures, "SM120"))
-    products = [layer for layer in layers if layer.kind == "gemm"]
-    linear = [each for each in products if any(place.block for place in each.places)]
-    assert len(linear) == 12
-    assert all("fp4" in each.inputs and "fp4" in each.constants for each in linear)
+    types = types_by_role(build(graph, wb.Recipe("nvfp4"), tmp_path, pictures, "SM120"))
+    assert types == {role: {(True, True)} for role in ("qkv", "proj", "fc1", "fc2")}
+
+
+def test_a_split_behind_qkv_costs_its_fp4(pictures, tmp_path):
+    """The list of layers shows what no file does: 1.7.1 divides such a product into three, in FP16."""
+    types = types_by_role(build(draw(tmp_path), wb.Recipe("nvfp4"), tmp_path, 0.1 * pictures, "SM120"))
+    assert types["qkv"] == {(False, False)}
+    assert types["proj"] == types["fc1"] == types["fc2"] == {(True, True)}
 
 
 @pytest.mark.parametrize(
