@@ -23,6 +23,7 @@ from ..quantization.images import graph_input
 from ..quantization.prepare import check_graph, prepare
 from ..quantization.qdq_sites import check_excluded, place_name, qdq_sites
 from ..quantization.ranges import Ranges, calibrate
+from ..quantization.recipe import least_opset
 from ..quantization.saturation import largest_weight
 from ..quantization.smoothquant import smoothed
 from .selftest import check_order
@@ -194,7 +195,7 @@ class Evaluation:
             ranges = calibrate(graph, source, workspace, scope=scope, progress=progress)
         how = (recipe.precision, scope, recipe.resolved_layout, recipe.calibration.method, largest_weight())
         key = digest(graph.digest, ranges.digest if ranges else "", how, images, [] if labels is None else labels)
-        model = prepare(graph)
+        model = prepare(graph, least_opset(graph, recipe))
         check_excluded(model, recipe)
         return cls(graph, model, recipe, workspace, ranges, images, labels, key, progress)
 

@@ -79,7 +79,7 @@ def foreseen(graph: Graph, recipe: Recipe) -> Variant:
         WorkbenchError: no variant can be made, because layout and high precision do not go together.
     """
     _check_high_precision(recipe)
-    return Variant(graph.path, "", graph, recipe, _least_opset(graph, recipe), runtimes_of(recipe))
+    return Variant(graph.path, "", graph, recipe, least_opset(graph, recipe), runtimes_of(recipe))
 
 
 def runtimes_of(recipe: Recipe) -> tuple[str, ...]:
@@ -127,7 +127,7 @@ def _calibrated(graph: Graph, recipe: Recipe, workspace: Workspace, images: Imag
     cpu, high = recipe.resolved_layout == "cpu", recipe.resolved_high_precision
     largest, saturating = largest_weight() if cpu else FULL_RANGE, saturates()
     # Below the opset where QuantizeLinear takes 16-bit floats, scales stay float32; see casts.retype.
-    stored = numpy_type(high if _least_opset(graph, recipe) >= HALF_SCALES_OPSET else "fp32")
+    stored = numpy_type(high if least_opset(graph, recipe) >= HALF_SCALES_OPSET else "fp32")
     source = _smoothed(graph, recipe, workspace, images, progress)
     ranges = calibrate(source, images, workspace, scope=recipe.scope, progress=progress)
 
@@ -166,7 +166,7 @@ def _weight_only(graph: Graph, recipe: Recipe, workspace: Workspace, images: Ima
     """w8 and w4: weights in few bits, expanded before the products, in a model of the high-precision type."""
     _check_high_precision(recipe)
     high, source = recipe.resolved_high_precision, _smoothed(graph, recipe, workspace, images, progress)
-    stored = numpy_type(high if _least_opset(graph, recipe) >= HALF_SCALES_OPSET else "fp32")
+    stored = numpy_type(high if least_opset(graph, recipe) >= HALF_SCALES_OPSET else "fp32")
 
     def rewrite(model: ir.Model) -> tuple[str, ...]:
         exclude = (*recipe.exclude, *layers_beyond(model, high))
@@ -207,7 +207,7 @@ def _rewritten(
     """The variant of ``graph`` that ``rewrite`` makes of the prepared model of ``source``; it returns notes."""
 
     def make(folder: Path, key: str) -> Variant:
-        model = prepare(source, _least_opset(graph, recipe))
+        model = prepare(source, least_opset(graph, recipe))
         check_excluded(model, recipe)
         notes = (*unnamed_notes(model), *rewrite(model))
         path = model_file.save(model, folder)
@@ -216,7 +216,7 @@ def _rewritten(
     return workspace.artefact("variant", Variant, (graph.digest, source.digest, recipe, inputs), make, tools=TOOLS)
 
 
-def _least_opset(graph: Graph, recipe: Recipe) -> int:
+def least_opset(graph: Graph, recipe: Recipe) -> int:
     """The graph's opset, or the first whose operators take the recipe's types."""
     return max(graph.opset, *(TYPES[name].first_opset for name in recipe.types))
 
