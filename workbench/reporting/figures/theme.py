@@ -8,19 +8,19 @@ import plotly.io as pio
 
 from ...errors import WorkbenchError
 
-#: Precision -> colour. The lightness (CIE L*) of any two of the first six differs by 7 or more, so that they differ
-#: in a grey print, where symbols tell the others apart. All have contrast with a white and a near-black page.
+#: Precision -> colour. The lightness (CIE L*) of any two differs by 6.5 or more, so that they differ in grey print;
+#: every one stands off a white and a near-black page.
 COLOURS = {
-    "fp16": "#1B5FAA",
-    "int8": "#C8471C",
-    "fp32": "#858B92",
-    "fp8": "#35B184",
-    "bf16": "#7CC3EE",
-    "int8-dynamic": "#F0CC3E",
-    "mxfp8": "#8F6FD1",
-    "nvfp4": "#C03A8B",
-    "w8": "#B98A3C",
-    "w4": "#8A9A2E",
+    "fp16": "#1F60B0",
+    "int8": "#C84418",
+    "fp32": "#8D949C",
+    "fp8": "#3EB98A",
+    "bf16": "#8CD2FB",
+    "int8-dynamic": "#F6DD3B",
+    "mxfp8": "#9F69D4",
+    "nvfp4": "#901E73",
+    "w8": "#D1B37F",
+    "w4": "#364701",
 }
 #: Precision -> the shape of its marker.
 SYMBOLS = {
