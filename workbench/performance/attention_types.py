@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from ..backends.tensorrt.attention_kernels import EVERYWHERE, SITES
 from ..places import is_excluded
-from ..records import Recipe
+from ..records import PRECISIONS, Recipe
 
 
 def attention_types(recipe: Recipe, block: str) -> tuple[str, str | None, frozenset[str]]:
     """What a recipe does to attention: the type around it, the type of its Q/DQ or None, the tensors with Q/DQ."""
-    if not recipe.needs_ranges:
+    if not recipe.is_mixed:
         return "fp32" if _is_float(recipe, f"{block}/attention") else recipe.precision, None, frozenset()
-    if recipe.scope == "linear":
+    if recipe.scope == "linear" or PRECISIONS[recipe.precision].linear_only:
         return recipe.resolved_high_precision, None, frozenset()
     reached = EVERYWHERE if recipe.scope == "everything" else SITES
     sites = frozenset(

@@ -44,7 +44,7 @@ def predicted_rows(spec: ModelSpec, recipe: Recipe, card: str) -> list[dict]:
         recipe.precision != "int8-dynamic",
         "int8-dynamic has no fused attention to predict",
         why="it is a precision of ONNX Runtime on the CPU",
-        remedy="choose fp16, bf16, int8 or fp8",
+        remedy="choose any other precision",
     )
     sm = capability(card)
     never = _never_built(recipe, sm)
@@ -54,7 +54,7 @@ def predicted_rows(spec: ModelSpec, recipe: Recipe, card: str) -> list[dict]:
 def _never_built(recipe: Recipe, sm: int) -> Prediction | None:
     if recipe.resolved_layout == "cpu":
         return Prediction(False, None, "layout='cpu' is for ONNX Runtime; TensorRT refuses such a file")
-    lacking = [name for name in sorted(recipe.product_types) if not TYPES[name].runs_on(sm)]
+    lacking = [name for name in sorted(recipe.types) if not TYPES[name].runs_on(sm)]
     return without_tensor_cores(lacking[0], sm) if lacking else None
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from ...dtypes import PRODUCT_TYPES, TYPES
+from ...dtypes import PRODUCT_TYPES, STORED_TYPES, TYPES
 from ...records import Recipe
 
 #: Highest opset that the parser of a major version reads, from onnx-tensorrt's docs/operators.md (8.6, 10.15) and
@@ -62,9 +62,10 @@ class VersionAdapter:
 
     @property
     def types(self) -> tuple[str, ...]:
-        """The types that a network may hold, by the names that recipes use."""
+        """The types that a network may compute in, or store, by the names that recipes use."""
         known = dir(self.module.DataType)
-        return tuple(name for name in PRODUCT_TYPES if TYPES[name].tensorrt in known and self._usable(name))
+        names = (*PRODUCT_TYPES, *STORED_TYPES)
+        return tuple(name for name in names if TYPES[name].tensorrt in known and self._usable(name))
 
     def _usable(self, name: str) -> bool:
         # 8.6 lists FP8 in its DataType and has no kernel for it
