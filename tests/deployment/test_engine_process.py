@@ -13,6 +13,7 @@ import pytest
 import workbench
 from tests.deployment.bundles import tiny_engine
 from tests.tiny import CLASSES, some_images
+from workbench.deployment import slots
 from workbench.deployment.engine_process import EngineFailed, EngineProcess
 
 
@@ -81,7 +82,7 @@ def test_a_process_that_hangs_is_ended_when_its_time_is_over(engine):
 
 
 def test_an_engine_that_cannot_be_opened_says_why_and_leaves_nothing(engine, tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(slots, "_IN_MEMORY", tmp_path)
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
     for wrong, word in (
@@ -92,7 +93,7 @@ def test_an_engine_that_cannot_be_opened_says_why_and_leaves_nothing(engine, tmp
     ):
         with pytest.raises(EngineFailed, match=word):
             EngineProcess(wrong, CLASSES)
-    assert [path for path in tmp_path.iterdir() if path != broken] == []
+    assert list(tmp_path.iterdir()) == [broken]
 
 
 def test_modules_in_the_folder_where_a_service_starts_are_not_imported(packed, tmp_path):

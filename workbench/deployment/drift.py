@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import refuse_unless
 from ..records import whole
 
-#: Images of a batch that are looked at: the mean of every pixel of every image would take longer than a fast engine.
+#: Images of a batch that are looked at: the means of all images would take longer than a fast engine.
 SAMPLED = 4
 
 

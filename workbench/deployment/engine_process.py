@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
@@ -49,6 +50,7 @@ class EngineProcess:
         self._ready: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
         self._log, self._write_lock = self._slots.folder / "log", threading.Lock()
         self._process = self._started()
+        self._to, self._from = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
         threading.Thread(target=self._read, daemon=True).start()
         paths = list(map(str, self._slots.paths))
         try:
@@ -96,9 +98,9 @@ class EngineProcess:
         """End the process and free its slots; calling it again does nothing."""
         self.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._to, self._from):
             with contextlib.suppress(OSError):  # what a broken pipe still holds cannot be flushed
-                pipe.close()  # ty: ignore[unresolved-attribute] -- both are pipes
+                pipe.close()
         self._slots.free()
 
     def __enter__(self):
@@ -124,15 +126,15 @@ class EngineProcess:
         line = json.dumps(message).encode() + b"\n"
         try:
             with self._write_lock:
-                self._process.stdin.write(line)  # ty: ignore[unresolved-attribute] -- it is a pipe
-                self._process.stdin.flush()  # ty: ignore[unresolved-attribute]
+                self._to.write(line)
+                self._to.flush()
         except (OSError, ValueError) as error:
             raise self._ended() from error
 
     def _read(self) -> None:
         """Give each reply to the call that waits for it; at the end of the process, None to every one."""
         with contextlib.suppress(OSError, ValueError):
-            for line in self._process.stdout:  # ty: ignore[not-iterable] -- it is a pipe
+            for line in self._from:
                 message = json.loads(line)
                 waiting = self._ready if "stream" not in message else self._replies[message["stream"]]
                 waiting.put(message)

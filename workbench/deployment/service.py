@@ -1,4 +1,4 @@
-"""A deployed bundle: checked, warmed up, and answering from several threads; the original stands behind the engine."""
+"""A deployed bundle: checked, warmed up, answering several threads, with the original behind the engine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, wait
 from pathlib import Path
 
@@ -37,9 +37,9 @@ def deploy(
 ) -> Deployment:
     """Check a bundle and serve it until the returned service is closed.
 
-    What is checked, in this order: the trusted digest, every checksum, what the engine requires of this machine, and
-    the golden logits of both models. When the engine fails one of them, the original serves; when the original does,
-    nothing is served.
+    What is checked, in this order: the trusted digest, every checksum, what the engine requires of this machine,
+    and the golden logits of both models. When the engine fails one of them, the original serves. When the original
+    does, nothing is served.
 
     Args:
         folder: what ``export_bundle`` wrote.
@@ -204,7 +204,7 @@ class Deployment:
         return request.answer
 
     @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self) -> Generator[None]:
         """Count a request by its outcome, and time it when it is answered."""
         begin = time.perf_counter()
         try:
