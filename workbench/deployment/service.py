@@ -147,7 +147,7 @@ class Deployment:
             QueueFull: too many images wait already.
             WorkbenchError: the images do not fit the model; the service was closed; or the original failed too.
         """
-        with self._counted():
+        with self.counted():
             answers: list[Future] = []
             for part in self._parts(images):
                 while (answer := self._put(part, answers)) is None:
@@ -204,7 +204,7 @@ class Deployment:
         return request.answer
 
     @contextlib.contextmanager
-    def _counted(self) -> Generator[None]:
+    def counted(self) -> Generator[None]:
         """Count a request by its outcome, and time it when it is answered."""
         begin = time.perf_counter()
         try:
