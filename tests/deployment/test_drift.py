@@ -66,8 +66,9 @@ def test_a_few_images_say_nothing(reference, tiny):
 
 
 @pytest.mark.parametrize(
-    "change", [{"channel_means": (0.0, 1.0)}, {"class_counts": (1, -1)}, {"class_counts": (0.5,)}, {"confidence": "x"},
-               {"channel_spreads": (0.0, 0.0, math.nan)}]
+    "change",
+    [{"channel_means": (0.0, 1.0)}, {"class_counts": (1, -1)}, {"class_counts": (0.5,)}, {"confidence": "x"},
+     {"channel_spreads": (0.0, 0.0, math.nan)}],
 )  # fmt: skip
 def test_a_reference_that_is_none_is_refused(change):
     values = dict(

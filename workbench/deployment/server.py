@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from .. import __version__
-from ..errors import WorkbenchError
+from ..errors import WorkbenchError, refuse_unless
 from .batching import Closed, QueueFull
 from .open_inference import HEADER_LENGTH, InferenceRequest, model_metadata, read_request, write_response
 from .service import Deployment
@@ -158,6 +158,12 @@ def serve(service: Deployment, host: str = "127.0.0.1", port: int = 8000, announ
     Raises:
         WorkbenchError: the port is taken or the address is none of this machine.
     """
+    refuse_unless(
+        0 <= port <= 65535,
+        f"There is no port {port}",
+        why="ports are numbered 0 to 65535",
+        remedy="give another --port, or 0 for any free one",
+    )
     try:
         listening = socket.create_server((host, port), backlog=2048)
     except OSError as error:
