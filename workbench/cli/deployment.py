@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from ..errors import WorkbenchError
 
-bundle = App("bundle", help="Check a bundle.", default_parameter=Parameter(negative=()))
+bundle = App("bundle", help="Check a bundle, or hand it to Triton.", default_parameter=Parameter(negative=()))
 deploy = App(
     "deploy", help="Choose which bundle of a registry is current.", default_parameter=Parameter(negative=())
 )
@@ -31,6 +31,21 @@ def verify(folder: Path, /, *, trust: str | None = None) -> int:
     if not faults:
         print(f"{folder} is sound; its digest is {bundle_digest(folder)}")
     return int(bool(faults))
+
+
+@bundle.command
+def triton(folder: Path, repository: Path, /, *, tensorrt: str | None = None, trust: str | None = None) -> None:
+    """Add a bundle's engine to a model repository of NVIDIA's Triton Inference Server, as a new version.
+
+    Args:
+        folder: the bundle.
+        repository: the folder that Triton is started with.
+        tensorrt: the version of TensorRT in the Triton container, needed for a plan.
+        trust: the digest that the sender gave you by another way.
+    """
+    from ..deployment.triton import export_triton
+
+    print(export_triton(folder, repository, tensorrt=tensorrt, trust=trust))
 
 
 def serve(
