@@ -131,11 +131,12 @@ def test_while_the_engine_is_away_the_reason_says_why():
 def test_failed_starts_are_repeated_with_longer_pauses_until_one_succeeds():
     broken = [EngineFailed("It cannot", why="yet", remedy="") for _ in range(3)]
     first = Process()
-    with fallback(first, *broken, Process(), pause_s=0.002) as guarded:
-        first.fails = True
+    with fallback(first, *broken, Process(), pause_s=0.02) as guarded:
+        begin, first.fails = time.monotonic(), True
         answer(guarded)
         until(lambda: guarded.active == ENGINE)
-        assert guarded._pause_s == pytest.approx(0.002 * 2**4)  # it had answered nothing before it failed
+        assert time.monotonic() - begin >= 0.02 * (1 + 2 + 4 + 8)
+        assert guarded._start.count == 5
 
 
 def test_nan_of_the_engine_alone_ends_its_service_for_good():

@@ -2,8 +2,8 @@
 
 Two kinds of failure differ in what follows:
 
-- The process crashed, hung or raised an error. It is started again after a pause, which doubles as long as it fails
-  before it has answered anything, and it serves again once it computes the golden logits.
+- The process crashed, hung or raised an error. It is started again after a pause, and serves again once it computes
+  the golden logits. The pause doubles with each start that fails.
 - The engine could not be opened at first, computed NaN where the original does not, or drifted from the golden
   logits. The original serves until somebody deploys a bundle again.
 """
@@ -90,7 +90,7 @@ class Fallback:
         self._changed = threading.Condition()
         self._process: EngineProcess | None = None
         self._broken: list[EngineProcess] = []
-        self._reason, self._pause_s, self._answered, self._closed = refusal, watch.pause_s, False, False
+        self._reason, self._pause_s, self._closed = refusal, watch.pause_s, False
         #: When the engine is to be started again, or checked again; None is never.
         self._due: float | None = None
         if refusal:
@@ -131,7 +131,6 @@ class Fallback:
             self._fall_back(process, _in_a_line(error), again=True)
             return self._original(images), ORIGINAL
         if np.isfinite(found).all():
-            self._answered = True
             return found, ENGINE
         original = self._original(images)
         if np.isfinite(original).all():
@@ -161,8 +160,7 @@ class Fallback:
             if self._process is not process:
                 return
             self._process, self._reason = None, reason
-            self._pause_s = self._watch.pause_s if self._answered else min(2 * self._pause_s, LONGEST_PAUSE_S)
-            self._due, self._answered = time.monotonic() + self._pause_s if again else None, False
+            self._due = time.monotonic() + self._pause_s if again else None
             if process:
                 process.kill()
                 self._broken.append(process)
@@ -183,10 +181,11 @@ class Fallback:
         if fault:
             if process:
                 process.close()
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             self._fall_back(None, fault, again=again)
             return
         with self._changed:
-            self._process, self._reason = process, ""
+            self._process, self._reason, self._pause_s = process, "", self._watch.pause_s
             self._due = time.monotonic() + self._watch.check_s
 
     def _check_engine(self, process: EngineProcess) -> None:
