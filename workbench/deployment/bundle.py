@@ -43,12 +43,12 @@ UNKNOWN_LICENCE = (
 
 
 def export_bundle(
-    engine: Engine, folder, *, images, measurement: Measurement | None = None, licence: str = UNKNOWN_LICENCE
+    engine, folder, *, images, measurement: Measurement | None = None, licence: str = UNKNOWN_LICENCE
 ) -> Path:
     """Write an engine and its original FP32 model as a bundle: the same engine and images give the same bytes.
 
     Args:
-        engine: what ``build_engine`` returned.
+        engine: what ``build_engine`` returned, or the choice of a study, which brings its measurement along.
         folder: a new or empty folder.
         images: normalised float32 (N, H, W, 3), or uint8 pixels of the model's size. The first ``GOLDEN_IMAGES``
             travel with the bundle; all of them make the reference that drift is measured against.
@@ -63,7 +63,9 @@ def export_bundle(
             model, or the engine computes NaN for them.
     """
     folder = path_of("A bundle's folder", folder).expanduser().absolute()
-    _check_arguments(engine, folder, measurement)
+    measurement = measurement or getattr(engine, "measurement", None)
+    engine = _checked_engine(engine if isinstance(engine, Engine) else getattr(engine, "engine", engine))
+    _check_target(folder, measurement)
     images = model_input(images, engine.variant.graph.preprocessing)
     draft = folder.parent / f".{secrets.token_hex(4)}.{folder.name}"
     with disk_errors(f"The bundle {folder} cannot be written"):
@@ -76,12 +78,13 @@ def export_bundle(
     return folder
 
 
-def _check_arguments(engine, folder: Path, measurement) -> None:
+def _checked_engine(engine) -> Engine:
+    """The engine, when its files and its original model are what they were."""
     refuse_unless(
-        isinstance(engine, Engine) and (measurement is None or isinstance(measurement, Measurement)),
-        "A bundle is made of an engine, and of its measurement if there is one",
-        why=f"given were {type(engine).__name__} and {type(measurement).__name__}",
-        remedy="build the engine with build_engine, and measure it with measure",
+        isinstance(engine, Engine),
+        "A bundle is made of an engine",
+        why=f"given was {type(engine).__name__}",
+        remedy="give what build_engine or the choose() of a study returned",
     )
     changed = changed_file(engine)
     refuse_unless(
@@ -98,6 +101,16 @@ def _check_arguments(engine, folder: Path, measurement) -> None:
         remedy="export or import the model again; a bundle carries it to fall back to",
     )
     check_artefact(graph.path)
+    return engine
+
+
+def _check_target(folder: Path, measurement) -> None:
+    refuse_unless(
+        measurement is None or isinstance(measurement, Measurement),
+        "What justified the engine is a measurement",
+        why=f"given was {type(measurement).__name__}",
+        remedy="give what measure returned, or leave it out",
+    )
     refuse_unless(
         not folder.exists() or (folder.is_dir() and not any(folder.iterdir())),
         f"The bundle {folder} cannot be written",

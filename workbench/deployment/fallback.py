@@ -195,8 +195,10 @@ class Fallback:
             fault, again = _in_a_line(error), True
         if fault:
             self._fall_back(process, fault, again=again)
-        else:
-            self._due = time.monotonic() + self._watch.check_s
+            return
+        with self._changed:
+            if self._process is process:  # else it failed meanwhile, and the time of its restart is set
+                self._due = time.monotonic() + self._watch.check_s
 
     def _keep_watch(self) -> None:
         """Free the processes that ended, start the engine again, and check it, each when it is time."""
