@@ -215,3 +215,12 @@ def test_a_study_that_makes_no_sense_is_refused_at_once(study, arguments, messag
     with pytest.raises(WorkbenchError, match=message):
         study(**arguments)
     assert not (tmp_path / "workspace" / "ledger.sqlite3").exists()
+
+
+def test_a_choice_is_packed_as_a_bundle_with_its_measurement(study, images, tmp_path):
+    choice = study().run().choose(max_drop=100)
+    assert choice.engine.variant.digest == choice.row["variant"]
+    assert (choice.measurement.recipe, choice.measurement.batch) == (choice.row["recipe"], choice.row["batch"])
+    bundle = wb.export_bundle(choice, tmp_path / "bundle", images=images)
+    assert wb.verify_bundle(bundle) == []
+    assert (bundle / "measurement.json").is_file()
