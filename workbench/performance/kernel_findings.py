@@ -47,7 +47,7 @@ def find_in_kernels(placed: Sequence[PlacedKernel], recipe: Recipe) -> list[Find
 
 def other_types(placed: Sequence[PlacedKernel], recipe: Recipe) -> Iterable[Finding]:
     """Linear layers that multiply in another type than the recipe's: ``asked for INT8, multiplies in TF32``."""
-    asked = PRECISIONS[recipe.precision].multiplies_in
+    asked = PRECISIONS[recipe.precision].multiplies_in or recipe.resolved_high_precision
     products = [
         one
         for one in placed
