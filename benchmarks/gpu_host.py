@@ -216,8 +216,11 @@ def run(asked: argparse.Namespace) -> int:
     failed = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        wanted = {
+            part for case in asked.only for part in (case, f"{case}.json", f"{_folder(CASES[case].model)}.npz")
+        }
         with zipfile.ZipFile(asked.archive) as zipped:
-            zipped.extractall(folder)
+            zipped.extractall(folder, [each for each in zipped.namelist() if each.split("/")[0] in wanted])
         for case in asked.only:
             try:
                 record = {"case": case, "machine": rows(), **_one(case, folder, asked)}
