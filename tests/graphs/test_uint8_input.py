@@ -14,6 +14,7 @@ from workbench.errors import WorkbenchError
 from workbench.graphs import model_file
 from workbench.graphs.analysis.difference import diff
 from workbench.graphs.export import export_onnx
+from workbench.graphs.quantization.emulation import emulated
 from workbench.graphs.structure.values import array
 from workbench.models import vit
 from workbench.records import Preprocessing
@@ -37,7 +38,7 @@ def test_a_graph_of_pixels_computes_what_jax_computes_of_the_normalised_images(t
         graph = export_onnx(spec, params, tmp_path, input="uint8", preprocessing=given)
         model = onnx.load(graph.path)
         assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-        assert [node.op_type for node in model.graph.node][:2] == ["Cast", "Reshape"]
+        assert [node.op_type for node in model.graph.node][:3] == ["Cast", "Sub", "Reshape"]
         assert graph.parity.max_abs_error < 1e-4
         assert graph.preprocessing.input == "uint8"
         plain = given or Preprocessing(32)
@@ -46,18 +47,28 @@ def test_a_graph_of_pixels_computes_what_jax_computes_of_the_normalised_images(t
         np.testing.assert_array_equal(normalise(pixels, graph.preprocessing), pixels)
 
 
-def test_a_graph_of_pixels_differs_from_the_plain_one_in_a_cast_and_the_weights_of_its_embedding(graphs):
+def test_a_graph_of_pixels_differs_from_the_plain_one_in_two_nodes_and_the_weights_of_its_embedding(graphs):
     plain, folded = (model_file.load(each.path).graph for each in graphs[:2])
-    assert [node.op_type for node in folded] == ["Cast", *(node.op_type for node in plain)]
-    assert {node.name for node in folded} - {node.name for node in plain} == {"embedding/pixels"}
-    assert set(folded.initializers) == set(plain.initializers)
+    assert [node.op_type for node in folded] == ["Cast", "Sub", *(node.op_type for node in plain)]
+    added = {node.name for node in folded} - {node.name for node in plain}
+    assert added == {"embedding/pixels", "embedding/centred"}
+    assert set(folded.initializers) - set(plain.initializers) == {"embedding/centred/mean"}
     changed = {
         name
         for name, value in plain.initializers.items()
         if not np.array_equal(array(value), array(folded.initializers[name]))
     }
-    assert len(changed) == 2
-    assert all(name.startswith("embedding/") for name in changed)
+    assert [name.startswith("embedding/patches") for name in changed] == [True]
+
+
+def test_in_fp16_pixels_err_no_more_than_normalised_images(graphs, tmp_path):
+    *both, workspace = graphs
+    pixels = pixels_of(8)
+    expected, errors = logits(both[0].path, normalise(pixels)), []
+    for graph, images in zip(both, (normalise(pixels), pixels)):
+        variant = emulated(wb.apply_recipe(graph, wb.Recipe("fp16"), workspace), workspace)
+        errors.append(np.abs(logits(variant.path, images) - expected).max())
+    assert 0 < errors[1] < 2 * errors[0]
 
 
 def test_pixels_for_a_float_graph_floats_for_one_of_pixels_and_other_inputs_are_refused(tmp_path):

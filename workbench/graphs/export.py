@@ -51,8 +51,8 @@ def export_onnx(
         workspace: a ``Workspace`` or a folder's path.
         opset: 17 to 23; TensorRT 8.6 reads 17, where GELU is spelled out; the Gelu operator begins at 20.
         batch: ``"dynamic"``, or the one batch size the graph takes.
-        input: ``float32`` takes normalised images. ``uint8`` takes the pixels and normalises in the graph, by the
-            patch embedding's own weights, so that no caller can do it wrongly.
+        input: ``float32`` takes normalised images. ``uint8`` takes the pixels and normalises in the graph, so
+            that no caller can do it wrongly; std costs nothing, because it is in the patch embedding's weights.
         preprocessing: how images become the input; vit_jax's when left out.
         images: (N, H, W, 3), of the type of the input, to compare on; 64 of ``shapes`` when left out.
         progress: see ``progress.Progress``; stages ``trace``, ``clean`` and ``compare``.

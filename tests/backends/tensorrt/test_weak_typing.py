@@ -1,6 +1,7 @@
 """Edits for TensorRT 8.6, on networks of TensorRT for RTX: 8.6 makes none without a GPU."""
 
 import contextlib
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -8,6 +9,7 @@ import pytest
 
 from tests.graphs.drawn import draw as drawn_graph
 from workbench.backends import backend
+from workbench.backends.tensorrt.versions import VersionAdapter
 from workbench.backends.tensorrt.weak_typing import WeakTyping
 from workbench.graphs.quantization.recipe import apply_recipe
 from workbench.records import Recipe
@@ -45,18 +47,63 @@ def readers_of(network, name):
     ]
 
 
-def test_every_reader_of_dequantized_numbers_gets_them_without_the_cast_to_fp16(variant):
-    with parsed(variant.path) as (editor, _, _):
-        sites = [node for node in onnx.load(variant.path).graph.node if node.op_type == "DequantizeLinear"]
-        assert editor.skip_casts_of_dequantized() == len(sites)
-        assert editor.skip_casts_of_dequantized() == 0
+def test_the_casts_on_both_sides_of_rounding_are_skipped(variant):
+    nodes = onnx.load(variant.path).graph.node
+    casts = {node.output[0] for node in nodes if node.op_type == "Cast"}
+    behind = [node for node in nodes if node.op_type == "DequantizeLinear"]
+    before = [node for node in nodes if node.op_type == "QuantizeLinear" and node.input[0] in casts]
+    with parsed(variant.path) as (editor, network, trt):
+        assert editor.skip_casts_of_rounding() == len(behind) + len(before)
+        assert editor.skip_casts_of_rounding() == 0
+        assert before
+        layers = [network.get_layer(index) for index in range(network.num_layers)]
+        made_by_cast = {layer.get_output(0).name for layer in layers if layer.type == trt.LayerType.CAST}
+        read = {layer.get_input(0).name for layer in layers if layer.type == trt.LayerType.QUANTIZE}
+        assert not read & made_by_cast
+
+
+class Layer(SimpleNamespace):
+    """A layer of TensorRT 8.6: TensorRT for RTX has no types of layers that could be set."""
+
+    num_inputs, num_outputs = 0, 1
+
+    def get_output(self, index):
+        return SimpleNamespace(name=f"{self.name}:{index}")
+
+    def set_output_type(self, index, dtype):
+        self.outputs = {index: dtype}
+
+
+def test_fp16_is_preferred_in_attention_that_is_not_quantized_and_nowhere_else():
+    kinds = SimpleNamespace(
+        **{name: name for name in ("QUANTIZE", "DEQUANTIZE", "CAST", "IDENTITY", "SHUFFLE", "CONSTANT")}
+    )
+    trt = SimpleNamespace(
+        LayerType=kinds,
+        DataType=SimpleNamespace(HALF="half"),
+        NetworkDefinitionCreationFlag=SimpleNamespace(),
+        BuilderFlag=SimpleNamespace(PREFER_PRECISION_CONSTRAINTS="prefer", FP16="fp16", INT8="int8"),
+    )
+    names = {"scores": "MATRIX_MULTIPLY", "softmax": "SOFTMAX", "split/order": "SHUFFLE", "qkv": "MATRIX_MULTIPLY"}
+    layers = [Layer(name=f"block00/attention/{name}", type=kind) for name, kind in names.items()]
+    network = SimpleNamespace(num_layers=len(layers), get_layer=layers.__getitem__)
+    adapter = VersionAdapter(SimpleNamespace(__name__="tensorrt", __version__="8.6.0", **vars(trt)))
+    for recipe, preferred in ((Recipe("int8"), ["scores", "softmax"]), (Recipe("int8", scope="attention"), [])):
+        for layer in layers:
+            vars(layer).pop("precision", None)
+        flags = []
+        adapter.allow_types(network, SimpleNamespace(set_flag=flags.append), recipe)
+        chosen = [layer.name.removeprefix("block00/attention/") for layer in layers if hasattr(layer, "precision")]
+        assert chosen == preferred
+        assert ("prefer" in flags) == bool(preferred)
+        assert {"fp16", "int8"} <= set(flags)
 
 
 def test_only_the_pair_behind_attention_is_skipped_where_the_projection_rounds_by_the_same_scale(variant):
     model = onnx.load(variant.path).graph
     pairs = [node.name for node in model.node if node.name.endswith("attention/context/output/dequantize")]
     with parsed(variant.path) as (editor, network, trt):
-        editor.skip_casts_of_dequantized()
+        editor.skip_casts_of_rounding()
         assert editor.skip_repeated_rounding() == len(pairs) > 0
         assert editor.skip_repeated_rounding() == 0
         for name in pairs:
@@ -75,5 +122,5 @@ def test_a_pair_stays_where_the_next_one_rounds_by_another_scale(variant, tmp_pa
             node.input[1] = other.name
     onnx.save(model, tmp_path / "other.onnx")
     with parsed(tmp_path / "other.onnx") as (editor, _, _):
-        editor.skip_casts_of_dequantized()
+        editor.skip_casts_of_rounding()
         assert editor.skip_repeated_rounding() == 0

@@ -14,12 +14,15 @@ from pathlib import Path
 from types import ModuleType
 
 from ...dtypes import PRODUCT_TYPES, STORED_TYPES, TYPES
+from ...places import place_of
 from ...records import Recipe
 from .weak_typing import WeakTyping
 
 #: Highest opset that the parser of a major version reads, from onnx-tensorrt's docs/operators.md (8.6, 10.15) and
 #: NVIDIA's "ONNX Opset Guide" (11). The parser of TensorRT for RTX 1.7 refuses no opset by its number.
 MAX_OPSET = {8: 17, 10: 24, 11: 25}
+#: Roles of attention between its linear layers.
+ATTENTION_ROLES = ("split", "scores", "softmax")
 #: RTX engines built without naming a card run on these and on later ones ("CPU-Only AOT and TensorRT-RTX Engines").
 PORTABLE = (80, 86, 89, 120)
 
@@ -92,8 +95,10 @@ class VersionAdapter:
         if self.strongly_typed:
             return
         editor = WeakTyping(self.module, network)
-        editor.skip_casts_of_dequantized()
+        editor.skip_casts_of_rounding()
         editor.skip_repeated_rounding()
+        if recipe.scope == "linear" and {"int8", "fp16"} <= recipe.product_types:
+            editor.prefer_half(config, _in_attention)
         for flag, name in ((self.module.BuilderFlag.FP16, "fp16"), (self.module.BuilderFlag.INT8, "int8")):
             if name in recipe.product_types:
                 config.set_flag(flag)
@@ -148,6 +153,11 @@ class VersionAdapter:
     def keeps_timings(self) -> bool:
         """Whether a timing cache saves work: RTX measures nothing while it builds."""
         return not self.is_rtx
+
+
+def _in_attention(layer: str) -> bool:
+    place = place_of(layer)
+    return place is not None and place.block is not None and place.role in ATTENTION_ROLES
 
 
 def refused_node(error) -> tuple[str, str]:

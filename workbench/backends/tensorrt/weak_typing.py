@@ -5,6 +5,7 @@ A strongly typed builder (10 and later, TensorRT for RTX) takes the same files a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -29,22 +30,42 @@ class WeakTyping:
         self._layers = [network.get_layer(index) for index in range(network.num_layers)]
         self._maker = {layer.get_output(i).name: layer for layer in self._layers for i in range(layer.num_outputs)}
 
-    def skip_casts_of_dequantized(self) -> int:
-        """Remove the casts to FP16 between DequantizeLinear and its consumers.
+    def skip_casts_of_rounding(self) -> int:
+        """Remove the casts from FP16 in front of QuantizeLinear, and those to FP16 behind DequantizeLinear.
 
         Below opset 19 Q/DQ takes float32 only, so a recipe with FP16 as the high precision needs these casts (see
         ``graphs.quantization.casts``). A strongly typed builder fuses them with the next layer. With a cast between
         Q/DQ and a product 8.6 makes no INT8 product: ViT-B/32 at batch 32 on an H200 runs at 13,897 img/s with the
-        casts, 20,468 without.
+        casts, 20,468 without. A cast in front of Q/DQ makes it compute what lies before in float32: four blocks
+        with quantized attention, at batch 128, take 1.68 ms with these casts and 1.36 ms without.
         """
         skipped = 0
         for layer in self._layers:
             for index in range(layer.num_inputs):
                 cast = self._made_by(layer.get_input(index), self._casts)
-                if cast is not None and self._made_by(cast.get_input(0), (self._dequantize,)):
+                if cast is None:
+                    continue
+                behind = self._made_by(cast.get_input(0), (self._dequantize,)) is not None
+                if behind or (layer.type == self._quantize and index == 0):
                     layer.set_input(index, cast.get_input(0))
                     skipped += 1
         return skipped
+
+    def prefer_half(self, config, wanted: Callable[[str], bool]) -> int:
+        """Prefer FP16 kernels for the layers whose name is ``wanted``; returns the number of layers.
+
+        Beside INT8 products 8.6 computes attention that is not quantized in float32, kernel by kernel. With FP16
+        preferred there, four blocks at batch 128 on an H200 take 1.30 ms, as long as in FP16 alone.
+        """
+        kept = (*self._moves, self._quantize, self._dequantize, self._trt.LayerType.CONSTANT)
+        chosen = [layer for layer in self._layers if layer.type not in kept and wanted(layer.name)]
+        for layer in chosen:
+            layer.precision = self._trt.DataType.HALF
+            for index in range(layer.num_outputs):
+                layer.set_output_type(index, self._trt.DataType.HALF)
+        if chosen:
+            config.set_flag(self._trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
+        return len(chosen)
 
     def skip_repeated_rounding(self) -> int:
         """Remove a Q/DQ pair where its numbers are only moved, and rounded again by the same scale.
@@ -75,8 +96,8 @@ class WeakTyping:
         return tensor
 
     def _same_scale(self, first, second) -> bool:
-        scales = [self._constant(layer.get_input(1)) for layer in (first, second)]
-        return all(scale is not None for scale in scales) and np.allclose(*scales, rtol=SAME_SCALE, atol=0)
+        one, other = (self._constant(layer.get_input(1)) for layer in (first, second))
+        return one is not None and other is not None and np.allclose(one, other, rtol=SAME_SCALE, atol=0)
 
     def _constant(self, tensor) -> np.ndarray | None:
         layer = self._made_by(tensor, (self._trt.LayerType.CONSTANT,))

@@ -32,6 +32,7 @@ PARTS = {
     ("attention/split", "Transpose"): "order",
     ("attention/merge", "Transpose"): "order",
     ("embedding", "Cast"): "pixels",
+    ("embedding", "Sub"): "centred",
     ("embedding", "Conv"): "patches",
     ("embedding", "MatMul"): "patches",
     ("embedding", "Transpose"): "order",
