@@ -20,7 +20,7 @@ from ..backends.hardware.peaks import Peak, peak_of
 from ..errors import WorkbenchError
 from ..models.sizes import model_spec
 from ..records import PRECISIONS, ModelSpec
-from .cost import LINEAR_ROLES, Cost, Part, cost, memory_bytes
+from .cost import LINEAR_ROLES, Cost, Part, cost, low_bytes, memory_bytes
 from .roofline import Roof
 
 
@@ -163,7 +163,7 @@ def _least_memory(counted: Cost, peak: Peak) -> float:
 def _weight_bytes(counted: Cost) -> int:
     types = PRECISIONS[counted.precision]
     return sum(
-        memory_bytes(part.parameters, types.weights if part.role in LINEAR_ROLES else types.elsewhere)
+        low_bytes(part.parameters, types.weights if part.role in LINEAR_ROLES else types.elsewhere, types)
         for part in counted.parts
     )
 
