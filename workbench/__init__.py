@@ -35,6 +35,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "graphs.analysis.selftest": "check_evaluator",
         "backends": "backend build_engine open_engine",
         "performance.fusion": "fusion",
+        "performance.products": "products",
         "performance.predicted_fusion": "predict_fusion",
         "measuring": "measure",
         "statistics.compare": "compare",

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..backends.tensorrt.layers import Layer, layers_of
-from ..dtypes import PRODUCT_TYPES, TYPES
 from ..errors import WorkbenchError, refuse_unless
 from ..records import Engine
 from .cost import LINEAR_ROLES
@@ -24,8 +23,8 @@ def fusion(engine: Engine):
     Returns:
         A pandas data frame with a row per block: ``block``; ``attention_fused`` (bool, or None where a compiler
         hides it); ``attention_type`` (``fp16``, ``bf16``, ``int8``, ``fp8``, or None where it is not fused);
-        ``linear_types``, the types that its linear layers read; ``layers``, ``reformats`` and ``casts``, counts;
-        ``fp32``, the roles that compute in float32 only; ``note``.
+        ``linear_types``, the types that its linear layers multiply in; ``layers``, ``reformats`` and ``casts``,
+        counts; ``fp32``, the roles that compute in float32 only; ``note``.
 
     Raises:
         WorkbenchError: the engine has no list of layers, or none of its layers carries a block's name.
@@ -47,28 +46,36 @@ def attention_fused(engine: Engine) -> str:
 
 def fusion_rows(engine: Engine) -> list[dict]:
     """``fusion`` as plain rows."""
+    layers, spec = named_layers(engine), engine.variant.graph.spec
+    return rows_of(layers, spec.depth if spec else None)
+
+
+def named_layers(engine: Engine) -> list[Layer]:
+    """The layers of an engine in which blocks can be told apart.
+
+    Raises:
+        WorkbenchError: the engine has no list of layers, or none of its layers carries a block's name.
+    """
     refuse_unless(
         isinstance(engine, Engine),
         "Fusion is read from an engine",
         why=f"given was {type(engine).__name__}",
         remedy="give what build_engine returned",
     )
-    layers = layers_of(engine)
+    layers, spec = layers_of(engine), engine.variant.graph.spec
     if not layers:
         raise WorkbenchError(
             f"The layers of {engine.label} are not known",
             why=f"neither an inspector's list nor one in the build log {engine.log_path} was found",
             remedy="build the engine again; an engine of ONNX Runtime has no such list",
         )
-    spec = engine.variant.graph.spec
-    rows = rows_of(layers, spec.depth if spec else None)
-    if not rows:
+    if not any(layer.blocks(spec.depth if spec else None) for layer in layers):
         raise WorkbenchError(
             f"No layer of {engine.label} carries the name of a ViT block",
             why=f"the first of {len(layers)} layers is {layers[0].name!r}",
             remedy="bring the model in with export_onnx or import_onnx, which name nodes by block and role",
         )
-    return rows
+    return layers
 
 
 def rows_of(layers: Iterable[Layer], depth: int | None = None) -> list[dict]:
@@ -111,18 +118,13 @@ def _is_whole_attention(layer: Layer, block: str) -> bool:
 
 
 def _linear_types(layers: Iterable[Layer], block: str) -> set[str]:
-    """The type of a product is that of the activations it reads; the residual of a fused one does not count."""
+    """The types in which the dense layers of a block multiply."""
     types = set()
     for layer in layers:
         roles = {place.role for place in layer.places if place.block == block}
-        if layer.is_product and roles.intersection(LINEAR_ROLES):
-            types.update(_narrowest(layer.inputs))
+        if layer.is_product and roles.intersection(LINEAR_ROLES) and layer.multiplies_in:
+            types.add(layer.multiplies_in)
     return types
-
-
-def _narrowest(types: Iterable[str]) -> set[str]:
-    known = [TYPES[name] for name in PRODUCT_TYPES if name in types]
-    return {min(known, key=lambda each: each.bits).name} if known else set()
 
 
 def _float_roles(layers: Iterable[Layer], block: str) -> list[str]:
