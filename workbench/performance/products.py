@@ -1,4 +1,4 @@
-"""In which type does each product of an engine multiply? Read from the layers of a built engine.
+"""In which type does each product of an engine multiply? Read from its layers, or from kernels where they hide it.
 
 A file that holds 4-bit numbers proves nothing: a compiler may expand them in front of the product, as TensorRT for
 RTX 1.7 does with MXFP8. A product multiplies in FP4 where its kernel reads FP4 on both sides.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..backends.tensorrt.layers import Layer, narrowest
 from ..records import Engine
+from .engine_kernels import known_kernels
 from .fusion import named_layers
 from .layers import LINEAR
 
@@ -28,7 +29,10 @@ def products(engine: Engine):
     """
     import pandas as pd
 
-    rows = [row for layer in named_layers(engine) for row in product_rows(layer)]
+    layers = named_layers(engine)
+    if any(layer.is_opaque for layer in layers) and (known := known_kernels(engine)):
+        layers = [one.layer for one in known[0]]
+    rows = [row for layer in layers for row in product_rows(layer)]
     return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in COLUMNS})
 
 
