@@ -15,6 +15,7 @@ from ..places import block_name
 from ..progress import Progress
 from ..records import (
     CORRUPTIONS,
+    DYNAMIC,
     LAYOUTS,
     METHODS,
     PRECISIONS,
@@ -58,6 +59,7 @@ METHOD_WORDS = {
     "percentile": "cutting off the outermost values (percentile)",
     "entropy": "keeping the distribution as it is (entropy)",
     "mse": "the least squared rounding error (mse)",
+    "dynamic": "none: scales follow each activation (dynamic)",
 }
 DATASETS = ("shapes", "cifar10")
 #: The choice "by layout" (``high_precision=None``); with None as its value the list would show no choice.
@@ -139,7 +141,9 @@ def _controls(recipe: Recipe, places: Sequence[str]) -> controls.Controls:
         "variant": c.dropdown(
             "variant", "Show these images", worded(CORRUPTIONS, CORRUPTION_WORDS), calibration.variant
         ),
-        "method": c.dropdown("method", "Set each range by", worded(METHODS, METHOD_WORDS), calibration.method),
+        "method": c.dropdown(
+            "method", "Set each range by", worded(methods_of(recipe), METHOD_WORDS), calibration.method
+        ),
         "samples": c.integer("samples", "Number of images", calibration.samples, 1, 100_000),
         "smooth": c.checkbox(
             "smooth", "Move outliers from activations into weights first (SmoothQuant)", recipe.smooth is not None
@@ -147,6 +151,11 @@ def _controls(recipe: Recipe, places: Sequence[str]) -> controls.Controls:
         "alpha": c.slider("alpha", "with a strength (alpha) of", _alpha(recipe), 1.0),
         "exclude": c.multiple("exclude", "Leave these as they are", places, recipe.exclude),
     }
+
+
+def methods_of(recipe: Recipe) -> tuple[str, ...]:
+    """The calibration methods to choose from; only a recipe that comes without calibration keeps that choice."""
+    return (*METHODS, DYNAMIC) if recipe.calibration.method == DYNAMIC else METHODS
 
 
 def worded(values: Iterable[str], words: dict[str, str]) -> list[tuple[str, str]]:

@@ -1,10 +1,14 @@
 """What TensorRT for RTX makes of types below eight bits and of blocks: read from its list of layers."""
 
+from pathlib import Path
+
 import pytest
 
 import workbench as wb
 from tests.graphs.drawn import TINY, draw
 from workbench.errors import WorkbenchError
+
+SHIPPED = Path(__file__).parents[3] / "data" / "checkpoints" / "shapes-vit.npz"
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is missing: pip install tensorrt-rtx")
 
@@ -31,6 +35,7 @@ def build(graph, recipe, folder, pictures, card):
     [
         (wb.Recipe("nvfp4"), "RTX 5090", ["fp4"] * 3),
         (wb.Recipe("nvfp4", exclude=("block01", "block02/fc2")), "SM120", ["fp4", "fp16", "fp16 fp4"]),
+        (wb.Recipe("nvfp4", calibration=wb.Calibration(method="dynamic")), "SM120", ["fp4"] * 3),
         (wb.Recipe("nvfp4", high_precision="bf16"), "SM120", ["fp4"] * 3),
         (wb.Recipe("mxfp8"), "SM120", ["fp16"] * 3),  # 1.7.1 expands both sides first
         (wb.Recipe("w8"), "SM89", ["fp16"] * 3),
@@ -100,3 +105,14 @@ def test_a_card_without_the_type_is_refused_before_anything_is_built(
     with pytest.raises(WorkbenchError, match=reason):
         build(graph, recipe, tmp_path, pictures, card)
     assert not wb.predict_fusion(graph.spec, recipe, card).attention_fused.any()
+
+
+@pytest.mark.slow
+def test_every_product_of_the_shipped_model_multiplies_in_fp4(tmp_path):
+    graph = wb.export_onnx(*wb.load_checkpoint(SHIPPED), tmp_path)
+    recipe = wb.Recipe("nvfp4", calibration=wb.Calibration(samples=8))
+    engine = wb.build_engine(wb.apply_recipe(graph, recipe, tmp_path), "tensorrt-rtx", tmp_path, card="RTX 5090")
+    assert types_by_role(engine) == dict.fromkeys(DENSE, FP4)
+    frame = wb.fusion(engine)
+    assert list(frame.linear_types) == ["fp4"] * 6
+    assert list(frame.attention_type) == ["fp16"] * 6
