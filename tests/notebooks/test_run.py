@@ -57,10 +57,9 @@ def test_04_loses_predictions_to_outliers_and_regains_them_by_smoothing(run):
     assert found["agreement"] >= 0.9
     assert found["agreement_smoothed"] >= 0.9
     assert found["agreement_linear"] < 0.8 < found["agreement_smoothed"]
-    few = found["agreement_few_bits"]
-    assert min(few[name] for name in ("w8", "w4", "mxfp8")) >= 0.9
-    assert min(few["nvfp4"], few["nvfp4, dynamic"]) >= 0.75
-    assert few["outliers, nvfp4"] > found["agreement_linear"]  # half the bits, and a scale for 16 numbers
+    assert min(found[f"agreement_{name}"] for name in ("w8", "w4", "mxfp8")) >= 0.9
+    assert min(found["agreement_nvfp4"], found["agreement_nvfp4, dynamic"]) >= 0.75
+    assert found["agreement_outliers, nvfp4"] > found["agreement_linear"]  # half the bits, a scale for 16 numbers
     assert found["jump"] == "block03/output"
     assert found["excluded"] == 0
 
