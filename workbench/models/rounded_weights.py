@@ -1,8 +1,8 @@
 """Weights rounded to whole numbers under one scale for the whole tensor: for lessons and tests.
 
 That is the plainest way to four bits. The largest weight of a tensor sets the step of all others, and most weights
-are far smaller. No recipe offers it; blocks with a scale each (``graphs.quantization.block_scales``) are why four bits
-work.
+are far smaller. No recipe offers it. Four bits work because blocks have a scale each, see
+``graphs.quantization.block_scales``.
 """
 
 from __future__ import annotations
