@@ -76,11 +76,17 @@ def test_a_product_in_fp4_reads_fp4_on_both_sides(graph, pictures, tmp_path):
     assert list(frame[frame.block.isna()].role) == ["head"]  # the patches are a convolution
 
 
-def test_a_split_behind_qkv_costs_its_fp4(pictures, tmp_path):
+def test_a_split_in_five_dimensions_costs_qkv_its_fp4_and_an_import_mends_that(pictures, tmp_path):
     """The list of layers shows what no file does: 1.7.1 divides such a product into three, in FP16."""
-    types = types_by_role(build(draw(tmp_path), wb.Recipe("nvfp4"), tmp_path, 0.1 * pictures, "SM120"))
-    assert {multiplies_in for *_, multiplies_in in types["qkv"]} == {"fp16"}
-    assert types["proj"] == types["fc1"] == types["fc2"] == FP4
+    drawn = draw(tmp_path)
+    imported = wb.import_onnx(drawn.path, tmp_path)
+    raw, mended = (
+        types_by_role(build(graph, wb.Recipe("nvfp4"), tmp_path, 0.1 * pictures, "SM120"))
+        for graph in (drawn, imported)
+    )
+    assert {multiplies_in for *_, multiplies_in in raw["qkv"]} == {"fp16"}
+    assert raw["proj"] == raw["fc1"] == raw["fc2"] == FP4
+    assert mended == dict.fromkeys(DENSE, FP4)
 
 
 @pytest.mark.parametrize(("precision", "stored"), [("mxfp8", "fp8"), ("w8", "int8"), ("w4", "int4")])
