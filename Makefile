@@ -43,7 +43,7 @@ lint: env ## ruff on code and notebooks, static types, who imports whom, no outp
 	$(VENV)/bin/lint-imports --no-cache
 	$(VENV)/bin/nbstripout --verify notebooks/*.ipynb
 
-bench: env ## every ratio and accuracy figure that README quotes (60 min)
+bench: env ## every ratio and accuracy figure that README quotes (100 min)
 	@for script in $(filter-out %/gpu_host.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(RUN) $$script || exit 1; done
 
 lock: ## pin the dependencies anew (needs uv)

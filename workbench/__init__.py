@@ -35,6 +35,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "graphs.analysis.selftest": "check_evaluator",
         "backends": "backend build_engine open_engine",
         "performance.fusion": "fusion",
+        "performance.products": "products",
         "performance.engine_kernels": "kernels",
         "performance.kernel_findings": "engine_findings",
         "performance.predicted_fusion": "predict_fusion",

@@ -57,6 +57,9 @@ def test_04_loses_predictions_to_outliers_and_regains_them_by_smoothing(run):
     assert found["agreement"] >= 0.9
     assert found["agreement_smoothed"] >= 0.9
     assert found["agreement_linear"] < 0.8 < found["agreement_smoothed"]
+    assert min(found[f"agreement_{name}"] for name in ("w8", "w4", "mxfp8")) >= 0.9
+    assert min(found["agreement_nvfp4"], found["agreement_nvfp4, dynamic"]) >= 0.75
+    assert found["agreement_outliers, nvfp4"] > found["agreement_linear"]  # half the bits, a scale for 16 numbers
     assert found["jump"] == "block03/output"
     assert found["excluded"] == 0
 
@@ -64,6 +67,7 @@ def test_04_loses_predictions_to_outliers_and_regains_them_by_smoothing(run):
 def test_05_builds_here_and_for_a_card_that_is_not_here(run):
     found = run("05_build_engines")
     assert found["backend"] == "onnxruntime"
+    assert found["fp4_blocks"] == found["blocks"] == 6
     assert found["fused_share"] == found["prediction_agrees"] == 1
 
 

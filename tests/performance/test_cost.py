@@ -79,6 +79,22 @@ def test_half_precision_halves_the_bytes_and_int8_reads_weights_and_inputs_of_bl
     assert (half.bytes_written == whole.bytes_written).all()
 
 
+@pytest.mark.parametrize(
+    ("precision", "read", "weights"),
+    [
+        ("nvfp4", 4 + 8 / 16, 4 + 8 / 16),  # bits: the number, and its share of a scale in FP8
+        ("mxfp8", 8 + 8 / 32, 8 + 8 / 32),
+        ("w4", 16, 4 + 16 / 32),
+        ("w8", 16, 8),  # a scale per channel is not counted
+    ],
+)
+def test_the_scales_of_blocks_are_read_too(precision, read, weights):
+    frame = wb.cost(wb.model_spec("B/32"), precision=precision).frame()
+    (row,) = frame[(frame.block == "block00") & (frame.role == "fc1")].itertuples()
+    assert row.bytes_read == (50 * 768 * read + 768 * 3072 * weights + 3072 * 16) / 8
+    assert row.bytes_written == 50 * 3072 * 2
+
+
 @pytest.mark.parametrize("classifier", ["token", "gap"])
 def test_every_role_of_a_block_has_one_row_and_the_rows_add_up(classifier):
     total = wb.cost(wb.model_spec("S/32", classifier=classifier, representation=8), batch=2)

@@ -10,6 +10,7 @@ from tests.backends.vits import ALL_SITES, Block, draw
 from workbench.backends import build_engine
 from workbench.errors import WorkbenchError
 from workbench.performance.fusion import fusion
+from workbench.performance.products import products
 from workbench.records import Batches
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is missing: pip install tensorrt-rtx")
@@ -51,5 +52,6 @@ def test_what_has_no_list_of_layers_is_refused(mixed):
     gone = mixed.log_path.with_suffix(".away")
     unknown = [replace(mixed, log_path=path) for path in (None, gone)]
     for given, reason in (*((engine, "are not known") for engine in unknown), ("engine.plan", "given was str")):
-        with pytest.raises(WorkbenchError, match=reason):
-            fusion(given)
+        for table in (fusion, products):
+            with pytest.raises(WorkbenchError, match=reason):
+                table(given)

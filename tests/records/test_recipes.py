@@ -55,6 +55,7 @@ def test_recipes_that_differ_have_other_labels():
     weights = [Recipe("w4", **each) for each in ({}, {"layout": "cpu"})]
     recipes = [
         *weights,
+        Recipe("nvfp4", calibration=Calibration(method="dynamic")),
         *map(Recipe, ("nvfp4", "mxfp8", "w8", "fp32", "fp16", "int8-dynamic")),
         *(Recipe("int8", **each) for each in options),
     ]
@@ -79,6 +80,8 @@ def test_recipes_that_differ_have_other_labels():
         (lambda: Recipe(smooth=1.5), "0...1"),
         (lambda: Recipe(smooth="half"), "0...1"),
         (lambda: Recipe(smooth=math.nan), "0...1"),
+        (lambda: Recipe("int8", calibration=Calibration(method="dynamic")), "one scale"),
+        (lambda: Recipe("fp8", calibration=Calibration(method="dynamic")), "nvfp4, mxfp8 or int8-dynamic"),
         (lambda: Recipe(calibration="shapes"), 'Calibration(dataset="shapes")'),
         (lambda: Recipe(calibration=None), "Calibration"),
     ],

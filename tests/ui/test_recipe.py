@@ -9,6 +9,7 @@ RECIPES = [
     Recipe("fp16", exclude=("block02/fc2", "block00")),
     Recipe("int8", "attention", "cpu", "bf16", Calibration("shapes", "dark", "mse", 7, seed=3), smooth=0.37),
     Recipe("int8-dynamic", calibration=Calibration("/photos/mine", samples=200_000), exclude=("block17",)),
+    Recipe("nvfp4", calibration=Calibration(method="dynamic")),
 ]
 
 
@@ -34,6 +35,17 @@ def test_choices_change_the_record_and_going_back_restores_it(graph, tmp_path, c
     for name, value in {**back, "smooth": True, "exclude": ()}.items():
         control(panel, name).value = value
     assert panel.value == recipe
+
+
+def test_a_recipe_without_calibration_takes_a_method_where_a_precision_needs_one(graph, tmp_path, control):
+    panel = recipe_panel(graph, tmp_path, RECIPES[-1])
+    control(panel, "precision").value = "int8"
+    assert panel.value == Recipe("int8")
+    assert control(panel, "method").layout.display is None
+    control(panel, "method").value = "minmax"
+    assert panel.value == Recipe("int8", calibration=Calibration(method="minmax"))
+    control(panel, "precision").value = "nvfp4"
+    assert panel.value == RECIPES[-1]
 
 
 def test_what_matters_for_a_precision_is_offered_and_any_block_or_product_to_exclude(graph, tmp_path, control):

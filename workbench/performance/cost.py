@@ -98,7 +98,7 @@ def cost(spec: ModelSpec, batch: int = 1, precision: str = "fp32") -> Cost:
     Args:
         spec: its shape, from ``model_spec`` or ``load_checkpoint``.
         batch: images per call.
-        precision: one of ``records.PRECISIONS``; it decides the bytes. For int8 and fp8 the dense layers of the
+        precision: one of ``records.PRECISIONS``; it decides the bytes. Below 16 bits the dense layers of the
             blocks are quantized, and everything else is fp16.
 
     Raises:
@@ -134,6 +134,15 @@ def memory_bytes(elements: int, kind: str) -> int:
     return elements * TYPES[kind].bits // 8
 
 
+def low_bytes(elements: int, kind: str, types: Precision) -> int:
+    """Bytes of so many numbers in front of a product of a precision, the scales of their blocks included.
+
+    Scales of whole channels and tensors are too few to count.
+    """
+    blocks = elements // types.block if types.block and kind == types.weights else 0
+    return memory_bytes(elements, kind) + memory_bytes(blocks, types.scales or types.elsewhere)
+
+
 class _Counter(NamedTuple):
     """Multiplies the cost of one image by the batch, and elements by their bytes."""
 
@@ -152,8 +161,8 @@ class _Counter(NamedTuple):
             macs,
             2 * macs + rows * outputs,
             parameters=inputs * outputs + outputs,
-            bytes_read=memory_bytes(rows * inputs, read)
-            + memory_bytes(inputs * outputs, weights)
+            bytes_read=low_bytes(rows * inputs, read, self.types)
+            + low_bytes(inputs * outputs, weights, self.types)
             + memory_bytes(outputs, elsewhere),
             bytes_written=memory_bytes(rows * outputs, elsewhere),
         )

@@ -3,8 +3,9 @@
 Two times are computed from a card's published peaks. The *limit* moves weights, images and logits once and runs
 every product at the peak: no call can be faster, unless its weights stay in a cache. In the *unfused time* every
 part of the model reads its inputs from memory and writes its outputs, each part at the speed of the roofline. An
-engine reaches a share of that unfused speed. The likely range goes from the lowest to the highest share among the
-measured throughputs in ``evidence.json``.
+engine reaches a share of that unfused speed, of more than 1 where a large cache keeps what one part writes and the
+next one reads. The likely range goes from the lowest to the highest share among the measured throughputs in
+``evidence.json``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..backends.hardware.peaks import Peak, peak_of
 from ..errors import WorkbenchError
 from ..models.sizes import model_spec
 from ..records import PRECISIONS, ModelSpec
-from .cost import LINEAR_ROLES, Cost, Part, cost, memory_bytes
+from .cost import LINEAR_ROLES, Cost, Part, cost, low_bytes, memory_bytes
 from .roofline import Roof
 
 
@@ -40,9 +41,9 @@ EVIDENCE = tuple(Evidence(**row) for row in _FILE["evidence"])
 #: The article that this project starts from: precision -> images per second of ViT-B/32 on a T4 at batch 32.
 ARTICLE: dict[str, float] = _FILE["article"]["images_per_second"]
 #: Precisions with the same share of the unfused speed.
-ALIKE = (("fp32",), ("fp16", "bf16", "w8", "w4"), ("int8", "fp8", "mxfp8", "nvfp4"))
-#: Bytes of the largest second-level cache of a card in the table of peaks, the RTX 5090's.
-LARGEST_CACHE = 96 << 20
+ALIKE = (("fp32",), ("fp16", "bf16", "w8", "w4"), ("int8", "fp8"), ("mxfp8", "nvfp4"))
+#: Bytes of the largest second-level cache of a card in the table of peaks, the RTX PRO 6000's.
+LARGEST_CACHE = 128 << 20
 #: The smallest batch in the evidence.
 FEWEST_IMAGES = min(row.batch for row in EVIDENCE)
 
@@ -162,7 +163,7 @@ def _least_memory(counted: Cost, peak: Peak) -> float:
 def _weight_bytes(counted: Cost) -> int:
     types = PRECISIONS[counted.precision]
     return sum(
-        memory_bytes(part.parameters, types.weights if part.role in LINEAR_ROLES else types.elsewhere)
+        low_bytes(part.parameters, types.weights if part.role in LINEAR_ROLES else types.elsewhere, types)
         for part in counted.parts
     )
 

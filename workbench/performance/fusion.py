@@ -12,7 +12,6 @@ from collections.abc import Iterable
 
 from ..backends.hardware.kernel_trace import tracer_missing
 from ..backends.tensorrt.layers import Layer, layers_of
-from ..dtypes import PRODUCT_TYPES, TYPES
 from ..errors import WorkbenchError, refuse_unless
 from ..records import Engine
 from .attention_types import attention_types
@@ -32,9 +31,8 @@ def fusion(engine: Engine):
     Returns:
         A pandas data frame with a row per block: ``block``; ``attention_fused`` (bool, or None where a compiler
         hides it and the kernels are not known); ``attention_type`` (``fp16``, ``bf16``, ``int8``, ``fp8``, or None
-        where it is not fused);
-        ``linear_types``, the types that its linear layers read; ``layers``, ``reformats`` and ``casts``, counts;
-        ``fp32``, the roles that compute in float32 only; ``note``.
+        where it is not fused); ``linear_types``, the types that its linear layers multiply in; ``layers``,
+        ``reformats`` and ``casts``, counts; ``fp32``, the roles that compute in float32 only; ``note``.
 
     Raises:
         WorkbenchError: the engine has no list of layers, or none of its layers carries a block's name; or its
@@ -61,30 +59,39 @@ def attention_fused(engine: Engine) -> str:
 
 def fusion_rows(engine: Engine) -> list[dict]:
     """``fusion`` as plain rows, from what is known without running the engine."""
+    layers, spec = named_layers(engine), engine.variant.graph.spec
+    rows = rows_of(layers, spec.depth if spec else None)
+    if any(row["attention_fused"] is None for row in rows):
+        return _rows_of_kernels(engine) or [_with_remedy(row) for row in rows]
+    return rows
+
+
+def named_layers(engine: Engine) -> list[Layer]:
+    """The layers of an engine in which blocks can be told apart.
+
+    Raises:
+        WorkbenchError: the engine has no list of layers, or none of its layers carries a block's name.
+    """
     refuse_unless(
         isinstance(engine, Engine),
         "Fusion is read from an engine",
         why=f"given was {type(engine).__name__}",
         remedy="give what build_engine returned",
     )
-    layers = layers_of(engine)
+    layers, spec = layers_of(engine), engine.variant.graph.spec
     if not layers:
         raise WorkbenchError(
             f"The layers of {engine.label} are not known",
             why=f"neither an inspector's list nor one in the build log {engine.log_path} was found",
             remedy="build the engine again; an engine of ONNX Runtime has no such list",
         )
-    spec = engine.variant.graph.spec
-    rows = rows_of(layers, spec.depth if spec else None)
-    if not rows:
+    if not any(layer.blocks(spec.depth if spec else None) for layer in layers):
         raise WorkbenchError(
             f"No layer of {engine.label} carries the name of a ViT block",
             why=f"the first of {len(layers)} layers is {layers[0].name!r}",
             remedy="bring the model in with export_onnx or import_onnx, which name nodes by block and role",
         )
-    if any(row["attention_fused"] is None for row in rows):
-        return _rows_of_kernels(engine) or [_with_remedy(row) for row in rows]
-    return rows
+    return layers
 
 
 def _rows_of_kernels(engine: Engine) -> list[dict]:
@@ -159,20 +166,13 @@ def _is_whole_attention(layer: Layer, block: str) -> bool:
 
 
 def _linear_types(layers: Iterable[Layer], block: str) -> set[str]:
-    """The type of a product is that of the activations it reads; the residual of a fused one does not count."""
+    """The types in which the dense layers of a block multiply."""
     types = set()
     for layer in layers:
         roles = {place.role for place in layer.places if place.block == block}
-        if layer.is_product and roles.intersection(LINEAR_ROLES):
-            types.update(_narrowest(layer.inputs))
+        if layer.is_product and roles.intersection(LINEAR_ROLES) and layer.multiplies_in:
+            types.add(layer.multiplies_in)
     return types
-
-
-def _narrowest(types: Iterable[str]) -> set[str]:
-    known = [TYPES[name] for name in PRODUCT_TYPES if name in types]
-    if known:
-        return {min(known, key=lambda each: each.bits).name}
-    return {"tf32"}.intersection(types)  # no tensor has this type, only a kernel multiplies in it
 
 
 def _float_roles(layers: Iterable[Layer], block: str) -> list[str]:

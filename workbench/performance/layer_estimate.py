@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..backends.hardware.peaks import Peak, peak_of
-from ..backends.tensorrt.layers import Layer, layers_of
+from ..backends.tensorrt.layers import Layer, layers_of, narrowest
 from ..dtypes import PRODUCT_TYPES, TYPES
 from ..errors import WorkbenchError, refuse_unless
 from ..records import Engine, ModelSpec
@@ -53,7 +53,8 @@ def _at_roofline(layer: Layer, macs: Mapping[str, int], batch: int, spec: ModelS
     roles = {place.role for place in layer.places}
     if not roles:
         return 0.0
-    widths = [TYPES[kind].bits / 8 for kind in (*layer.inputs, *layer.outputs) if kind in PRODUCT_TYPES]
+    inputs = [kind for kind in layer.inputs if kind != layer.scales]  # a scale for 16 or 32 numbers hardly counts
+    widths = [TYPES[kind].bits / 8 for kind in (*inputs, *layer.outputs) if kind in PRODUCT_TYPES]
     memory_s = batch * sum(widths) * _elements(layer, roles, spec) / peak.bandwidth
     flops = 2 * _macs(layer, roles, macs)
     return max(memory_s, flops / _rate(layer, peak) if flops else 0.0)
@@ -78,6 +79,7 @@ def _elements(layer: Layer, roles: set[str], spec: ModelSpec) -> int:
 
 
 def _rate(layer: Layer, peak: Peak) -> float:
-    """FLOP/s in the narrowest type that a product reads; one that casts its inputs computes in what it writes."""
-    kinds = layer.outputs if layer.is_cast else layer.inputs
-    return peak.of(min((k for k in kinds if k in PRODUCT_TYPES), key=lambda k: TYPES[k].bits, default="fp32"))
+    """FLOP/s in the type that a product multiplies in; one that casts its inputs computes in what it writes."""
+    if layer.is_cast:
+        return peak.of(narrowest(layer.outputs) or "fp32")
+    return peak.of(layer.multiplies_in or narrowest(layer.inputs) or "fp32")

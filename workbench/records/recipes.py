@@ -53,6 +53,8 @@ PRECISIONS = {
 }
 SCOPES = ("linear", "attention", "everything")
 METHODS = ("minmax", "percentile", "entropy", "mse")
+#: The calibration method that looks at no image: every block's scale follows its activation as it comes.
+DYNAMIC = "dynamic"
 #: Changes of calibration images, which show the cost of a set unlike the real images.
 CORRUPTIONS = ("plain", "dark", "noisy", "one-class", "random-noise")
 #: The roles a quantizable place can have inside a block, in the order in which a block computes them.
@@ -66,7 +68,8 @@ class Calibration:
     Attributes:
         dataset: the name of an image set, or the path of a folder of images.
         variant: one of ``CORRUPTIONS``; ``plain`` leaves the images as they are.
-        method: how a range is chosen from what was seen; one of ``METHODS``.
+        method: how a range is chosen from what was seen; one of ``METHODS``, or ``dynamic`` for nvfp4 without a
+            calibrated scale.
         samples: how many images.
         seed: which images of the set, and with which noise.
     """
@@ -79,7 +82,7 @@ class Calibration:
 
     def __post_init__(self):
         one_of("calibration variant", self.variant, CORRUPTIONS)
-        one_of("calibration method", self.method, METHODS)
+        one_of("calibration method", self.method, (*METHODS, DYNAMIC))
         positive(self, "samples")
 
 
@@ -119,6 +122,13 @@ class Recipe:
             "Recipe.calibration must be a Calibration",
             why=f"it is {self.calibration!r}",
             remedy='write calibration=Calibration(dataset="shapes"); images go to apply_recipe',
+        )
+        precision = PRECISIONS[self.precision]
+        refuse_unless(
+            self.calibration.method != DYNAMIC or not precision.calibrated or bool(precision.block),
+            f"{self.precision} has no dynamic scales here",
+            why="a tensor has one scale, which must be known before the file is written",
+            remedy=f"choose a method out of {', '.join(METHODS)}, or nvfp4, mxfp8 or int8-dynamic",
         )
         refuse_unless(
             isinstance(self.exclude, tuple | list) and all(isinstance(name, str) for name in self.exclude),
@@ -170,7 +180,7 @@ class Recipe:
     @property
     def needs_ranges(self) -> bool:
         """Whether activation ranges must be calibrated."""
-        return PRECISIONS[self.precision].calibrated
+        return PRECISIONS[self.precision].calibrated and self.calibration.method != DYNAMIC
 
     @property
     def label(self) -> str:
@@ -178,10 +188,10 @@ class Recipe:
         parts = [self.precision]
         if self.is_mixed:
             parts.append(str(self.resolved_layout))
-        if self.needs_ranges:
+        if PRECISIONS[self.precision].calibrated:
             if self.calibration.method != "entropy":
                 parts.append(self.calibration.method)
-            if self.calibration.variant != "plain":
+            if self.needs_ranges and self.calibration.variant != "plain":
                 parts.append(f"{self.calibration.variant} set")
         if self.scope != "linear":
             parts.append(self.scope)

@@ -15,6 +15,7 @@ from ..places import block_name
 from ..progress import Progress
 from ..records import (
     CORRUPTIONS,
+    DYNAMIC,
     LAYOUTS,
     METHODS,
     PRECISIONS,
@@ -58,6 +59,7 @@ METHOD_WORDS = {
     "percentile": "cutting off the outermost values (percentile)",
     "entropy": "keeping the distribution as it is (entropy)",
     "mse": "the least squared rounding error (mse)",
+    "dynamic": "none: scales follow each activation (dynamic)",
 }
 DATASETS = ("shapes", "cifar10")
 #: The choice "by layout" (``high_precision=None``); with None as its value the list would show no choice.
@@ -139,7 +141,7 @@ def _controls(recipe: Recipe, places: Sequence[str]) -> controls.Controls:
         "variant": c.dropdown(
             "variant", "Show these images", worded(CORRUPTIONS, CORRUPTION_WORDS), calibration.variant
         ),
-        "method": c.dropdown("method", "Set each range by", worded(METHODS, METHOD_WORDS), calibration.method),
+        "method": c.dropdown("method", "Set each range by", worded(METHODS, METHOD_WORDS), _method(recipe)),
         "samples": c.integer("samples", "Number of images", calibration.samples, 1, 100_000),
         "smooth": c.checkbox(
             "smooth", "Move outliers from activations into weights first (SmoothQuant)", recipe.smooth is not None
@@ -154,6 +156,15 @@ def worded(values: Iterable[str], words: dict[str, str]) -> list[tuple[str, str]
     return [(words[value], value) for value in values]
 
 
+def _method(recipe: Recipe) -> str:
+    return Calibration().method if recipe.calibration.method == DYNAMIC else recipe.calibration.method
+
+
+def _asks_for_method(precision: str) -> bool:
+    """Whether a precision has ranges to choose; for nvfp4 the seed decides whether it has a calibrated scale."""
+    return PRECISIONS[precision].calibrated and not PRECISIONS[precision].linear_only
+
+
 def _alpha(recipe: Recipe) -> float:
     return 0.5 if recipe.smooth is None else recipe.smooth
 
@@ -161,6 +172,8 @@ def _alpha(recipe: Recipe) -> float:
 def _read(seed: Recipe, rows: controls.Controls) -> Recipe:
     """The recipe that the controls show; fields without a control keep the seed's values."""
     chosen = {name: row.value for name, row in rows.items()}
+    if seed.calibration.method == DYNAMIC and not _asks_for_method(chosen["precision"]):
+        chosen["method"] = DYNAMIC
     calibration: Calibration = dataclasses.replace(
         seed.calibration, **{name: chosen[name] for name in ("dataset", "variant", "method", "samples")}
     )
@@ -184,7 +197,7 @@ def _hide_controls_without_effect(recipe: Recipe, rows: controls.Controls) -> No
     effective = dict.fromkeys(("dataset", "variant", "samples"), seen)
     effective |= {
         "scope": quantizes and not precision.linear_only,
-        "method": recipe.needs_ranges and not precision.linear_only,
+        "method": _asks_for_method(recipe.precision),
         "high_precision": recipe.is_mixed,
         "layout": len(layouts) > 1,
         "exclude": recipe.precision != "fp32",

@@ -13,7 +13,7 @@ import pandas as pd
 from ..graphs.analysis.sensitivity import PlaceLoss, Sensitivity, sensitivity
 from ..places import block_name
 from ..progress import Progress
-from ..records import METHODS, ROLES, SCOPES, Graph, Recipe
+from ..records import DYNAMIC, METHODS, ROLES, SCOPES, Graph, Recipe
 from ..reporting import figures
 from . import controls
 from .panel import Panel
@@ -36,11 +36,12 @@ def sensitivity_panel(graph: Graph, recipe: Recipe, workspace, *, images, labels
         labels: N whole numbers; without them only the logits are compared.
         calibration: images that replace the recipe's own calibration set.
     """
+    methods = (*METHODS, DYNAMIC) if recipe.calibration.method == DYNAMIC else METHODS
     chart = controls.with_class(controls.Chart(), "map")
     rows = {
         "scope": controls.dropdown("scope", "Try", worded(SCOPES, SCOPE_WORDS), recipe.scope),
         "method": controls.dropdown(
-            "method", "Set each range by", worded(METHODS, METHOD_WORDS), recipe.calibration.method
+            "method", "Set each range by", worded(methods, METHOD_WORDS), recipe.calibration.method
         ),
         "samples": controls.integer("samples", "Calibration images", recipe.calibration.samples, 1, 100_000),
     }

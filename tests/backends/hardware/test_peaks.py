@@ -11,7 +11,7 @@ from workbench.errors import WorkbenchError
 
 
 def test_the_promised_cards_are_there_with_a_source():
-    promised = {"T4", "V100", "A100", "L4", "H100", "H200", "RTX 4090", "RTX 5090", "Orin"}
+    promised = {"T4", "V100", "A100", "L4", "H100", "H200", "RTX 4090", "RTX 5090", "RTX PRO 6000", "B200", "Orin"}
     assert set(PEAKS) >= promised
     assert all("NVIDIA" in peak.source and len(peak.source) > 25 for peak in PEAKS.values())
 
@@ -22,6 +22,8 @@ def test_a_card_has_the_types_of_its_architecture_and_no_sparse_rates(card):
     assert set(peak.flops) - {"tf32"} == {kind for kind in PRODUCT_TYPES if TYPES[kind].runs_on(sm)}
     if "int8" in peak.flops:  # tensor cores do twice as many 8-bit operations, in no dense mode more
         assert peak.flops["int8"] == pytest.approx(2 * peak.flops["fp16"], rel=0.01)
+    if "fp4" in peak.flops:
+        assert peak.flops["fp4"] == pytest.approx(2 * peak.flops["fp8"], rel=0.01)
 
 
 #: FP32 cores and boost clock, from NVIDIA's product pages: a core does two operations a clock.
@@ -34,6 +36,8 @@ CORES = {
     "RTX 3090": (10496, 1.695e9),
     "RTX 4090": (16384, 2.520e9),
     "RTX 5090": (21760, 2.407e9),
+    "RTX PRO 6000": (24064, 2.617e9),
+    "B200": (18944, 1.965e9),
     "Orin": (2048, 1.300e9),
 }
 #: Width of the memory bus in bits and data rate per pin.
@@ -43,6 +47,7 @@ MEMORY = {
     "RTX 3090": (384, 19.5e9),
     "RTX 4090": (384, 21e9),
     "RTX 5090": (512, 28e9),
+    "RTX PRO 6000": (512, 28e9),
     "Orin": (256, 6.4e9),
 }
 #: Tensor cores, and FP16 multiply-accumulates that each does in a clock (GA102 and TU102 whitepapers).

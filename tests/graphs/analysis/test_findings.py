@@ -283,6 +283,13 @@ def test_a_clean_variant_has_no_findings(tmp_path):
         assert inspect(recipe(tmp_path, **settings), runtimes=()).findings.empty
 
 
+@pytest.mark.parametrize("precision", ["w8", "w4"])
+def test_weights_alone_in_few_bits_are_one_note_for_the_whole_model(tmp_path, precision):
+    (row,) = inspect(recipe(tmp_path, precision=precision), runtimes=()).findings.itertuples()
+    assert (row.hazard, row.severity, row.where) == ("Q/DQ on the weight only", "note", "graph")
+    assert len(row.nodes) == 4 * TINY.depth
+
+
 def test_a_layer_beyond_fp16_is_an_island_that_only_bf16_mends(tmp_path):
     island = inspect(recipe(tmp_path, edit=overflowing, precision="fp16"), runtimes=()).findings
     (row,) = island[island.hazard == "FP32 island"].itertuples()

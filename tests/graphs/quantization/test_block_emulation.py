@@ -3,11 +3,15 @@
 import ml_dtypes
 import numpy as np
 import onnx
+import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 
 import workbench as wb
 from tests.graphs.onnx_file import error, logits, tensors
+from workbench.graphs.quantization.block_emulation import E2M1, E4M3, round_significant
 from workbench.graphs.quantization.emulation import emulated
+from workbench.graphs.structure.builder import Builder
 
 #: All FP4 numbers from small to large; a tie goes to the even one of its two neighbours in this list.
 FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
@@ -40,6 +44,39 @@ def mxfp8(x):
         power = powers[np.flatnonzero(powers >= np.float32(np.abs(block).max()) / np.float32(448))[0]]
         real[start : start + 32] = (block / power).astype(ml_dtypes.float8_e4m3fn).astype(np.float64) * power
     return real.reshape(x.shape)
+
+
+@pytest.mark.parametrize(
+    ("kind", "largest", "low"), [(E2M1, 6, ml_dtypes.float4_e2m1fn), (E4M3, 448, ml_dtypes.float8_e4m3fn)]
+)
+@pytest.mark.parametrize("optimized", [True, False])
+def test_sums_round_to_a_type_as_its_casts_do(tmp_path, kind, largest, low, optimized):
+    """At every number of the type, at every middle between two, and at the floats around each of them."""
+    numbers = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float32)
+    if kind == E2M1:
+        numbers = np.concatenate([-FP4[::-1], FP4]).astype(np.float32)
+    numbers = np.unique(numbers[np.isfinite(numbers)])
+    points = np.concatenate([numbers, (numbers[1:] + numbers[:-1]) / 2, numbers / 3, numbers * 0.7])
+    for direction in (np.inf, -np.inf):
+        points = np.concatenate([points, np.nextafter(points, np.float32(direction))])
+    points = points[np.abs(points) <= largest]
+    rounded = run(tmp_path, points, optimized, lambda build, x: round_significant(build, "low", x, kind))
+    np.testing.assert_array_equal(rounded, points.astype(low).astype(np.float32))
+
+
+def run(folder, points, optimized, write):
+    """What ONNX Runtime makes of nodes that are written in front of an Identity."""
+    x = ir.Value(name="x", shape=ir.Shape([len(points)]), type=ir.TensorType(ir.DataType.FLOAT))
+    last = ir.node("Identity", [x], name="last")
+    last.outputs[0].name, last.outputs[0].type, last.outputs[0].shape = "y", x.type, x.shape
+    model = ir.Model(ir.Graph([x], last.outputs, nodes=[last], opset_imports={"": 23}, name="sums"), ir_version=11)
+    last.replace_input_with(0, write(Builder(model, last, "sums"), x))
+    ir.save(model, folder / "sums.onnx")
+    options = ort.SessionOptions()
+    if not optimized:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(folder / "sums.onnx", options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": points})[0]
 
 
 @pytest.mark.parametrize("high", ["fp16", "fp32"])

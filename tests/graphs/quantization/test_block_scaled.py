@@ -2,12 +2,15 @@
 
 import dataclasses
 
+import numpy as np
 import onnx
 import pytest
 
 import workbench as wb
 from tests.graphs.drawn import TINY, draw
+from tests.graphs.onnx_file import error, logits
 from workbench.graphs import model_file
+from workbench.graphs.quantization.emulation import emulated
 from workbench.graphs.structure.compute_type import type_of
 from workbench.graphs.structure.operators import PRODUCTS
 
@@ -55,3 +58,23 @@ def test_a_scope_beyond_the_linear_layers_changes_nothing_and_is_said(drawn, pic
     plain = wb.apply_recipe(drawn, wb.Recipe("mxfp8"), shelf)
     assert variant.path.read_bytes() == plain.path.read_bytes()
     assert any("the scope attention changes nothing here" in note for note in variant.notes)
+
+
+def scales(variant):
+    """The scale of each activation's scales, by the node that reads it."""
+    tensors = onnx.load(variant.path).graph.initializer
+    return {t.name: float(onnx.numpy_helper.to_array(t)) for t in tensors if t.name.endswith("/input0/scale")}
+
+
+def test_nvfp4_is_calibrated_or_dynamic_and_both_keep_the_logits(drawn, pictures, shelf):
+    """A dynamic one looks at no image, so that its calibration set need not exist."""
+    dynamic = wb.Recipe("nvfp4", calibration=wb.Calibration("nowhere", method="dynamic"))
+    followed = wb.apply_recipe(drawn, dynamic, shelf)
+    calibrated = wb.apply_recipe(drawn, wb.Recipe("nvfp4"), shelf, calibration=pictures)
+    assert set(scales(followed).values()) == {1.0}
+    assert scales(calibrated).keys() == scales(followed).keys()
+    assert all(0 < scale < 1 for scale in scales(calibrated).values())
+    reference = logits(drawn.path, pictures)
+    errors = [error(logits(emulated(v, shelf).path, pictures), reference) for v in (followed, calibrated)]
+    assert max(errors) < 0.3
+    assert np.ptp(errors) < 0.1

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ...dtypes import TENSORRT_NAMES, of_tensorrt
+from ...dtypes import PRODUCT_TYPES, TENSORRT_NAMES, TYPES, of_tensorrt
 from ...places import Place, block_index, block_name, place_of
 from ...records import Engine
 from ..hardware.kernels import operations_of
@@ -64,6 +64,31 @@ class Layer(NamedTuple):
         return not self.is_attention and (self.kind in named or "Fc" in self.operations)
 
     @property
+    def multiplies_in(self) -> str | None:
+        """The type of its product: the wider one of its two sides, as weights in fewer bits are expanded first.
+
+        None for layers without a product, and where no type is listed. No tensor has TF32, but a kernel can.
+        """
+        if not (self.is_product or self.is_attention):
+            return None
+        sides = filter(None, (narrowest(self.inputs), self.weights))
+        unlisted = "tf32" if "tf32" in self.inputs else None
+        return max(sides, key=lambda name: TYPES[name].bits, default=unlisted)
+
+    @property
+    def weights(self) -> str | None:
+        """The narrowest type of its constants; FP32 beside narrower activations is that of factors and scales."""
+        types = [name for name in self.constants if name != "fp32" or narrowest(self.inputs) == "fp32"]
+        return narrowest(types, (*PRODUCT_TYPES, "int4"))
+
+    @property
+    def scales(self) -> str | None:
+        """The type of the scales of a product's blocks: FP8 beside FP4, E8M0 on both sides beside FP8; or None."""
+        if self.multiplies_in == "fp4":
+            return "fp8" if "fp8" in self.inputs else None
+        return "e8m0" if "e8m0" in self.inputs and "e8m0" in self.constants else None
+
+    @property
     def is_reformat(self) -> bool:
         """Whether it only moves or repacks numbers."""
         if self.kind in ("Reformat", "Reformatting", "NoOp") or "Reformatting CopyNode" in self.name:
@@ -92,6 +117,11 @@ class Layer(NamedTuple):
         depth = depth if depth is not None else 1 + max(map(block_index, named), default=-1)
         begin, end = _position(self.nodes[0], -1, depth), _position(self.nodes[-1], depth, depth)
         return tuple(map(block_name, range(max(begin, 0), min(end, depth - 1) + 1)))
+
+
+def narrowest(types: Iterable[str], among: tuple[str, ...] = PRODUCT_TYPES) -> str | None:
+    """The type with the fewest bits, of those that count; None where there is none of them."""
+    return min((name for name in types if name in among), key=lambda name: TYPES[name].bits, default=None)
 
 
 def _position(node: str, unknown: int, depth: int) -> int:

@@ -48,28 +48,36 @@ def _is_sensitive(node: ir.Node) -> bool:
 def quantized_on_one_side(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """Products with Q/DQ on one input only; those inside attention are judged there."""
     own = {n for a in placed.attentions for n in (a.scores, a.context)}
-    for node in placed.nodes:
-        if node.op_type not in QUANTIZABLE_PRODUCTS or node in own:
-            continue
-        sides = [quantized_type(value) is not None for value in node.inputs[:2]]
-        if sides == [True, False]:
-            yield from by_place(
-                placed,
-                [node],
-                "Q/DQ on the activation only",
-                "warning",
-                "quantize the weight too, as apply_recipe does, or remove the pair",
-                f"the product stays in floating point and pays for the pair: {_QDQ}",
-            )
-        elif sides == [False, True]:
-            yield from by_place(
-                placed,
-                [node],
-                "Q/DQ on the weight only",
-                "note",
-                "quantize the activation too, unless a smaller file is all that is wanted",
-                f"the product stays in floating point: {_QDQ}",
-            )
+    products = [n for n in placed.nodes if n.op_type in QUANTIZABLE_PRODUCTS and n not in own]
+    sides = {n: tuple(quantized_type(value) is not None for value in n.inputs[:2]) for n in products}
+    yield from by_place(
+        placed,
+        [n for n in products if sides[n] == (True, False)],
+        "Q/DQ on the activation only",
+        "warning",
+        "quantize the weight too, as apply_recipe does, or remove the pair",
+        f"the product stays in floating point and pays for the pair: {_QDQ}",
+    )
+    weight_only = [n for n in products if sides[n] == (False, True)]
+    stays = f"the product stays in floating point: {_QDQ}"
+    if len(weight_only) > 1 and (True, True) not in sides.values():  # meant so, as by w8 and w4
+        yield Finding(
+            "Q/DQ on the weight only",
+            "note",
+            GRAPH,
+            "nothing where a smaller file is all that is wanted; otherwise quantize the activations too",
+            stays,
+            tuple(map(name_of, weight_only)),
+        )
+        return
+    yield from by_place(
+        placed,
+        weight_only,
+        "Q/DQ on the weight only",
+        "note",
+        "quantize the activation too, unless a smaller file is all that is wanted",
+        stays,
+    )
 
 
 def pairs_without_product(placed: PlacedModel, sm: int) -> Iterator[Finding]:
