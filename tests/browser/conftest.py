@@ -60,9 +60,10 @@ def lab(browser, lab_server):
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     context.set_default_timeout(TIMEOUT_MS)
     browser_log, logged = BrowserLog(context), lab_server.log.stat().st_size
-    yield LabPage(context.new_page(), lab_server)
+    lab = LabPage(context.new_page(), lab_server)
+    yield lab
+    lab.end_kernels()
     context.close()
-    lab_server.end_sessions()
     assert not browser_log.outside, "a page asked another machine"
     assert not browser_log.errors, "the browser complained"
     assert not lab_server.uncaught(logged), "the server's log holds an uncaught exception"
@@ -84,7 +85,7 @@ def write_notebook(lab_server):
 def project_notebook(lab_server):
     """A fresh copy of one of ``notebooks/`` with other parameters; returns the path that ``lab.open`` takes."""
 
-    def copy(name: str, **parameters) -> str:
+    def copy(name: str, /, **parameters) -> str:
         node = parameterize_notebook(load_notebook_node(str(ROOT / "notebooks" / f"{name}.ipynb")), parameters)
         nbformat.write(node, lab_server.root / "notebooks" / f"{name}.ipynb")
         return f"notebooks/{name}.ipynb"

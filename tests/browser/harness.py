@@ -106,11 +106,6 @@ class LabServer:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read() or "null")
 
-    def end_sessions(self) -> None:
-        """Shut down every kernel, so that tests do not slow each other down."""
-        for session in self.call("GET", "sessions"):
-            self.call("DELETE", f"sessions/{session['id']}")
-
     def uncaught(self, offset: int = 0) -> list[str]:
         """Uncaught exceptions in the log, from ``offset`` bytes on."""
         text = self.log.read_bytes()[offset:].decode(errors="replace")
@@ -160,6 +155,13 @@ class LabPage:
         self.page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=120_000)
         self.wait_idle()
         return self
+
+    def end_kernels(self) -> None:
+        """Shut down every kernel while the page is still there to hear of it: to a page that has gone, the server
+        cannot send the kernel's last messages nor its end, and says so with an uncaught exception.
+        """
+        self.page.evaluate("() => window.jupyterapp?.serviceManager.sessions.shutdownAll()")
+        assert self.server.call("GET", "sessions") == []
 
     def wait_idle(self, seconds: float = 120) -> None:
         """Wait until the status bar says that the kernel is idle."""

@@ -20,7 +20,7 @@ NOTEBOOKS = ROOT / "notebooks"
 def papermill(tmp_path, shared_workspace):
     """Run a notebook with nobody clicking, in the browser's workspace; returns what it recorded."""
 
-    def run(name, **parameters):
+    def run(name, /, **parameters):
         given = parameters | {"workspace": str(shared_workspace)}
         return run_notebook(NOTEBOOKS / f"{name}.ipynb", tmp_path / "out.ipynb", given)
 
@@ -98,13 +98,20 @@ def test_05_records_what_papermill_records_for_the_same_choices(lab, project_not
     }
 
 
-QUICK_07 = {"precisions": ["fp32", "int8-dynamic"], "batches": [8], "images": 64, "seconds": 0.1}
+#: A study of its own name: all tests of notebooks share one workspace.
+QUICK_07 = {
+    "name": "dragged",
+    "precisions": ["fp32", "int8-dynamic"],
+    "batches": [8],
+    "images": 64,
+    "seconds": 0.1,
+}
 
 
 def make_up_latencies(folder, milliseconds):
     """Append measurements to the ledger whose order is certain, whatever else this machine does: INT8 errs more."""
     workspace = Workspace(folder)
-    for cell in saved_plan(workspace, "tutorial").cells:
+    for cell in saved_plan(workspace, QUICK_07["name"]).cells:
         newest = workspace.observations(MEASUREMENT, Measurement, cell.key)[-1]
         fast = milliseconds[cell.recipe.precision] / 1e3
         times = tuple(fast * (1 + 0.001 * (i % 5)) for i in range(50))

@@ -10,7 +10,6 @@ from workbench.graphs.trace import trace
 from workbench.models.checkpoint import load_checkpoint
 
 REFERENCE = Path(__file__).parents[1] / "reference"
-CHECKPOINTS = ("token", "gap", "prelogits")
 EXPORTS = Path(__file__).parent / "torch_exports"
 #: The Vision Transformers among torch's exports.
 VITS = sorted(path.stem for path in EXPORTS.glob("*.onnx") if path.stem not in ("cnn", "mlp"))

@@ -73,10 +73,8 @@ def export_onnx(
         progress("clean", 0, 1)
         model, _ = clean.clean(model)
         path = model_file.save(model, folder)
-        compared, sizes = (
-            _images(spec) if images is None else images,
-            (batch,) if isinstance(batch, int) else BATCHES,
-        )
+        compared = _images(spec) if images is None else images
+        sizes = (batch,) if isinstance(batch, int) else BATCHES
         parity, notes = compare_with_jax(spec, params, path, compared, sizes, progress)
         return Graph(
             path=path,
