@@ -8,11 +8,12 @@ standard library alone, because records travel to GPU hosts on which nothing of 
 from __future__ import annotations
 
 from .checks import whole
-from .encoding import RenamedFieldWarning, decode, encode
+from .encoding import CaveatWarning, RenamedFieldWarning, decode, encode
 from .measurement import Measurement, quantile, wilson
 from .models import ModelSpec, Preprocessing
 from .pipeline import Batches, Engine, Graph, Parity, Variant
 from .recipes import CORRUPTIONS, LAYOUTS, METHODS, PRECISIONS, ROLES, SCOPES, Calibration, Recipe
+from .throughput import Window
 
 #: The MIME type of the output with which a notebook's last cell records its scalars for papermill and for tests.
 SCALARS_MIMETYPE = "application/vnd.workbench.scalars+json"
@@ -27,6 +28,7 @@ __all__ = [
     "SCOPES",
     "Batches",
     "Calibration",
+    "CaveatWarning",
     "Engine",
     "Graph",
     "Measurement",
@@ -36,6 +38,7 @@ __all__ = [
     "Recipe",
     "RenamedFieldWarning",
     "Variant",
+    "Window",
     "decode",
     "encode",
     "quantile",

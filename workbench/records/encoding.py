@@ -22,6 +22,10 @@ class RenamedFieldWarning(UserWarning):
     """A stored record of an earlier version has a field that has another name today."""
 
 
+class CaveatWarning(UserWarning):
+    """A stored record holds a figure that is to be read with care; its ``caveat`` says why."""
+
+
 def encode(value, path: Callable[[Path], str] = str):
     """A record as plain JSON values; ``path`` turns a ``Path`` into text."""
     if dataclasses.is_dataclass(value):
@@ -42,6 +46,7 @@ def decode(cls: type[T], data, path: Callable[[str], Path] = Path) -> T:
 
     Warns:
         RenamedFieldWarning: ``data`` has a field by an earlier name; Python shows each such warning once.
+        CaveatWarning: the record has a ``caveat``, which is the warning's text.
 
     Raises:
         WorkbenchError: the record refuses a value.
@@ -53,7 +58,10 @@ def _decode(hint, data, path: Callable[[str], Path]):
     if dataclasses.is_dataclass(hint):
         data, hints = _with_names_of_today(hint.__name__, data), typing.get_type_hints(hint)
         fields = [f.name for f in dataclasses.fields(hint) if f.name in data]
-        return hint(**{name: _decode(hints[name], data[name], path) for name in fields})
+        record = hint(**{name: _decode(hints[name], data[name], path) for name in fields})
+        if caveat := getattr(record, "caveat", ""):
+            warnings.warn(f"a stored {hint.__name__}: {caveat}", CaveatWarning, stacklevel=1)
+        return record
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return None if data is None else _decode(next(a for a in arguments if a is not type(None)), data, path)

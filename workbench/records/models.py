@@ -8,6 +8,8 @@ from ..errors import one_of, refuse_unless
 from .checks import positive
 
 CLASSIFIERS = ("token", "gap")
+#: What a graph takes: normalised images, or pixels that it normalises itself.
+INPUTS = ("float32", "uint8")
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class Preprocessing:
 
     The image is resized so that its shorter edge (``keep_aspect``) or both edges have ``resize`` pixels, the
     centre ``size`` x ``size`` is cut out, and ``(pixel - mean) / std`` is computed on 0...255 values.
-    The defaults are vit_jax's: a plain resize and (x - 127.5) / 127.5.
+    The defaults are vit_jax's: a plain resize and (x - 127.5) / 127.5. Where ``input`` is ``uint8``, the graph
+    itself normalises, and its input is the pixels.
     """
 
     size: int
@@ -86,9 +89,11 @@ class Preprocessing:
     std: tuple[float, float, float] = (127.5, 127.5, 127.5)
     layout: str = "NHWC"
     classes: tuple[str, ...] = ()
+    input: str = "float32"
 
     def __post_init__(self):
         positive(self, "size")
+        one_of("input", self.input, INPUTS)
         one_of("interpolation", self.interpolation, ("nearest", "bilinear", "bicubic", "lanczos"))
         one_of("layout", self.layout, ("NHWC", "NCHW"))
         refuse_unless(

@@ -150,7 +150,7 @@ def row_name(row: Mapping) -> str:
 
 def _reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency):
     limits = _limits(max_drop, max_latency_ms, latency)
-    speed = f"{best.images_per_second:,.0f} images/s at the median"
+    speed = f"{best.images_per_second:,.0f} images/s"
     if not math.isnan(best.speedup):
         speed += f" ({best.speedup:.2f} × FP32 on ONNX Runtime)"
     yield f"Take {row_name(best)}: the fastest of {len(fits)} measured within the limits ({limits}), with {speed}."
