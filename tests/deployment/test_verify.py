@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import workbench
-from tests.deployment.bundles import change_manifest, replace_file
 from tests.tiny import Tiny
 from workbench.deployment import manifest as manifests
+from workbench.deployment.fault_injection import change_manifest, replace_file
 from workbench.deployment.manifest import FORMAT, MANIFEST, bundle_digest, plain_name
 from workbench.deployment.verify import verify_bundle
 from workbench.errors import WorkbenchError

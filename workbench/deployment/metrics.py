@@ -48,6 +48,11 @@ class Metrics:
     def _gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         Gauge(name, text, registry=self.registry).set_function(value)
 
+    def answered(self, model: str) -> int:
+        """How many images a model has answered."""
+        (metric,) = self.images.labels(model).collect()
+        return int(next(sample.value for sample in metric.samples if sample.name.endswith("_total")))
+
     def text(self) -> bytes:
         """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)

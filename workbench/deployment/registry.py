@@ -64,7 +64,7 @@ class Registry:
         bundle = path_of("A bundle", bundle).expanduser().absolute()
         read_bundle(bundle, trust)
         version = bundle_digest(bundle)
-        target = self._folder(version)
+        target = self.folder(version)
         draft = target.with_name(f".draft-{secrets.token_hex(4)}")
         with disk_errors(f"The version {version[:12]} cannot be written"):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ class Registry:
         version = self._full_name(version)
         self.manifest(version)
         self._append(PROMOTE, version)
-        return self._folder(version)
+        return self.folder(version)
 
     def rollback(self) -> Path:
         """Make the version current that was current before.
@@ -114,7 +114,7 @@ class Registry:
         )
         self.manifest(stack[-2])
         self._append(ROLLBACK, stack[-2])
-        return self._folder(stack[-2])
+        return self.folder(stack[-2])
 
     @property
     def current(self) -> str | None:
@@ -133,7 +133,7 @@ class Registry:
         if current is None:
             remedy = "promote one: workbench deploy promote REGISTRY BUNDLE"
             raise WorkbenchError(f"{self.path} has no current version", why="none was promoted", remedy=remedy)
-        return self._folder(current)
+        return self.folder(current)
 
     def versions(self) -> list[str]:
         """All versions that were added, in the order of their names."""
@@ -148,6 +148,10 @@ class Registry:
         """Every promotion and rollback, oldest first."""
         return [Event(**json.loads(body)) for body in Ledger(self.path).bodies(_KIND)]
 
+    def folder(self, version: str) -> Path:
+        """The folder of a version, by its full name."""
+        return self.path / "versions" / version
+
     def manifest(self, version: str) -> Manifest:
         """The manifest of a version, after a check of its files.
 
@@ -155,10 +159,7 @@ class Registry:
             WorkbenchError: there is no such version, or a file of it was changed.
         """
         version = self._full_name(version)
-        return read_bundle(self._folder(version), version)
-
-    def _folder(self, version: str) -> Path:
-        return self.path / "versions" / version
+        return read_bundle(self.folder(version), version)
 
     def _full_name(self, version: str) -> str:
         known = self.versions()

@@ -128,6 +128,20 @@ class Deployment:
         """Why the original serves; empty while the engine does."""
         return self._fallback.reason
 
+    @property
+    def pid(self) -> int | None:
+        """The number of the engine's process while the engine answers, else None."""
+        return self._fallback.pid
+
+    @property
+    def queued(self) -> int:
+        """How many images wait."""
+        return self._queue.images
+
+    def answered(self, model: str) -> int:
+        """How many images ``engine`` or ``original`` has answered."""
+        return self._metrics.answered(model)
+
     def metrics(self) -> dict[str, float]:
         """What ``/metrics`` shows, by name: ``metrics()['workbench_images_total{model="engine"}']``."""
         return self._metrics.values()
