@@ -11,7 +11,7 @@ from .theme import ink, need_columns, short, template_name
 #: Model -> its name in the legend, its colour and the pattern of its area, which differ in grey print too.
 _MODELS = {
     "engine": ("by the engine", "#1F60B0", ""),
-    "original": ("by the original", "#F6DD3B", "/"),
+    "original": ("by the original", "#C84418", "/"),
 }
 _COLUMNS = ("end_s", "active", "engine", "original", "median_ms", "p99_ms", "answered", "failed")
 
