@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cyclopts import App, Parameter
 
@@ -59,6 +60,10 @@ def serve(
     batch: int | None = None,
     delay_ms: float = 2.0,
     queue: int = 1024,
+    canary: str | None = None,
+    share: float = 0.1,
+    agreement: float = 0.95,
+    latency_ms: float | None = None,
 ) -> None:
     """Serve a bundle, or the current one of a registry, over HTTP: Open Inference Protocol, health and metrics.
 
@@ -71,14 +76,23 @@ def serve(
         batch: images computed together; the batch that the engine is tuned for when left out.
         delay_ms: how long a request waits for others.
         queue: images that may wait; more are refused.
+        canary: a version of the registry that gets a share of the requests, and is taken back over a limit.
+        share: of the requests that the canary gets, 0 to 1.
+        agreement: the least share of images that must get the same class from both versions.
+        latency_ms: what 99 of 100 requests of the canary may take at most.
     """
+    from ..deployment.canary import Limits, deploy_canary
     from ..deployment.registry import Registry
     from ..deployment.server import serve as serve_http
     from ..deployment.service import deploy as deploy_bundle
 
-    if Registry.is_at(folder):
-        folder = Registry(folder).current_folder
-    service = deploy_bundle(folder, trust=trust, streams=streams, batch=batch, delay_s=delay_ms / 1e3, queue=queue)
+    settings: Any = {"streams": streams, "batch": batch, "delay_s": delay_ms / 1e3, "queue": queue}
+    if canary is not None:
+        limits = Limits(agreement, latency_ms and latency_ms / 1e3, share)
+        service = deploy_canary(folder, canary, limits, **settings)
+    else:
+        home = Registry(folder).current_folder if Registry.is_at(folder) else folder
+        service = deploy_bundle(home, trust=trust, **settings)
     with service:
         if service.reason:
             print(f"the original serves: {service.reason}", flush=True)
@@ -131,4 +145,4 @@ def list_versions(registry: Path, /) -> None:
             about = f"damaged: {error.why.splitlines()[0]}"
         print(f"{mark} {version[:12]}  {about}")
     for event in kept.history():
-        print(f"{event.run_id.partition('-')[0]}  {event.action} {event.version[:12]}")
+        print(f"{event.run_id.partition('-')[0]}  {event.action} {event.version[:12]}  {event.reason}".rstrip())

@@ -59,8 +59,13 @@ class Metrics:
 
     def values(self) -> dict[str, float]:
         """The same numbers by their names, labels included: ``workbench_images_total{model="engine"}``."""
-        samples = [sample for metric in self.registry.collect() for sample in metric.samples]
-        return {_name(sample.name, sample.labels): sample.value for sample in samples}
+        return named_values(self.registry)
+
+
+def named_values(registry: CollectorRegistry) -> dict[str, float]:
+    """The values of all samples in a registry, by name and labels."""
+    samples = [sample for metric in registry.collect() for sample in metric.samples]
+    return {_name(sample.name, sample.labels): sample.value for sample in samples}
 
 
 def _name(name: str, labels: dict[str, str]) -> str:

@@ -20,18 +20,19 @@ from ..ledger import LEDGER, Ledger, new_run_id
 from .manifest import Manifest, bundle_digest
 from .verify import read_bundle
 
-PROMOTE, ROLLBACK = "promote", "rollback"
+PROMOTE, ROLLBACK, REJECT = "promote", "rollback", "reject"
 _KIND = "deployment"
 _VERSION = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Event:
-    """One entry of the history: what was done, to which version, and when (UTC) by its run id."""
+    """One entry of the history: what was done, to which version, when (UTC) by its run id, and why if known."""
 
     action: str
     version: str
     run_id: str
+    reason: str = ""
 
 
 class Registry:
@@ -64,7 +65,7 @@ class Registry:
         bundle = path_of("A bundle", bundle).expanduser().absolute()
         read_bundle(bundle, trust)
         version = bundle_digest(bundle)
-        target = self.folder(version)
+        target = self._folder(version)
         draft = target.with_name(f".draft-{secrets.token_hex(4)}")
         with disk_errors(f"The version {version[:12]} cannot be written"):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,7 @@ class Registry:
         version = self._full_name(version)
         self.manifest(version)
         self._append(PROMOTE, version)
-        return self.folder(version)
+        return self._folder(version)
 
     def rollback(self) -> Path:
         """Make the version current that was current before.
@@ -114,7 +115,19 @@ class Registry:
         )
         self.manifest(stack[-2])
         self._append(ROLLBACK, stack[-2])
-        return self.folder(stack[-2])
+        return self._folder(stack[-2])
+
+    def reject(self, version: str, reason: str) -> None:
+        """Note that a version was tried on a share of the requests and taken back; what is current stays.
+
+        Args:
+            version: what ``add`` returned, or the beginning of it.
+            reason: which limit it exceeded.
+
+        Raises:
+            WorkbenchError: there is no such version.
+        """
+        self._append(REJECT, self._full_name(version), reason)
 
     @property
     def current(self) -> str | None:
@@ -133,7 +146,7 @@ class Registry:
         if current is None:
             remedy = "promote one: workbench deploy promote REGISTRY BUNDLE"
             raise WorkbenchError(f"{self.path} has no current version", why="none was promoted", remedy=remedy)
-        return self.folder(current)
+        return self._folder(current)
 
     def versions(self) -> list[str]:
         """All versions that were added, in the order of their names."""
@@ -145,11 +158,18 @@ class Registry:
         )
 
     def history(self) -> list[Event]:
-        """Every promotion and rollback, oldest first."""
+        """Every promotion, rollback and rejection, oldest first."""
         return [Event(**json.loads(body)) for body in Ledger(self.path).bodies(_KIND)]
 
-    def folder(self, version: str) -> Path:
-        """The folder of a version, by its full name."""
+    def folder_of(self, version: str) -> Path:
+        """The folder of a version that was added, or of the beginning of its name.
+
+        Raises:
+            WorkbenchError: there is no such version.
+        """
+        return self._folder(self._full_name(version))
+
+    def _folder(self, version: str) -> Path:
         return self.path / "versions" / version
 
     def manifest(self, version: str) -> Manifest:
@@ -159,7 +179,7 @@ class Registry:
             WorkbenchError: there is no such version, or a file of it was changed.
         """
         version = self._full_name(version)
-        return read_bundle(self.folder(version), version)
+        return read_bundle(self._folder(version), version)
 
     def _full_name(self, version: str) -> str:
         known = self.versions()
@@ -172,8 +192,8 @@ class Registry:
         )
         return found[0]
 
-    def _append(self, action: str, version: str) -> None:
-        event = Event(action, version, new_run_id())
+    def _append(self, action: str, version: str, reason: str = "") -> None:
+        event = Event(action, version, new_run_id(), reason)
         Ledger(self.path).append(event.run_id, _KIND, version, json.dumps(vars(event)))
 
 
@@ -183,7 +203,7 @@ def _stack(history: list[Event]) -> list[str]:
     for event in history:
         if event.action == PROMOTE:
             stack.append(event.version)
-        elif len(stack) > 1:
+        elif event.action == ROLLBACK and len(stack) > 1:
             stack.pop()
     return stack
 

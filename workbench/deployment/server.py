@@ -19,6 +19,7 @@ from starlette.routing import Route
 from .. import __version__
 from ..errors import WorkbenchError, refuse_unless
 from .batching import Closed, QueueFull
+from .canary import Canary
 from .open_inference import HEADER_LENGTH, InferenceRequest, model_metadata, read_request, write_response
 from .service import Deployment
 
@@ -31,7 +32,7 @@ SHUTDOWN_S = 30
 class Endpoints:
     """The answers to each address. The only version of the model is ``version``."""
 
-    def __init__(self, service: Deployment, version: str, max_body: int):
+    def __init__(self, service: Deployment | Canary, version: str, max_body: int):
         self._service, self._version, self._max_body = service, version, max_body
 
     def routes(self) -> list[Route]:
@@ -110,7 +111,7 @@ class Endpoints:
         return bytes(body)
 
 
-def application(service: Deployment, version: str = "1", max_body: int = MAX_BODY_BYTES) -> Starlette:
+def application(service: Deployment | Canary, version: str = "1", max_body: int = MAX_BODY_BYTES) -> Starlette:
     """The ASGI application of a service; the service is closed when the application ends.
 
     Args:
@@ -146,7 +147,7 @@ async def _server_error(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "The service failed; its log says how"}, 500)
 
 
-def serve(service: Deployment, host: str = "127.0.0.1", port: int = 8000, announce=print) -> None:
+def serve(service: Deployment | Canary, host: str = "127.0.0.1", port: int = 8000, announce=print) -> None:
     """Serve over HTTP until SIGTERM or Ctrl-C; what was asked before is answered first.
 
     Args:

@@ -46,7 +46,7 @@ def bundle_panel(engine, registry, *, images, packing: Packing | None = None) ->
         with tempfile.TemporaryDirectory() as draft:
             bundle = export_bundle(source, Path(draft) / "bundle", images=images, licence=chosen.licence)
             progress("add to the registry", 1, 2)
-            return kept.folder(kept.add(bundle))
+            return kept.folder_of(kept.add(bundle))
 
     return Panel(
         "bundle",
