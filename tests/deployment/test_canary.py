@@ -116,7 +116,7 @@ def test_one_disagreement_or_one_slow_request_exceeds_no_limit():
 
 
 def test_a_version_that_answers_other_requests_is_no_canary(versions, tmp_path):
-    registry, twin, _ = versions
+    registry, *_ = versions
     engine = tiny_engine(tmp_path, layout="NCHW")
     version = registry.add(export_bundle(engine, tmp_path / "bundle", images=some_images(4)))
     with pytest.raises(WorkbenchError, match="other requests"):

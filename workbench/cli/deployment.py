@@ -21,7 +21,7 @@ def verify(folder: Path, /, *, trust: str | None = None) -> int:
 
     Args:
         folder: the bundle.
-        trust: the digest that the sender gave you by another way.
+        trust: the digest, or the file of the public key, that the sender gave you by another way.
     """
     from ..deployment.manifest import bundle_digest
     from ..deployment.verify import verify_bundle
@@ -35,6 +35,19 @@ def verify(folder: Path, /, *, trust: str | None = None) -> int:
 
 
 @bundle.command
+def sign(folder: Path, key: Path, /) -> None:
+    """Sign a bundle, so that whoever has the public key can tell that it is yours.
+
+    Args:
+        folder: the bundle.
+        key: a private Ed25519 key as `openssl genpkey -algorithm ed25519 -out FILE` makes it.
+    """
+    from ..deployment.trust import sign_bundle
+
+    print(sign_bundle(folder, key))
+
+
+@bundle.command
 def triton(folder: Path, repository: Path, /, *, tensorrt: str | None = None, trust: str | None = None) -> None:
     """Add a bundle's engine to a model repository of NVIDIA's Triton Inference Server, as a new version.
 
@@ -42,7 +55,7 @@ def triton(folder: Path, repository: Path, /, *, tensorrt: str | None = None, tr
         folder: the bundle.
         repository: the folder that Triton is started with.
         tensorrt: the version of TensorRT in the Triton container, needed for a plan.
-        trust: the digest that the sender gave you by another way.
+        trust: the digest, or the file of the public key, that the sender gave you by another way.
     """
     from ..deployment.triton import export_triton
 
@@ -71,7 +84,7 @@ def serve(
         folder: the bundle or the registry.
         port: 0 takes any free one.
         host: the address to listen at; only this machine reaches the default.
-        trust: the digest that the sender gave you by another way.
+        trust: the digest, or the file of the public key, that the sender gave you by another way.
         streams: calls of the engine that run at the same time.
         batch: images computed together; the batch that the engine is tuned for when left out.
         delay_ms: how long a request waits for others.
@@ -92,7 +105,7 @@ def serve(
         service = deploy_canary(folder, canary, limits, **settings)
     else:
         home = Registry(folder).current_folder if Registry.is_at(folder) else folder
-        service = deploy_bundle(home, trust=trust, **settings)
+        service = deploy_bundle(home, trust=trust or (home.name if home != folder else None), **settings)
     with service:
         if service.reason:
             print(f"the original serves: {service.reason}", flush=True)
@@ -106,7 +119,7 @@ def promote(registry: Path, bundle: str, /, *, trust: str | None = None) -> None
     Args:
         registry: the folder; it is made when it is missing.
         bundle: the bundle's folder, or the beginning of a version's digest.
-        trust: the digest that the sender gave you by another way.
+        trust: the digest, or the file of the public key, that the sender gave you by another way.
     """
     from ..deployment.registry import Registry
 

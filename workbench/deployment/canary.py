@@ -85,7 +85,7 @@ def deploy_canary(registry, version: str, limits: Limits | None = None, **settin
         registry: a ``Registry`` or its folder; a version is current there.
         version: the new one, as ``Registry.add`` returned it, or the beginning of it.
         limits: beyond which the new version is taken back.
-        settings: of ``deploy``, for both.
+        settings: of ``deploy``, for both; a version's name is its trusted digest.
 
     Raises:
         WorkbenchError: a version cannot be served, or the new one takes other inputs or gives other classes.
@@ -93,9 +93,11 @@ def deploy_canary(registry, version: str, limits: Limits | None = None, **settin
     registry = registry if isinstance(registry, Registry) else Registry(registry)
     folder = registry.folder_of(version)
     _refuse_other_model(registry.manifest(registry.current_folder.name), registry.manifest(version))
-    stable = deploy(registry.current_folder, **settings)
+    current = registry.current_folder
+    stable = deploy(current, trust=current.name, **settings)
     try:
-        return Canary(registry, stable, deploy(folder, **settings), folder.name, limits or Limits())
+        new = deploy(folder, trust=folder.name, **settings)
+        return Canary(registry, stable, new, folder.name, limits or Limits())
     except BaseException:
         stable.close()
         raise

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from .drift import DriftMonitor
 from .fallback import ENGINE, ORIGINAL
+from .machine import MachineCollector
 
 ANSWERED, REFUSED, FAILED = "answered", "refused", "failed"
 #: Upper bounds of the buckets: seconds from half a millisecond to a minute, and images of a batch.
@@ -37,6 +38,7 @@ class Metrics:
         self._gauge("workbench_drift_classes", "Population stability index of top classes.", drift.class_shift)
         self._gauge("workbench_drift_confidence", "Change of the mean top probability.", drift.confidence_shift)
         ProcessCollector(registry=registry)
+        registry.register(MachineCollector())
 
     def watch(self, queued: Callable[[], float], active: Callable[[], str], pid: Callable[[], int | None]) -> None:
         """Add what a service can be asked at any time: images that wait, the model, and the engine's process."""

@@ -49,12 +49,12 @@ class Registry:
         """Whether a folder is a registry."""
         return (Path(path) / LEDGER).is_file()
 
-    def add(self, bundle, trust: str | None = None) -> str:
+    def add(self, bundle, trust: str | os.PathLike | None = None) -> str:
         """Copy a bundle into the registry without making it current; a bundle that is there already is kept.
 
         Args:
             bundle: the folder.
-            trust: the digest that the sender gave by another way.
+            trust: the digest, or the file of the public key, that the sender gave by another way.
 
         Returns:
             The version.

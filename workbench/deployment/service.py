@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import threading
 import time
 from collections.abc import Generator
@@ -28,7 +29,7 @@ from .verify import file_faults, refuse_damage, trusted_manifest
 def deploy(
     folder,
     *,
-    trust: str | None = None,
+    trust: str | os.PathLike | None = None,
     streams: int = 1,
     batch: int | None = None,
     delay_s: float = 0.002,
@@ -43,7 +44,8 @@ def deploy(
 
     Args:
         folder: what ``export_bundle`` wrote.
-        trust: the ``bundle_digest`` that the sender gave by another way; None leaves malice unfound.
+        trust: the ``bundle_digest``, or the file of the public key, that the sender gave by another way; None
+            leaves malice unfound.
         streams: calls of the engine that run at the same time.
         batch: images that are computed together; None is the batch that the engine is tuned for.
         delay_s: seconds for which a request waits for others.

@@ -7,6 +7,7 @@ model_configuration.md beside it; the schema is model_config.proto in github.com
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import shutil
@@ -33,7 +34,7 @@ def export_triton(
     tensorrt: str | None = None,
     delay_s: float = 0.002,
     queue: int = 1024,
-    trust: str | None = None,
+    trust: str | os.PathLike | None = None,
 ) -> Path:
     """Add the engine of a bundle to a model repository, as a new version of the model of its name.
 
@@ -43,7 +44,7 @@ def export_triton(
         tensorrt: the version of TensorRT in the Triton container, such as 10.9.0; a plan runs on no other.
         delay_s: seconds for which a request waits for others.
         queue: requests that may wait; Triton refuses more.
-        trust: the digest that the bundle's sender gave by another way.
+        trust: the digest, or the file of the public key, that the sender gave by another way.
 
     Returns:
         The folder of the new version.

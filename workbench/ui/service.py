@@ -23,8 +23,9 @@ SHOWN = {
     "drift of classes (stability index)": ("workbench_drift_classes", ".2f"),
     "drift of confidence": ("workbench_drift_confidence", "+.3f"),
     "memory of the engine's process (MB)": ("workbench_engine_process_resident_memory_bytes", ",.0f"),
-    "GPU utilization (%)": ("workbench_gpu_utilization_percent", ".0f"),
-    "GPU power (W)": ("workbench_gpu_power_watts", ".0f"),
+    "processors in use (%)": ("workbench_machine_cpu_utilization_percent", ".0f"),
+    "GPU utilization (%)": ('workbench_gpu_utilization_percent{gpu="0"}', ".0f"),
+    "GPU power (W)": ('workbench_gpu_power_watts{gpu="0"}', ".0f"),
 }
 
 
