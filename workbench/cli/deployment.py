@@ -35,6 +35,24 @@ def verify(folder: Path, /, *, trust: str | None = None) -> int:
 
 
 @bundle.command
+def build(folder: Path, out: Path, /, *, trust: str | None = None, card: str | None = None) -> None:
+    """Build the engine of a bundle that holds a variant, on this machine, and write a bundle with the engine.
+
+    Args:
+        folder: the bundle.
+        out: the new bundle.
+        trust: the digest, or the file of the public key, that the sender gave you by another way.
+        card: the GPU to build for; the one here when left out.
+    """
+    from ..deployment.bundle import build_bundle
+    from .progress_line import ProgressLine
+
+    with ProgressLine() as progress:
+        made = build_bundle(folder, out, trust=trust, card=card, progress=progress)
+    print(made)
+
+
+@bundle.command
 def sign(folder: Path, key: Path, /) -> None:
     """Sign a bundle, so that whoever has the public key can tell that it is yours.
 
@@ -57,9 +75,12 @@ def triton(folder: Path, repository: Path, /, *, tensorrt: str | None = None, tr
         tensorrt: the version of TensorRT in the Triton container, needed for a plan.
         trust: the digest, or the file of the public key, that the sender gave you by another way.
     """
-    from ..deployment.triton import export_triton
+    from ..deployment.triton import BUILD, export_triton
 
-    print(export_triton(folder, repository, tensorrt=tensorrt, trust=trust))
+    version = export_triton(folder, repository, tensorrt=tensorrt, trust=trust)
+    print(version)
+    if (version / BUILD).is_file():
+        print(f"Its plan is still to be built, in the Triton container: sh {version / BUILD}")
 
 
 def serve(

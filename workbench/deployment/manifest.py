@@ -4,7 +4,7 @@ A bundle is a folder of plain files::
 
     manifest.json            this record
     README.md                for whoever receives the bundle
-    engine/…                 what the backend compiled
+    engine/…                 what the backend compiled, or the variant that the target must compile
     original/model.onnx      the FP32 model, with its external weights if it has any
     golden/images.npy        normalised images (N, H, W, 3) float32
     golden/logits.npy        the original's logits for them, (N, classes) float32
@@ -29,6 +29,7 @@ from ..records import Engine, decode, encode, whole
 from .drift import Reference
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+MEASUREMENT = "measurement.json"
 #: The version of the layout of bundles. A reader refuses a later one.
 FORMAT = 1
 #: Limits on what a manifest may ask a reader to do.

@@ -23,6 +23,7 @@ from .fallback import Fallback, GoldenCheck, Watch
 from .golden import golden_error, golden_fault, read_golden
 from .manifest import Manifest
 from .metrics import ANSWERED, FAILED, REFUSED, Metrics
+from .target import EngineUnbuilt, refuse_unbuilt
 from .verify import file_faults, refuse_damage, trusted_manifest
 
 
@@ -64,8 +65,17 @@ def deploy(
     batch = manifest.engine.batches.opt if batch is None else batch
     _check_settings(streams, batch, most, delay_s, queue)
     queued = BatchQueue(batch, delay_s, max(queue, batch))
-    refusal = "; ".join(of_engine.values())
+    refusal = "; ".join(of_engine.values()) or _unbuilt(manifest, folder)
     return Deployment(manifest, folder, queued, streams, watch or Watch(), refusal)
+
+
+def _unbuilt(manifest: Manifest, folder: Path) -> str:
+    """Why an engine is not even started that was not built yet; empty for one that was."""
+    try:
+        refuse_unbuilt(manifest.engine, folder)
+    except EngineUnbuilt as error:
+        return f"{error.what}: {error.why}"
+    return ""
 
 
 def _check_settings(streams, batch, most: int, delay_s, queue) -> None:

@@ -119,7 +119,7 @@ def _model_faults(manifest: Manifest, folder: Path) -> Iterator[str]:
         error = golden_error(Classifier(session, reference), images, logits, reference.batches.opt)
     if fault := golden_fault("the original model", error, golden.original_tolerance):
         yield fault
-    if backend(engine.backend).isolated:
+    if backend(engine.backend).isolated:  # an engine that its target must build is isolated too
         return
     with EngineProcess(engine, manifest.classes) as process:
         error = golden_error(lambda x: process.run(0, x, 600.0), images, logits, engine.batches.opt)
