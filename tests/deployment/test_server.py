@@ -223,8 +223,8 @@ def test_a_server_that_is_sent_nonsense_goes_on(seconds, address, client, tiny):
 PROMETHEUS = """
 scrape_configs:
 - job_name: workbench
-  scrape_interval: 100ms
-  scrape_timeout: 100ms
+  scrape_interval: 1s
+  scrape_timeout: 1s
   static_configs: [{targets: ["%s"]}]
 """
 
@@ -260,11 +260,12 @@ def test_a_real_prometheus_scrapes_the_service(address, client, tmp_path):
                 return float(found[0]["value"][1]) if len(found) == 1 else None
             return None
 
+        # a scrape that a busy machine delays makes all series stale until the next one
         until(lambda: value('up{job="workbench"}') == 1)
-        assert value("workbench_engine_active") == 1
-        assert value('workbench_images_total{model="engine"}') >= 3
-        assert 0 < value("histogram_quantile(0.99, sum by (le) (workbench_request_seconds_bucket))") <= 60
-        assert value('workbench_requests_total{outcome="failed"}') >= 0
+        until(lambda: value("workbench_engine_active") == 1)
+        until(lambda: (value('workbench_images_total{model="engine"}') or 0) >= 3)
+        p99 = "histogram_quantile(0.99, sum by (le) (workbench_request_seconds_bucket))"
+        until(lambda: 0 < (value(p99) or 0) <= 60)
 
 
 def test_the_metrics_are_served_as_text(address, client):
