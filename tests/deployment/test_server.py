@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -37,12 +38,15 @@ ROOT = Path(workbench.__file__).parents[1]
 
 @contextlib.contextmanager
 def served(folder, *options):
-    """``workbench serve`` in a process of its own: the process, and the address it announces."""
+    """``workbench serve`` in a process of its own: the process, the address it announces, and what it logs."""
     command = [sys.executable, "-m", "workbench", "serve", str(folder), "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with (
+        tempfile.TemporaryFile("w+") as log,  # a pipe that nobody reads would fill, and the server wait
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT) as process,
+    ):
         try:
             line = next((line for line in process.stdout if "http://" in line), "")
-            yield process, re.search(r"http://[\d.]+:\d+", line)[0]
+            yield process, re.search(r"http://[\d.]+:\d+", line)[0], log
         finally:
             process.terminate()
             process.communicate(timeout=60)
@@ -50,7 +54,7 @@ def served(folder, *options):
 
 @pytest.fixture(scope="module")
 def address(packed):
-    with served(packed, "--queue", "200") as (_, address):
+    with served(packed, "--queue", "200") as (_, address, _):
         yield address
 
 
@@ -279,7 +283,7 @@ def test_the_metrics_are_served_as_text(address, client):
 def test_it_goes_on_when_the_engine_is_killed_and_ends_cleanly_when_it_is_told_to(packed, tmp_path, tiny):
     registry = Registry(tmp_path / "registry")
     registry.promote(registry.add(packed))
-    with served(registry.path) as (process, address):
+    with served(registry.path) as (process, address, log):
         service = psutil.Process(process.pid)
         (engine,) = service.children()
         with triton.InferenceServerClient(address.removeprefix("http://")) as client:
@@ -292,7 +296,8 @@ def test_it_goes_on_when_the_engine_is_killed_and_ends_cleanly_when_it_is_told_t
         (engine,) = service.children()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == -signal.SIGTERM
-        assert process.stderr.read() == ""
+        log.seek(0)
+        assert log.read() == ""
         until(lambda: not engine.is_running())
 
 
