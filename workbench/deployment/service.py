@@ -107,7 +107,7 @@ class Deployment:
     def __init__(
         self, manifest: Manifest, folder: Path, queue: BatchQueue, streams: int, watch: Watch, refusal: str
     ):
-        engine = manifest.engine
+        engine, batches = manifest.engine, manifest.engine.batches
         self.manifest, self._queue = manifest, queue
         self._preprocessing = engine.variant.graph.preprocessing
         golden = read_golden(folder, self._preprocessing.size, manifest.classes)
@@ -119,7 +119,9 @@ class Deployment:
         self._fallback = Fallback(
             functools.partial(EngineProcess, engine, manifest.classes, streams),
             self._original,
-            GoldenCheck(*golden, manifest.golden.engine_tolerance, engine.batches.opt),
+            GoldenCheck(
+                *golden, manifest.golden.engine_tolerance, batches.opt, tuple(sorted({batches.min, batches.max}))
+            ),
             watch=watch,
             streams=streams,
             refusal=refusal,
