@@ -28,6 +28,7 @@ import workbench
 from tests.deployment.test_fallback import until
 from tests.tiny import CLASSES, SIZE, some_images
 from workbench.deployment import server
+from workbench.deployment.fault_injection import replace_file
 from workbench.deployment.registry import Registry
 from workbench.deployment.server import MAX_BODY_BYTES, serve
 from workbench.deployment.service import deploy
@@ -299,6 +300,26 @@ def test_it_goes_on_when_the_engine_is_killed_and_ends_cleanly_when_it_is_told_t
         log.seek(0)
         assert log.read() == ""
         until(lambda: not engine.is_running())
+
+
+def test_a_new_version_of_a_registry_gets_its_share_over_http(packed, bundle, tmp_path, tiny):
+    replace_file(bundle, "README.md", b"the new version")
+    registry = Registry(tmp_path / "registry")
+    registry.promote(registry.add(packed))
+    options = ["--canary", registry.add(bundle)[:12], "--share", "0.5"]
+    with (
+        served(registry.path, *options) as (_, address, _),
+        triton.InferenceServerClient(address.removeprefix("http://")) as client,
+    ):
+        for seed in range(8):
+            found = client.infer("tiny", asked(some_images(2, seed=seed))).as_numpy("logits")
+            np.testing.assert_allclose(found, tiny.logits(some_images(2, seed=seed)), atol=1e-4)
+        until(lambda: b"workbench_canary_agreed_images 8.0" in status(address, "/metrics")[1])
+        text = status(address, "/metrics")[1]
+        assert b"workbench_canary_requests 4.0" in text
+        assert b'workbench_requests_total{outcome="answered"}' in text
+        with pytest.raises(InferenceServerException, match="remedy"):
+            client.infer("tiny", asked(some_images(2)[:, :4]))
 
 
 def test_a_port_that_is_taken_is_refused_with_the_remedy(packed):

@@ -123,7 +123,7 @@ def serve(
     settings: Any = {"streams": streams, "batch": batch, "delay_s": delay_ms / 1e3, "queue": queue}
     if canary is not None:
         limits = Limits(agreement, latency_ms and latency_ms / 1e3, share)
-        service = deploy_canary(folder, canary, limits, **settings)
+        service = deploy_canary(folder, canary, limits, trust=trust, **settings)
     else:
         home = Registry(folder).current_folder if Registry.is_at(folder) else folder
         service = deploy_bundle(home, trust=trust or (home.name if home != folder else None), **settings)

@@ -78,14 +78,15 @@ class Seen:
         return ""
 
 
-def deploy_canary(registry, version: str, limits: Limits | None = None, **settings) -> Canary:
+def deploy_canary(registry, version: str, limits: Limits | None = None, *, trust=None, **settings) -> Canary:
     """Serve the current version of a registry, and let a new version answer a share of the requests.
 
     Args:
         registry: a ``Registry`` or its folder; a version is current there.
         version: the new one, as ``Registry.add`` returned it, or the beginning of it.
         limits: beyond which the new version is taken back.
-        settings: of ``deploy``, for both; a version's name is its trusted digest.
+        trust: the file of the public key that signed both; None trusts the digests that are the versions' names.
+        settings: of ``deploy``, for both.
 
     Raises:
         WorkbenchError: a version cannot be served, or the new one takes other inputs or gives other classes.
@@ -94,9 +95,9 @@ def deploy_canary(registry, version: str, limits: Limits | None = None, **settin
     folder = registry.folder_of(version)
     _refuse_other_model(registry.manifest(registry.current_folder.name), registry.manifest(version))
     current = registry.current_folder
-    stable = deploy(current, trust=current.name, **settings)
+    stable = deploy(current, trust=trust or current.name, **settings)
     try:
-        new = deploy(folder, trust=folder.name, **settings)
+        new = deploy(folder, trust=trust or folder.name, **settings)
         return Canary(registry, stable, new, folder.name, limits or Limits())
     except BaseException:
         stable.close()
