@@ -30,16 +30,17 @@ def _candidates() -> Iterator[str]:
 
 
 @functools.cache
-def equipped() -> str | None:
-    """A CPython 3.10 with NumPy and ONNX Runtime: the bare one, or a virtual environment made once per machine."""
-    script, python = "import numpy, onnxruntime", bare()
+def equipped(*more: str) -> str | None:
+    """A CPython 3.10 with NumPy, ONNX Runtime and more packages: the bare one, or a venv made once per machine."""
+    packages = ("numpy", "onnxruntime", *more)
+    script, python = "import " + ", ".join(packages), bare()
     if python is None or _runs(python, script):
         return python
-    venv = Path(tempfile.gettempdir()) / f"workbench-python310-{getpass.getuser()}"
+    venv = Path(tempfile.gettempdir()) / "-".join(("workbench-python310", getpass.getuser(), *more))
     inside = str(venv / "bin" / "python")
     if not _runs(inside, script):
         subprocess.run([python, "-m", "venv", "--clear", str(venv)], check=False, capture_output=True)
-        install = [inside, "-m", "pip", "install", "-q", "numpy", "onnxruntime"]
+        install = [inside, "-m", "pip", "install", "-q", *packages]
         subprocess.run(install, check=False, capture_output=True, timeout=300)
     return inside if _runs(inside, script) else None
 

@@ -17,10 +17,11 @@ ROOT = Path(workbench.__file__).parents[1]
 ROOMS = sorted(folder.parent.name for folder in (ROOT / "workbench").glob("*/__init__.py"))
 ENTRIES = ("__init__", "__main__", "tutorial")
 GROUND = ["records", *(f.stem for f in (ROOT / "workbench").glob("*.py") if f.stem not in ENTRIES)]
-#: What the light half may import beside the standard library: NumPy, and one runtime or Pillow where it is needed.
-LIGHT_NEEDS = {"numpy", "PIL", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda", "cupti"}
-#: What a service needs in addition: metrics, and an ASGI stack.
-SERVING = {"prometheus_client", "starlette", "uvicorn"}
+#: What the light half may import beside the standard library: NumPy; one runtime, Pillow, or the library of public
+#: keys where it is needed.
+LIGHT_NEEDS = {"numpy", "PIL", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda", "cupti", "cryptography"}
+#: What a service needs in addition: metrics, and an ASGI stack; and what it uses where it is installed.
+SERVING = {"prometheus_client", "starlette", "uvicorn", "cryptography", "psutil", "pynvml"}
 HEAVY = {"jax", "flax", "onnx", "onnx_ir", "scipy", "pandas", "plotly", "onnxruntime", "torch", "IPython", "rich"}
 
 

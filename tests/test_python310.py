@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 import workbench
 from tests import python310 as interpreters
-from tests.tiny import Tiny
+from tests.deployment.bundles import tiny_engine
+from tests.tiny import CLASSES, Tiny, some_images
+from workbench.deployment.bundle import export_bundle
+from workbench.deployment.manifest import bundle_digest
 from workbench.remote.protocol import light_half
 
 PACKAGE = Path(workbench.__file__).parent
@@ -126,3 +131,41 @@ measured = wb.measure(engine, images=images, labels=np.zeros(5, int), batch=2, s
 print(measured.agreement, measured.images)
 """
     assert run(command, uninstalled, code).split() == ["1.0", "5"]
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return export_bundle(tiny_engine(tmp_path), tmp_path / "bundle", images=some_images(8))
+
+
+def test_a_bundle_is_served_on_310_uninstalled(uninstalled, bundle):
+    """By NumPy, ONNX Runtime, prometheus_client and the ASGI stack; psutil, NVML and cryptography are not there."""
+    python = interpreters.equipped("prometheus_client", "starlette", "uvicorn")
+    if python is None:
+        pytest.skip(f"there is no Python 3.10 with a runtime and an ASGI stack on this machine. {REMEDY}")
+    digest, images = bundle_digest(bundle), some_images(2)
+    code = f"""
+import sys
+sys.path.insert(0, {str(uninstalled)!r})
+from workbench.deployment.server import serve
+from workbench.deployment.service import deploy
+from workbench.deployment.verify import verify_bundle
+assert verify_bundle({str(bundle)!r}, {digest!r}) == []
+serve(deploy({str(bundle)!r}, trust={digest!r}), port=0, announce=lambda text: print(text, flush=True))
+"""
+    tensor = {"name": "images", "datatype": "FP32", "shape": list(images.shape), "data": images.ravel().tolist()}
+    with subprocess.Popen([python, "-I", "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        address = process.stdout.readline().split()[-1]
+        try:
+            with urllib.request.urlopen(address, json.dumps({"inputs": [tensor]}).encode(), timeout=60) as answer:
+                (logits,) = json.load(answer)["outputs"]
+            home = address.partition("/v2/")[0]
+            with urllib.request.urlopen(f"{home}/metrics", timeout=60) as answer:
+                metrics = answer.read().decode()
+        finally:
+            process.terminate()
+    assert logits["shape"] == [2, CLASSES]
+    expected = Tiny.of().logits(images).ravel()
+    assert max(abs(a - b) for a, b in zip(logits["data"], expected)) < 1e-4
+    assert "workbench_engine_active 1.0" in metrics
+    assert "psutil is not installed" in metrics

@@ -75,3 +75,27 @@ def test_behind_a_hub_netron_draws_through_the_servers_proxy(lab, write_notebook
     assert frame.get_attribute("src").startswith("/proxy/")
     drawn = lab.page.frame_locator(".wb-netron iframe").locator(".node-item-type")
     expect(drawn).to_have_count(int(lab.output(2)))
+
+
+SERVICE = f"""\
+{HERE}
+from pathlib import Path
+from tests.deployment.bundles import tiny_engine
+from tests.tiny import some_images
+from workbench.deployment.traffic import Traffic
+bundle = wb.export_bundle(tiny_engine(Path(".")), "bundle", images=some_images(40))
+service = wb.deploy(bundle)
+"""
+
+
+@pytest.mark.slow
+def test_a_click_sends_requests_to_a_service_and_the_chart_follows_them(lab, write_notebook):
+    panel = "panel = ui.service_panel(service, some_images(40), Traffic(2, 1, 3.0))\npanel"
+    lab.open(write_notebook("service", SERVICE, panel))
+    lab.start_all()
+    lab.wait_text(lab.element("state"), "The engine answers", 60)
+    lab.element("run").click()
+    lab.wait_text(lab.element("status"), "Done in", 120)
+    assert "requests answered, 0 not" in lab.element("timeline").inner_text()
+    lab.wait_run(30)
+    assert lab.cell_errors() == []

@@ -2,10 +2,11 @@ import shutil
 
 import pytest
 
-from tests.deployment.bundles import replace_file, tiny_engine
+from tests.deployment.bundles import tiny_engine
 from tests.tiny import some_images
 from workbench.cli.commands import REFUSED, main
 from workbench.deployment.bundle import export_bundle
+from workbench.deployment.fault_injection import replace_file
 from workbench.deployment.manifest import bundle_digest
 
 

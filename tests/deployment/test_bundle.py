@@ -110,7 +110,7 @@ def test_a_changed_engine_or_a_lost_original_is_refused(engine, tmp_path):
     with pytest.raises(WorkbenchError, match="is not what was built"):
         export_bundle(engine, tmp_path / "b", images=some_images(2))
     with pytest.raises(WorkbenchError, match="made of an engine"):
-        export_bundle(engine.variant, tmp_path / "b", images=some_images(2))
+        export_bundle(engine.path, tmp_path / "b", images=some_images(2))
 
 
 def test_an_engine_that_cannot_run_here_is_packed_with_the_tolerance_of_its_precision(engine, tmp_path):

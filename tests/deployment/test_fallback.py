@@ -176,3 +176,24 @@ def test_a_crash_that_several_streams_notice_counts_once():
         for thread in threads:
             thread.join()
     assert fallbacks == [1]
+
+
+def test_every_stream_is_warm_at_every_size_before_the_engine_serves():
+    process, sizes = Process(), []
+    run = process.run
+    process.run = lambda stream, images, limit_s: (
+        sizes.append((stream, len(images))),
+        run(stream, images, limit_s),
+    )[1]
+    check = GoldenCheck(IMAGES, LOGITS, 0.1, 4, (1, 9))
+    with Fallback(Starts(process), original, check, watch=Watch(check_s=3600), streams=2) as guarded:
+        assert guarded.active == ENGINE
+        assert sorted(sizes) == [(0, 1), (0, 4), (0, 9), (1, 1), (1, 4), (1, 9)]
+
+
+def test_an_engine_that_fails_to_warm_up_does_not_serve():
+    process = Process()
+    process.answer = None  # it computes golden images alone
+    check = GoldenCheck(IMAGES, LOGITS, 0.1, 4, (9,))
+    with Fallback(Starts(process), original, check, watch=Watch(), streams=1) as guarded:
+        assert (guarded.active, "TypeError" in guarded.reason) == (ORIGINAL, True)

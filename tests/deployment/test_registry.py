@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import workbench
-from tests.deployment.bundles import replace_file
+from workbench.deployment.fault_injection import replace_file
 from workbench.deployment.manifest import bundle_digest
 from workbench.deployment.registry import PROMOTE, ROLLBACK, Registry
 from workbench.deployment.service import deploy

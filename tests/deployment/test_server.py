@@ -1,11 +1,18 @@
+import asyncio
+import collections
 import contextlib
 import json
+import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,11 +21,14 @@ import numpy as np
 import psutil
 import pytest
 import tritonclient.http as triton
+from starlette.testclient import TestClient as Client
 from tritonclient.utils import InferenceServerException
 
 import workbench
 from tests.deployment.test_fallback import until
 from tests.tiny import CLASSES, SIZE, some_images
+from workbench.deployment import server
+from workbench.deployment.fault_injection import replace_file
 from workbench.deployment.registry import Registry
 from workbench.deployment.server import MAX_BODY_BYTES, serve
 from workbench.deployment.service import deploy
@@ -29,12 +39,15 @@ ROOT = Path(workbench.__file__).parents[1]
 
 @contextlib.contextmanager
 def served(folder, *options):
-    """``workbench serve`` in a process of its own: the process, and the address it announces."""
+    """``workbench serve`` in a process of its own: the process, the address it announces, and what it logs."""
     command = [sys.executable, "-m", "workbench", "serve", str(folder), "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with (
+        tempfile.TemporaryFile("w+") as log,  # a pipe that nobody reads would fill, and the server wait
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT) as process,
+    ):
         try:
             line = next((line for line in process.stdout if "http://" in line), "")
-            yield process, re.search(r"http://[\d.]+:\d+", line)[0]
+            yield process, re.search(r"http://[\d.]+:\d+", line)[0], log
         finally:
             process.terminate()
             process.communicate(timeout=60)
@@ -42,7 +55,7 @@ def served(folder, *options):
 
 @pytest.fixture(scope="module")
 def address(packed):
-    with served(packed, "--queue", "200") as (_, address):
+    with served(packed, "--queue", "200") as (_, address, _):
         yield address
 
 
@@ -144,6 +157,122 @@ def test_a_body_over_the_limit_is_refused_while_it_arrives(address):
     assert status(address, "/v2/health/ready")[0] == 200
 
 
+def test_bodies_that_together_hold_too_much_are_refused_and_their_bytes_are_given_back(packed, monkeypatch):
+    monkeypatch.setattr(server, "MAX_HELD_BYTES", 10_000)
+    with deploy(packed) as service, Client(server.application(service)) as client:
+        for _ in range(3):
+            found = client.post("/v2/models/tiny/infer", content=bytes(20_000))
+            assert (found.status_code, found.headers["Retry-After"]) == (503, "1")
+            assert "may hold 10000" in found.json()["error"]
+        for _ in range(3):  # each is under the limit, and three of them would be over it
+            assert client.post("/v2/models/tiny/infer", content=bytes(9_000)).status_code == 400
+
+
+async def answered(address, request):
+    """The status of an answer to raw bytes."""
+    host, port = address.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(request)
+        line = await reader.readline()
+        return int(line.split()[1])
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_thousands_of_requests_at_once_are_answered_or_refused_and_the_server_goes_on(count, address, client):
+    images = some_images(1)
+    tensor = {"name": "images", "datatype": "FP32", "shape": list(images.shape), "data": images.ravel().tolist()}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    head = "POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+    async def all_at_once():
+        open_files = asyncio.Semaphore(400)  # a process may open about a thousand
+
+        async def ask():
+            async with open_files:
+                return await answered(address, request)
+
+        return await asyncio.gather(*(ask() for _ in range(count)))
+
+    found = collections.Counter(asyncio.run(all_at_once()))
+    assert set(found) <= {200, 503}
+    assert found[200] > 0
+    assert found.total() == count
+    assert client.is_model_ready("tiny")
+
+
+@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_server_that_is_sent_nonsense_goes_on(seconds, address, client, tiny):
+    rng, end = np.random.default_rng(0), time.monotonic() + seconds
+    request = b'POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n{"inputs":5}'
+    host, port = address.removeprefix("http://").split(":")
+    while time.monotonic() < end:
+        content = bytearray(request)
+        for place in rng.integers(len(content), size=rng.integers(1, 6)):
+            content[place : place + int(rng.integers(3))] = rng.bytes(int(rng.integers(3)))
+        with (
+            socket.create_connection((host, int(port)), timeout=60) as connection,
+            contextlib.suppress(ConnectionError),
+        ):
+            connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):
+                pass
+    found = client.infer("tiny", asked(some_images(2))).as_numpy("logits")
+    np.testing.assert_allclose(found, tiny.logits(some_images(2)), atol=1e-4)
+
+
+PROMETHEUS = """
+scrape_configs:
+- job_name: workbench
+  scrape_interval: 1s
+  scrape_timeout: 1s
+  static_configs: [{targets: ["%s"]}]
+"""
+
+
+@contextlib.contextmanager
+def prometheus(target, folder):
+    """A Prometheus that scrapes a target; its address."""
+    (folder / "prometheus.yml").write_text(PROMETHEUS % target.removeprefix("http://"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    options = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    command = ["prometheus", *options, f"--web.listen-address={place}"]
+    with open(folder / "log", "wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            yield f"http://{place}"
+        finally:
+            process.terminate()
+
+
+def test_a_real_prometheus_scrapes_the_service(address, client, tmp_path):
+    if not shutil.which("prometheus"):
+        (pytest.fail if os.environ.get("WORKBENCH_CI") else pytest.skip)(
+            "There is no Prometheus. Remedy: apt-get install prometheus"
+        )
+    client.infer("tiny", asked(some_images(3)))
+    with prometheus(address, tmp_path) as observer:
+
+        def value(query):
+            """The only value of a query; None while there is none."""
+            with contextlib.suppress(OSError):
+                code, body = status(observer, "/api/v1/query?" + urllib.parse.urlencode({"query": query}))
+                found = json.loads(body)["data"]["result"] if code == 200 else []  # 503 until it has started
+                return float(found[0]["value"][1]) if len(found) == 1 else None
+            return None
+
+        # a scrape that a busy machine delays makes all series stale until the next one
+        until(lambda: value('up{job="workbench"}') == 1)
+        until(lambda: value("workbench_engine_active") == 1)
+        until(lambda: (value('workbench_images_total{model="engine"}') or 0) >= 3)
+        p99 = "histogram_quantile(0.99, sum by (le) (workbench_request_seconds_bucket))"
+        until(lambda: 0 < (value(p99) or 0) <= 60)
+
+
 def test_the_metrics_are_served_as_text(address, client):
     client.infer("tiny", asked(some_images(1)))
     code, text = status(address, "/metrics")
@@ -155,7 +284,7 @@ def test_the_metrics_are_served_as_text(address, client):
 def test_it_goes_on_when_the_engine_is_killed_and_ends_cleanly_when_it_is_told_to(packed, tmp_path, tiny):
     registry = Registry(tmp_path / "registry")
     registry.promote(registry.add(packed))
-    with served(registry.path) as (process, address):
+    with served(registry.path) as (process, address, log):
         service = psutil.Process(process.pid)
         (engine,) = service.children()
         with triton.InferenceServerClient(address.removeprefix("http://")) as client:
@@ -168,8 +297,29 @@ def test_it_goes_on_when_the_engine_is_killed_and_ends_cleanly_when_it_is_told_t
         (engine,) = service.children()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == -signal.SIGTERM
-        assert process.stderr.read() == ""
+        log.seek(0)
+        assert log.read() == ""
         until(lambda: not engine.is_running())
+
+
+def test_a_new_version_of_a_registry_gets_its_share_over_http(packed, bundle, tmp_path, tiny):
+    replace_file(bundle, "README.md", b"the new version")
+    registry = Registry(tmp_path / "registry")
+    registry.promote(registry.add(packed))
+    options = ["--canary", registry.add(bundle)[:12], "--share", "0.5"]
+    with (
+        served(registry.path, *options) as (_, address, _),
+        triton.InferenceServerClient(address.removeprefix("http://")) as client,
+    ):
+        for seed in range(8):
+            found = client.infer("tiny", asked(some_images(2, seed=seed))).as_numpy("logits")
+            np.testing.assert_allclose(found, tiny.logits(some_images(2, seed=seed)), atol=1e-4)
+        until(lambda: b"workbench_canary_agreed_images 8.0" in status(address, "/metrics")[1])
+        text = status(address, "/metrics")[1]
+        assert b"workbench_canary_requests 4.0" in text
+        assert b'workbench_requests_total{outcome="answered"}' in text
+        with pytest.raises(InferenceServerException, match="remedy"):
+            client.infer("tiny", asked(some_images(2)[:, :4]))
 
 
 def test_a_port_that_is_taken_is_refused_with_the_remedy(packed):

@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tests.deployment.bundles import change_manifest, replace_file, tiny_engine
+from tests.deployment.bundles import tiny_engine
 from tests.deployment.test_fallback import until
 from tests.tiny import CLASSES, SIZE, Tiny, some_images
 from workbench.deployment.batching import Closed, QueueFull
 from workbench.deployment.bundle import export_bundle
 from workbench.deployment.fallback import ENGINE, ORIGINAL, Watch
+from workbench.deployment.fault_injection import change_manifest, replace_file
 from workbench.deployment.manifest import bundle_digest
 from workbench.deployment.service import deploy
 from workbench.errors import WorkbenchError
@@ -69,8 +70,8 @@ def test_static_batches_and_channels_first_are_served(graph, tmp_path, tiny):
             for count in (1, 3, 9):
                 found = service.predict(some_images(count))
                 np.testing.assert_allclose(found, tiny.logits(some_images(count)), atol=1e-4)
-            if service._fallback.pid:
-                os.kill(service._fallback.pid, signal.SIGKILL)
+            if service.pid:
+                os.kill(service.pid, signal.SIGKILL)
                 service.predict(some_images(1))
 
 
@@ -97,7 +98,7 @@ def test_no_request_is_lost_when_the_engines_process_is_killed_under_load(kills,
             before = sum(asked)
             until(lambda: service.active == ENGINE and sum(asked) > before + 8)  # noqa: B023 -- called at once
             with contextlib.suppress(ProcessLookupError):
-                os.kill(service._fallback.pid, signal.SIGKILL)
+                os.kill(service.pid, signal.SIGKILL)
             until(lambda: service.active == ORIGINAL)
         stop.set()
         for thread in threads:
@@ -112,7 +113,7 @@ def test_no_request_is_lost_when_the_engines_process_is_killed_under_load(kills,
 
 def test_a_hanging_engine_is_given_up_and_the_request_answered(packed, tiny):
     with deploy(packed, watch=Watch(limit_s=0.3, pause_s=3600)) as service:
-        os.kill(service._fallback.pid, signal.SIGSTOP)
+        os.kill(service.pid, signal.SIGSTOP)
         found = service.predict(some_images(2))
         np.testing.assert_allclose(found, tiny.logits(some_images(2)), atol=1e-4)
         assert (service.active, "hangs" in service.reason) == (ORIGINAL, True)

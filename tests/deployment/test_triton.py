@@ -9,9 +9,10 @@ import pytest
 import tritonclient
 from google.protobuf import text_format
 
-from tests.deployment.bundles import replace_file, tiny_engine
+from tests.deployment.bundles import tiny_engine
 from tests.tiny import CLASSES, SIZE, some_images
 from workbench.deployment.bundle import export_bundle
+from workbench.deployment.fault_injection import replace_file
 from workbench.deployment.manifest import bundle_digest
 from workbench.deployment.triton import CONFIG, export_triton
 from workbench.errors import WorkbenchError

@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 
 import workbench
-from tests.deployment.bundles import change_manifest, replace_file
-from tests.tiny import Tiny
+from tests.deployment.bundles import tiny_engine
+from tests.tiny import Tiny, some_images
+from workbench.backends.external_data import external_files
 from workbench.deployment import manifest as manifests
+from workbench.deployment.bundle import export_bundle
+from workbench.deployment.fault_injection import change_manifest, replace_file
 from workbench.deployment.manifest import FORMAT, MANIFEST, bundle_digest, plain_name
+from workbench.deployment.service import deploy
 from workbench.deployment.verify import verify_bundle
+from workbench.digests import file_digest
 from workbench.errors import WorkbenchError
 
 FILES = ["README.md", "engine/model.onnx", "golden/images.npy", "golden/logits.npy", "original/model.onnx"]
@@ -190,3 +195,19 @@ def test_a_replaced_bundle_is_found_by_the_digest_that_the_receiver_trusts(bundl
     assert verify_bundle(bundle) == []  # whoever changes a file changes its checksum as well
     only_fault(bundle, "trusted", trust=trusted)
     only_fault(bundle, "trusted", trust="not a digest")
+
+
+def test_weights_outside_the_folder_of_a_model_are_not_read(tmp_path):
+    bundle = export_bundle(tiny_engine(tmp_path, external=True), tmp_path / "bundle", images=some_images(4))
+    (weights,) = external_files(bundle / "original/model.onnx")
+    content, name = (bundle / "original/model.onnx").read_bytes(), weights.name.encode()
+    outside = b"../" + b"w" * (len(name) - 3)  # as long as the name, so that the lengths in the file stay right
+    stolen = bundle / outside.decode()[3:]
+    stolen.write_bytes(weights.read_bytes())  # the weights are there, and listed: only where they lie is wrong
+    entry = {"sha256": file_digest(stolen), "bytes": stolen.stat().st_size}
+    change_manifest(bundle, lambda values: values["files"].update({stolen.name: entry}))
+    replace_file(bundle, "original/model.onnx", content.replace(name, outside))
+    (fault,) = verify_bundle(bundle)
+    assert "escapes" in fault
+    with pytest.raises(WorkbenchError, match="escapes"):
+        deploy(bundle)

@@ -2,6 +2,9 @@
 
 import pytest
 
+from workbench.deployment.manifest import bundle_digest
+from workbench.deployment.verify import read_bundle
+
 pytestmark = pytest.mark.notebooks
 #: Multiply-accumulates of ViT-B/32 at 224 px for one image, by hand: 50 tokens of width 768, 12 blocks, an MLP of
 #: 3072.
@@ -78,9 +81,26 @@ def test_06_keeps_the_predictions_and_says_how_sure_the_speed_is(run):
     assert found["calls"] >= 5
 
 
-def test_07_chooses_within_the_limit(run):
+def test_07_chooses_within_the_limit_and_packs_the_engine(run, shared_workspace):
     found = run("07_trade_offs", images=160, seconds=0.3, batches=[4], name="quick")
     assert found["cells"] == 3
     assert found["drop_points"] <= 0.5
     assert found["verdict"] in ("holds", "cannot tell")
     assert found["speedup"] > 0
+    (bundle,) = (shared_workspace / "bundles" / "versions").iterdir()
+    assert (bundle_digest(bundle), read_bundle(bundle).engine.label) == (bundle.name, engine_label(found))
+
+
+def test_08_loses_no_request_serves_the_original_for_broken_engines_and_rolls_back(run):
+    found = run("08_deploy_and_roll_back", images=48, seconds=3.0)
+    assert (found["sound"], found["rolled_back"]) == (True, True)
+    assert found["answered"] > 0 == found["failed"]
+    assert found["canary_agreement"] >= 0.9
+    assert found["by_original"] > 0 < found["by_engine"]
+    assert found["original_serves"] == 3
+    assert found["refused"] == 2
+    assert found["shift_after"] > 3
+
+
+def engine_label(found) -> str:
+    return f"{found['backend']} {found['precision']}"

@@ -8,26 +8,30 @@ import os
 import re
 import secrets
 import shutil
-import textwrap
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from .. import __version__
-from ..backends import backend, changed_file
+from ..backends import backend, build_engine, changed_file
 from ..backends.external_data import copy_model
 from ..digests import file_digest
 from ..errors import WorkbenchError, path_of, refuse_unless
 from ..files import disk_errors
 from ..measuring.subject import Subject
-from ..records import Engine, Measurement, encode
+from ..progress import Progress, silent
+from ..records import Engine, Measurement, Variant, decode, encode
 from ..workspace import check_artefact
 from .classifier import Classifier, model_input, open_original, original_engine
 from .drift import Reference
 from .engine_process import EngineFailed, EngineProcess
-from .golden import golden_error, write_golden
-from .manifest import Golden, Manifest, write_manifest
+from .golden import golden_error, read_golden, write_golden
+from .manifest import MEASUREMENT, Golden, Manifest, write_manifest
+from .readme import readme
+from .target import EngineUnbuilt, Target, is_built, refuse_unbuilt
+from .verify import read_bundle
 
 #: How many of the given images become golden ones.
 GOLDEN_IMAGES = 16
@@ -43,17 +47,26 @@ UNKNOWN_LICENCE = (
 
 
 def export_bundle(
-    engine, folder, *, images, measurement: Measurement | None = None, licence: str = UNKNOWN_LICENCE
+    engine,
+    folder,
+    *,
+    images,
+    measurement: Measurement | None = None,
+    licence: str = UNKNOWN_LICENCE,
+    target: Target | None = None,
 ) -> Path:
     """Write an engine and its original FP32 model as a bundle: the same engine and images give the same bytes.
 
     Args:
-        engine: what ``build_engine`` returned, or the choice of a study, which brings its measurement along.
+        engine: what ``build_engine`` returned, or the choice of a study, which brings its measurement along; or a
+            variant, for a ``target`` that must build its own engine. Such a bundle serves its original, and says
+            by which command the engine is built, until it was.
         folder: a new or empty folder.
         images: normalised float32 (N, H, W, 3), or uint8 pixels of the model's size. The first ``GOLDEN_IMAGES``
             travel with the bundle; all of them make the reference that drift is measured against.
         measurement: the measurement that justified this engine.
         licence: the terms of the weights, for the receiver.
+        target: where and how a variant is built; None is TensorRT.
 
     Returns:
         The folder. ``manifest.bundle_digest`` of it is what a receiver should trust.
@@ -62,20 +75,80 @@ def export_bundle(
         WorkbenchError: the engine's files were changed, the folder holds something, the images do not fit the
             model, or the engine computes NaN for them.
     """
-    folder = path_of("A bundle's folder", folder).expanduser().absolute()
     measurement = measurement or getattr(engine, "measurement", None)
+    if isinstance(engine, Variant):
+        check_artefact(engine.path)
+        engine = (target or Target()).engine(engine)
     engine = _checked_engine(engine if isinstance(engine, Engine) else getattr(engine, "engine", engine))
+    return _export(engine, folder, images, measurement, licence)
+
+
+def _export(engine: Engine, folder, images, measurement, licence: str, kept: Manifest | None = None) -> Path:
+    """Write a bundle; name and reference are those of ``kept`` where there is an earlier bundle of the model."""
+    folder = path_of("A bundle's folder", folder).expanduser().absolute()
     _check_target(folder, measurement)
     images = model_input(images, engine.variant.graph.preprocessing)
     draft = folder.parent / f".{secrets.token_hex(4)}.{folder.name}"
     with disk_errors(f"The bundle {folder} cannot be written"):
         draft.mkdir(parents=True)
         try:
-            _write(engine, draft, images, measurement, licence)
+            _write(engine, draft, images, measurement, licence, kept)
             os.replace(draft, folder)  # an empty folder is replaced, one that holds something is not
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return folder
+
+
+def build_bundle(
+    folder, out, *, trust: str | os.PathLike | None = None, card: str | None = None, progress: Progress = silent
+) -> Path:
+    """Build the engine of a bundle that holds a variant, on this machine, and write a bundle that holds the engine.
+
+    Args:
+        folder: what ``export_bundle`` made of a variant.
+        out: a new or empty folder. Golden images, measurement and licence are those of the bundle.
+        trust: the ``bundle_digest``, or the file of the public key, that the sender gave by another way.
+        card: the GPU to build for; None is the one here.
+        progress: see ``progress.Progress``.
+
+    Returns:
+        The folder of the new bundle, which has another digest.
+
+    Raises:
+        WorkbenchError: the bundle is damaged or holds an engine already; the runtime is missing or refuses.
+    """
+    folder = path_of("A bundle", folder).expanduser().absolute()
+    manifest = read_bundle(folder, trust)
+    plan, size = manifest.engine, manifest.engine.variant.graph.preprocessing.size
+    refuse_unless(
+        not is_built(plan),
+        f"{folder} has an engine",
+        why=f"it holds {plan.label}",
+        remedy="serve it; only a bundle of a variant is built",
+    )
+    images, _ = read_golden(folder, size, manifest.classes)
+    with tempfile.TemporaryDirectory() as workspace:
+        given: dict = {"batches": plan.batches, "card": card, "options": plan.options, "progress": progress}
+        engine = build_engine(plan.variant, plan.backend, workspace, **given)
+        measurement = read_measurement(folder, manifest)
+        return _export(engine, out, images, measurement, manifest.licence, manifest)
+
+
+def read_measurement(folder: Path, manifest: Manifest) -> Measurement | None:
+    """The measurement that justified a bundle's engine, or None where none was given.
+
+    Raises:
+        WorkbenchError: it is no measurement.
+    """
+    if MEASUREMENT not in manifest.files:
+        return None
+    try:
+        return decode(Measurement, json.loads((folder / MEASUREMENT).read_text()))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"[:400]
+        raise WorkbenchError(
+            "The bundle's measurement cannot be read", why=why, remedy="ask for it again"
+        ) from error
 
 
 def _checked_engine(engine) -> Engine:
@@ -119,24 +192,31 @@ def _check_target(folder: Path, measurement) -> None:
     )
 
 
-def _write(engine: Engine, draft: Path, images: np.ndarray, measurement: Measurement | None, licence: str) -> None:
+def _write(
+    engine: Engine,
+    draft: Path,
+    images: np.ndarray,
+    measurement: Measurement | None,
+    licence: str,
+    kept: Manifest | None,
+) -> None:
     packed = _packed(engine, draft)
     logits, tolerance = _original_logits(packed, images)
     golden = images[:GOLDEN_IMAGES], logits[:GOLDEN_IMAGES]
     write_golden(draft, *golden)
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", Subject.of(engine).model)[:200]
     manifest = Manifest(
-        name=name,
+        name=kept.name if kept else name,
         classes=logits.shape[1],
         engine=packed,
         golden=_tolerances(packed, *golden, tolerance),
-        reference=Reference.of(images, logits),
+        reference=kept.reference if kept else Reference.of(images, logits),
         licence=licence,
         workbench=__version__,
     )
     if measurement is not None:
-        (draft / "measurement.json").write_text(json.dumps(encode(measurement), indent=1, sort_keys=True))
-    (draft / "README.md").write_text(_readme(manifest), encoding="utf-8")
+        (draft / MEASUREMENT).write_text(json.dumps(encode(measurement), indent=1, sort_keys=True))
+    (draft / "README.md").write_text(readme(manifest, draft), encoding="utf-8")
     files = sorted(path for path in draft.rglob("*") if path.is_file())
     sums = {p.relative_to(draft).as_posix(): {"sha256": file_digest(p), "bytes": p.stat().st_size} for p in files}
     write_manifest(replace(manifest, files=sums), draft)
@@ -147,11 +227,15 @@ def _packed(engine: Engine, draft: Path) -> Engine:
     home, original = draft / "engine", draft / "original"
     original.mkdir()
     graph = replace(engine.variant.graph, path=copy_model(engine.variant.graph.path, original))
-    for file in backend(engine.backend).files(engine):
-        copy = home / file.relative_to(engine.path.parent)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
-    path = home / engine.path.name
+    if is_built(engine):
+        for file in backend(engine.backend).files(engine):
+            copy = home / file.relative_to(engine.path.parent)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        path = home / engine.path.name
+    else:
+        home.mkdir()
+        path = copy_model(engine.path, home)
     options = {name: value for name, value in engine.options.items() if name != "timings"}  # a path of this machine
     variant = replace(engine.variant, path=path, graph=graph)
     return replace(engine, path=path, variant=variant, options=options, log_path=None, checksums={})
@@ -176,9 +260,10 @@ def _tolerances(engine: Engine, images: np.ndarray, logits: np.ndarray, original
     """The tolerances of both models: twice the engine's own error where it runs here, else by its precision."""
     largest = max(1.0, float(np.abs(logits).max()))
     try:
+        refuse_unbuilt(engine, "FOLDER")
         with EngineProcess(engine, logits.shape[1]) as process:
             error = golden_error(lambda x: process.run(0, x, 600.0), images, logits, engine.batches.opt)
-    except EngineFailed:
+    except (EngineFailed, EngineUnbuilt):
         share = ENGINE_SHARE.get(engine.variant.recipe.precision, OTHER_SHARE)
         return Golden(original, _rounded_up(share * largest), executed=False)
     if not math.isfinite(error):
@@ -194,34 +279,3 @@ def _rounded_up(value: float) -> float:
     """Two digits, so that noise in the last bits of a logit does not change a bundle's bytes."""
     step = 10.0 ** (math.floor(math.log10(value)) - 1)
     return float(f"{math.ceil(value / step) * step:.2g}")
-
-
-def _readme(manifest: Manifest) -> str:
-    engine, preprocessing = manifest.engine, manifest.engine.variant.graph.preprocessing
-    names = ", ".join(preprocessing.classes) or f"numbered 0 to {manifest.classes - 1}"
-    built_by = engine.environment.get("runtime") or f"ONNX Runtime {engine.environment.get('onnxruntime', '')}"
-    targets = ", ".join(engine.environment.get("targets") or [])
-    size = preprocessing.size
-    text = f"""\
-        # {manifest.name}: {engine.label}
-
-        A bundle of the ViT workbench {manifest.workbench}: an engine, the FP32 model that it was made from, and
-        what is needed to check both.
-
-        - engine: {engine.label}, for {engine.batches.min} to {engine.batches.max} images a call
-        - built by: {built_by.strip()}{f", for {targets}" if targets else ""}
-        - input: {size} x {size} pixels, mean {preprocessing.mean} and std {preprocessing.std} on the 0...255 scale
-        - classes: {names}
-        - golden logits: the engine may be off by {manifest.golden.engine_tolerance:g} at most
-
-        Compare the digest with the one that the sender gave you by another way, then check and serve:
-
-            workbench bundle verify FOLDER --trust DIGEST
-            workbench serve FOLDER --trust DIGEST
-
-        The checksums in `manifest.json` find damage. Only a digest from a source that you trust finds malice.
-
-        ## Licence
-
-        """
-    return textwrap.dedent(text) + textwrap.fill(manifest.licence, 116) + "\n"

@@ -18,6 +18,7 @@ import numpy as np
 from ..datasets.model_input import in_layout
 from ..errors import WorkbenchError
 from ..records import Engine, encode
+from . import worker
 from .classifier import padded
 from .slots import Slots
 
@@ -114,7 +115,7 @@ class EngineProcess:
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         with open(self._log, "wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "workbench.deployment.worker"],
+                [sys.executable, "-m", worker.__name__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -44,12 +44,26 @@ class Watch:
 
 @dataclass(frozen=True, eq=False)
 class GoldenCheck:
-    """Golden images (N, H, W, 3) and logits (N, classes), the engine's tolerance, and images per call."""
+    """Golden images (N, H, W, 3) and logits (N, classes), the engine's tolerance, and images per call.
+
+    ``warm`` are other batch sizes that an engine computes before its first request: a runtime may choose or compile
+    kernels at the first call of a size.
+    """
 
     images: np.ndarray
     logits: np.ndarray
     tolerance: float
     batch: int
+    warm: tuple[int, ...] = ()
+
+    def warm_up(self, process: EngineProcess, stream: int) -> None:
+        """Compute a batch of each size in ``warm``; the logits are not looked at.
+
+        Raises:
+            WorkbenchError: the engine did not compute them.
+        """
+        for batch in self.warm:
+            process.run(stream, np.resize(self.images, (batch, *self.images.shape[1:])), FIRST_CALLS_S)
 
     def fault(self, process: EngineProcess, stream: int, limit_s: float) -> str:
         """What is wrong with the logits that an engine computes; empty when nothing is.
@@ -174,6 +188,8 @@ class Fallback:
             process = self._start()
             faults = [self._check.fault(process, stream, FIRST_CALLS_S) for stream in range(self._streams)]
             fault = next(filter(None, faults), "")
+            for stream in range(0 if fault else self._streams):
+                self._check.warm_up(process, stream)
         except Exception as error:
             fault = _in_a_line(error)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,4 +67,6 @@ def golden_fault(what: str, error: float, tolerance: float) -> str:
     """What is wrong with a model whose golden logits differ by ``error``; empty within the tolerance."""
     if error <= tolerance:  # false for NaN
         return ""
+    if math.isnan(error):
+        return f"{what} computes NaN for the golden images"
     return f"{what} computes other logits for the golden images: off by {error:.3g}, allowed are {tolerance:.3g}"

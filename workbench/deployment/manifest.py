@@ -4,11 +4,12 @@ A bundle is a folder of plain files::
 
     manifest.json            this record
     README.md                for whoever receives the bundle
-    engine/…                 what the backend compiled
+    engine/…                 what the backend compiled, or the variant that the target must compile
     original/model.onnx      the FP32 model, with its external weights if it has any
     golden/images.npy        normalised images (N, H, W, 3) float32
     golden/logits.npy        the original's logits for them, (N, classes) float32
     measurement.json         the measurement that justified the engine, where one was given
+    manifest.sig             the sender's signature of the manifest, where it was signed
 
 A manifest comes from somebody else: nothing in it is believed before it is checked, and no size in it is allocated.
 """
@@ -27,7 +28,8 @@ from ..errors import WorkbenchError, refuse_unless
 from ..records import Engine, decode, encode, whole
 from .drift import Reference
 
-MANIFEST = "manifest.json"
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+MEASUREMENT = "measurement.json"
 #: The version of the layout of bundles. A reader refuses a later one.
 FORMAT = 1
 #: Limits on what a manifest may ask a reader to do.
@@ -118,14 +120,18 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     (folder / MANIFEST).write_bytes(text.encode() + b"\n")
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, content: bytes | None = None) -> Manifest:
     """The checked record of a bundle's manifest; the files that it names are not looked at.
+
+    Args:
+        folder: the bundle's.
+        content: the manifest's bytes where they were read before, so that what was trusted is what is used.
 
     Raises:
         WorkbenchError: there is none, it is no manifest, it is of a later version, or it names files outside.
     """
     try:
-        values = json.loads(_content(folder))
+        values = json.loads(manifest_content(folder) if content is None else content)
         _check_format(values)
         _check_files(values["files"])
         manifest = decode(Manifest, values, lambda name: folder / plain_name(name))
@@ -142,10 +148,20 @@ def bundle_digest(folder) -> str:
     A sender gives it to the receiver by another way than the bundle: whoever can change a file can change the
     checksum beside it.
     """
-    return hashlib.sha256(_content(Path(folder))).hexdigest()
+    return digest_of(manifest_content(Path(folder)))
 
 
-def _content(folder: Path) -> bytes:
+def digest_of(content: bytes) -> str:
+    """The digest of a bundle whose manifest has these bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def manifest_content(folder: Path) -> bytes:
+    """The bytes of a bundle's manifest.
+
+    Raises:
+        WorkbenchError: there is none, or it is too large.
+    """
     path = folder / MANIFEST
     refuse_unless(
         path.is_file() and not path.is_symlink(),

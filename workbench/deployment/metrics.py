@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from .drift import DriftMonitor
 from .fallback import ENGINE, ORIGINAL
+from .machine import MachineCollector
 
 ANSWERED, REFUSED, FAILED = "answered", "refused", "failed"
 #: Upper bounds of the buckets: seconds from half a millisecond to a minute, and images of a batch.
@@ -37,6 +38,7 @@ class Metrics:
         self._gauge("workbench_drift_classes", "Population stability index of top classes.", drift.class_shift)
         self._gauge("workbench_drift_confidence", "Change of the mean top probability.", drift.confidence_shift)
         ProcessCollector(registry=registry)
+        registry.register(MachineCollector())
 
     def watch(self, queued: Callable[[], float], active: Callable[[], str], pid: Callable[[], int | None]) -> None:
         """Add what a service can be asked at any time: images that wait, the model, and the engine's process."""
@@ -48,14 +50,24 @@ class Metrics:
     def _gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         Gauge(name, text, registry=self.registry).set_function(value)
 
+    def answered(self, model: str) -> int:
+        """How many images a model has answered."""
+        (metric,) = self.images.labels(model).collect()
+        return int(next(sample.value for sample in metric.samples if sample.name.endswith("_total")))
+
     def text(self) -> bytes:
         """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def values(self) -> dict[str, float]:
         """The same numbers by their names, labels included: ``workbench_images_total{model="engine"}``."""
-        samples = [sample for metric in self.registry.collect() for sample in metric.samples]
-        return {_name(sample.name, sample.labels): sample.value for sample in samples}
+        return named_values(self.registry)
+
+
+def named_values(registry: CollectorRegistry) -> dict[str, float]:
+    """The values of all samples in a registry, by name and labels."""
+    samples = [sample for metric in registry.collect() for sample in metric.samples]
+    return {_name(sample.name, sample.labels): sample.value for sample in samples}
 
 
 def _name(name: str, labels: dict[str, str]) -> str:

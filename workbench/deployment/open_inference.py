@@ -45,7 +45,7 @@ def model_metadata(manifest: Manifest, version: str) -> dict:
     }
 
 
-def read_request(body: bytes, header_length: str | None, manifest: Manifest) -> InferenceRequest:
+def read_request(body: bytes | bytearray, header_length: str | None, manifest: Manifest) -> InferenceRequest:
     """The request in the body of ``POST /v2/models/NAME/infer``.
 
     Args:

@@ -20,18 +20,19 @@ from ..ledger import LEDGER, Ledger, new_run_id
 from .manifest import Manifest, bundle_digest
 from .verify import read_bundle
 
-PROMOTE, ROLLBACK = "promote", "rollback"
+PROMOTE, ROLLBACK, REJECT = "promote", "rollback", "reject"
 _KIND = "deployment"
 _VERSION = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Event:
-    """One entry of the history: what was done, to which version, and when (UTC) by its run id."""
+    """One entry of the history: what was done, to which version, when (UTC) by its run id, and why if known."""
 
     action: str
     version: str
     run_id: str
+    reason: str = ""
 
 
 class Registry:
@@ -48,12 +49,12 @@ class Registry:
         """Whether a folder is a registry."""
         return (Path(path) / LEDGER).is_file()
 
-    def add(self, bundle, trust: str | None = None) -> str:
+    def add(self, bundle, trust: str | os.PathLike | None = None) -> str:
         """Copy a bundle into the registry without making it current; a bundle that is there already is kept.
 
         Args:
             bundle: the folder.
-            trust: the digest that the sender gave by another way.
+            trust: the digest, or the file of the public key, that the sender gave by another way.
 
         Returns:
             The version.
@@ -116,6 +117,18 @@ class Registry:
         self._append(ROLLBACK, stack[-2])
         return self._folder(stack[-2])
 
+    def reject(self, version: str, reason: str) -> None:
+        """Note that a version was tried on a share of the requests and taken back; what is current stays.
+
+        Args:
+            version: what ``add`` returned, or the beginning of it.
+            reason: which limit it exceeded.
+
+        Raises:
+            WorkbenchError: there is no such version.
+        """
+        self._append(REJECT, self._full_name(version), reason)
+
     @property
     def current(self) -> str | None:
         """The current version, or None before the first was promoted."""
@@ -145,8 +158,19 @@ class Registry:
         )
 
     def history(self) -> list[Event]:
-        """Every promotion and rollback, oldest first."""
+        """Every promotion, rollback and rejection, oldest first."""
         return [Event(**json.loads(body)) for body in Ledger(self.path).bodies(_KIND)]
+
+    def folder_of(self, version: str) -> Path:
+        """The folder of a version that was added, or of the beginning of its name.
+
+        Raises:
+            WorkbenchError: there is no such version.
+        """
+        return self._folder(self._full_name(version))
+
+    def _folder(self, version: str) -> Path:
+        return self.path / "versions" / version
 
     def manifest(self, version: str) -> Manifest:
         """The manifest of a version, after a check of its files.
@@ -156,9 +180,6 @@ class Registry:
         """
         version = self._full_name(version)
         return read_bundle(self._folder(version), version)
-
-    def _folder(self, version: str) -> Path:
-        return self.path / "versions" / version
 
     def _full_name(self, version: str) -> str:
         known = self.versions()
@@ -171,8 +192,8 @@ class Registry:
         )
         return found[0]
 
-    def _append(self, action: str, version: str) -> None:
-        event = Event(action, version, new_run_id())
+    def _append(self, action: str, version: str, reason: str = "") -> None:
+        event = Event(action, version, new_run_id(), reason)
         Ledger(self.path).append(event.run_id, _KIND, version, json.dumps(vars(event)))
 
 
@@ -182,7 +203,7 @@ def _stack(history: list[Event]) -> list[str]:
     for event in history:
         if event.action == PROMOTE:
             stack.append(event.version)
-        elif len(stack) > 1:
+        elif event.action == ROLLBACK and len(stack) > 1:
             stack.pop()
     return stack
 

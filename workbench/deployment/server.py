@@ -19,11 +19,14 @@ from starlette.routing import Route
 from .. import __version__
 from ..errors import WorkbenchError, refuse_unless
 from .batching import Closed, QueueFull
+from .canary import Canary
 from .open_inference import HEADER_LENGTH, InferenceRequest, model_metadata, read_request, write_response
 from .service import Deployment
 
 #: The largest body of a request, bytes, and how long it may take to arrive, seconds.
 MAX_BODY_BYTES, BODY_S = 64 << 20, 60.0
+#: What the bodies of all requests may hold together, bytes: many connections must not fill the memory.
+MAX_HELD_BYTES = 512 << 20
 #: How long requests that run are waited for at the end, seconds.
 SHUTDOWN_S = 30
 
@@ -31,8 +34,9 @@ SHUTDOWN_S = 30
 class Endpoints:
     """The answers to each address. The only version of the model is ``version``."""
 
-    def __init__(self, service: Deployment, version: str, max_body: int):
+    def __init__(self, service: Deployment | Canary, version: str, max_body: int):
         self._service, self._version, self._max_body = service, version, max_body
+        self._held = 0  # bytes of all bodies; only the event loop's thread changes it
 
     def routes(self) -> list[Route]:
         """The addresses of the protocol, and ``/metrics``."""
@@ -74,14 +78,19 @@ class Endpoints:
     async def infer(self, request: Request) -> Response:
         """Logits of images."""
         self._check_name(request)
-        body = await self._body(request)
-        with self._service.counted():
-            asked, answers = await run_in_threadpool(self._submitted, body, request.headers.get(HEADER_LENGTH))
-            parts = await asyncio.gather(*map(asyncio.wrap_future, answers))
+        body = bytearray()
+        try:
+            await self._receive(request, body)
+            with self._service.counted():
+                length = request.headers.get(HEADER_LENGTH)
+                asked, answers = await run_in_threadpool(self._submitted, body, length)
+                parts = await asyncio.gather(*map(asyncio.wrap_future, answers))
+        finally:
+            self._held -= len(body)
         content, headers = write_response(np.concatenate(parts), asked, self._service.manifest, self._version)
         return Response(content, headers=headers)
 
-    def _submitted(self, body: bytes, header_length: str | None) -> tuple[InferenceRequest, list]:
+    def _submitted(self, body: bytearray, header_length: str | None) -> tuple[InferenceRequest, list]:
         asked = read_request(body, header_length, self._service.manifest)
         return asked, self._service.submit(asked.images)
 
@@ -91,26 +100,29 @@ class Endpoints:
             served = f"{self._service.manifest.name}, version {self._version}"
             raise HTTPException(404, f"There is no model {name!r}, version {version!r}; served is {served}")
 
-    async def _body(self, request: Request) -> bytes:
+    async def _receive(self, request: Request, body: bytearray) -> None:
+        """Add what arrives to ``body``, and count it among the bytes that are held."""
         try:
-            return await asyncio.wait_for(self._received(request), BODY_S)
+            await asyncio.wait_for(self._add_blocks(request, body), BODY_S)
         except asyncio.TimeoutError:
             raise HTTPException(408, f"The body did not arrive within {BODY_S:g} s") from None
         except ClientDisconnect:
             raise HTTPException(400, "The client left before its request had arrived") from None
 
-    async def _received(self, request: Request) -> bytes:
-        body = bytearray()
+    async def _add_blocks(self, request: Request, body: bytearray) -> None:
         async for block in request.stream():
-            body += block
-            if len(body) > self._max_body:
+            if len(body) + len(block) > self._max_body:
                 raise HTTPException(
                     413, f"The body has more than {self._max_body} bytes; send fewer images a request"
                 )
-        return bytes(body)
+            if self._held + len(block) > MAX_HELD_BYTES:
+                why = f"The requests that are under way hold {self._held} bytes, and may hold {MAX_HELD_BYTES}"
+                raise HTTPException(503, f"{why}; ask again later", {"Retry-After": "1"})
+            body += block
+            self._held += len(block)
 
 
-def application(service: Deployment, version: str = "1", max_body: int = MAX_BODY_BYTES) -> Starlette:
+def application(service: Deployment | Canary, version: str = "1", max_body: int = MAX_BODY_BYTES) -> Starlette:
     """The ASGI application of a service; the service is closed when the application ends.
 
     Args:
@@ -133,7 +145,7 @@ def application(service: Deployment, version: str = "1", max_body: int = MAX_BOD
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 async def _workbench_error(request: Request, error: Exception) -> Response:
@@ -146,7 +158,7 @@ async def _server_error(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "The service failed; its log says how"}, 500)
 
 
-def serve(service: Deployment, host: str = "127.0.0.1", port: int = 8000, announce=print) -> None:
+def serve(service: Deployment | Canary, host: str = "127.0.0.1", port: int = 8000, announce=print) -> None:
     """Serve over HTTP until SIGTERM or Ctrl-C; what was asked before is answered first.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import threading
 import time
 from collections.abc import Generator
@@ -22,13 +23,14 @@ from .fallback import Fallback, GoldenCheck, Watch
 from .golden import golden_error, golden_fault, read_golden
 from .manifest import Manifest
 from .metrics import ANSWERED, FAILED, REFUSED, Metrics
+from .target import EngineUnbuilt, refuse_unbuilt
 from .verify import file_faults, refuse_damage, trusted_manifest
 
 
 def deploy(
     folder,
     *,
-    trust: str | None = None,
+    trust: str | os.PathLike | None = None,
     streams: int = 1,
     batch: int | None = None,
     delay_s: float = 0.002,
@@ -43,7 +45,8 @@ def deploy(
 
     Args:
         folder: what ``export_bundle`` wrote.
-        trust: the ``bundle_digest`` that the sender gave by another way; None leaves malice unfound.
+        trust: the ``bundle_digest``, or the file of the public key, that the sender gave by another way; None
+            leaves malice unfound.
         streams: calls of the engine that run at the same time.
         batch: images that are computed together; None is the batch that the engine is tuned for.
         delay_s: seconds for which a request waits for others.
@@ -62,8 +65,17 @@ def deploy(
     batch = manifest.engine.batches.opt if batch is None else batch
     _check_settings(streams, batch, most, delay_s, queue)
     queued = BatchQueue(batch, delay_s, max(queue, batch))
-    refusal = "; ".join(of_engine.values())
+    refusal = "; ".join(of_engine.values()) or _unbuilt(manifest, folder)
     return Deployment(manifest, folder, queued, streams, watch or Watch(), refusal)
+
+
+def _unbuilt(manifest: Manifest, folder: Path) -> str:
+    """Why an engine is not even started that was not built yet; empty for one that was."""
+    try:
+        refuse_unbuilt(manifest.engine, folder)
+    except EngineUnbuilt as error:
+        return f"{error.what}: {error.why}"
+    return ""
 
 
 def _check_settings(streams, batch, most: int, delay_s, queue) -> None:
@@ -95,7 +107,7 @@ class Deployment:
     def __init__(
         self, manifest: Manifest, folder: Path, queue: BatchQueue, streams: int, watch: Watch, refusal: str
     ):
-        engine = manifest.engine
+        engine, batches = manifest.engine, manifest.engine.batches
         self.manifest, self._queue = manifest, queue
         self._preprocessing = engine.variant.graph.preprocessing
         golden = read_golden(folder, self._preprocessing.size, manifest.classes)
@@ -107,7 +119,9 @@ class Deployment:
         self._fallback = Fallback(
             functools.partial(EngineProcess, engine, manifest.classes, streams),
             self._original,
-            GoldenCheck(*golden, manifest.golden.engine_tolerance, engine.batches.opt),
+            GoldenCheck(
+                *golden, manifest.golden.engine_tolerance, batches.opt, tuple(sorted({batches.min, batches.max}))
+            ),
             watch=watch,
             streams=streams,
             refusal=refusal,
@@ -127,6 +141,20 @@ class Deployment:
     def reason(self) -> str:
         """Why the original serves; empty while the engine does."""
         return self._fallback.reason
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the engine's process while the engine answers, else None."""
+        return self._fallback.pid
+
+    @property
+    def queued(self) -> int:
+        """How many images wait."""
+        return self._queue.images
+
+    def answered(self, model: str) -> int:
+        """How many images ``engine`` or ``original`` has answered."""
+        return self._metrics.answered(model)
 
     def metrics(self) -> dict[str, float]:
         """What ``/metrics`` shows, by name: ``metrics()['workbench_images_total{model="engine"}']``."""

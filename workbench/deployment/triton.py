@@ -7,19 +7,22 @@ model_configuration.md beside it; the schema is model_config.proto in github.com
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import shutil
 from pathlib import Path
 
 from ..backends.external_data import copy_model
-from ..errors import WorkbenchError, path_of, refuse_unless
+from ..errors import path_of, refuse_unless
 from ..files import disk_errors, new_file
-from ..records import Engine, Measurement, decode
+from ..records import Engine
+from .bundle import read_measurement
 from .manifest import Manifest, bundle_digest
+from .target import is_built, trtexec_command
 from .verify import read_bundle
 
-CONFIG = "config.pbtxt"
+CONFIG, BUILD = "config.pbtxt", "build.sh"
 #: Versions that Triton keeps loaded: the newest, and the one before to go back to.
 LOADED_VERSIONS = 2
 #: Runtime -> Triton's backend, and the file of a model there.
@@ -33,7 +36,7 @@ def export_triton(
     tensorrt: str | None = None,
     delay_s: float = 0.002,
     queue: int = 1024,
-    trust: str | None = None,
+    trust: str | os.PathLike | None = None,
 ) -> Path:
     """Add the engine of a bundle to a model repository, as a new version of the model of its name.
 
@@ -43,10 +46,11 @@ def export_triton(
         tensorrt: the version of TensorRT in the Triton container, such as 10.9.0; a plan runs on no other.
         delay_s: seconds for which a request waits for others.
         queue: requests that may wait; Triton refuses more.
-        trust: the digest that the bundle's sender gave by another way.
+        trust: the digest, or the file of the public key, that the sender gave by another way.
 
     Returns:
-        The folder of the new version.
+        The folder of the new version. Of a bundle that holds a variant it has the variant and ``build.sh``, which
+        builds the plan inside the Triton container; Triton loads the version once the plan is there.
 
     Raises:
         WorkbenchError: the bundle is damaged, Triton has no backend for the engine, the plan belongs to another
@@ -65,6 +69,8 @@ def export_triton(
         draft.mkdir()
         try:
             _copy_engine(manifest.engine, draft)
+            if not is_built(manifest.engine):
+                (draft / BUILD).write_text(plan_script(manifest.engine))
             (draft / "bundle.txt").write_text(bundle_digest(bundle) + "\n")
             with new_file(home / CONFIG) as path:
                 path.write_text(config)
@@ -137,7 +143,7 @@ def _refuse_engine(engine: Engine, tensorrt: str | None) -> None:
         why=f"it has backends for {', '.join(ENGINES)}, and none for {engine.backend}",
         remedy="build the engine with tensorrt on the GPU that will run it, or serve it by workbench serve",
     )
-    if engine.backend != "tensorrt":
+    if engine.backend != "tensorrt" or not is_built(engine):
         return
     built = str(engine.environment.get("runtime", "")).removeprefix("TensorRT ")
     same = tensorrt is not None and built.split(".")[:3] == tensorrt.split(".")[:3]
@@ -145,22 +151,15 @@ def _refuse_engine(engine: Engine, tensorrt: str | None) -> None:
         same or bool(engine.options.get("version_compatible")),
         f"The plan of {engine.label} is not exported for TensorRT {tensorrt or 'of an unknown version'}",
         why=f"it was built by TensorRT {built}, and a plan runs on no other version",
-        remedy=f"use a Triton container with TensorRT {built} and say so with --tensorrt, or build the engine with "
-        f"the container's TensorRT",
+        remedy=f"use a Triton container with TensorRT {built} and say so with --tensorrt; or pack the variant "
+        f"(export_bundle(variant, …)), which brings the command that builds the plan inside the container",
     )
 
 
 def _measured_streams(bundle: Path, manifest: Manifest) -> int:
     """The number of streams in the measurement that justified the engine; 1 where none was given."""
-    if "measurement.json" not in manifest.files:
-        return 1
-    try:
-        return decode(Measurement, json.loads((bundle / "measurement.json").read_text())).streams
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        why = f"{type(error).__name__}: {error}"[:400]
-        raise WorkbenchError(
-            "The bundle's measurement cannot be read", why=why, remedy="ask for it again"
-        ) from error
+    measurement = read_measurement(bundle, manifest)
+    return measurement.streams if measurement else 1
 
 
 def _check_same_model(path: Path, config: str) -> None:
@@ -183,8 +182,21 @@ def _versions(home: Path) -> list[int]:
     return [int(path.name) for path in home.iterdir() if re.fullmatch(r"[1-9]\d*", path.name)]
 
 
+def plan_script(engine: Engine) -> str:
+    """A shell script that builds the plan beside it from the variant there, by the TensorRT of the container."""
+    command = trtexec_command(engine, "model.onnx", "building.plan")
+    path = "PATH=$PATH:/usr/src/tensorrt/bin"  # where NVIDIA's containers keep trtexec
+    return f"""#!/bin/sh
+# Run this in the Triton container; Triton loads the version once {ENGINES["tensorrt"][1]} is there.
+set -e
+cd "$(dirname "$0")"
+{path} {command}
+mv building.plan {ENGINES["tensorrt"][1]}
+"""
+
+
 def _copy_engine(engine: Engine, folder: Path) -> None:
-    if engine.backend == "onnxruntime":
+    if engine.backend == "onnxruntime" or not is_built(engine):
         copy_model(engine.path, folder)
     else:
         shutil.copyfile(engine.path, folder / ENGINES[engine.backend][1])

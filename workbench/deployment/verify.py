@@ -13,10 +13,11 @@ from ..errors import WorkbenchError, path_of
 from .classifier import Classifier, open_original, original_engine
 from .engine_process import EngineProcess
 from .golden import golden_error, golden_fault, read_golden
-from .manifest import MANIFEST, Manifest, bundle_digest, read_manifest
+from .manifest import MANIFEST, SIGNATURE, Manifest, manifest_content, read_manifest
+from .trust import trust_fault
 
 
-def verify_bundle(folder, trust: str | None = None) -> list[str]:
+def verify_bundle(folder, trust: str | os.PathLike | None = None) -> list[str]:
     """What is wrong with a bundle; empty when it is sound.
 
     Files are checked before anything in them is loaded. Then the original model computes the golden images, and so
@@ -24,7 +25,8 @@ def verify_bundle(folder, trust: str | None = None) -> list[str]:
 
     Args:
         folder: what ``export_bundle`` wrote.
-        trust: the ``bundle_digest`` that the sender gave by another way; None leaves malice unfound.
+        trust: the ``bundle_digest``, or the file of the public key, that the sender gave by another way; None
+            leaves malice unfound.
     """
     try:
         manifest = read_bundle(folder, trust)
@@ -37,7 +39,7 @@ class BundleDamaged(WorkbenchError):
     """A bundle's files are not what its manifest says; ``why`` has one line for each fault."""
 
 
-def read_bundle(folder, trust: str | None = None) -> Manifest:
+def read_bundle(folder, trust: str | os.PathLike | None = None) -> Manifest:
     """The manifest of a bundle whose every file was checked; no model was loaded.
 
     Raises:
@@ -60,26 +62,21 @@ def refuse_damage(folder: Path, faults: Mapping[str, str]) -> None:
         )
 
 
-def trusted_manifest(folder: Path, trust: str | None) -> Manifest:
-    """The manifest, after a check of the digest that the receiver trusts, if there is one.
+def trusted_manifest(folder: Path, trust) -> Manifest:
+    """The manifest, after a check of whom the receiver trusts, if anybody.
 
     Raises:
-        BundleDamaged: the digest is another.
-        WorkbenchError: the manifest cannot be read, or is of a later version.
+        BundleDamaged: the digest is another, or the signature is not that of the trusted key.
+        WorkbenchError: the manifest cannot be read, or is of a later version; or ``trust`` is no digest and no key.
     """
-    if trust is not None:
-        _check_trust(folder, trust)
-    return read_manifest(folder)
-
-
-def _check_trust(folder: Path, trust: str) -> None:
-    found = bundle_digest(folder)
-    if found != trust.strip().lower().removeprefix("sha256:"):
+    content = manifest_content(folder)
+    if trust is not None and (fault := trust_fault(content, folder, trust)):
         raise BundleDamaged(
-            f"The bundle {folder} is not the trusted one",
-            why=f"its digest is {found}, trusted is {trust}",
-            remedy="ask the sender for the bundle, and by another way for its digest",
+            f"The bundle {folder} is not a trusted one",
+            why=fault,
+            remedy="ask the sender for the bundle, and by another way for its digest or public key",
         )
+    return read_manifest(folder, content)
 
 
 def file_faults(manifest: Manifest, folder: Path) -> dict[str, str]:
@@ -103,12 +100,13 @@ def _file_faults(manifest: Manifest, folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _entries(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file, link and device below a folder but the manifest; links to folders are not followed."""
+    """Every file, link and device below a folder but manifest and signature; links to folders are not followed."""
     for base, folders, files in os.walk(folder):
         links = [name for name in folders if Path(base, name).is_symlink()]
         for name in (*files, *links):
             path = Path(base, name)
-            if path != folder / MANIFEST:
+            own = path in (folder / MANIFEST, folder / SIGNATURE) and stat.S_ISREG(path.lstat().st_mode)
+            if not own:
                 yield path.relative_to(folder).as_posix(), path.lstat()
 
 
@@ -121,7 +119,7 @@ def _model_faults(manifest: Manifest, folder: Path) -> Iterator[str]:
         error = golden_error(Classifier(session, reference), images, logits, reference.batches.opt)
     if fault := golden_fault("the original model", error, golden.original_tolerance):
         yield fault
-    if backend(engine.backend).isolated:
+    if backend(engine.backend).isolated:  # an engine that its target must build is isolated too
         return
     with EngineProcess(engine, manifest.classes) as process:
         error = golden_error(lambda x: process.run(0, x, 600.0), images, logits, engine.batches.opt)

@@ -28,17 +28,21 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from ..backends import backend
+from ..deployment.manifest import bundle_digest
+from ..deployment.probe import Probe
+from ..deployment.verify import read_bundle
 from ..digests import file_digest
-from ..errors import WorkbenchError, one_of, refuse_unless
+from ..errors import WorkbenchError, one_of, path_of, refuse_unless
 from ..files import disk_errors
 from ..progress import Progress, silent
-from ..records import Batches, Variant, encode
+from ..records import Batches, Variant, decode, encode
 from ..workspace import Workspace
 from .answer import Answer
 from .doctor import rows
 from .job import EvaluationSet, Job, Report, run_job
-from .protocol import files_of, keep_results, pack_job, read_report
+from .protocol import files_of, files_of_bundle, keep_results, pack_job, read_report
 from .transport import call
+from .worker import probed_bundle
 
 #: Programs that give their arguments to a shell on the other machine, so that they must be quoted for it.
 SHELLS = ("ssh", "mosh", "rsh", "plink")
@@ -176,15 +180,63 @@ class Host:
     ) -> Report:
         with disk_errors("The temporary folder cannot be used"), tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            files = files_of(job.variant, evaluation, folder)
-            digests = {name: file_digest(path) for name, path in files.items()}
             written = encode(job, lambda path: f"variant/{PurePath(path).name}")
-            request = {"job": written, "files": digests, "cache": self.cache}
-            answer = self._call_worker(request, {}, folder, progress)
-            if answer.missing:
-                blobs = {digests[name]: path for name, path in files.items() if digests[name] in answer.missing}
-                answer = self._call_worker(request, blobs, folder, progress)
-            return keep_results(job.variant, answer.checked(self.name), workspace, folder)
+            request = {"job": written, "cache": self.cache}
+            files = files_of(job.variant, evaluation, folder)
+            archive = self._call_with_files(request, files, folder, progress)
+            return keep_results(job.variant, archive, workspace, folder)
+
+    def _call_with_files(
+        self, request: Mapping, files: Mapping[str, Path], folder: Path, progress: Progress
+    ) -> Path:
+        """The tar of results of a request that needs files, of which only those travel that the host lacks."""
+        digests = {name: file_digest(path) for name, path in files.items()}
+        request = {**request, "files": digests}
+        answer = self._call_worker(request, {}, folder, progress)
+        if answer.missing:
+            blobs = {digests[name]: path for name, path in files.items() if digests[name] in answer.missing}
+            answer = self._call_worker(request, blobs, folder, progress)
+        return answer.checked(self.name)
+
+    def probe(self, bundle, *, trust=None, progress: Progress = silent) -> Probe:
+        """Which models of a bundle run on the host, compute the golden logits there, and how fast.
+
+        Args:
+            bundle: what ``export_bundle`` wrote.
+            trust: the ``bundle_digest``, or the file of the public key, that the sender gave by another way.
+            progress: see ``progress.Progress``.
+
+        Raises:
+            WorkbenchError: the bundle is damaged or not trusted; the host cannot be reached, or lacks something.
+        """
+        return self._probed(bundle, None, trust, progress)
+
+    def deploy(self, bundle, registry, *, trust=None, progress: Progress = silent) -> Probe:
+        """Probe a bundle on the host, put it into a registry there, and make it current.
+
+        ``workbench serve REGISTRY`` on the host then serves it. Arguments as for ``probe``, and:
+
+        Args:
+            bundle: what ``export_bundle`` wrote.
+            registry: a folder of the host; it is made when it is missing.
+            trust: as for ``probe``.
+            progress: see ``progress.Progress``.
+
+        Raises:
+            WorkbenchError: as for ``probe``; or neither model answers there, and the registry stays as it was.
+        """
+        return self._probed(bundle, str(registry), trust, progress)
+
+    def _probed(self, bundle, registry: str | None, trust, progress: Progress) -> Probe:
+        folder = path_of("A bundle", bundle).expanduser().absolute()
+        read_bundle(folder, trust)
+        wanted = {"trust": bundle_digest(folder), "registry": registry}
+        if self.interpreter is None:
+            return probed_bundle(folder, wanted)
+        with disk_errors("The temporary folder cannot be used"), tempfile.TemporaryDirectory() as name:
+            request = {"bundle": wanted, "cache": self.cache}
+            archive = self._call_with_files(request, files_of_bundle(folder), Path(name), progress)
+            return decode(Probe, read_report(archive, Path(name) / "results"))
 
     def doctor(self) -> list[dict]:
         """What ``workbench doctor`` finds on the host: rows of ``doctor.rows``.

@@ -59,6 +59,12 @@ def files_of(variant: Variant, evaluation: EvaluationSet, folder: Path) -> dict[
     return files
 
 
+def files_of_bundle(folder: Path) -> dict[str, Path]:
+    """The files of a bundle that a host is to have: name on the host -> file here."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {f"bundle/{path.relative_to(folder).as_posix()}": path for path in files}
+
+
 def pack_job(archive: Path, request: Mapping, blobs: Mapping[str, Path]) -> None:
     """Write the zip of a job.
 

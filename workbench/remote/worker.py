@@ -25,7 +25,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import WorkbenchError
+from ..deployment.probe import Probe, probe_bundle
+from ..deployment.registry import Registry
+from ..errors import WorkbenchError, refuse_unless
 from ..files import disk_errors
 from ..records import decode, encode
 from ..workspace import Workspace
@@ -106,6 +108,8 @@ def _serve(archive: zipfile.ZipFile, folder: Path, results: BinaryIO) -> int:
     for name, digest in files.items():
         cache.copy(digest, folder / safe_name(name))
     cache.prune()
+    if "bundle" in request:
+        return _send_results(results, encode(probed_bundle(folder / "bundle", request["bundle"])), {})
     job = decode(Job, request["job"], lambda path: folder / safe_name(path))
     if job.backend == "tensorrt":  # the workspace is deleted after the job; kernel timings help the next build
         job = replace(job, options={"timings": str(cache.timings), **job.options})
@@ -114,6 +118,30 @@ def _serve(archive: zipfile.ZipFile, folder: Path, results: BinaryIO) -> int:
     home = report.engine.path.parent
     built = {f"engine/{p.relative_to(home).as_posix()}": p for p in sorted(home.rglob("*")) if p.is_file()}
     return _send_results(results, encode(report, functools.partial(os.path.relpath, start=home)), built)
+
+
+def probed_bundle(folder: Path, request: Mapping) -> Probe:
+    """Probe a bundle that came here, and keep it in a registry of this machine where the request names one.
+
+    Args:
+        folder: the bundle.
+        request: ``trust``, the bundle's digest, and ``registry``, a folder of this machine or None.
+
+    Raises:
+        WorkbenchError: the bundle is not the one that was sent; or neither model answers, and nothing was kept.
+    """
+    found = probe_bundle(folder, request["trust"])
+    if request["registry"] is None:
+        return found
+    refuse_unless(
+        bool(found.active),
+        "The bundle is not deployed",
+        why=f"neither model answers here: {found.original}; {found.engine}",
+        remedy="install ONNX Runtime there, or ask probe what is wrong",
+    )
+    registry = Registry(request["registry"])
+    kept = registry.promote(registry.add(folder, request["trust"]))
+    return replace(found, kept=str(kept))
 
 
 def _send_results(results: BinaryIO, report, files: Mapping[str, Path]) -> int:

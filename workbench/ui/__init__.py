@@ -13,6 +13,7 @@ from ..lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "bundle": "bundle_panel",
         "choices": "Build Grid Limits Pair",
         "comparison": "compare_panel",
         "engine": "engine_panel engine_table",
@@ -21,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "recipe": "recipe_panel",
         "scalars": "record",
         "sensitivity": "sensitivity_map sensitivity_panel",
+        "service": "service_panel",
         "study": "study_panel",
         "trade_off": "trade_off_panel",
     },

@@ -20,7 +20,7 @@ def trade_off_panel(study, limits: Limits | None = None, *, batch: int | None = 
     """Choose under limits; the ring in the chart moves with them, and ``panel.result()`` is the ``Choice``.
 
     Args:
-        study: a ``Study`` that ran, or its frame.
+        study: a ``Study`` that ran, its results, or their frame; a frame alone gives no engine to pack.
         limits: what the panel starts from.
         batch: choose among the cells of this batch size only.
     """
@@ -34,7 +34,8 @@ def trade_off_panel(study, limits: Limits | None = None, *, batch: int | None = 
         return Limits(controls.exact(rows["drop"], seed.max_drop), latency if rows["limited"].value else None)
 
     def pick(chosen: Limits, progress: Progress | None = None) -> Choice:
-        return choose(frame, chosen.max_drop, chosen.max_latency_ms, batch, LATENCY)
+        limits = chosen.max_drop, chosen.max_latency_ms, batch, LATENCY
+        return choose(frame, *limits) if study is frame else study.choose(*limits)
 
     def advise(chosen: Limits) -> list[Refusal]:
         rows["latency"].disabled = chosen.max_latency_ms is None

@@ -204,3 +204,24 @@ def test_views_share_one_map_and_a_button_shows_one_of_them():
     share = (codes[1][0] + 0.5) / len([*COLOURS, "other"])
     colours = [colour for edge, colour in figure.data[1].colorscale if edge <= share]
     assert colours[-1] == COLOURS["int8"]
+
+
+INTERVALS = "end_s active engine original median_ms p99_ms answered failed"
+
+
+def test_the_timeline_of_a_service_stacks_what_both_models_answered_and_marks_the_change():
+    rows = (0.25, "engine", 40.0, 0.0, 5.0, 8.0, 10, 0), (0.5, "original", 8.0, 12.0, 9.0, 20.0, 5, 1)
+    figure = figures.service_timeline(table(INTERVALS, *rows))
+    engine, original = trace(figure, "by the engine"), trace(figure, "by the original")
+    assert (list(engine.y), list(original.y)) == ([40, 40, 8], [0, 0, 12])
+    assert engine.stackgroup == original.stackgroup
+    assert list(trace(figure, "p99 of a request").y) == [8, 20]
+    assert [(line.x0, note.text) for line, note in zip(figure.layout.shapes, figure.layout.annotations)] == [
+        (0.5, "original from here")
+    ]
+    assert "15 requests answered, 1 not" in figure.layout.title.text
+
+
+def test_the_timeline_of_a_service_that_never_changed_has_no_mark():
+    figure = figures.service_timeline(table(INTERVALS, (0.25, "engine", 40.0, 0.0, 5.0, 8.0, 10, 0)))
+    assert not figure.layout.shapes

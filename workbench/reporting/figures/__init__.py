@@ -11,6 +11,7 @@ from .calibration import ranges
 from .cost import attention_cost, roofline, waterfall
 from .maps import View, block_views, heat_map
 from .pictures import contact_sheet
+from .serving import service_timeline
 from .speed import latency_distribution, throughput_over_batch, throughput_over_streams
 from .theme import COLOURS, SYMBOLS
 from .trade_off import pareto
@@ -27,6 +28,7 @@ __all__ = [
     "pareto",
     "ranges",
     "roofline",
+    "service_timeline",
     "throughput_over_batch",
     "throughput_over_streams",
     "waterfall",
