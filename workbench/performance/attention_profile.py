@@ -87,6 +87,14 @@ class Profile:
         low, middle, high = map(float, np.quantile(tokens[possible], (0.025, 0.5, 0.975)))
         return crossover_at(spec, low), crossover_at(spec, middle), crossover_at(spec, high)
 
+    def extrapolated(self, spec: ModelSpec) -> tuple[str, str, str]:
+        """``crossover_of`` another model in words: the median and both ends of its 95 % interval, tokens and pixels."""
+        found = self.crossover_of(spec)
+        if found is None:
+            return "cannot tell", "–", "–"
+        low, middle, high = (f"{at.tokens:,.0f} tokens, {at.image_size:,.0f} px" for at in found)
+        return middle, low, high
+
     def verdict(self) -> str:
         """One sentence: where attention takes longer than the MLP, or that the times cannot tell."""
         crossover = self.crossover()
@@ -97,7 +105,8 @@ class Profile:
         low, middle, high = crossover
         return (
             f"On {self.source}, attention overtakes the MLP at {middle.tokens:,.0f} tokens, an image of "
-            f"{middle.image_size:,.0f} pixels (95 % interval {low.tokens:,.0f} to {high.tokens:,.0f} tokens)."
+            f"{middle.image_size:,.0f} pixels (95 % interval {low.tokens:,.0f} to {high.tokens:,.0f} tokens, "
+            f"{low.image_size:,.0f} to {high.image_size:,.0f} pixels)."
         )
 
     def extrapolation(self) -> pd.DataFrame:

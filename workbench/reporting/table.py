@@ -1,4 +1,4 @@
-"""A study's frame as a table for people: the columns that matter, with units, as text."""
+"""Tables for people: every cell in full, thousands separated; a study's frame with the columns that matter."""
 
 from __future__ import annotations
 
@@ -7,19 +7,63 @@ import shutil
 
 import pandas as pd
 
+
+
+def number(value: float) -> str:
+    """A number in a table: from 1,000 on without decimals and with separators, else four digits."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def as_html(frame: pd.DataFrame, **options) -> str:
+    """A frame as an HTML table in which no cell is cut.
+
+    Args:
+        frame: whole numbers get separators, others four digits; an index without names is left out.
+        options: for ``DataFrame.to_html``.
+    """
+    with pd.option_context("display.max_colwidth", None):
+        return _readable(frame).to_html(**{"index": _has_names(frame), "border": 0, "na_rep": "–"} | options)
+
+
+def as_text(frame: pd.DataFrame) -> str:
+    """The same table as lines of text, for viewers without HTML."""
+    with pd.option_context("display.max_colwidth", None):
+        return _readable(frame).to_string(index=_has_names(frame), na_rep="–")
+
+
+def _readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with its numbers as text; a whole number stays exact."""
+    shown = frame.copy()
+    for place, kind in enumerate(frame.dtypes):
+        if pd.api.types.is_bool_dtype(kind):
+            texts = ["yes" if value else "no" for value in frame.iloc[:, place]]
+        elif pd.api.types.is_integer_dtype(kind):
+            texts = [f"{value:,}" for value in frame.iloc[:, place]]
+        elif pd.api.types.is_float_dtype(kind):
+            texts = ["–" if math.isnan(value) else number(value) for value in frame.iloc[:, place]]
+        else:
+            continue
+        shown.isetitem(place, pd.Series(texts, index=frame.index, dtype=object))
+    return shown
+
+
+def _has_names(frame: pd.DataFrame) -> bool:
+    return not isinstance(frame.index, pd.RangeIndex)
+
+
 #: Columns for people: heading -> the text of a row.
 _SUMMARY = {
     "recipe": lambda row: row.label,
     "runtime": lambda row: row.where,
     "batch": lambda row: f"{row.batch}",
-    "was": lambda row: row.execution,
+    "how it ran": lambda row: row.execution,
     "images/s": lambda row: _number(row.images_per_second, ",.1f"),
     "× FP32": lambda row: _number(row.speedup, ".2f"),
     "p50 ms": lambda row: _number(row.p50_ms, ".2f"),
     "p99 ms": lambda row: _number(row.p99_ms, ".2f"),
     "top-1\u00a0% [95\u00a0%]": lambda row: _interval(row, "top1", 100, ".1f"),
     "points lost [95\u00a0%]": lambda row: _interval(row, "drop_points", 1, ".2f"),
-    "as FP32 %": lambda row: _number(100 * row.agreement, ".1f"),
+    "same class as FP32 %": lambda row: _number(100 * row.agreement, ".1f"),
     "memory MiB": lambda row: _number(row.memory_mib, ",.0f"),
     "file MiB": lambda row: _number(row.engine_mib, ",.1f"),
 }
@@ -40,7 +84,7 @@ def summary(frame: pd.DataFrame, chosen=None) -> pd.DataFrame:
 
 
 #: The columns that are left out on a narrow terminal, in this order.
-_LEFT_OUT = ("file MiB", "memory MiB", "as FP32 %", "was", "p50 ms", "runtime")
+_LEFT_OUT = ("file MiB", "memory MiB", "same class as FP32 %", "how it ran", "p50 ms", "runtime")
 
 
 def printed(frame: pd.DataFrame, chosen=None) -> str:

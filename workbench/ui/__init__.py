@@ -13,15 +13,17 @@ from ..lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
-        "choices": "Build Grid Limits Pair",
+        "choices": "Build Grid Limits Pair Resolution",
         "comparison": "compare_panel",
         "engine": "engine_panel engine_table",
         "netron": "view",
         "panel": "Panel",
         "recipe": "recipe_panel",
+        "resolution": "resolution_panel",
         "scalars": "record",
         "sensitivity": "sensitivity_map sensitivity_panel",
         "study": "study_panel",
+        "frame_table": "table",
         "trade_off": "trade_off_panel",
     },
 )

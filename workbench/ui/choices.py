@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 
 from ..errors import refuse_unless
-from ..records import Batches, Recipe
+from ..models.sizes import model_spec
+from ..records import Batches, ModelSpec, Recipe
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,22 @@ class Limits:
             why=f"max_latency_ms is {self.max_latency_ms}",
             remedy="give a positive number of milliseconds, or None for no limit",
         )
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """A published size of ViT, or ``tutorial``, and the edge of its image in pixels."""
+
+    model: str = "B/16"
+    image_size: int = 224
+
+    def __post_init__(self):
+        self.spec  # noqa: B018: refuses an unknown name, and a size that the patch does not divide
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's shape at this image size."""
+        return model_spec(self.model, self.image_size)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,17 @@ def attention_cost(
     return figure
 
 
+def marked_size(figure: go.Figure, image_size: int, tokens: int) -> go.Figure:
+    """The figure of ``attention_cost`` with a line at one image size, named in pixels and tokens."""
+    figure.add_vline(
+        x=image_size,
+        line={"width": 2, "color": ink()},
+        annotation_text=f"{image_size:,} px, {tokens:,} tokens",
+        annotation_position="bottom right",
+    )
+    return figure
+
+
 def _add_cost(figure, rows, value: str, name: str, colour: str, dash: str, points: bool) -> None:
     known = "low" in rows and rows.low.notna().any()
     spread = points and known
