@@ -13,9 +13,10 @@ from ..lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
-        "choices": "Build Grid Limits Pair Resolution",
+        "choices": "Build Grid Limits Pair Resolution Source",
         "comparison": "compare_panel",
         "engine": "engine_panel engine_table",
+        "model": "Loaded model_panel",
         "netron": "view",
         "panel": "Panel",
         "recipe": "recipe_panel",

@@ -92,6 +92,33 @@ class Resolution:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A checkpoint and images to show it.
+
+    Attributes:
+        checkpoint: the path of an ``.npz`` file of vit_jax.
+        dataset: ``shapes``, ``cifar10``, a folder with a folder per class, an .npz file, or a folder of pictures.
+        images: how many; of pictures without labels at most so many.
+    """
+
+    checkpoint: str = "data/checkpoints/shapes-vit.npz"
+    dataset: str = "shapes"
+    images: int = 12
+
+    def __post_init__(self):
+        for name in ("checkpoint", "dataset"):
+            refuse_unless(
+                bool(getattr(self, name).strip()),
+                f"No {name} is named",
+                why="the line is empty",
+                remedy="type a path, or upload a file",
+            )
+        refuse_unless(
+            self.images > 0, "There are no images to load", why=f"images is {self.images}", remedy="give 1 or more"
+        )
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two things to compare, by their names."""
 

@@ -61,6 +61,12 @@ def text(name: str, label: str, value: str, suggestions: Iterable[str] = ()):
     return with_class(control, name)
 
 
+def upload(name: str, label: str, accept: str, multiple: bool = False):
+    """A button that lets the browser choose files and send them to the kernel."""
+    control = widgets.FileUpload(accept=accept, multiple=multiple, description=label, layout={"width": "auto"})
+    return with_class(control, name)
+
+
 def integer(name: str, label: str, value: int, low: int, high: int):
     """A whole number from ``low`` to ``high``; a value outside moves the bound."""
     low, high = min(low, value), max(high, value)
