@@ -98,7 +98,9 @@ def test_no_page_is_mapped_while_jax_passes_over_memory():
         call()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     call()
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 4096  # fresh buffers map 32,768 small pages
+    assert (
+        resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 4096
+    )  # fresh buffers map 32,768 small pages
 
 
 LIMITS = [
@@ -123,7 +125,9 @@ def test_nothing_is_concluded_from_a_roof_that_a_point_contradicts():
     assert list(held["share"]) == [0.5, 0.5]
     assert "mlp: 200.0 FLOP/byte, 50,000.0 GFLOP/s, limited by arithmetic: 50%" in conclusion(held)
     wrong = held_against(points.assign(gflops=[300e3, 1e3]), ROOF)
-    assert conclusion(wrong).startswith("No conclusion: mlp ran faster than the measured roof allows, up to 3.0 times")
+    assert conclusion(wrong).startswith(
+        "No conclusion: mlp ran faster than the measured roof allows, up to 3.0 times"
+    )
     assert "limited" not in conclusion(wrong)
 
 

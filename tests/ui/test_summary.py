@@ -5,7 +5,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from workbench.ui import Resolution, panel as panels, resolution_panel
+from workbench.ui import Resolution, resolution_panel
+from workbench.ui import panel as panels
 from workbench.ui.panel import Panel
 
 

@@ -54,6 +54,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def image_files(folder: Path) -> list[Path]:
+    """The pictures that lie in a folder itself, by name."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
@@ -77,6 +78,7 @@ def _key(file: Path) -> bytes:
 
 
 def read_image(file: Path, folder: Path, preprocessing: Preprocessing) -> np.ndarray | Unreadable:
+    """One picture, prepared: (size, size, 3) uint8; a file that Pillow cannot read is named relative to ``folder``."""
     from PIL import Image
 
     try:

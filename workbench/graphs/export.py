@@ -123,6 +123,7 @@ def trace_onnx(
     def make(folder: Path, key: str) -> Graph:
         model = trace(spec, params, opset, batch)
         traced = Counter(node.op_type for node in model.graph)
+        _forget_untyped_shapes(model)
         return Graph(
             path=model_file.save(model, folder),
             digest=key,
@@ -136,6 +137,14 @@ def trace_onnx(
         )
 
     return Workspace.of(workspace).artefact("traced", Graph, (spec, params, opset, batch), make, tools=TOOLS)
+
+
+def _forget_untyped_shapes(model) -> None:
+    """ONNX cannot store a shape without a type, and jax2onnx notes such shapes; reading the file infers both."""
+    for node in model.graph:
+        for value in node.outputs:
+            if value.type is None:
+                value.shape = None
 
 
 def _opset(given) -> int:

@@ -79,7 +79,11 @@ class Explanation:
         if self.comparison is not None:
             low, high = self.comparison.speedup_interval
             sure = f"{times} (95 % interval {low:.2f} to {high:.2f})"
-            return f"cannot tell, {sure}" if self.comparison.speed == CANNOT_TELL else f"{self.comparison.speed}, {sure}"
+            return (
+                f"cannot tell, {sure}"
+                if self.comparison.speed == CANNOT_TELL
+                else f"{self.comparison.speed}, {sure}"
+            )
         return times if self.measured else f"estimated {times}"
 
     @cached_property

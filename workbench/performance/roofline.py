@@ -80,8 +80,8 @@ class Roof:
         """What limits a program of this intensity that reaches so many FLOP/s.
 
         Returns:
-            ``arithmetic`` (the flat roof), ``memory`` (the slope), ``cache`` (it lies above the memory's slope, so a
-            cache holds its numbers), or ``the roof is wrong``, where it is faster than every roof allows.
+            ``arithmetic`` (the flat roof), ``memory`` (the slope), ``cache`` (it lies above the memory's slope, so
+            a cache holds its numbers), or ``the roof is wrong``, where it is faster than every roof allows.
         """
         slope = np.fmax(self.bandwidth, self.cache_bandwidth)
         if flops > min(self.peak_flops, intensity * slope):
@@ -238,8 +238,8 @@ def held_against(points: pd.DataFrame, roof: Roof) -> pd.DataFrame:
         roof: of the machine that ran them, in their precision.
 
     Returns:
-        The points with ``roof_gflops`` (the arithmetic's or the memory's roof above the point), ``share`` of it, and
-        ``limit``, see ``Roof.limit``.
+        The points with ``roof_gflops`` (the arithmetic's or the memory's roof above the point), ``share`` of it,
+        and ``limit``, see ``Roof.limit``.
     """
     above = [roof.attainable(intensity) / 1e9 for intensity in points["intensity"]]
     limits = [roof.limit(intensity, 1e9 * g) for intensity, g in zip(points["intensity"], points["gflops"])]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 
+import numpy as np
 import pandas as pd
-
 
 
 def number(value: float) -> str:
@@ -14,37 +14,42 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def as_html(frame: pd.DataFrame, **options) -> str:
+def as_html(frame: pd.DataFrame, index: bool | None = None, classes: str | None = None) -> str:
     """A frame as an HTML table in which no cell is cut.
 
     Args:
-        frame: whole numbers get separators, others four digits; an index without names is left out.
-        options: for ``DataFrame.to_html``.
+        frame: whole numbers get separators, others four digits.
+        index: whether the names of the rows are shown; None shows them where there are any.
+        classes: CSS classes of the table.
     """
     with pd.option_context("display.max_colwidth", None):
-        return _readable(frame).to_html(**{"index": _has_names(frame), "border": 0, "na_rep": "–"} | options)
+        named = _has_names(frame) if index is None else index
+        return _readable(frame).to_html(index=named, classes=classes, border=0)
 
 
 def as_text(frame: pd.DataFrame) -> str:
     """The same table as lines of text, for viewers without HTML."""
     with pd.option_context("display.max_colwidth", None):
-        return _readable(frame).to_string(index=_has_names(frame), na_rep="–")
+        return _readable(frame).to_string(index=_has_names(frame))
 
 
 def _readable(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with its numbers as text; a whole number stays exact."""
     shown = frame.copy()
-    for place, kind in enumerate(frame.dtypes):
-        if pd.api.types.is_bool_dtype(kind):
-            texts = ["yes" if value else "no" for value in frame.iloc[:, place]]
-        elif pd.api.types.is_integer_dtype(kind):
-            texts = [f"{value:,}" for value in frame.iloc[:, place]]
-        elif pd.api.types.is_float_dtype(kind):
-            texts = ["–" if math.isnan(value) else number(value) for value in frame.iloc[:, place]]
-        else:
-            continue
+    for place in range(frame.shape[1]):
+        texts = [_cell(value) for value in frame.iloc[:, place]]
         shown.isetitem(place, pd.Series(texts, index=frame.index, dtype=object))
     return shown
+
+
+def _cell(value) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    if isinstance(value, float | np.floating):
+        return "–" if math.isnan(value) else number(value)
+    return "–" if value is None or value is pd.NA else str(value)
 
 
 def _has_names(frame: pd.DataFrame) -> bool:

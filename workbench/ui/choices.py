@@ -83,7 +83,9 @@ class Resolution:
     image_size: int = 224
 
     def __post_init__(self):
-        self.spec  # noqa: B018: refuses an unknown name, and a size that the patch does not divide
+        model_spec(
+            self.model, self.image_size
+        )  # refuses an unknown name, and a size that the patch does not divide
 
     @property
     def spec(self) -> ModelSpec:

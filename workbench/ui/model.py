@@ -49,8 +49,8 @@ class Loaded:
     def __str__(self) -> str:
         labels = f"{len(self.images.classes)} classes" if self.labelled else "no labels that this model knows"
         return (
-            f"{self.spec.name}: {self.spec.depth} blocks of width {self.spec.width}, {self.spec.image_size:,} pixels, "
-            f"{self.spec.tokens:,} tokens, {self.spec.classes:,} classes. "
+            f"{self.spec.name}: {self.spec.depth} blocks of width {self.spec.width:,}, {self.spec.image_size:,} "
+            f"pixels, {self.spec.tokens:,} tokens, {self.spec.classes:,} classes. "
             f"{len(self.images):,} images of {self.images.name}, {labels}."
         )
 

@@ -111,7 +111,9 @@ class Panel(widgets.VBox):
         """The choices, and all that is shown of them and of the last run."""
         parts = [*self._view, self._note, self._line, self._message]
         outdated = self._outcome.layout.display == "none"
-        return [*summary.choices(self._controls)], [*summary.shown_html(parts if outdated else [*parts, self._outcome])]
+        return [*summary.choices(self._controls)], [
+            *summary.shown_html(parts if outdated else [*parts, self._outcome])
+        ]
 
     def _bundle(self) -> dict:
         """The panel for JupyterLab, and a summary for whatever shows the notebook without a kernel."""

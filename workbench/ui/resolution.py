@@ -83,7 +83,9 @@ def counted(spec: ModelSpec) -> pd.DataFrame:
     """MAC of one image by part: ``part``, ``GMAC`` (10⁹) and ``share`` of all, 0...1."""
     frame = cost(spec).frame()
     macs = frame["macs"].groupby(frame["role"].map(part_of)).sum().reindex(PARTS)
-    return pd.DataFrame({"part": macs.index, "GMAC": macs.to_numpy() / 1e9, "share": (macs / macs.sum()).to_numpy()})
+    return pd.DataFrame(
+        {"part": macs.index, "GMAC": macs.to_numpy() / 1e9, "share": (macs / macs.sum()).to_numpy()}
+    )
 
 
 def said(chosen: Resolution) -> str:

@@ -38,7 +38,7 @@ def cleaned_operators(traced: Graph, cleaned: Graph) -> pd.DataFrame:
 
 
 def became_others(operators: pd.DataFrame) -> list[str]:
-    """Operators of the model itself that the clean-up wrote as others: some computed more than shapes, none is left."""
+    """Operators that computed more than shapes and of which none is left: the clean-up wrote them as others."""
     gone = operators[(operators["cleaned"] == 0) & (operators["traced"] > operators["on shapes"])]
     return list(gone["operator"])
 
