@@ -78,7 +78,7 @@ def _key(file: Path) -> bytes:
 
 
 def read_image(file: Path, folder: Path, preprocessing: Preprocessing) -> np.ndarray | Unreadable:
-    """One picture, prepared: (size, size, 3) uint8; a file that Pillow cannot read is named relative to ``folder``."""
+    """One picture, prepared: (size, size, 3) uint8; or its name in ``folder``, and why it cannot be read."""
     from PIL import Image
 
     try:

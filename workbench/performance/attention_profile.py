@@ -88,7 +88,7 @@ class Profile:
         return crossover_at(spec, low), crossover_at(spec, middle), crossover_at(spec, high)
 
     def extrapolated(self, spec: ModelSpec) -> tuple[str, str, str]:
-        """``crossover_of`` another model in words: the median and both ends of its 95 % interval, tokens and pixels."""
+        """``crossover_of`` another model in tokens and pixels: the median and both ends of its 95 % interval."""
         found = self.crossover_of(spec)
         if found is None:
             return "cannot tell", "–", "–"
@@ -120,6 +120,7 @@ class Profile:
         for part, curve in self.curves.items():
             predicted, low, high = curve.predict([tokens], new=True)[0]
             measured = self.seconds(self.held_back, part)
+            low = max(0.0, low)  # no call takes less
             rows.append((part, predicted, low, high, measured, predicted / measured - 1, low <= measured <= high))
         frame = pd.DataFrame(
             rows, columns=["part", "predicted_ms", "low", "high", "measured_ms", "error", "inside"]

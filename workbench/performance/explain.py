@@ -155,8 +155,8 @@ def explain(
             before, else takes the card of ``other``.
         calls: the measurements of ``base`` and of ``other`` at this batch, from ``measure_interleaved``. The
             explanation then ends at their speed-up, so that it cannot contradict it: the first bar is the median
-            call of ``base``, and the last is the first divided by the speed-up. What the layers leave is "between
-            layers". None times whole calls of the two one after the other.
+            call of ``base``, and the last is the first divided by the speed-up. Layers, which are timed at another
+            moment, keep their share of a call. None times whole calls of the two one after the other.
 
     Raises:
         WorkbenchError: they are of different models, or can neither be run here nor estimated: no card is named,
@@ -197,18 +197,15 @@ def explain(
 
 
 def _ending_at(made: Explanation, base: Measurement, other: Measurement) -> Explanation:
-    """The explanation with the whole calls of two measurements; the rest between the layers takes the difference."""
+    """The explanation with the whole calls of two measurements; each layer keeps its share of its call."""
     comparison = compare(other, base)
     base_s = base.p50_ms / 1e3
     other_s = base_s / comparison.speedup
-    moved = 1e3 * (base_s - made.base_s), 1e3 * (other_s - made.other_s)
+    ours, theirs = base_s / made.base_s, other_s / made.other_s
     rows = tuple(
-        {**row, "base_ms": row["base_ms"] + moved[0], "other_ms": row["other_ms"] + moved[1]}
-        if row["cause"] == "between layers"
-        else row
-        for row in made.rows
+        {**row, "base_ms": ours * row["base_ms"], "other_ms": theirs * row["other_ms"]} for row in made.rows
     )
-    note = f"{made.note} Whole calls were timed in turns."
+    note = f"{made.note} Whole calls were timed in turns; each layer has its share of them."
     return replace(made, base_s=base_s, other_s=other_s, rows=rows, note=note, comparison=comparison)
 
 

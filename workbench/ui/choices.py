@@ -83,9 +83,7 @@ class Resolution:
     image_size: int = 224
 
     def __post_init__(self):
-        model_spec(
-            self.model, self.image_size
-        )  # refuses an unknown name, and a size that the patch does not divide
+        model_spec(self.model, self.image_size)  # refuses what is no model, or no size of it
 
     @property
     def spec(self) -> ModelSpec:
