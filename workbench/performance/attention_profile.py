@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+from ..backends.hardware.load import Load, watched
 from ..errors import refuse_unless
 from ..progress import Progress, silent
 from ..records import ModelSpec
@@ -41,6 +42,7 @@ class Profile:
             machine only ever adds to a time.
         spread: (image size, part) -> the fastest and the median call, seconds.
         held_back: the size that no curve was fitted to; it tests the extrapolation.
+        load: what else the machine did meanwhile.
     """
 
     spec: ModelSpec
@@ -48,6 +50,7 @@ class Profile:
     splits: Mapping[int, Split]
     spread: Mapping[tuple[int, str], tuple[float, float]]
     held_back: int
+    load: Load = field(default_factory=Load)
 
     @cached_property
     def curves(self) -> Mapping[str, Curve]:
@@ -199,7 +202,8 @@ def profile_attention(
         from ..models.meter import JaxMeter, device
 
         meter, source = JaxMeter(), f"jax on {device()}"
-    times = _interleaved(meter, specs, progress)
+    with watched() as watch:
+        times = _interleaved(meter, specs, progress)
     splits = {
         size: Split({part: min(own[part]) for part in PARTS}, min(own["whole"])) for size, own in times.items()
     }
@@ -208,7 +212,7 @@ def profile_attention(
         for size, own in times.items()
         for part, seconds in own.items()
     }
-    return Profile(spec, source, splits, spread, held_back)
+    return Profile(spec, source, splits, spread, held_back, watch.load)
 
 
 def _interleaved(meter: Meter, specs: Sequence[ModelSpec], progress: Progress) -> dict[int, dict[str, list[float]]]:
