@@ -80,9 +80,7 @@ def test_a_system_without_counters_says_nothing(monkeypatch):
     assert watch.load.remarks == ()
 
 
-@pytest.mark.skipif(
-    not os.path.exists("/proc/stat"), reason="only Linux has /proc/stat"
-)
+@pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="only Linux has /proc/stat")
 def test_a_process_beside_this_one_is_seen_by_this_machine_s_own_counters():
     endless = "while True: pass"
     other = subprocess.Popen([sys.executable, "-c", endless])

@@ -60,7 +60,8 @@ def marked_size(figure: go.Figure, image_size: int, tokens: int) -> go.Figure:
         x=image_size,
         line={"width": 2, "color": ink()},
         annotation_text=f"{image_size:,} px, {tokens:,} tokens",
-        annotation_position="bottom right",
+        annotation_position="top right",
+        annotation_yshift=-20,  # below the crossover's own text
     )
     return figure
 
