@@ -26,7 +26,6 @@ def test_01_counts_measures_and_holds_a_published_table_against_a_roof(run):
     if found["roof_holds"]:  # a busy machine may spoil the roof; then the notebook says so and concludes nothing
         assert found["mlp_gflops"] <= found["peak_gflops"]
     assert found["bandwidth_gb_s"] > 0.1
-    assert found["ridge"] == pytest.approx(found["peak_gflops"] / found["bandwidth_gb_s"])
     assert found["article_share_of_limit"] == pytest.approx(ARTICLE_FP32 * 2 * B32_MACS / T4_FLOPS, rel=1e-3)
 
 
