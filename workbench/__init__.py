@@ -24,7 +24,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "performance.cost": "cost",
         "performance.expected": "expected",
         "performance.attention_profile": "profile_attention",
-        "graphs.export": "export_onnx",
+        "graphs.export": "export_onnx trace_onnx",
         "graphs.import_": "import_onnx",
         "graphs.analysis.inspect": "inspect",
         "graphs.quantization.recipe": "apply_recipe",

@@ -99,3 +99,23 @@ def test_a_click_sends_requests_to_a_service_and_the_chart_follows_them(lab, wri
     assert "requests answered, 0 not" in lab.element("timeline").inner_text()
     lab.wait_run(30)
     assert lab.cell_errors() == []
+
+
+def test_what_was_clicked_stays_in_the_saved_notebook_in_words(lab, write_notebook):
+    cell = 'panel = ui.resolution_panel(ui.Resolution("B/16", 224))\npanel'
+    lab.open(write_notebook("summary", HERE, cell, "panel.result()"))
+    lab.run_cells(0, 2)
+    lab.wait_text(lab.element("sentence"), "197 tokens")
+    lab.element("image-size").get_by_role("slider").focus()
+    lab.page.keyboard.press("ArrowRight")
+    lab.wait_text(lab.element("sentence"), "226 tokens")
+    lab.element("run").click()
+    lab.wait_text(lab.element("resolution-panel"), "Done in")
+    lab.wait_text(lab.element("result"), "attention")
+    (output,) = lab.cells()[1]["outputs"]
+    assert "application/vnd.jupyter.widget-view+json" in output["data"]
+    for kind in ("text/html", "text/plain"):
+        words = "".join(output["data"][kind])
+        assert "240 pixels make 226 tokens" in words
+        assert "Done in" in words
+        assert "attention" in words.partition("Done in")[2]

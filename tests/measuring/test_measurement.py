@@ -1,3 +1,4 @@
+import contextlib
 import math
 
 import numpy as np
@@ -6,9 +7,19 @@ import pytest
 from tests.tiny import CLASSES, SIZE, Tiny, some_images, variant_of
 from workbench.backends import build_engine, open_engine
 from workbench.backends.base import Session
+from workbench.backends.hardware.load import Load, Watch
 from workbench.errors import Cancelled, WorkbenchError
-from workbench.measuring import Subject, measure, measure_interleaved, measure_session, reference
+from workbench.measuring import (
+    Subject,
+    measure,
+    measure_interleaved,
+    measure_session,
+    measurement,
+    reference,
+    timing,
+)
 from workbench.records import Batches, Graph, Measurement, Recipe
+from workbench.statistics.compare import compare
 from workbench.workspace import Workspace
 
 QUICK = dict(seconds=0.01)
@@ -288,3 +299,21 @@ def test_two_engines_or_more_are_interleaved_and_measured_on_the_same_images(tmp
     assert first.run_id != second.run_id
     with pytest.raises(WorkbenchError, match="there are 1 engines"):
         measure_interleaved(engines[:1], images=some_images(4))
+
+
+def test_a_busy_machine_is_noted_in_the_measurement_and_in_its_comparison(tmp_path, tiny, monkeypatch):
+    @contextlib.contextmanager
+    def watched():
+        watch = Watch()
+        yield watch
+        watch.load = Load(2, others=1.5, stolen=0.0, clock=1.0)
+
+    engines = [engine_of(tmp_path, tiny.graph(tmp_path)) for _ in range(2)]
+    monkeypatch.setattr(timing, "watched", watched)
+    monkeypatch.setattr(measurement, "watched", watched)
+    alone = measure(engines[0], **QUICK)
+    pair = measure_interleaved(engines, **QUICK)
+    for found in (alone, *pair):
+        assert any("1.5 of 2 cores" in note for note in found.notes)
+        assert found.environment["other_cores"] == 1.5
+    assert sum("1.5 of 2 cores" in note for note in compare(*pair).notes) == 1

@@ -2,6 +2,7 @@
 
 import pytest
 
+from workbench.backends import backend
 from workbench.deployment.manifest import bundle_digest
 from workbench.deployment.verify import read_bundle
 
@@ -23,7 +24,9 @@ def test_01_counts_measures_and_holds_a_published_table_against_a_roof(run):
     found = run("01_profile_attention", depth=1, sizes=[32, 48, 64, 80, 96], seconds=0.05)
     assert found["crossover_tokens_by_mac"] == 2 * 192
     assert abs(found["extrapolation_error"]) < 1
-    assert found["peak_gflops"] > found["mlp_gflops"] / 4 > 0
+    assert found["mlp_gflops"] > 0
+    if found["roof_holds"]:  # a busy machine may spoil the roof; then the notebook says so and concludes nothing
+        assert found["mlp_gflops"] <= found["peak_gflops"]
     assert found["bandwidth_gb_s"] > 0.1
     assert found["article_share_of_limit"] == pytest.approx(ARTICLE_FP32 * 2 * B32_MACS / T4_FLOPS, rel=1e-3)
 
@@ -34,6 +37,9 @@ def test_02_repeats_jax_with_few_nodes(run):
     assert found["agreement"] == 1
     assert found["nodes_a_block"] <= 28
     assert found["cleaned"] < found["traced"]
+    assert 0 < found["on_shapes"] < found["traced"] - 100
+    assert "Einsum" in found["became_others"]
+    assert found["jump"] is None
 
 
 @pytest.mark.slow
@@ -45,14 +51,19 @@ def test_02_writes_gelu_with_more_nodes_at_opset_17(run):
 
 
 def test_03_finds_every_block_and_no_hazard_in_a_clean_graph(run):
-    found = run("03_inspect_graph", images=2)
+    found = run("03_inspect_graph", images=2, seconds=0.4)
     assert found["blocks"] == 6
     assert found["hazards"] == 0
     assert found["nodes_quantized"] > found["nodes"]
     assert found["layers_without_line"] == 0
-    assert found["int8_speedup_cpu"] > 0
-    assert found["lost_most_in"] == "fusion lost"  # what takes INT8 from TensorRT's linear layers
-    assert found["int8_speedup_card"] < 1.5
+    assert found["int8_speed"] in ("faster", "slower", "cannot tell")
+    assert (found["int8_speedup_cpu"] > 1) or found["int8_speed"] != "faster"
+    assert abs(found["waterfall_error_ms"]) < 1e-6
+    if backend("tensorrt-rtx").missing():
+        assert found["int8_speedup_card"] is found["lost_most_in"] is None  # never this CPU's in their place
+    else:
+        assert found["lost_most_in"] == "fusion lost"  # what takes INT8 from TensorRT's linear layers
+        assert found["int8_speedup_card"] < 1.5
 
 
 def test_04_loses_predictions_to_outliers_and_regains_them_by_smoothing(run):

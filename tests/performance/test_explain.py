@@ -15,7 +15,7 @@ from workbench.graphs.quantization.recipe import apply_recipe
 from workbench.performance.explain import compare_layers, explain
 from workbench.performance.layer_estimate import estimate_layers
 from workbench.performance.layers import Timed, main_place, places_of
-from workbench.records import Batches, Recipe
+from workbench.records import Batches, Measurement, Recipe
 
 #: Heads of 64 channels: TensorRT for RTX fuses them.
 SPEC = dataclasses.replace(TINY, image_size=32, width=128, mlp=256, depth=2)
@@ -106,15 +106,17 @@ def test_an_engine_beside_itself_differs_in_nothing():
     assert "No cause differs" in str(same)
 
 
-def test_engines_of_onnx_runtime_are_explained_by_their_own_layer_times(tmp_path):
-    graph = draw(tmp_path, SPEC)
-    engines = [
-        build_engine(
-            apply_recipe(graph, recipe, tmp_path, IMAGES), "onnxruntime", tmp_path, batches=Batches(2, 2, 2)
-        )
-        for recipe in (Recipe(), Recipe("int8", layout="cpu"))
-    ]
-    made = explain(*engines)
+@pytest.fixture(scope="module")
+def on_cpu(tmp_path_factory):
+    """FP32 and INT8 in ONNX Runtime."""
+    folder = tmp_path_factory.mktemp("cpu")
+    graph = draw(folder, SPEC)
+    variants = [apply_recipe(graph, recipe, folder, IMAGES) for recipe in (Recipe(), Recipe("int8", layout="cpu"))]
+    return [build_engine(variant, "onnxruntime", folder, batches=Batches(2, 2, 2)) for variant in variants]
+
+
+def test_engines_of_onnx_runtime_are_explained_by_their_own_layer_times(on_cpu):
+    made = explain(*on_cpu)
     assert made.measured
     frame = made.frame.set_index(["role", "cause"])
     assert (frame[frame.index.get_level_values("cause") == "quantize"].base_ms == 0).all()
@@ -167,3 +169,23 @@ def test_what_cannot_be_explained_is_refused(built, waterfall, tmp_path):
     for reason, call in refused.items():
         with pytest.raises(WorkbenchError, match=reason):
             call()
+
+
+def in_turns(recipe, seconds):
+    """A measurement of 20 rounds, each of one call."""
+    times = tuple(seconds * (1 + 0.01 * (number % 3)) for number in range(20))
+    facts = {"interleaved": "by hand"}
+    return Measurement("onnxruntime", "m", recipe, 4, "", times, rounds=tuple(range(20)), environment=facts)
+
+
+@pytest.mark.parametrize(("speedup", "verdict"), [(1.5, "faster"), (0.8, "slower"), (1.0, "cannot tell")])
+def test_a_waterfall_ends_where_the_comparison_of_whole_calls_ends(on_cpu, speedup, verdict):
+    base, other = in_turns(Recipe(), 0.03), in_turns(Recipe("int8", layout="cpu"), 0.03 / speedup)
+    made = explain(*on_cpu, calls=(base, other))
+    assert made.ratio == pytest.approx(made.comparison.speedup) == pytest.approx(speedup)
+    assert made.outcome.startswith(verdict)
+    assert made.outcome in str(made)
+    first, *between, last = made.steps()["ms"]
+    assert first == pytest.approx(base.p50_ms)
+    assert first + sum(between) == pytest.approx(last) == pytest.approx(base.p50_ms / speedup)
+    assert made.by_role_and_cause().to_numpy().sum() == pytest.approx(last - first, abs=0.02)

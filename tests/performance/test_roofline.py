@@ -6,6 +6,7 @@ import dataclasses
 import resource
 import time
 
+import pandas as pd
 import pytest
 
 from workbench.errors import WorkbenchError
@@ -13,8 +14,10 @@ from workbench.models import probe
 from workbench.performance import roofline
 from workbench.performance.roofline import (
     Roof,
+    conclusion,
     copied_bytes,
     fastest,
+    held_against,
     measure_jax_roof,
     measure_roof,
     place,
@@ -36,7 +39,7 @@ def small(monkeypatch):
     """Matrices and buffers that fit a cache: fast, and no roof."""
     monkeypatch.setattr(roofline, "EDGES", (32, 64))
     monkeypatch.setattr(roofline, "COPIED", (1 << 16, 1 << 18))
-    monkeypatch.setitem(probe.SIZES, "cpu", ((32, 64), (1 << 16, 1 << 18)))
+    monkeypatch.setitem(probe.SIZES, "cpu", ((32, 64), (1 << 16, 1 << 18), (1 << 12,)))
 
 
 def test_a_measured_roof_is_plausible_for_any_device_and_says_what_was_timed(small):
@@ -51,6 +54,7 @@ def test_a_measured_roof_is_plausible_for_any_device_and_says_what_was_timed(sma
         assert roof.measured
         assert 1e6 < roof.peak_flops < 1e16
         assert 1e6 < roof.bandwidth < 1e14
+    assert all(1e6 < roof.cache_bandwidth < 1e14 for roof in jax.values())
     with pytest.raises(WorkbenchError, match="int8"):
         measure_jax_roof("int8")
 
@@ -86,6 +90,45 @@ def test_no_page_is_mapped_while_a_copy_is_timed(monkeypatch):
     monkeypatch.setattr(roofline, "copied_bytes", count)
     measure_roof(seconds=0)
     assert max(faults) < 32
+
+
+def test_no_page_is_mapped_while_jax_passes_over_memory():
+    call = probe.memory_pass(128 << 20)
+    for _ in range(2):
+        call()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    call()
+    assert (
+        resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 4096
+    )  # fresh buffers map 32,768 small pages
+
+
+LIMITS = [
+    (50, 40e12, "memory"),
+    (50, 60e12, "cache"),  # above the memory's slope, below the cache's
+    (200, 90e12, "arithmetic"),
+    (200, 101e12, "the roof is wrong"),
+    (1, 5e12, "the roof is wrong"),  # above both slopes
+]
+
+
+@pytest.mark.parametrize(("intensity", "flops", "limit"), LIMITS)
+def test_a_point_is_limited_by_the_roof_above_it_and_one_above_all_roofs_refutes_them(intensity, flops, limit):
+    cached = dataclasses.replace(ROOF, cache_bandwidth=4e12)
+    assert cached.limit(intensity, flops) == limit
+    assert ROOF.limit(intensity, flops) == (limit if limit != "cache" else "the roof is wrong")
+
+
+def test_nothing_is_concluded_from_a_roof_that_a_point_contradicts():
+    points = pd.DataFrame({"label": ["mlp", "rest"], "intensity": [200.0, 2.0], "gflops": [50e3, 1e3]})
+    held = held_against(points, ROOF)
+    assert list(held["share"]) == [0.5, 0.5]
+    assert "mlp: 200.0 FLOP/byte, 50,000.0 GFLOP/s, limited by arithmetic: 50%" in conclusion(held)
+    wrong = held_against(points.assign(gflops=[300e3, 1e3]), ROOF)
+    assert conclusion(wrong).startswith(
+        "No conclusion: mlp ran faster than the measured roof allows, up to 3.0 times"
+    )
+    assert "limited" not in conclusion(wrong)
 
 
 def test_a_measurement_is_placed_by_its_flop_and_bytes_and_by_how_many_streams_did_the_work():

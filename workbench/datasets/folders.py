@@ -31,7 +31,7 @@ def open_folder(folder: Path) -> Source:
         WorkbenchError: there are no folders, or no images in them.
     """
     classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    files = [(label, file) for label, name in enumerate(classes) for file in _images(folder / name)]
+    files = [(label, file) for label, name in enumerate(classes) for file in image_files(folder / name)]
     refuse_unless(
         bool(files),
         f"{folder} holds no images in folders of their classes",
@@ -44,7 +44,7 @@ def open_folder(folder: Path) -> Source:
 
     def read(indices: Sequence[int], preprocessing: Preprocessing) -> Iterator[np.ndarray | Unreadable]:
         with _threads() as threads:
-            yield from threads.map(lambda i: _read(files[i][1], folder, preprocessing), indices)
+            yield from threads.map(lambda i: read_image(files[i][1], folder, preprocessing), indices)
 
     return Source(tuple(classes), labels, splits, 224, read)
 
@@ -53,13 +53,14 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))  # Pillow decodes without the GIL
 
 
-def _images(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """The pictures that lie in a folder itself, by name."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
 def _found(folder: Path, classes: list[str]) -> str:
     if not classes:
-        return f"it has no folders, and {len(_images(folder))} images directly in it"
+        return f"it has no folders, and {len(image_files(folder))} images directly in it"
     inner = [f"{name}/{p.name}" for name in classes for p in sorted((folder / name).iterdir()) if p.is_dir()]
     if inner:
         return f"the classes seem to be one level down, such as {inner[0]}"
@@ -76,7 +77,8 @@ def _key(file: Path) -> bytes:
         return file.name.encode()
 
 
-def _read(file: Path, folder: Path, preprocessing: Preprocessing) -> np.ndarray | Unreadable:
+def read_image(file: Path, folder: Path, preprocessing: Preprocessing) -> np.ndarray | Unreadable:
+    """One picture, prepared: (size, size, 3) uint8; or its name in ``folder``, and why it cannot be read."""
     from PIL import Image
 
     try:

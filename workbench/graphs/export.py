@@ -99,6 +99,54 @@ def export_onnx(
     return workspace.artefact("graph", Graph, inputs, make, tools=TOOLS)
 
 
+def trace_onnx(
+    spec: ModelSpec, params: Mapping, workspace, *, opset: int = 20, batch: int | str = DYNAMIC
+) -> Graph:
+    """The graph as jax2onnx writes it, before the clean-up: to look at, not to build engines from.
+
+    Args:
+        spec: the model's shape.
+        params: its parameters, from ``load_checkpoint``.
+        workspace: a ``Workspace`` or a folder's path.
+        opset: 17 to 23.
+        batch: ``"dynamic"``, or the one batch size the graph takes.
+
+    Returns:
+        The graph, whose nodes have no names of blocks and roles; it was not compared with JAX.
+
+    Raises:
+        WorkbenchError: an argument is wrong.
+    """
+    opset, batch = _opset(opset), _batch(batch)
+    params, preprocessing = _float32(spec, params), Preprocessing(size=spec.image_size)
+
+    def make(folder: Path, key: str) -> Graph:
+        model = trace(spec, params, opset, batch)
+        traced = Counter(node.op_type for node in model.graph)
+        _forget_untyped_shapes(model)
+        return Graph(
+            path=model_file.save(model, folder),
+            digest=key,
+            opset=opset,
+            preprocessing=preprocessing,
+            spec=spec,
+            batch=batch if isinstance(batch, int) else None,
+            classes=spec.classes,
+            traced=traced,
+            notes=("as traced: neither cleaned up nor compared with JAX",),
+        )
+
+    return Workspace.of(workspace).artefact("traced", Graph, (spec, params, opset, batch), make, tools=TOOLS)
+
+
+def _forget_untyped_shapes(model) -> None:
+    """ONNX cannot store a shape without a type, and jax2onnx notes such shapes; reading the file infers both."""
+    for node in model.graph:
+        for value in node.outputs:
+            if value.type is None:
+                value.shape = None
+
+
 def _opset(given) -> int:
     """An opset as Python's own integer; refused where the workbench does not export it."""
     opset = whole(given)

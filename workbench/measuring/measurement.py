@@ -14,6 +14,7 @@ import numpy as np
 from ..backends import open_engine
 from ..backends.base import Session
 from ..backends.hardware.cpu import environment
+from ..backends.hardware.load import watched
 from ..errors import refuse_unless
 from ..ledger import new_run_id
 from ..progress import Progress, silent
@@ -114,13 +115,15 @@ def measure_interleaved(
             opened[index] = stack.enter_context(open_engine(engines[index]))
             return opened[index], requests[index].feeds(subjects[index])
 
-        for index, one in interleaved_rounds(
-            dict.fromkeys(rounds, ()), open_session, seconds=seconds, progress=progress
-        ):
-            rounds[index].append(one)
+        with watched() as watch:
+            for index, one in interleaved_rounds(
+                dict.fromkeys(rounds, ()), open_session, seconds=seconds, progress=progress
+            ):
+                rounds[index].append(one)
         found = []
         for index, taken in rounds.items():
-            graph, latency, memory = engines[index].variant.graph, joined(taken, name), taken[0].memory_bytes
+            graph, memory = engines[index].variant.graph, taken[0].memory_bytes
+            latency = dataclasses.replace(joined(taken, name), load=watch.load)
             session, subject = opened[index], subjects[index]
             found.append(_with_accuracy(session, subject, graph, requests[index], before, latency, memory))
         return tuple(found)
@@ -231,6 +234,7 @@ def measurement_of(
     """
     accuracy = evaluated or Evaluated()
     interleaved = {"interleaved": latency.interleaved} if latency.interleaved else {}
+    load = latency.load.facts() if latency.load else {}
     return Measurement(
         backend=subject.backend,
         model=subject.model,
@@ -255,7 +259,7 @@ def measurement_of(
         engine_bytes=subject.engine_bytes,
         build_seconds=subject.build_seconds,
         execution="emulated" if subject.emulated else "executed",
-        environment={**facts, **interleaved},
+        environment={**facts, **load, **interleaved},
         run_id=run_id or new_run_id(),
         notes=_notes(subject, latency),
     )
@@ -279,4 +283,4 @@ def _notes(subject: Subject, latency: Latency) -> tuple[str, ...]:
         found.append(f"{types} is emulated by {subject.backend}: the accuracy is the type's, the latency is not")
     if not latency.steady:
         found.append("the warm-up reached its time limit before the steady state, where latencies agree within 2 %")
-    return tuple(found)
+    return (*found, *(latency.load.remarks if latency.load else ()))

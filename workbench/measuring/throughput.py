@@ -15,6 +15,7 @@ import numpy as np
 from ..backends import open_streams
 from ..backends.base import Session
 from ..backends.hardware.cpu import environment
+from ..backends.hardware.load import watched
 from ..errors import refuse_unless
 from ..progress import Progress, silent
 from ..records import Engine, Measurement, Window
@@ -109,10 +110,16 @@ def _measure(
     try:
         report()
         warm = warm_up(sessions[0], feeds, limit=seconds)
-        times, end_to_end = count_end_to_end(sessions, feeds, seconds, report)
+        with watched() as watch:
+            times, end_to_end = count_end_to_end(sessions, feeds, seconds, report)
         compute = count_compute(sessions, feeds, seconds, report) or end_to_end
         latency = Latency(
-            tuple(times), warmup_calls=warm.calls, steady=warm.steady, end_to_end=end_to_end, compute=compute
+            tuple(times),
+            warmup_calls=warm.calls,
+            steady=warm.steady,
+            end_to_end=end_to_end,
+            compute=compute,
+            load=watch.load,
         )
         facts = {**before, **sessions[0].environment}
         return measurement_of(subject, batch, latency, sessions[0].memory(), facts, streams=count)

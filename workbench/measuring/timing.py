@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from ..backends.base import Session
+from ..backends.hardware.load import Load, watched
 from ..progress import Progress, silent
 from ..records import Window
 
@@ -42,8 +43,9 @@ class Latency:
 
     ``device_seconds`` are compute alone, by the device's clock; empty where it has none. ``end_to_end`` and
     ``compute`` count calls, see ``Measurement``. ``steady`` is False where the warm-up ended by its time limit,
-    before the steady state. Latencies with one name in ``interleaved`` were taken in the same rounds; ``rounds``
-    holds the number of the round of every call.
+    before the steady state. ``load`` is what else the machine did meanwhile, None where nobody watched.
+    Latencies with one name in ``interleaved`` were taken in the same rounds; ``rounds`` holds the number of the
+    round of every call.
     """
 
     seconds: tuple[float, ...] = ()
@@ -54,6 +56,7 @@ class Latency:
     rounds: tuple[int, ...] = ()
     end_to_end: Window | None = None
     compute: Window | None = None
+    load: Load | None = None
 
 
 class WarmUp(NamedTuple):
@@ -110,16 +113,25 @@ def time_calls(session: Session, feeds: Feeds, *, seconds: float = 2.0, progress
     times: list[float] = []
     stretches: list[Window] = []
     begin, limit_ms = time.perf_counter(), int(1e3 * seconds)
-    while (elapsed := time.perf_counter() - begin) < seconds or len(times) < MIN_CALLS:
-        progress("latency", min(int(1e3 * elapsed), limit_ms), limit_ms)
-        found, stretch = _counted(session, feeds, warm.per_window)
-        times += found
-        stretches.append(stretch)
+    with watched() as watch:
+        while (elapsed := time.perf_counter() - begin) < seconds or len(times) < MIN_CALLS:
+            progress("latency", min(int(1e3 * elapsed), limit_ms), limit_ms)
+            found, stretch = _counted(session, feeds, warm.per_window)
+            times += found
+            stretches.append(stretch)
     progress("latency", limit_ms, limit_ms)
     calls, end_to_end = min(len(times), 100), Window.joined(stretches)
     on_device = session.device_time(feeds, calls) or ()
     compute = _compute_window(session, feeds, calls) or end_to_end
-    return Latency(tuple(times), tuple(on_device), warm.calls, warm.steady, end_to_end=end_to_end, compute=compute)
+    return Latency(
+        tuple(times),
+        tuple(on_device),
+        warm.calls,
+        warm.steady,
+        end_to_end=end_to_end,
+        compute=compute,
+        load=watch.load,
+    )
 
 
 def _counted(session: Session, feeds: Feeds, calls: int) -> tuple[list[float], Window]:

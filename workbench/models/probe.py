@@ -9,15 +9,16 @@ import jax.numpy as jnp
 
 from ..dtypes import TYPES
 
-#: Edges of the square matrices and bytes of a pass: large enough to fill a data-centre GPU; and for a CPU.
+#: Edges of the square matrices; bytes of passes over memory, several times what a cache holds; and bytes of passes
+#: that a cache holds. The first are large enough to fill a data-centre GPU, the second suit a CPU.
 SIZES = {
-    "gpu": ((4096, 8192), (512 << 20, 1 << 30)),
-    "cpu": ((512, 1024), (128 << 20, 256 << 20)),
+    "gpu": ((4096, 8192), (512 << 20, 1 << 30), (4 << 20, 16 << 20)),
+    "cpu": ((256, 512, 1024), (128 << 20, 256 << 20), (1 << 18, 1 << 20, 4 << 20)),
 }
 
 
-def sizes() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Edges of matrices and bytes of passes that suit JAX's default device."""
+def sizes() -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Edges of matrices, bytes of passes over memory and bytes of cached passes for JAX's default device."""
     return SIZES["cpu" if jax.devices()[0].platform == "cpu" else "gpu"]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+from ..backends.hardware.load import Load, watched
 from ..errors import refuse_unless
 from ..progress import Progress, silent
 from ..records import ModelSpec
@@ -41,6 +42,7 @@ class Profile:
             machine only ever adds to a time.
         spread: (image size, part) -> the fastest and the median call, seconds.
         held_back: the size that no curve was fitted to; it tests the extrapolation.
+        load: what else the machine did meanwhile.
     """
 
     spec: ModelSpec
@@ -48,6 +50,7 @@ class Profile:
     splits: Mapping[int, Split]
     spread: Mapping[tuple[int, str], tuple[float, float]]
     held_back: int
+    load: Load = field(default_factory=Load)
 
     @cached_property
     def curves(self) -> Mapping[str, Curve]:
@@ -87,6 +90,14 @@ class Profile:
         low, middle, high = map(float, np.quantile(tokens[possible], (0.025, 0.5, 0.975)))
         return crossover_at(spec, low), crossover_at(spec, middle), crossover_at(spec, high)
 
+    def extrapolated(self, spec: ModelSpec) -> tuple[str, str, str]:
+        """``crossover_of`` another model in tokens and pixels: the median and both ends of its 95 % interval."""
+        found = self.crossover_of(spec)
+        if found is None:
+            return "cannot tell", "–", "–"
+        low, middle, high = (f"{at.tokens:,.0f} tokens, {at.image_size:,.0f} px" for at in found)
+        return middle, low, high
+
     def verdict(self) -> str:
         """One sentence: where attention takes longer than the MLP, or that the times cannot tell."""
         crossover = self.crossover()
@@ -97,7 +108,8 @@ class Profile:
         low, middle, high = crossover
         return (
             f"On {self.source}, attention overtakes the MLP at {middle.tokens:,.0f} tokens, an image of "
-            f"{middle.image_size:,.0f} pixels (95 % interval {low.tokens:,.0f} to {high.tokens:,.0f} tokens)."
+            f"{middle.image_size:,.0f} pixels (95 % interval {low.tokens:,.0f} to {high.tokens:,.0f} tokens, "
+            f"{low.image_size:,.0f} to {high.image_size:,.0f} pixels)."
         )
 
     def extrapolation(self) -> pd.DataFrame:
@@ -111,6 +123,7 @@ class Profile:
         for part, curve in self.curves.items():
             predicted, low, high = curve.predict([tokens], new=True)[0]
             measured = self.seconds(self.held_back, part)
+            low = max(0.0, low)  # no call takes less
             rows.append((part, predicted, low, high, measured, predicted / measured - 1, low <= measured <= high))
         frame = pd.DataFrame(
             rows, columns=["part", "predicted_ms", "low", "high", "measured_ms", "error", "inside"]
@@ -189,7 +202,8 @@ def profile_attention(
         from ..models.meter import JaxMeter, device
 
         meter, source = JaxMeter(), f"jax on {device()}"
-    times = _interleaved(meter, specs, progress)
+    with watched() as watch:
+        times = _interleaved(meter, specs, progress)
     splits = {
         size: Split({part: min(own[part]) for part in PARTS}, min(own["whole"])) for size, own in times.items()
     }
@@ -198,7 +212,7 @@ def profile_attention(
         for size, own in times.items()
         for part, seconds in own.items()
     }
-    return Profile(spec, source, splits, spread, held_back)
+    return Profile(spec, source, splits, spread, held_back, watch.load)
 
 
 def _interleaved(meter: Meter, specs: Sequence[ModelSpec], progress: Progress) -> dict[int, dict[str, list[float]]]:

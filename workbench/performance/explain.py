@@ -10,7 +10,7 @@ the result says so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -21,7 +21,9 @@ from ..backends.tensorrt.layers import Layer
 from ..errors import WorkbenchError, one_of, refuse_unless
 from ..graphs.structure.operators import QDQ
 from ..places import Place
-from ..records import Engine
+from ..records import Engine, Measurement
+from ..statistics.compare import Comparison, compare
+from ..statistics.verdict import CANNOT_TELL
 from .engine_kernels import known_kernels, placed_kernels, timed_kernels
 from .layer_estimate import estimate_layers
 from .layers import (
@@ -53,6 +55,7 @@ class Explanation:
         rows: ``block``, ``role``, ``cause``, ``base_ms``, ``other_ms``; one for each cause in a role of a block.
         measured: whether the times were measured; otherwise they are estimated.
         note: what the times rest on.
+        comparison: of whole calls, where both engines were timed in turns: the verdict, and its interval.
     """
 
     base: str
@@ -62,6 +65,38 @@ class Explanation:
     rows: tuple[Mapping, ...]
     measured: bool
     note: str
+    comparison: Comparison | None = None
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast ``other`` is; what the first and the last bar of the waterfall say too."""
+        return self.base_s / self.other_s
+
+    @property
+    def outcome(self) -> str:
+        """Which engine is faster, in a few words: measured with its interval, or estimated."""
+        times = f"{self.ratio:.2f} times as fast"
+        if self.comparison is not None:
+            low, high = self.comparison.speedup_interval
+            sure = f"{times} (95 % interval {low:.2f} to {high:.2f})"
+            return (
+                f"cannot tell, {sure}"
+                if self.comparison.speed == CANNOT_TELL
+                else f"{self.comparison.speed}, {sure}"
+            )
+        return times if self.measured else f"estimated {times}"
+
+    @cached_property
+    def changes(self) -> pd.Series:
+        """Cause -> milliseconds that ``other`` takes more."""
+        return self.frame.groupby("cause")["change_ms"].sum()
+
+    def by_role_and_cause(self) -> pd.DataFrame:
+        """Milliseconds that ``other`` takes more: a row per role, a column per cause."""
+        table = self.frame.pivot_table(
+            index="role", columns="cause", values="change_ms", aggfunc="sum", fill_value=0.0
+        )
+        return table.round(3).rename(index={"": "between layers"}).rename_axis(index=None, columns=None)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -93,17 +128,23 @@ class Explanation:
         return pd.DataFrame([ends[0], *between, ends[1]], columns=["step", "kind", "ms"])
 
     def __str__(self) -> str:
-        ratio = self.base_s / self.other_s
-        change = self.frame.groupby("cause").change_ms.sum().sort_values()
+        change = self.changes.sort_values()
         causes = ", ".join(f"{cause} {ms:+.3g} ms" for cause, ms in change.items() if abs(ms) >= 5e-4)
         word = "takes" if self.measured else "is estimated to take"
         return (
-            f"{self.other} {word} {1e3 * self.other_s:.3g} ms a call, {self.base} {1e3 * self.base_s:.3g} ms: it "
-            f"is {ratio:.2f} times as fast. {causes or 'No cause differs'}. {self.note}"
+            f"{self.other} {word} {1e3 * self.other_s:.3g} ms a call, {self.base} {1e3 * self.base_s:.3g} ms: "
+            f"{self.outcome}. {causes or 'No cause differs'}. {self.note}"
         )
 
 
-def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str | None = None) -> Explanation:
+def explain(
+    base: Engine,
+    other: Engine,
+    *,
+    batch: int | None = None,
+    card: str | None = None,
+    calls: Sequence[Measurement] | None = None,
+) -> Explanation:
     """Explain the difference in speed between two engines of the same model.
 
     Args:
@@ -112,6 +153,10 @@ def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str 
         batch: images per call; None takes the size that ``base`` is tuned for.
         card: the card to estimate for where the engines cannot be run here; None compares kernels that were traced
             before, else takes the card of ``other``.
+        calls: the measurements of ``base`` and of ``other`` at this batch, from ``measure_interleaved``. The
+            explanation then ends at their speed-up, so that it cannot contradict it: the first bar is the median
+            call of ``base``, and the last is the first divided by the speed-up. Layers, which are timed at another
+            moment, keep their share of a call. None times whole calls of the two one after the other.
 
     Raises:
         WorkbenchError: they are of different models, or can neither be run here nor estimated: no card is named,
@@ -129,7 +174,8 @@ def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str 
         timed = [_timed_here(engine, batch) for engine in (base, other)]
         runtimes = " and ".join(dict.fromkeys((base.backend, other.backend)))
         note = f"Times of layers or kernels of {runtimes} at batch {batch}."
-        return compare_layers(base.label, other.label, *timed, measured=True, note=note)
+        made = compare_layers(base.label, other.label, *timed, measured=True, note=note)
+        return made if calls is None else _ending_at(made, *calls)
     if card is None and all(known_kernels(engine, batch) for engine in (base, other)):
         layers = [_kernels(engine, batch) for engine in (base, other)]
         timed = [(each, sum(one.seconds for one in each)) for each in layers]
@@ -148,6 +194,19 @@ def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str 
         "card's published peaks; nothing was run."
     )
     return compare_layers(base.label, other.label, *timed, measured=False, note=note)
+
+
+def _ending_at(made: Explanation, base: Measurement, other: Measurement) -> Explanation:
+    """The explanation with the whole calls of two measurements; each layer keeps its share of its call."""
+    comparison = compare(other, base)
+    base_s = base.p50_ms / 1e3
+    other_s = base_s / comparison.speedup
+    ours, theirs = base_s / made.base_s, other_s / made.other_s
+    rows = tuple(
+        {**row, "base_ms": ours * row["base_ms"], "other_ms": theirs * row["other_ms"]} for row in made.rows
+    )
+    note = f"{made.note} Whole calls were timed in turns; each layer has its share of them."
+    return replace(made, base_s=base_s, other_s=other_s, rows=rows, note=note, comparison=comparison)
 
 
 def _timed_here(engine: Engine, batch: int) -> tuple[list[Timed], float]:

@@ -5,7 +5,10 @@ A program that does ``intensity`` FLOP for each byte it moves cannot run faster 
 
 One probe measures both limits: the speed of a matrix product and of a pass over memory. NumPy and JAX hand it their
 own two calls. The buffers exist and were written to before a call is timed: otherwise the operating system would
-map fresh pages during the call, which takes several times as long as the copy itself.
+map fresh pages during the call, which takes several times as long as the copy itself. Passes over large buffers
+give the memory's slope; passes over small ones, which a cache holds, give a second and steeper slope.
+
+A point above every roof contradicts the roofs, never the point: ``held_against`` then draws no conclusion.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -25,12 +28,18 @@ from ..errors import one_of
 from ..progress import Progress, silent
 from ..records import Measurement
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 #: Edges of the square float32 matrices that NumPy multiplies; a laptop needs 0.1 s for the largest.
 EDGES = (512, 1024, 1536)
 #: Bytes that NumPy copies at once: several times the largest cache of a desktop CPU.
 COPIED = (128 << 20, 256 << 20)
 #: Every call is timed this often at least.
 FEWEST_ROUNDS = 3
+
+#: What ``Roof.limit`` says of a point above every roof.
+WRONG = "the roof is wrong"
 
 Key = TypeVar("Key")
 Call = Callable[[], object]
@@ -47,6 +56,7 @@ class Roof:
         bandwidth: bytes/s read and written.
         measured: whether this machine was measured; otherwise the numbers are published ones.
         source: how they were measured, or where they are published.
+        cache_bandwidth: bytes/s read and written of buffers that a cache holds; NaN where it is not known.
     """
 
     label: str
@@ -55,6 +65,7 @@ class Roof:
     bandwidth: float
     measured: bool
     source: str
+    cache_bandwidth: float = math.nan
 
     @property
     def ridge(self) -> float:
@@ -65,6 +76,20 @@ class Roof:
         """FLOP/s that a program of this intensity cannot exceed."""
         return min(self.peak_flops, intensity * self.bandwidth)
 
+    def limit(self, intensity: float, flops: float) -> str:
+        """What limits a program of this intensity that reaches so many FLOP/s.
+
+        Returns:
+            ``arithmetic`` (the flat roof), ``memory`` (the slope), ``cache`` (it lies above the memory's slope, so
+            a cache holds its numbers), or ``the roof is wrong``, where it is faster than every roof allows.
+        """
+        slope = np.fmax(self.bandwidth, self.cache_bandwidth)
+        if flops > min(self.peak_flops, intensity * slope):
+            return WRONG
+        if flops > intensity * self.bandwidth:
+            return "cache"
+        return "arithmetic" if intensity > self.ridge else "memory"
+
     def row(self) -> dict:
         """The roof as ``figures.roofline`` draws it."""
         return {
@@ -72,6 +97,7 @@ class Roof:
             "precision": self.precision,
             "peak_gflops": self.peak_flops / 1e9,
             "bandwidth_gb_s": self.bandwidth / 1e9,
+            "cache_gb_s": self.cache_bandwidth / 1e9,
         }
 
 
@@ -181,7 +207,7 @@ def measure_jax_roof(precision: str = "fp32", seconds: float = 1.0) -> Roof:
 
     Args:
         precision: ``fp32``, ``fp16`` or ``bf16``.
-        seconds: for each of the two.
+        seconds: for products, for passes over memory, and for passes within a cache, each.
 
     Raises:
         WorkbenchError: an unknown precision.
@@ -189,7 +215,7 @@ def measure_jax_roof(precision: str = "fp32", seconds: float = 1.0) -> Roof:
     from ..models import probe  # JAX
 
     one_of("precision of a JAX product", precision, FLOATS)
-    edges, sizes = probe.sizes()
+    edges, sizes, cached = probe.sizes()
     return Roof(
         label=f"{probe.device_name()} {precision}",
         precision=precision,
@@ -197,7 +223,50 @@ def measure_jax_roof(precision: str = "fp32", seconds: float = 1.0) -> Roof:
         bandwidth=copied_bytes([(size, probe.memory_pass(size)) for size in sizes], seconds),
         measured=True,
         source=f"{probe.version()}: {_described(edges, sizes)}",
+        cache_bandwidth=copied_bytes([(size, probe.memory_pass(size)) for size in cached], seconds),
     )
+
+
+# ---- points on it ----------------------------------------------------------------------------------------------
+
+
+def held_against(points: pd.DataFrame, roof: Roof) -> pd.DataFrame:
+    """Points of a roofline with what limits each of them.
+
+    Args:
+        points: ``intensity`` (FLOP/byte) and ``gflops`` (10⁹ FLOP/s), and any other columns.
+        roof: of the machine that ran them, in their precision.
+
+    Returns:
+        The points with ``roof_gflops`` (the arithmetic's or the memory's roof above the point), ``share`` of it,
+        and ``limit``, see ``Roof.limit``.
+    """
+    above = [roof.attainable(intensity) / 1e9 for intensity in points["intensity"]]
+    limits = [roof.limit(intensity, 1e9 * g) for intensity, g in zip(points["intensity"], points["gflops"])]
+    return points.assign(roof_gflops=above, share=points["gflops"] / above, limit=limits)
+
+
+def conclusion(held: pd.DataFrame) -> str:
+    """What ``held_against`` found, a line for each point; no conclusion at all where a point contradicts the roof.
+
+    Args:
+        held: with the column ``label`` too.
+    """
+    wrong = held[held["limit"] == WRONG]
+    if len(wrong):
+        return (
+            f"No conclusion: {', '.join(wrong['label'])} ran faster than the measured roof allows, up to "
+            f"{wrong['share'].max():.1f} times, so the roof was measured too low. Other work on the machine does "
+            "that; measure again when it is quiet, or for longer (the parameter `seconds`)."
+        )
+    return "\n".join(_limited(row) for row in held.itertuples())
+
+
+def _limited(row) -> str:
+    start = f"{row.label}: {row.intensity:.1f} FLOP/byte, {row.gflops:,.1f} GFLOP/s, "
+    if row.limit == "cache":
+        return f"{start}{row.share:.1f} times what memory would allow, so a cache holds its numbers"
+    return f"{start}limited by {row.limit}: {row.share:.0%} of the roof above it"
 
 
 # ---- measurements ------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from ..studies.choice import Choice, candidates
 from ..studies.results import Results
 from . import figures
 from .figures.theme import CONFIG
-from .table import summary
+from .table import as_html, summary
 
 STYLE = """
 :root { color-scheme: light; }
@@ -136,7 +136,7 @@ def _refused(frame: pd.DataFrame) -> str:
     grouped = rows.groupby(axes, sort=False).batch.agg(lambda sizes: ", ".join(map(str, sizes))).reset_index()
     order = ["label", "where", "batch", "execution", "reason", "remedy"]
     table = grouped[order].rename(
-        columns={"label": "recipe", "where": "runtime", "batch": "batches", "execution": "was"}
+        columns={"label": "recipe", "where": "runtime", "batch": "batches", "execution": "how it ran"}
     )
     return _heading("What could not be run here, and what would make it possible", _table(table, "left"))
 
@@ -161,7 +161,7 @@ def _facts(environment: Mapping) -> pd.DataFrame:
 
 
 def _table(frame: pd.DataFrame, kind: str = "cells") -> str:
-    return f'<div class="scroll">{frame.to_html(index=False, border=0, classes=kind, escape=True)}</div>'
+    return f'<div class="scroll">{as_html(frame, index=False, classes=kind)}</div>'
 
 
 def _heading(text: str, body: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..backends.hardware.load import BUSY
 from ..errors import refuse_unless
 from ..measuring.timing import STEADY
 from ..records import Measurement
@@ -229,6 +230,7 @@ def _notes(a: Measurement, b: Measurement) -> tuple[str, ...]:
     found = [f"{m.recipe.label} on {m.backend} was {m.execution}" for m in (a, b) if m.execution != "executed"]
     if a.environment.get("cpu") != b.environment.get("cpu"):
         found.append("the two were measured on different machines")
+    found += dict.fromkeys(note for m in (a, b) for note in m.notes if note.startswith(BUSY))
     return tuple(found)
 
 

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 
 from ..errors import refuse_unless
-from ..records import Batches, Recipe
+from ..models.sizes import model_spec
+from ..records import Batches, ModelSpec, Recipe
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,49 @@ class Limits:
             "No call is within the limit on latency",
             why=f"max_latency_ms is {self.max_latency_ms}",
             remedy="give a positive number of milliseconds, or None for no limit",
+        )
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """A published size of ViT, or ``tutorial``, and the edge of its image in pixels."""
+
+    model: str = "B/16"
+    image_size: int = 224
+
+    def __post_init__(self):
+        model_spec(self.model, self.image_size)  # refuses what is no model, or no size of it
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's shape at this image size."""
+        return model_spec(self.model, self.image_size)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint and images to show it.
+
+    Attributes:
+        checkpoint: the path of an ``.npz`` file of vit_jax.
+        dataset: ``shapes``, ``cifar10``, a folder with a folder per class, an .npz file, or a folder of pictures.
+        images: how many; of pictures without labels at most so many.
+    """
+
+    checkpoint: str = "data/checkpoints/shapes-vit.npz"
+    dataset: str = "shapes"
+    images: int = 12
+
+    def __post_init__(self):
+        for name in ("checkpoint", "dataset"):
+            refuse_unless(
+                bool(getattr(self, name).strip()),
+                f"No {name} is named",
+                why="the line is empty",
+                remedy="type a path, or upload a file",
+            )
+        refuse_unless(
+            self.images > 0, "There are no images to load", why=f"images is {self.images}", remedy="give 1 or more"
         )
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..errors import WorkbenchError
 from ..reporting.figures.theme import CONFIG
+from ..reporting.table import as_html
 
 #: The controls of a panel by name: widgets with ``value``, ``disabled`` and ``layout``, which have no static types.
 Controls = dict[str, Any]
@@ -60,6 +61,12 @@ def text(name: str, label: str, value: str, suggestions: Iterable[str] = ()):
     return with_class(control, name)
 
 
+def upload(name: str, label: str, accept: str, multiple: bool = False):
+    """A button that lets the browser choose files and send them to the kernel."""
+    control = widgets.FileUpload(accept=accept, multiple=multiple, description=label, layout={"width": "auto"})
+    return with_class(control, name)
+
+
 def integer(name: str, label: str, value: int, low: int, high: int):
     """A whole number from ``low`` to ``high``; a value outside moves the bound."""
     low, high = min(low, value), max(high, value)
@@ -75,6 +82,12 @@ def slider(name: str, label: str, value: float, high: float):
         value=value, min=0, max=most, step=step, readout_format=f".{decimals}f", description=label, **_wide()
     )
     return with_class(control, name)
+
+
+def whole_slider(name: str, label: str, value: int, low: int, high: int):
+    """A whole number to drag or to move by arrow keys; a value outside moves the end."""
+    low, high = min(low, value), max(high, value)
+    return with_class(widgets.IntSlider(value=value, min=low, max=high, description=label, **_wide()), name)
 
 
 def exact(control, given: float) -> float:
@@ -149,14 +162,9 @@ def log_lines(lines: Sequence[str]) -> str:
 
 
 def table(frame: pd.DataFrame) -> str:
-    """A frame in JupyterLab's style for frames."""
-    body = frame.to_html(index=False, border=0, float_format=_number)
-    body = body.replace("<table", '<table style="margin-left: 0"', 1)
+    """A frame in JupyterLab's style for frames, without its index."""
+    body = as_html(frame, index=False).replace("<table", '<table style="margin-left: 0"', 1)
     return f'<div class="jp-RenderedHTMLCommon" style="overflow-x: auto">{body}</div>'
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def error_box(error: BaseException) -> str:

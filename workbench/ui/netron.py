@@ -63,6 +63,8 @@ def _title(model) -> str:
     """A variant's graph and recipe, a graph's name, or a file's name."""
     if isinstance(model, Variant):
         return f"{_title(model.graph)}, {model.recipe.label}"
+    if isinstance(model, Graph) and model.spec and model.traced and model.parity is None:
+        return f"{model.spec.name}, as traced"
     return model.spec.name if isinstance(model, Graph) and model.spec else Path(getattr(model, "path", model)).name
 
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import ipywidgets as widgets
+from IPython.display import display
 
 from ..errors import Cancelled, Refusal
 from ..progress import Progress
+from . import summary
 from .controls import error_box, log_lines, muted, paragraph, warning, with_class
 from .job import Job, Status
 
@@ -73,6 +75,7 @@ class Panel(widgets.VBox):
         self._lock = threading.RLock()
         self._after, self._followers = after, []
         self._run: _Run | None = None
+        self._controls, self._view, self._displays = tuple(controls), tuple(view), []
         self._build([*controls, *view], verb)
         super().__init__(children=self._parts, layout={"max_width": "60em", "padding": "4px 0"})
         with_class(with_class(self, "panel"), f"{name}-panel")
@@ -100,7 +103,35 @@ class Panel(widgets.VBox):
         self._parts = [*above, self._note, row, self._log, self._message, self._outcome]
 
     def __repr__(self) -> str:
-        return f"The {self._name} panel, set to {self.value}"
+        return summary.as_text(self._name, *self._summary())
+
+    # ---- what is left of it without a kernel ------------------------------------------------------------------
+
+    def _summary(self) -> tuple[list[summary.Choice], list[str]]:
+        """The choices, and all that is shown of them and of the last run."""
+        parts = [*self._view, self._note, self._line, self._message]
+        outdated = self._outcome.layout.display == "none"
+        return [*summary.choices(self._controls)], [
+            *summary.shown_html(parts if outdated else [*parts, self._outcome])
+        ]
+
+    def _bundle(self) -> dict:
+        """The panel for JupyterLab, and a summary for whatever shows the notebook without a kernel."""
+        with self._lock:
+            found = self._summary()
+        widget = super()._repr_mimebundle_() or {}
+        return {**widget, "text/html": summary.as_html(self._name, *found), "text/plain": repr(self)}
+
+    def _ipython_display_(self) -> None:
+        """Show the panel under a display id, so that its summary can be renewed where it stands."""
+        self._displays.append(display(self._bundle(), raw=True, display_id=True))
+
+    def _renew_summary(self) -> None:
+        """Write the present summary into the outputs that show this panel."""
+        if self._displays:
+            bundle = self._bundle()
+            for shown in self._displays:
+                shown.update(bundle, raw=True)
 
     # ---- what a cell calls -----------------------------------------------------------------------------------
 
@@ -197,6 +228,7 @@ class Panel(widgets.VBox):
             if self._run is not None and self._run.job is job:  # else a new run has begun meanwhile
                 self._draw(job.status())
                 self._guard(self._conclude, job)
+                self._renew_summary()
 
     def _conclude(self, job: Job) -> None:
         if isinstance(job.error, Cancelled):

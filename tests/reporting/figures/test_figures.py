@@ -94,6 +94,8 @@ def test_latencies_show_their_percentiles_in_words():
     figure = figures.latency_distribution(calls)
     assert list(trace(figure, "fp32 percentiles").x) == pytest.approx([51, 91, 100])
     assert "median 51 ms<br>p90 91 ms, p99 100 ms" in figure.data[0].y[0]
+    assert figure.data[0].points == "all"  # one for each call
+    assert len(figure.data[0].x) == len(calls[calls.precision == "fp32"])
 
 
 def test_a_few_very_slow_calls_are_counted_beyond_the_axis():
@@ -128,6 +130,25 @@ def test_attention_over_resolution_marks_where_it_overtakes_the_mlp():
     assert {one.name for one in figure.data if one.showlegend} == {"attention, fitted", "mlp, fitted"}
     assert figure.layout.shapes[0].x0 == 512
     assert "512 px" in figure.layout.annotations[0].text
+
+
+def test_the_chosen_size_is_marked_in_pixels_and_tokens():
+    rows = [("attention", "predicted", 224, 1.0), ("attention", "predicted", 384, 4.0)]
+    figure = figures.attention_cost(table("part kind image_size ms", *rows), crossover=627)
+    figures.marked_size(figure, 384, 577)
+    assert [shape.x0 for shape in figure.layout.shapes] == [627, 384]
+    assert figure.layout.annotations[1].text == "384 px, 577 tokens"
+
+
+def test_the_slope_of_a_cache_is_dotted_and_steeper_and_left_out_where_it_is_not_known():
+    points = table("label precision intensity gflops", ("rest", "fp32", 2.0, 60.0))
+    columns = "label precision peak_gflops bandwidth_gb_s cache_gb_s"
+    figure = figures.roofline(points, table(columns, ("this CPU", "fp32", 100.0, 20.0, 50.0)))
+    cache, memory = (one for one in figure.data if one.name == "this CPU")
+    assert (cache.line.dash, cache.x[1], memory.line.dash, memory.x[1]) == ("dot", 2, "solid", 5)
+    assert "50 GB/s from a cache" in figure.layout.annotations[0].text
+    figure = figures.roofline(points, table(columns, ("this CPU", "fp32", 100.0, 20.0, float("nan"))))
+    assert [one.name for one in figure.data] == ["this CPU", "rest"]
 
 
 @pytest.mark.parametrize("gflops", [40.0, 90.0, 250.0])

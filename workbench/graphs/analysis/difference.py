@@ -44,7 +44,7 @@ class Difference:
 
     Attributes:
         rows: one for each output, in the order of computation.
-        jump: the first output where the error jumps, see ``JUMP``, or None where it grows evenly.
+        jump: the first output where the error jumps, see ``JUMP``, or None.
         agreement: the share of images on which both choose the same class, 0...1.
         images: how many images were compared.
     """
@@ -62,7 +62,7 @@ class Difference:
 
     def __str__(self) -> str:
         last = self.rows[-1]
-        where = f"the error jumps at {self.jump}" if self.jump else "the error grows evenly"
+        where = f"the error jumps at {self.jump}" if self.jump else "no output makes the error jump"
         return (
             f"{last.output}: relative error {last.error:.2g}, same class on {self.agreement:.1%} "
             f"of {self.images} images; {where}"

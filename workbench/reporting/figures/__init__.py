@@ -8,7 +8,7 @@ frame without rows, or without a column that is drawn, is refused. ``theme`` hol
 from __future__ import annotations
 
 from .calibration import ranges
-from .cost import attention_cost, roofline, waterfall
+from .cost import attention_cost, marked_size, roofline, waterfall
 from .maps import View, block_views, heat_map
 from .pictures import contact_sheet
 from .serving import service_timeline
@@ -25,6 +25,7 @@ __all__ = [
     "contact_sheet",
     "heat_map",
     "latency_distribution",
+    "marked_size",
     "pareto",
     "ranges",
     "roofline",

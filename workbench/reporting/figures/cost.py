@@ -54,6 +54,18 @@ def attention_cost(
     return figure
 
 
+def marked_size(figure: go.Figure, image_size: int, tokens: int) -> go.Figure:
+    """The figure of ``attention_cost`` with a line at one image size, named in pixels and tokens."""
+    figure.add_vline(
+        x=image_size,
+        line={"width": 2, "color": ink()},
+        annotation_text=f"{image_size:,} px, {tokens:,} tokens",
+        annotation_position="top right",
+        annotation_yshift=-20,  # below the crossover's own text
+    )
+    return figure
+
+
 def _add_cost(figure, rows, value: str, name: str, colour: str, dash: str, points: bool) -> None:
     known = "low" in rows and rows.low.notna().any()
     spread = points and known
@@ -93,7 +105,8 @@ def roofline(points: pd.DataFrame, roofs: pd.DataFrame) -> go.Figure:
 
     Args:
         points: ``label``, ``precision``, ``intensity`` (FLOP/byte), ``gflops`` (10⁹ FLOP/s).
-        roofs: ``label``, ``precision``, ``peak_gflops``, ``bandwidth_gb_s`` (10⁹ bytes/s).
+        roofs: ``label``, ``precision``, ``peak_gflops``, ``bandwidth_gb_s`` (10⁹ bytes/s). Where ``cache_gb_s`` is
+            known, a dotted slope shows what numbers in a cache allow.
     """
     need_columns(points, "label", "precision", "intensity", "gflops")
     need_columns(roofs, "label", "precision", "peak_gflops", "bandwidth_gb_s")
@@ -127,16 +140,12 @@ def roofline(points: pd.DataFrame, roofs: pd.DataFrame) -> go.Figure:
 
 
 def _add_roof(figure: go.Figure, roof, low: float, high: float) -> None:
-    ridge = roof.peak_gflops / roof.bandwidth_gb_s
     text = f"{roof.label}: {roof.peak_gflops:,.0f} GFLOP/s, {roof.bandwidth_gb_s:,.0f} GB/s"
-    figure.add_scatter(
-        x=[low, ridge, high],
-        y=[low * roof.bandwidth_gb_s, roof.peak_gflops, roof.peak_gflops],
-        mode="lines",
-        line={"color": COLOURS[roof.precision], "width": 2.5},
-        name=roof.label,
-        hovertemplate=f"{text}<extra></extra>",
-    )
+    cache = getattr(roof, "cache_gb_s", math.nan)
+    if cache > roof.bandwidth_gb_s:
+        _add_limit(figure, roof, cache, low, high, f"from a cache: {cache:,.0f} GB/s", "dot")
+        text += f", {cache:,.0f} GB/s from a cache (dotted)"
+    _add_limit(figure, roof, roof.bandwidth_gb_s, low, high, text, "solid")
     figure.add_annotation(
         x=np.log10(high),
         y=np.log10(roof.peak_gflops),
@@ -144,6 +153,18 @@ def _add_roof(figure: go.Figure, roof, low: float, high: float) -> None:
         showarrow=False,
         xanchor="right",
         yanchor="bottom",
+    )
+
+
+def _add_limit(figure: go.Figure, roof, bandwidth: float, low: float, high: float, text: str, dash: str) -> None:
+    """One slope and the flat roof that it leads to."""
+    figure.add_scatter(
+        x=[low, roof.peak_gflops / bandwidth, high],
+        y=[low * bandwidth, roof.peak_gflops, roof.peak_gflops],
+        mode="lines",
+        line={"color": COLOURS[roof.precision], "width": 2.5, "dash": dash},
+        name=roof.label,
+        hovertemplate=f"{text}<extra></extra>",
     )
 
 

@@ -17,7 +17,7 @@ PERCENTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 def latency_distribution(frame: pd.DataFrame) -> go.Figure:
-    """How the latency of single calls spreads, one strip per engine, with median, p90 and p99 marked.
+    """How the latency of single calls spreads: a strip per engine, a point per call, median, p90 and p99 marked.
 
     Args:
         frame: one row per call: ``label``, ``precision``, ``latency_ms``; ``Study.latencies`` makes it.
@@ -35,7 +35,7 @@ def latency_distribution(frame: pd.DataFrame) -> go.Figure:
     if beyond:
         longest = f"{beyond} of {len(frame):,} calls took longer, the longest {short(frame.latency_ms.max())} ms"
         figure.update_xaxes(title_text=f"latency (ms, lower is better); {longest}")
-    figure.update_yaxes(range=[len(groups) - 0.6, -0.9], ticks="")
+    figure.update_yaxes(range=[len(groups) - 0.5, -0.9], ticks="")
     return figure
 
 
@@ -50,7 +50,10 @@ def _add_strip(figure: go.Figure, label: str, precision: str, values: pd.Series)
         orientation="h",
         side="negative",  # upwards, because the axis runs downwards
         width=1.4,
-        points=False,
+        points="all",
+        pointpos=0.25,
+        jitter=0.2,
+        marker={"size": 3, "color": COLOURS[precision], "opacity": 0.6, "line": {"width": 0.3, "color": ink()}},
         spanmode="hard",
         line={"color": ink(), "width": 1},
         fillcolor=COLOURS[precision],
