@@ -16,6 +16,7 @@ from ..records import CORRUPTIONS, Preprocessing
 from . import shapes
 from .corruptions import corrupt
 from .image_set import ImageSet
+from .preprocessing import vit_jax
 from .source import Source, Unreadable
 from .splits import SPLITS
 
@@ -99,11 +100,11 @@ def stream(
     )
     one_class = variant == "one-class"
     if dataset == "shapes":
-        preparation = preprocessing or Preprocessing(size=shapes.SIZE if size is None else size)
+        preparation = preprocessing or vit_jax(shapes.SIZE if size is None else size)
         parts = _draw_shapes(split, count, seed, one_class, preparation, progress)
     else:
         source = open_source(dataset)
-        preparation = preprocessing or Preprocessing(size=source.size if size is None else size)
+        preparation = preprocessing or vit_jax(source.size if size is None else size)
         parts = _read_source(source, dataset, split, count, seed, one_class, preparation, progress)
     return parts if variant == "plain" else corrupt(parts, variant, seed)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..backends.base import check_feeds
+from ..datasets.preprocessing import vit_jax
 from ..errors import one_of, refuse_unless
 from ..progress import Progress, silent
 from ..records import Graph, ModelSpec, Preprocessing, whole
@@ -132,7 +133,7 @@ def _float32(spec: ModelSpec, params: Mapping) -> dict:
 
 
 def _preprocessing(spec: ModelSpec, given: Preprocessing | None) -> Preprocessing:
-    preprocessing = given or Preprocessing(size=spec.image_size)
+    preprocessing = given or vit_jax(spec.image_size)
     refuse_unless(
         preprocessing.size == spec.image_size and preprocessing.layout == "NHWC",
         f"{spec.name} takes NHWC images of {spec.image_size} pixels",

@@ -75,7 +75,8 @@ class Preprocessing:
 
     The image is resized so that its shorter edge (``keep_aspect``) or both edges have ``resize`` pixels, the
     centre ``size`` x ``size`` is cut out, and ``(pixel - mean) / std`` is computed on 0...255 values.
-    The defaults are vit_jax's: a plain resize and (x - 127.5) / 127.5.
+    The defaults are a plain resize and (x - 127.5) / 127.5. ``antialias=False`` resizes as TensorFlow does, and with
+    it vit_jax: a filter that shrinks an image still reads two pixels, and no more.
     """
 
     size: int
@@ -86,6 +87,7 @@ class Preprocessing:
     std: tuple[float, float, float] = (127.5, 127.5, 127.5)
     layout: str = "NHWC"
     classes: tuple[str, ...] = ()
+    antialias: bool = True
 
     def __post_init__(self):
         positive(self, "size")
@@ -102,4 +104,10 @@ class Preprocessing:
             "Mean and std must be three numbers each, std above zero",
             why=f"they are {self.mean} and {self.std}",
             remedy="give them on the 0...255 scale",
+        )
+        refuse_unless(
+            self.antialias or self.interpolation in ("nearest", "bilinear"),
+            "Only nearest and bilinear resize without antialiasing",
+            why=f"interpolation is {self.interpolation!r}",
+            remedy="leave antialias out, or choose bilinear as vit_jax does",
         )
