@@ -107,7 +107,7 @@ def test_the_five_lines_of_the_documentation_read_ones_own_folder(tmp_path, monk
     assert scope["mine"].classes == ("cat", "dog")
 
 
-# ---- what must not be run, and what must not be waited for ---------------------------------------------------------
+# ---- what must not be run, and what must not be waited for ------------------------------------------------------
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"

@@ -88,7 +88,7 @@ def test_other_modes_become_rgb(mode, pixel, expected):
 
 
 def test_presets_have_the_sizes_and_filters_of_the_publishers():
-    assert preprocessing.vit_jax(384) == Preprocessing(size=384)
+    assert preprocessing.vit_jax(384) == Preprocessing(size=384, antialias=False)
     assert preprocessing.augreg(224).resize == 248  # floor(224 / 0.9), as timm prints it
     assert preprocessing.augreg(384).resize == 384
     assert preprocessing.deit(224).resize == preprocessing.torchvision(224).resize == 256

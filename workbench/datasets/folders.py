@@ -64,8 +64,8 @@ def _classes(folder: Path) -> list[str]:
     first = next((pair for pair in zip(natural, sorted(names)) if pair[0] != pair[1]), None)
     if first:
         warnings.warn(
-            f"the classes of {folder} are counted in natural order ({first[0]!r} before {first[1]!r}); torchvision's"
-            " ImageFolder counts them alphabetically. Give a Preprocessing whose classes have the model's order.",
+            f"the classes of {folder} are counted in natural order ({first[0]!r} before {first[1]!r});"
+            " torchvision's ImageFolder counts them alphabetically. Give a Preprocessing whose classes have the model's order.",
             stacklevel=2,
         )
     return natural

@@ -74,8 +74,8 @@ def prepare(image, preprocessing: Preprocessing) -> np.ndarray:
         Pixels (size, size, 3) uint8, to be normalised.
 
     Raises:
-        WorkbenchError: the pixels are of another type or shape, the image is of a format that can hold a program, or
-            it is so narrow that the resized image would not fit in memory.
+        WorkbenchError: the pixels are of another type or shape, the image is of a format that can hold a program,
+            or it is so narrow that the resized image would not fit in memory.
     """
     from PIL import Image, ImageOps
 

@@ -75,8 +75,8 @@ class Preprocessing:
 
     The image is resized so that its shorter edge (``keep_aspect``) or both edges have ``resize`` pixels, the
     centre ``size`` x ``size`` is cut out, and ``(pixel - mean) / std`` is computed on 0...255 values.
-    The defaults are a plain resize and (x - 127.5) / 127.5. ``antialias=False`` resizes as TensorFlow does, and with
-    it vit_jax: a filter that shrinks an image still reads two pixels, and no more.
+    The defaults are a plain resize and (x - 127.5) / 127.5. ``antialias=False`` resizes as TensorFlow and vit_jax
+    do: bilinear between two neighbours, also where an image is made smaller.
     """
 
     size: int
