@@ -51,8 +51,8 @@ class Ledger:
                 (run_id, time.time(), kind, key, body),
             )
 
-    def bodies(self, kind: str, key: str | None = None) -> list[str]:
-        """The bodies of all observations of a kind (and key), oldest first.
+    def rows(self, kind: str, key: str | None = None) -> list[tuple[str, str]]:
+        """Run id and body of all observations of a kind (and key), oldest first, as text whatever was stored.
 
         Raises:
             WorkbenchError: the file is no ledger.
@@ -61,8 +61,9 @@ class Ledger:
             return []
         clause, values = ("", (kind,)) if key is None else (" AND key = ?", (kind, key))
         with self._open() if os.access(self.folder, os.W_OK) else self._copied() as ledger:
-            query = f"SELECT body FROM observations WHERE kind = ?{clause} ORDER BY id"
-            return [body for (body,) in ledger.execute(query, values)]
+            # a cast gives text for the blobs and numbers that another program may have stored
+            query = f"SELECT CAST(run_id AS TEXT), CAST(body AS TEXT) FROM observations WHERE kind = ?{clause}"
+            return [(run_id or "", body or "") for run_id, body in ledger.execute(f"{query} ORDER BY id", values)]
 
     @contextlib.contextmanager
     def _copied(self) -> Generator[sqlite3.Connection]:
@@ -77,6 +78,7 @@ class Ledger:
     def _open(self) -> Generator[sqlite3.Connection]:
         try:
             connection = sqlite3.connect(self.path, timeout=60, isolation_level="IMMEDIATE")
+            connection.text_factory = lambda content: content.decode(errors="replace")
             try:
                 # A statement waits until other processes are done. A killed writer leaves the last commit intact.
                 connection.execute(f"PRAGMA journal_mode={_journal_mode(self.folder.resolve())}")

@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +26,7 @@ from .code_version import code_digest, tool_versions
 from .digests import digest, file_digest
 from .errors import WorkbenchError, path_of
 from .files import disk_errors
-from .ledger import Ledger, new_run_id
+from .ledger import LEDGER, Ledger, new_run_id
 
 T = TypeVar("T")
 
@@ -143,14 +144,34 @@ class Workspace:
     def observations(self, kind: str, cls: type[T], key: str | None = None) -> list[T]:
         """All observations of a kind (and key), oldest first, as records of type ``cls``.
 
+        A row that is no such record is set aside: it stays in the ledger, and a warning names it.
+
         Warns:
             RenamedFieldWarning: an earlier version wrote a field under another name.
+            UnknownFieldWarning: a newer version wrote a field that this one does not know.
+            SetAsideWarning: a row cannot be read.
 
         Raises:
             WorkbenchError: the ledger is damaged.
         """
-        bodies = Ledger(self.path).bodies(kind, key)
-        return [_decoded(cls, json.loads(body), self.path) for body in bodies]
+        found = (self._record(kind, cls, *row) for row in Ledger(self.path).rows(kind, key))
+        return [record for record in found if record is not None]
+
+    def _record(self, kind: str, cls: type[T], run_id: str, body: str) -> T | None:
+        """The record in a row of the ledger, or None and a warning for a row that holds none."""
+        try:
+            return _decoded(cls, json.loads(body), self.path)
+        except WorkbenchError as error:
+            reason = f"{error.what}: {error.why}"
+        except (ValueError, RecursionError) as error:
+            reason = f"it is no JSON: {error}"
+        message = f"row {run_id[:80]!r} ({kind}) of {self.path / LEDGER} is set aside: {reason}"
+        warnings.warn(f"{message}. A newer version of the workbench may have written it", SetAsideWarning, stacklevel=4)
+        return None
+
+
+class SetAsideWarning(UserWarning):
+    """A row of the ledger holds no record that this version can read; the other rows are read."""
 
 
 def _encoded(record, folder: Path):
@@ -178,9 +199,10 @@ def _verified(folder: Path) -> dict:
     try:
         document = json.loads((folder / RECORD).read_text())
         own = document.pop("digest")
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise _changed(folder / RECORD, f"it cannot be read: {error!r}") from error
-    if digest(document) != own:
+        found = digest(document)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise _changed(folder / RECORD, f"it cannot be read: {error!r}"[:400]) from error
+    if found != own or not {"record", "sha256"} <= set(document) or not _are_sums(document["sha256"]):
         raise _changed(folder / RECORD, "its contents do not have the digest that was written with them")
     for name, expected in document["sha256"].items():
         file = folder / name
@@ -188,6 +210,10 @@ def _verified(folder: Path) -> dict:
         if found != expected:
             raise _changed(file, f"its SHA-256 was {expected}, now {found}")
     return document
+
+
+def _are_sums(value) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
 def _changed(file: Path, why: str) -> WorkbenchError:

@@ -8,7 +8,7 @@ standard library alone, because records travel to GPU hosts on which nothing of 
 from __future__ import annotations
 
 from .checks import whole
-from .encoding import RenamedFieldWarning, decode, encode
+from .encoding import RenamedFieldWarning, UnknownFieldWarning, decode, decode_strictly, encode
 from .measurement import Measurement, quantile, wilson
 from .models import ModelSpec, Preprocessing
 from .pipeline import Batches, Engine, Graph, Parity, Variant
@@ -35,8 +35,10 @@ __all__ = [
     "Preprocessing",
     "Recipe",
     "RenamedFieldWarning",
+    "UnknownFieldWarning",
     "Variant",
     "decode",
+    "decode_strictly",
     "encode",
     "quantile",
     "whole",

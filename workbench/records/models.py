@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import one_of, refuse_unless
+from ..errors import one_of, refuse_unless, shown
 from .checks import positive
+from .values import check_fields
 
 CLASSIFIERS = ("token", "gap")
+#: Limits that no model comes near; beyond them memory or time run out before an error can say why.
+MOST_BLOCKS, MOST_TOKENS, MOST_CHANNELS, MOST_PIXELS_AN_EDGE = 4096, (1 << 18) + 1, 1 << 24, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,12 @@ class ModelSpec:
     representation: int | None = None
 
     def __post_init__(self):
-        positive(self, "image_size", "patch", "width", "depth", "heads", "mlp", "classes")
+        positive(self, "image_size", "patch", most=MOST_PIXELS_AN_EDGE)
+        positive(self, "depth", most=MOST_BLOCKS)
+        positive(self, "width", "heads", "mlp", "classes", most=MOST_CHANNELS)
+        if self.representation is not None:
+            positive(self, "representation", most=MOST_CHANNELS)
+        check_fields(self)
         one_of("classifier", self.classifier, CLASSIFIERS)
         refuse_unless(
             self.image_size % self.patch == 0,
@@ -50,8 +58,12 @@ class ModelSpec:
             why=f"a width of {self.width} is no multiple of {self.heads} heads",
             remedy="choose a number of heads that divides the width",
         )
-        if self.representation is not None:
-            positive(self, "representation")
+        refuse_unless(
+            self.tokens <= MOST_TOKENS,
+            f"{self.name} would have too many tokens",
+            why=f"{self.image_size} pixels in patches of {self.patch} are {self.tokens:,} tokens",
+            remedy=f"choose a smaller image or a larger patch: at most {MOST_TOKENS:,} tokens",
+        )
 
     @property
     def grid(self) -> int:
@@ -90,7 +102,18 @@ class Preprocessing:
     antialias: bool = True
 
     def __post_init__(self):
-        positive(self, "size")
+        positive(self, "size", most=MOST_PIXELS_AN_EDGE)
+        if self.resize is not None:
+            positive(self, "resize", most=MOST_PIXELS_AN_EDGE)
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            refuse_unless(
+                isinstance(values, tuple | list) and len(values) == 3,
+                "Mean and std must be three numbers each, std above zero",
+                why=f"{name} is {shown(values)}",
+                remedy="give them on the 0...255 scale",
+            )
+        check_fields(self)
         one_of("interpolation", self.interpolation, ("nearest", "bilinear", "bicubic", "lanczos"))
         one_of("layout", self.layout, ("NHWC", "NCHW"))
         refuse_unless(
@@ -100,7 +123,7 @@ class Preprocessing:
             remedy="give a resize of at least the crop size, or None",
         )
         refuse_unless(
-            len(self.mean) == len(self.std) == 3 and all(s > 0 for s in self.std),
+            all(s > 0 for s in self.std),
             "Mean and std must be three numbers each, std above zero",
             why=f"they are {self.mean} and {self.std}",
             remedy="give them on the 0...255 scale",

@@ -11,6 +11,7 @@ from ..errors import refuse_unless
 from .checks import positive
 from .models import ModelSpec, Preprocessing
 from .recipes import Recipe
+from .values import check_fields
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Parity:
     agreement: float
     images: int
     batches: tuple[int, ...]
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,12 @@ class Graph:
     traced: Mapping[str, int] = field(default_factory=dict, hash=False)
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self):
+        check_fields(self)
+        for name in ("batch", "classes"):
+            if getattr(self, name) is not None:
+                positive(self, name)
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """The shape of one image in the graph's layout: (H, W, 3) or (3, H, W)."""
@@ -73,6 +83,13 @@ class Variant:
     runtimes: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self):
+        check_fields(self)
+
+
+#: Images in one call, at most.
+LARGEST_BATCH = 1 << 16
+
 
 @dataclass(frozen=True)
 class Batches:
@@ -83,7 +100,7 @@ class Batches:
     max: int = 32
 
     def __post_init__(self):
-        positive(self, "min", "opt", "max")
+        positive(self, "min", "opt", "max", most=LARGEST_BATCH)
         refuse_unless(
             self.min <= self.opt <= self.max,
             "Batches must be ordered",
@@ -115,6 +132,9 @@ class Engine:
     log_path: Path | None = None
     environment: Mapping[str, typing.Any] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        check_fields(self)
 
     @property
     def label(self) -> str:

@@ -29,10 +29,11 @@ import numpy as np
 
 from ..backends import backend
 from ..digests import file_digest
-from ..errors import WorkbenchError, one_of, refuse_unless
+from ..errors import WorkbenchError, one_of, refuse_unless, shown
 from ..files import disk_errors
 from ..progress import Progress, silent
 from ..records import Batches, Variant, encode
+from ..records.values import check_fields
 from ..workspace import Workspace
 from .answer import Answer
 from .doctor import rows
@@ -42,6 +43,8 @@ from .transport import call
 
 #: Programs that give their arguments to a shell on the other machine, so that they must be quoted for it.
 SHELLS = ("ssh", "mosh", "rsh", "plink")
+#: No job takes a year.
+LONGEST_S = 365 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -69,36 +72,38 @@ class Host:
 
     def __post_init__(self):
         backend(self.backend)
+        name = shown(self.name)
         refuse_unless(
             not isinstance(self.command, str),
-            f"The command of host {self.name!r} must be a list of words",
-            why=f"it is the single string {self.command!r}",
-            remedy=f"write {shlex.split(self.command) if isinstance(self.command, str) else []}",
+            f"The command of host {name} must be a list of words",
+            why=f"it is the single string {shown(self.command)}",
+            remedy="write it as a list of words, such as ['ssh', 'gpu-box', 'python3']",
         )
         if self.command is not None:
-            object.__setattr__(self, "command", tuple(self.command))
+            words = self.command
             refuse_unless(
-                len(self.command) > 0 and all(isinstance(word, str) for word in self.command),
-                f"The command of host {self.name!r} starts nothing",
-                why=f"its words are {list(self.command)}",
+                isinstance(words, list | tuple) and len(words) > 0 and all(isinstance(word, str) for word in words),
+                f"The command of host {name} starts nothing",
+                why=f"its words are {shown(words)}",
                 remedy="name a program and its arguments as text, or leave command out to run here",
             )
         limit = self.limit_s
         refuse_unless(
-            isinstance(limit, int | float) and not isinstance(limit, bool) and limit > 0,
-            f"The time limit of host {self.name!r} must be above zero",
-            why=f"it is {limit!r}",
+            isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit < LONGEST_S,
+            f"The time limit of host {name} must be above zero",
+            why=f"it is {shown(limit)}",
             remedy="give seconds as a number; 3600 is the default",
         )
         for setting in ("name", "card", "cache"):
             value = getattr(self, setting)
             refuse_unless(
                 isinstance(value, str) or (value is None and setting != "name"),
-                f"The {setting} of host {self.name!r} must be text",
-                why=f"it is {value!r}",
+                f"The {setting} of host {name} must be text",
+                why=f"it is {shown(value)}",
                 remedy='write it in quotes, such as card = "T4"',
             )
-        one_of(f"setting shell of host {self.name!r}", self.shell, (None, True, False))
+        one_of(f"setting shell of host {name}", self.shell, (None, True, False))
+        check_fields(self)
 
     @property
     def interpreter(self) -> tuple[str, ...] | None:
