@@ -166,7 +166,9 @@ class Workspace:
         except (ValueError, RecursionError) as error:
             reason = f"it is no JSON: {error}"
         message = f"row {run_id[:80]!r} ({kind}) of {self.path / LEDGER} is set aside: {reason}"
-        warnings.warn(f"{message}. A newer version of the workbench may have written it", SetAsideWarning, stacklevel=4)
+        warnings.warn(
+            f"{message}. A newer version of the workbench may have written it", SetAsideWarning, stacklevel=4
+        )
         return None
 
 

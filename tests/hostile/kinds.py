@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tests.hostile import records_and_ledger
+from tests.hostile import hosts, records_and_ledger
 from tests.hostile.outcomes import Case
 
 Make = Callable[[random.Random, int, Path], Iterator[Case]]
@@ -15,4 +15,6 @@ KINDS: Mapping[str, Make] = {
     "constructors": records_and_ledger.constructors,
     "stored records": records_and_ledger.stored_records,
     "ledger rows": records_and_ledger.ledger_rows,
+    "answers of hosts": hosts.answers,
+    "messages of hosts": hosts.messages,
 }

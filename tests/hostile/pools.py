@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import datetime
 import decimal
@@ -63,8 +62,10 @@ def changed(value, rng: random.Random, pool=PLAIN):
     """A copy of a JSON value with one to three values in it replaced, removed or added."""
     value, known = copy.deepcopy(value), [path for path in places(value) if path]
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        with contextlib.suppress(KeyError, IndexError, TypeError):  # an earlier change may have taken the place away
-            _change(value, rng.choice(known), rng, pool)
+        if known:
+            path = rng.choice(known)
+            _change(value, path, rng, pool)
+            known = [other for other in known if other[: len(path)] != path]  # what the pool gave stays as it is
     return value
 
 

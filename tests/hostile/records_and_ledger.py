@@ -50,7 +50,8 @@ def stored_records(rng: random.Random, count: int, folder: Path) -> Iterator[Cas
     for _ in range(count):
         record = rng.choice(RECORDS)
         data = changed(encode(record), rng)
-        yield Case(f"{type(record).__name__}: {data!r}"[:300], lambda c=type(record), d=data: decode(c, d), _is_whole)
+        name = f"{type(record).__name__}: {data!r}"[:300]
+        yield Case(name, lambda r=record, d=data: decode(type(r), d), _is_whole)
 
 
 def ledger_rows(rng: random.Random, count: int, folder: Path) -> Iterator[Case]:

@@ -143,6 +143,8 @@ class Backend(abc.ABC):
     name: str
     #: Whether sessions must live in a process of their own, because a crash of the driver would end the caller too.
     isolated: bool = False
+    #: Whether an engine is a copy of the variant's file. Any other engine is a plan, which may hold code to run.
+    copies_variant: bool = False
 
     @abc.abstractmethod
     def missing(self) -> Refusal | None:

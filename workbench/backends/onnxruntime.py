@@ -46,6 +46,7 @@ class OnnxRuntime(Backend):
     """ONNX Runtime's CPU provider: an engine is a copy of the variant, optimized each time it is opened."""
 
     name = "onnxruntime"
+    copies_variant = True
 
     def missing(self) -> Refusal | None:
         """Why ONNX Runtime cannot be imported, or None when it can."""

@@ -65,8 +65,8 @@ def _classes(folder: Path) -> list[str]:
     if first:
         warnings.warn(
             f"the classes of {folder} are counted in natural order ({first[0]!r} before {first[1]!r});"
-            " torchvision's ImageFolder counts them alphabetically. Give a Preprocessing whose classes have the order"
-            " of the model.",
+            " torchvision's ImageFolder counts them alphabetically. Give a Preprocessing whose classes have the"
+            " model's order.",
             stacklevel=2,
         )
     return natural

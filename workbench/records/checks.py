@@ -7,6 +7,10 @@ import operator
 from ..errors import refuse_unless, shown
 
 
+#: Whole numbers of 64 bits with a sign: what every store and runtime takes.
+LARGEST = (1 << 63) - 1
+
+
 def whole(value) -> int | None:
     """A whole number, of NumPy's types too, as a Python int; None for anything else."""
     try:
@@ -15,7 +19,7 @@ def whole(value) -> int | None:
         return None
 
 
-def positive(record, *names: str, most: int = (1 << 31) - 1) -> None:
+def positive(record, *names: str, most: int = LARGEST) -> None:
     """Turn these fields of a frozen record into Python ints.
 
     Raises:
@@ -31,7 +35,7 @@ def positive(record, *names: str, most: int = (1 << 31) - 1) -> None:
             remedy=f"give {name} as an integer of 1 or more",
         )
         refuse_unless(
-            number <= most,
+            (number or 0) <= most,
             f"{type(record).__name__}.{name} is larger than anything that can be computed",
             why=f"it is {shown(number)}, and the most is {most:,}",
             remedy=f"give {name} as an integer of 1 to {most}",

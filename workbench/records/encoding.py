@@ -54,7 +54,7 @@ def decode(cls: type[T], data, path: Callable[[str], Path] = Path) -> T:
     Raises:
         WorkbenchError: a field is missing or has a value of another type, or the record refuses a value.
     """
-    return _decode(cls, data, f"A stored {cls.__name__}", path, strict=False)
+    return _decode(cls, data, f"a stored {cls.__name__}", path, strict=False)
 
 
 def decode_strictly(cls: type[T], data, where: str) -> T:
@@ -74,7 +74,7 @@ def decode_strictly(cls: type[T], data, where: str) -> T:
 def _decode(cls: type[T], data, where: str, path: Callable[[str], Path], *, strict: bool) -> T:
     refuse_unless(
         isinstance(data, Mapping) and all(isinstance(name, str) for name in data),
-        f"{where} must be a table of names and values",
+        f"{_sentence(where)} must be a table of names and values",
         why=f"it is {shown(data)}",
         remedy="write it as names with values",
     )
@@ -83,7 +83,9 @@ def _decode(cls: type[T], data, where: str, path: Callable[[str], Path], *, stri
     for name in unknown:
         if strict:
             one_of(f"key in {where}", name, tuple(hints))
-        message = f"a stored {cls.__name__} has the field {name[:80]!r}, which this version does not know and leaves out"
+        message = (
+            f"a stored {cls.__name__} has the field {name[:80]!r}, which this version does not know and leaves out"
+        )
         warnings.warn(f"{message}; a newer version of the workbench wrote it", UnknownFieldWarning, stacklevel=4)
     newer = "update the workbench: a newer version wrote it" if unknown else "give it a value"
 
@@ -97,8 +99,14 @@ def _decode(cls: type[T], data, where: str, path: Callable[[str], Path], *, stri
             values[field.name] = conform(hints[field.name], data[field.name], place, nested, path)
         else:
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-            refuse_unless(not required, f"{where} lacks {field.name}", why="it has no default", remedy=newer)
+            refuse_unless(
+                not required, f"{_sentence(where)} lacks {field.name}", why="it has no default", remedy=newer
+            )
     return cls(**values)
+
+
+def _sentence(where: str) -> str:
+    return where[:1].upper() + where[1:]
 
 
 def _with_names_of_today(record: str, data: Mapping) -> Mapping:

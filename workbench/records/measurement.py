@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from ..errors import one_of, refuse_unless
 from .checks import positive
-from .pipeline import LARGEST_BATCH
 from .recipes import Recipe
 from .values import check_fields
 
@@ -64,7 +63,7 @@ class Measurement:
 
     def __post_init__(self):
         one_of("execution", self.execution, EXECUTIONS)
-        positive(self, "batch", "streams", most=LARGEST_BATCH)
+        positive(self, "batch", "streams")
         check_fields(self)
         counts = [len(self.predictions), len(self.labels), len(self.reference_predictions)]
         refuse_unless(

@@ -87,10 +87,6 @@ class Variant:
         check_fields(self)
 
 
-#: Images in one call, at most.
-LARGEST_BATCH = 1 << 16
-
-
 @dataclass(frozen=True)
 class Batches:
     """The smallest and largest batch that an engine takes, and the one it is tuned for."""
@@ -100,7 +96,7 @@ class Batches:
     max: int = 32
 
     def __post_init__(self):
-        positive(self, "min", "opt", "max", most=LARGEST_BATCH)
+        positive(self, "min", "opt", "max")
         refuse_unless(
             self.min <= self.opt <= self.max,
             "Batches must be ordered",
@@ -119,6 +115,9 @@ class Engine:
         options: the backend's own options.
         environment: machine and versions at the time of the build.
         checksums: name of a file in the folder of ``path`` -> the SHA-256 of its bytes after the build.
+        host: the host that built it elsewhere; empty for an engine that this machine built.
+        trusted: whether it may be loaded here: an engine can hold code, so it must come from this machine or from a
+            host that the user trusts by name.
     """
 
     backend: str
@@ -132,6 +131,8 @@ class Engine:
     log_path: Path | None = None
     environment: Mapping[str, typing.Any] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
+    host: str = ""
+    trusted: bool = True
 
     def __post_init__(self):
         check_fields(self)

@@ -45,6 +45,8 @@ SCOPES = ("linear", "attention", "everything")
 METHODS = ("minmax", "percentile", "entropy", "mse")
 #: Changes of calibration images, which show the cost of a set unlike the real images.
 CORRUPTIONS = ("plain", "dark", "noisy", "one-class", "random-noise")
+#: More images than any calibration reads.
+MOST_SAMPLES = 10_000_000
 #: The roles a quantizable place can have inside a block, in the order in which a block computes them.
 ROLES = ("qkv", "scores", "proj", "fc1", "fc2")
 
@@ -70,7 +72,7 @@ class Calibration:
     def __post_init__(self):
         one_of("calibration variant", self.variant, CORRUPTIONS)
         one_of("calibration method", self.method, METHODS)
-        positive(self, "samples")
+        positive(self, "samples", most=MOST_SAMPLES)
         check_fields(self)
         refuse_unless(
             self.seed >= 0,

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WorkbenchError, refuse_unless, shown
-from .checks import whole
+from .checks import LARGEST, whole
 
-#: Whole numbers of 64 bits with a sign: what every store and runtime takes.
-LARGEST = (1 << 63) - 1
 #: JSON values are nested at most so deep.
 DEEPEST = 40
 
@@ -26,7 +24,7 @@ DEEPEST = 40
 def field_types(cls: type) -> Mapping[str, Any]:
     """Name of each field of a dataclass -> its type."""
     hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    return {field.name: hints[field.name] for field in dataclasses.fields(typing.cast(Any, cls))}
 
 
 def check_fields(record) -> None:

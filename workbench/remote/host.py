@@ -40,6 +40,7 @@ from .doctor import rows
 from .job import EvaluationSet, Job, Report, run_job
 from .protocol import files_of, keep_results, pack_job, read_report
 from .transport import call
+from .validation import Asked, validated_rows
 
 #: Programs that give their arguments to a shell on the other machine, so that they must be quoted for it.
 SHELLS = ("ssh", "mosh", "rsh", "plink")
@@ -60,6 +61,7 @@ class Host:
         limit_s: seconds after which a job is given up.
         cache: the folder where the host keeps images and weights; None is ``~/.cache/vit-workbench/blobs`` there.
         shell: whether the command passes its words to a shell; None decides by the first word: ssh does.
+        trusted: whether engines of TensorRT that it builds may be loaded here, although they can hold code.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Host:
     limit_s: float = 3600.0
     cache: str | None = None
     shell: bool | None = None
+    trusted: bool = False
 
     def __post_init__(self):
         backend(self.backend)
@@ -189,7 +192,8 @@ class Host:
             if answer.missing:
                 blobs = {digests[name]: path for name, path in files.items() if digests[name] in answer.missing}
                 answer = self._call_worker(request, blobs, folder, progress)
-            return keep_results(job.variant, answer.checked(self.name), workspace, folder)
+            asked = Asked(job, evaluation, self.name, elsewhere=self.command is not None, trusted=self.trusted)
+            return keep_results(asked, answer.checked(self.name), workspace, folder)
 
     def doctor(self) -> list[dict]:
         """What ``workbench doctor`` finds on the host: rows of ``doctor.rows``.
@@ -202,7 +206,7 @@ class Host:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             archive = self._call_worker({"doctor": True}, {}, folder, silent).checked(self.name)
-            return read_report(archive, folder / "results")
+            return validated_rows(read_report(archive, folder / "results"))
 
     def _call_worker(self, request: Mapping, blobs: Mapping[str, Path], folder: Path, progress: Progress) -> Answer:
         archive, command = folder / "job.zip", self.interpreter or (sys.executable,)
