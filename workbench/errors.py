@@ -93,10 +93,20 @@ def _is_long(value, length: int) -> bool:
     return isinstance(value, str) and len(value) > length
 
 
+def is_path(value) -> bool:
+    """Whether a value can be a path of this system: without null characters, and not too long to be opened."""
+    try:
+        text = os.fspath(value)
+        parts = os.fsencode(text).split(os.sep.encode())
+    except Exception:  # no path, or an object of another program that fails
+        return False
+    return isinstance(text, str) and "\0" not in text and len(text) < 4096 and max(map(len, parts)) < 256
+
+
 def path_of(what: str, path) -> Path:
     """A path as a ``pathlib.Path``; raise a ``WorkbenchError`` when the value is no path."""
     refuse_unless(
-        isinstance(path, str | os.PathLike) and isinstance(os.fspath(path), str) and "\0" not in os.fspath(path),
+        is_path(path),
         f"{what} is given by its path",
         why=f"given was {shown(path)}",
         remedy="give a string or a pathlib.Path",

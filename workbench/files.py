@@ -21,7 +21,11 @@ _REMEDIES = {
     errno.EEXIST: "choose a folder, not a file",
     errno.ENOTDIR: "choose a folder, not a file",
     errno.EISDIR: "name a file, not a folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "choose a folder that is no link to itself",
 }
+#: A file of settings that is larger was not written by hand.
+MOST_TOML = 10 << 20
 
 
 @contextlib.contextmanager
@@ -50,6 +54,22 @@ def text_or_empty(path: str | Path) -> str:
         return Path(path).read_text()
     except OSError:
         return ""
+
+
+def read_toml(path: Path, remedy: str) -> dict:
+    """The values of a TOML file.
+
+    Raises:
+        WorkbenchError: there is no such file, or it is no TOML.
+    """
+    import tomllib  # not in Python 3.10, where the light half runs
+
+    try:
+        if not path.is_file() or path.stat().st_size > MOST_TOML:
+            raise FileNotFoundError("there is no such file, or it is none of settings")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise WorkbenchError(f"{path} cannot be read", why=f"{error}"[:400], remedy=remedy) from error
 
 
 @contextlib.contextmanager

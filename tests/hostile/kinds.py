@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tests.hostile import hosts, records_and_ledger
+from tests.hostile import hosts, records_and_ledger, study_files
 from tests.hostile.outcomes import Case
 
 Make = Callable[[random.Random, int, Path], Iterator[Case]]
@@ -17,4 +17,5 @@ KINDS: Mapping[str, Make] = {
     "ledger rows": records_and_ledger.ledger_rows,
     "answers of hosts": hosts.answers,
     "messages of hosts": hosts.messages,
+    "study files": study_files.files,
 }

@@ -170,6 +170,14 @@ class Backend(abc.ABC):
     def refused_nodes(self, model: Path) -> tuple[Refusal, ...]:
         """The nodes of an ONNX file that the runtime refuses; a refusal without a node is about the whole file."""
 
+    def checked_options(self, options: Mapping) -> dict:
+        """The backend's own options, after a check of each name and value. Costs no build.
+
+        Raises:
+            WorkbenchError: an option is unknown, or has a value that it does not take.
+        """
+        return dict(options)
+
     def description(self) -> str:
         """The runtime's version, opset and types in a few words, for ``workbench doctor``."""
         return "builds and runs"

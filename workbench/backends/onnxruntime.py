@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..dtypes import PRODUCT_TYPES, TYPES, of_onnx
-from ..errors import Refusal, WorkbenchError, one_of, refuse_unless
+from ..errors import Refusal, WorkbenchError, one_of, refuse_unless, shown
 from ..progress import Progress, silent
 from ..records import Engine, Variant
 from .base import CLOSED, Backend, BuildRequest, Session, Tensor, check_feeds
@@ -29,6 +29,8 @@ from .hardware.memory import MemoryMeter
 
 OPTIONS = ("threads", "inter_op", "optimization")
 PROVIDERS = ["CPUExecutionProvider"]
+#: More threads than any machine has cores; starting a thousand million of them never ends.
+MOST_THREADS = 1024
 #: The types that ONNX Runtime cannot multiply on a CPU: why such a precision is refused, and what to do.
 NO_KERNELS = {
     "bf16": Refusal(
@@ -101,6 +103,10 @@ class OnnxRuntime(Backend):
             log_path=log,
             environment={**environment(), **_runtime_facts(options)},
         )
+
+    def checked_options(self, options: Mapping) -> dict:
+        """The options that the module's docstring lists."""
+        return _checked_options(options)
 
     def open(self, engine: Engine, streams: int = 1) -> tuple[Session, ...]:
         """Sessions on one InferenceSession, which is safe to call from several threads at once."""
@@ -218,15 +224,21 @@ class OrtSession(Session):
 
 
 def _checked_options(options: Mapping) -> dict:
+    refuse_unless(
+        isinstance(options, Mapping),
+        "Options are names with values",
+        why=f"given was {shown(options)}",
+        remedy="write options={'threads': 2}",
+    )
     for name in options:
         one_of("option of onnxruntime", name, OPTIONS)
     one_of("optimization", options.get("optimization", "all"), ("all", "none"))
     for name in ("threads", "inter_op"):
         value = options.get(name, 1)
         refuse_unless(
-            isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+            isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_THREADS,
             f"The option {name!r} must be a whole number of 1 or more",
-            why=f"it is {value!r}",
+            why=f"it is {shown(value)}, and the most is {MOST_THREADS}",
             remedy="leave it out for the default",
         )
     return dict(options)

@@ -6,14 +6,13 @@ import dataclasses
 import functools
 import math
 import numbers
-import os
 import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import WorkbenchError, refuse_unless, shown
+from ..errors import WorkbenchError, is_path, refuse_unless, shown
 from .checks import LARGEST, whole
 
 #: JSON values are nested at most so deep.
@@ -79,9 +78,10 @@ def conform(
         return _tuple(arguments, value, where, inner)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         of_values = arguments[1] if arguments else Any
-        return {name: inner(of_values, each, f"{where}[{name!r}]") for name, each in _table(value, where).items()}
+        return {name: inner(of_values, each, f"{name!r} of {where}") for name, each in _table(value, where).items()}
     if hint is Path:
-        return path(_path_text(value, where)) if isinstance(value, str) else _path(value, where)
+        found = _path(value, where)
+        return path(value) if isinstance(value, str) else found
     return _SCALARS[hint](value, where)
 
 
@@ -92,7 +92,7 @@ def _tuple(arguments: tuple, value, where: str, inner) -> tuple:
         arguments = (arguments[0],) * len(value)
     if len(arguments) != len(value):
         raise _refused(where, f"a list of {len(arguments)}", value)
-    return tuple(inner(hint, each, f"{where}[{i}]") for i, (hint, each) in enumerate(zip(arguments, value)))
+    return tuple(inner(hint, each, f"item {i + 1} of {where}") for i, (hint, each) in enumerate(zip(arguments, value)))
 
 
 def _table(value, where: str) -> Mapping:
@@ -102,18 +102,9 @@ def _table(value, where: str) -> Mapping:
 
 
 def _path(value, where: str) -> Path:
-    if isinstance(value, Path):
-        return value
-    try:
-        return Path(_path_text(os.fspath(value), where))
-    except Exception as error:  # no path, or an object of another program that fails
-        raise _refused(where, "a path", value) from error
-
-
-def _path_text(value, where: str) -> str:
-    if not isinstance(value, str) or "\0" in value or not value:
+    if not is_path(value) or value == "":
         raise _refused(where, "a path", value)
-    return value
+    return Path(value)
 
 
 def _text(value, where: str) -> str:
@@ -152,7 +143,7 @@ def _plain(value, where: str, depth: int = 0):
     """What JSON can hold, and paths."""
     if depth > DEEPEST:
         raise WorkbenchError(
-            f"{where[:200]} is nested too deeply",
+            f"A value is nested too deeply: {where[:200]}",
             why=f"values lie in each other more than {DEEPEST} deep",
             remedy="give plain values",
         )
@@ -164,7 +155,7 @@ def _plain(value, where: str, depth: int = 0):
         plain = (_plain(each, where, depth + 1) for each in value)
         return list(plain) if isinstance(value, list) else tuple(plain)
     if isinstance(value, Mapping):
-        return {name: _plain(each, f"{where}[{name!r}]", depth + 1) for name, each in _table(value, where).items()}
+        return {name: _plain(each, f"{name[:80]!r} of {where}", depth + 1) for name, each in _table(value, where).items()}
     raise _refused(where, "a plain value: text, a number, a list or a table", value)
 
 
@@ -179,4 +170,4 @@ _SCALARS: Mapping[Any, Callable[[Any, str], Any]] = {
 
 
 def _refused(where: str, words: str, value) -> WorkbenchError:
-    return WorkbenchError(f"{where} must be {words}", why=f"it is {shown(value)}", remedy=f"give {words}")
+    return WorkbenchError(f"{where[:300]} must be {words}", why=f"it is {shown(value)}", remedy=f"give {words}")

@@ -29,8 +29,8 @@ import numpy as np
 
 from ..backends import backend
 from ..digests import file_digest
-from ..errors import WorkbenchError, one_of, refuse_unless, shown
-from ..files import disk_errors
+from ..errors import one_of, refuse_unless, shown
+from ..files import disk_errors, read_toml
 from ..progress import Progress, silent
 from ..records import Batches, Variant, encode
 from ..records.values import check_fields
@@ -229,17 +229,10 @@ def hosts(workspace) -> dict[str, Host]:
     Raises:
         WorkbenchError: the file is no TOML, or a host in it has an unknown setting.
     """
-    import tomllib  # not in Python 3.10, where the doctor must run
-
     path = Workspace.of(workspace).path / "hosts.toml"
     if not path.exists():
         return {}
-    try:
-        tables = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise WorkbenchError(
-            f"{path} cannot be read", why=str(error), remedy="correct the line; see workbench.remote.host"
-        ) from error
+    tables = read_toml(path, "correct the line; see workbench.remote.host")
     return {name: _host(name, table, path) for name, table in tables.items()}
 
 
