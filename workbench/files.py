@@ -56,6 +56,13 @@ def text_or_empty(path: str | Path) -> str:
         return ""
 
 
+def looked_for(path: Path) -> str:
+    """Where a relative path leads, for the remedy of an error about a missing file; empty for an absolute one."""
+    if path.is_absolute():
+        return ""
+    return f"; it is relative to the working folder {Path.cwd()} (papermill sets it with --cwd FOLDER)"
+
+
 def read_toml(path: Path, remedy: str) -> dict:
     """The values of a TOML file.
 

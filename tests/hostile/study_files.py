@@ -6,9 +6,10 @@ import datetime
 import json
 import math
 import random
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+
+import tomllib
 
 from tests.hostile.outcomes import Case
 from tests.hostile.pools import PLAIN, changed, damaged

@@ -6,7 +6,6 @@ import operator
 
 from ..errors import refuse_unless, shown
 
-
 #: Whole numbers of 64 bits with a sign: what every store and runtime takes.
 LARGEST = (1 << 63) - 1
 

@@ -92,7 +92,9 @@ def _tuple(arguments: tuple, value, where: str, inner) -> tuple:
         arguments = (arguments[0],) * len(value)
     if len(arguments) != len(value):
         raise _refused(where, f"a list of {len(arguments)}", value)
-    return tuple(inner(hint, each, f"item {i + 1} of {where}") for i, (hint, each) in enumerate(zip(arguments, value)))
+    return tuple(
+        inner(hint, each, f"item {i + 1} of {where}") for i, (hint, each) in enumerate(zip(arguments, value))
+    )
 
 
 def _table(value, where: str) -> Mapping:
@@ -155,7 +157,10 @@ def _plain(value, where: str, depth: int = 0):
         plain = (_plain(each, where, depth + 1) for each in value)
         return list(plain) if isinstance(value, list) else tuple(plain)
     if isinstance(value, Mapping):
-        return {name: _plain(each, f"{name[:80]!r} of {where}", depth + 1) for name, each in _table(value, where).items()}
+        return {
+            name: _plain(each, f"{name[:80]!r} of {where}", depth + 1)
+            for name, each in _table(value, where).items()
+        }
     raise _refused(where, "a plain value: text, a number, a list or a table", value)
 
 

@@ -18,6 +18,7 @@ from ..workspace import Workspace
 from .request import LONGEST_S
 from .study import Study
 
+
 @dataclass(frozen=True)
 class Images:
     """The table ``[images]``: which images the engines classify."""
@@ -98,9 +99,7 @@ class StudyFile:
         try:
             values = read_toml(path, "name a TOML file; data/study.toml is an example")
         except WorkbenchError as error:
-            raise WorkbenchError(
-                f"{path} cannot be read as a study", why=error.why, remedy=error.remedy
-            ) from error
+            raise WorkbenchError(f"{path} cannot be read as a study", why=error.why, remedy=error.remedy) from error
         keys = decode_strictly(Keys, values, str(path))
         refuse_unless(
             ("checkpoint" in values) != ("model" in values) and bool(keys.recipes),

@@ -54,7 +54,10 @@ OPTIONS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "version_compatible": (_is_flag, "True or False"),
     "hardware_compatible": (_is_flag, "True or False"),
     "timings": (is_path, "a folder"),
-    "specialization": (lambda value: isinstance(value, str) and value in SPECIALIZATIONS, "one of " + ", ".join(SPECIALIZATIONS)),
+    "specialization": (
+        lambda value: isinstance(value, str) and value in SPECIALIZATIONS,
+        "one of " + ", ".join(SPECIALIZATIONS),
+    ),
 }
 #: Why TensorRT for RTX has no such option ("Engine Compatibility" in its documentation, 1.7).
 NOT_RTX = {
