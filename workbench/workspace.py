@@ -192,8 +192,13 @@ def check_artefact(path: Path) -> None:
     Raises:
         WorkbenchError: a file of the artefact is missing or was changed since it was written.
     """
-    if (Path(path).parent / RECORD).is_file():
+    if is_artefact(path):
         _verified(Path(path).parent)
+
+
+def is_artefact(path: Path) -> bool:
+    """Whether a file belongs to an artefact of a workspace, whose bytes have a digest."""
+    return (Path(path).parent / RECORD).is_file()
 
 
 def _verified(folder: Path) -> dict:

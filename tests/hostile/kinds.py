@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tests.hostile import hosts, records_and_ledger, study_files
+from tests.hostile import hosts, onnx_files, records_and_ledger, study_files
 from tests.hostile.outcomes import Case
 
 Make = Callable[[random.Random, int, Path], Iterator[Case]]
@@ -18,4 +18,5 @@ KINDS: Mapping[str, Make] = {
     "answers of hosts": hosts.answers,
     "messages of hosts": hosts.messages,
     "study files": study_files.files,
+    "ONNX files": onnx_files.files,
 }

@@ -392,7 +392,7 @@ def test_lit_and_siglip_are_named_as_what_they_are(keys, family, tmp_path):
     assert "import_onnx" in text
 
 
-# ---- files that were made to mislead ------------------------------------------------------------------------------
+# ---- files that were made to mislead -----------------------------------------------------------------------------
 
 
 def test_a_member_that_is_there_twice_is_refused(tmp_path):

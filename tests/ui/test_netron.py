@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_it_listens_on_the_loopback_alone_and_behind_a_hub_goes_through_the_prox
 
 @pytest.mark.parametrize("base", ["/", "/lab server/x/"])
 def test_a_reader_elsewhere_is_led_through_the_notebook_server_without_a_hub(models, monkeypatch, tmp_path, base):
-    """In a container or behind ``ssh -L`` the kernel's 127.0.0.1 is not the reader's; the server's note has its path."""
+    """In a container or behind ``ssh -L`` the kernel's 127.0.0.1 is not the reader's; the server notes its path."""
     monkeypatch.delenv("JUPYTERHUB_SERVICE_PREFIX", raising=False)
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("JPY_PARENT_PID", "77")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -291,6 +292,44 @@ def inference_session(
             remedy="if it is no ONNX model or a damaged one, export it again; if an operator has no kernel on the "
             "CPU, choose another precision or opset, or a GPU runtime",
         ) from error
+
+
+class TookTooLong(WorkbenchError):
+    """A graph was stopped after its limit of time."""
+
+
+def run_within(session, feeds: Mapping[str, np.ndarray], limit_s: float | None) -> list[np.ndarray]:
+    """All outputs of an ``InferenceSession`` for one batch; a graph with a loop may never end and needs a limit.
+
+    Raises:
+        TookTooLong: it was stopped after ``limit_s`` seconds.
+    """
+    import onnxruntime as ort
+
+    if limit_s is None:
+        return session.run(None, dict(feeds))
+    settings, stopped = ort.RunOptions(), threading.Event()
+    settings.log_severity_level = 4
+
+    def stop():
+        stopped.set()
+        settings.terminate = True
+
+    timer = threading.Timer(limit_s, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        return session.run(None, dict(feeds), settings)
+    except Exception:
+        if not stopped.is_set():
+            raise
+    finally:
+        timer.cancel()
+    raise TookTooLong(
+        "The model does not end",
+        why=f"it has a loop, and was stopped after {limit_s:g} s",
+        remedy="export it without loops, with a fixed image size",
+    )
 
 
 def _load(path: Path, options: Mapping, *, profile: str = ""):
