@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tests.hostile import hosts, onnx_files, records_and_ledger, study_files
+from tests.hostile import downloads, hosts, onnx_files, records_and_ledger, study_files
 from tests.hostile.outcomes import Case
 
 Make = Callable[[random.Random, int, Path], Iterator[Case]]
@@ -19,4 +19,5 @@ KINDS: Mapping[str, Make] = {
     "messages of hosts": hosts.messages,
     "study files": study_files.files,
     "ONNX files": onnx_files.files,
+    "downloads": downloads.files,
 }

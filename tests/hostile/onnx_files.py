@@ -124,9 +124,9 @@ def _files(right: onnx.ModelProto, rng: random.Random, count: int, folder: Path)
 def _same(result) -> bool:
     """The import computes what the file computes, by ONNX Runtime alone."""
     path, graph = result
-    images = some_images(2)
+    images = some_images(graph.batch or 2)
     layout = images if graph.preprocessing.layout == "NHWC" else images.transpose(0, 3, 1, 2)
-    images = np.ascontiguousarray(layout[: graph.batch or 2])
+    images = np.ascontiguousarray(layout)
     found = []
     for file in (path, graph.path):
         session = _session(file.read_bytes())
