@@ -8,13 +8,12 @@ import os
 import secrets
 import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Generator
 from pathlib import Path
 
 from .errors import WorkbenchError
-from .files import text_or_empty
+from .files import scratch_folder, text_or_empty
 
 LEDGER = "ledger.sqlite3"
 #: The first letters of the types of file systems that several machines may share. SQLite's write-ahead log (WAL)
@@ -65,13 +64,25 @@ class Ledger:
             query = f"SELECT CAST(run_id AS TEXT), CAST(body AS TEXT) FROM observations WHERE kind = ?{clause}"
             return [(run_id or "", body or "") for run_id, body in ledger.execute(f"{query} ORDER BY id", values)]
 
+    def knows(self, run_id: str) -> bool:
+        """Whether an observation of this name was appended.
+
+        Raises:
+            WorkbenchError: the file is no ledger.
+        """
+        if not self.path.exists():
+            return False
+        with self._open() as ledger:
+            found = ledger.execute("SELECT 1 FROM observations WHERE run_id = ? LIMIT 1", (run_id,))
+            return found.fetchone() is not None
+
     @contextlib.contextmanager
     def _copied(self) -> Generator[sqlite3.Connection]:
         """A copy to read from: SQLite writes beside a WAL database even to read it, and this disk is read-only."""
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             for file in self.folder.glob(f"{LEDGER}*"):
                 shutil.copy(file, folder)
-            with Ledger(Path(folder))._open() as ledger:
+            with Ledger(folder)._open() as ledger:
                 yield ledger
 
     @contextlib.contextmanager

@@ -13,7 +13,6 @@ import errno
 import functools
 import json
 import os
-import secrets
 import shutil
 import time
 import warnings
@@ -25,7 +24,7 @@ from . import records
 from .code_version import code_digest, tool_versions
 from .digests import digest, file_digest
 from .errors import WorkbenchError, path_of
-from .files import disk_errors
+from .files import abandoned, disk_errors, held_file, held_folder
 from .ledger import LEDGER, Ledger, new_run_id
 
 T = TypeVar("T")
@@ -91,9 +90,7 @@ class Workspace:
         with disk_errors(f"The artefact {folder.parent.name}/{key} cannot be written"):
             folder.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale_drafts(folder.parent)
-            draft = folder.parent / f".draft-{secrets.token_hex(4)}"
-            draft.mkdir()
-            try:
+            with held_folder(folder.parent, ".draft-") as draft:
                 record = make(draft, key)
                 files = sorted(path for path in draft.rglob("*") if path.is_file())
                 sums = {path.relative_to(draft).as_posix(): file_digest(path) for path in files}
@@ -101,8 +98,6 @@ class Workspace:
                 document["digest"] = digest(document)  # the record's own bytes are checked too
                 (draft / RECORD).write_text(json.dumps(document, indent=1))
                 _publish(draft, folder)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
 
     # ---- observations -------------------------------------------------------------------------------------------
 
@@ -113,14 +108,25 @@ class Workspace:
         Raises:
             WorkbenchError: the disk is full or read-only.
         """
-        folder = self.path / kind / run_id
+        folder, marker = self.path / kind / run_id, self.path / kind / f".unfinished-{run_id}"
         with disk_errors(f"The folder {folder} cannot be written"):
-            folder.mkdir(parents=True)
-            try:
-                yield folder
-            except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._sweep_unfinished(folder.parent)
+            with held_file(marker):
+                folder.mkdir()
+                try:
+                    yield folder
+                except BaseException:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    raise
+
+    def _sweep_unfinished(self, parent: Path) -> None:
+        """Remove the folders of killed processes, unless the ledger names them; then they were finished."""
+        for marker in abandoned(parent, ".unfinished-*"):
+            run_id = marker.name.removeprefix(".unfinished-")
+            if not Ledger(self.path).knows(run_id):
+                shutil.rmtree(parent / run_id, ignore_errors=True)
+            marker.unlink(missing_ok=True)
 
     def append(self, kind: str, key: str, record, run_id: str | None = None) -> str:
         """Append an observation to the ledger.

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tests.hostile import downloads, hosts, onnx_files, records_and_ledger, study_files
+from tests.hostile import downloads, hosts, image_files, onnx_files, records_and_ledger, study_files
 from tests.hostile.outcomes import Case
 
 Make = Callable[[random.Random, int, Path], Iterator[Case]]
@@ -20,4 +20,6 @@ KINDS: Mapping[str, Make] = {
     "study files": study_files.files,
     "ONNX files": onnx_files.files,
     "downloads": downloads.files,
+    "pictures in folders": image_files.pictures,
+    "checkpoints": image_files.checkpoints,
 }

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -21,6 +20,7 @@ import numpy as np
 
 from ..dtypes import PRODUCT_TYPES, TYPES, of_onnx
 from ..errors import Refusal, WorkbenchError, one_of, refuse_unless, shown
+from ..files import scratch_folder
 from ..progress import Progress, silent
 from ..records import Engine, Variant
 from .base import CLOSED, Backend, BuildRequest, Session, Tensor, check_feeds
@@ -193,12 +193,19 @@ class OrtSession(Session):
         the name of one of its parts with a suffix (``block00/mlp/fc1/MatMulAddFusion``).
         """
         shared = self._checked(feeds)
-        with tempfile.TemporaryDirectory() as folder:
-            native = _load(shared.path, shared.options, profile=str(Path(folder) / "profile"))
+        with scratch_folder() as folder:
+            native = _load(shared.path, shared.options, profile=str(folder / "profile"))
             for _ in range(2 + repeats):
                 native.run(shared.outputs, dict(feeds))
-            events = json.loads(Path(native.end_profiling()).read_text())
-        return _layer_rows(events, skip=2)
+            profile = Path(native.end_profiling()).read_text()
+        try:
+            return _layer_rows(json.loads(profile), skip=2)
+        except (ValueError, LookupError, TypeError) as error:  # the profiler does not say that the disk was full
+            raise WorkbenchError(
+                "The profile of ONNX Runtime is not whole",
+                why=f"{len(profile):,} characters were written: {error}"[:400],
+                remedy="free some space in the temporary folder, or name another in TMPDIR",
+            ) from error
 
     def memory(self) -> int:
         """The peak of this process's physical memory since the session was opened, above what it held before.

@@ -56,8 +56,9 @@ def load_checkpoint(path, *, image_size: int | None = None) -> tuple[ModelSpec, 
     spec = infer_spec(arrays, path)
     params = traverse_util.unflatten_dict(arrays, sep="/")
     check_parameters(spec, params, origin=f"The checkpoint {path.name}")
-    if image_size is not None and image_size != spec.image_size:
-        spec, params = _resized(spec, params, image_size)
+    if image_size is not None:
+        wanted = dataclasses.replace(spec, image_size=image_size)  # which checks it
+        spec, params = (wanted, params) if wanted == spec else _resized(wanted, params)
     return spec, params
 
 
@@ -170,8 +171,8 @@ def _linen_names(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndar
     return renamed
 
 
-def _resized(spec: ModelSpec, params: dict, image_size: int) -> tuple[ModelSpec, dict]:
-    spec = dataclasses.replace(spec, image_size=image_size)
+def _resized(spec: ModelSpec, params: dict) -> tuple[ModelSpec, dict]:
+    """The spec of another image size, and parameters whose position embeddings fit it."""
     encoder = params["Transformer"]
     embedding = resize_positions(encoder["posembed_input"]["pos_embedding"], spec.tokens)
     encoder = {**encoder, "posembed_input": {"pos_embedding": embedding}}

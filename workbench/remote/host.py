@@ -20,7 +20,6 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -30,7 +29,7 @@ import numpy as np
 from ..backends import backend
 from ..digests import file_digest
 from ..errors import one_of, refuse_unless, shown
-from ..files import disk_errors, read_toml
+from ..files import read_toml, scratch_folder
 from ..progress import Progress, silent
 from ..records import Batches, Variant, encode
 from ..records.values import check_fields
@@ -182,8 +181,7 @@ class Host:
     def _run_in_worker(
         self, job: Job, evaluation: EvaluationSet, workspace: Workspace, progress: Progress
     ) -> Report:
-        with disk_errors("The temporary folder cannot be used"), tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+        with scratch_folder() as folder:
             files = files_of(job.variant, evaluation, folder)
             digests = {name: file_digest(path) for name, path in files.items()}
             written = encode(job, lambda path: f"variant/{PurePath(path).name}")
@@ -203,8 +201,7 @@ class Host:
         """
         if self.interpreter is None:
             return rows()
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+        with scratch_folder() as folder:
             archive = self._call_worker({"doctor": True}, {}, folder, silent).checked(self.name)
             return validated_rows(read_report(archive, folder / "results"))
 
