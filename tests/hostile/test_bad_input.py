@@ -12,7 +12,7 @@ from tests.hostile.outcomes import WRONG, Case, tally
 from workbench.errors import WorkbenchError
 
 #: Cases of a kind in `make test`, where a case is not as cheap as most.
-FEW = {"ledger rows": 40, "answers of hosts": 60, "ONNX files": 25, "downloads": 40, "study files": 100}
+FEW = {"ledger rows": 25, "answers of hosts": 25, "ONNX files": 25, "downloads": 40, "study files": 100}
 
 
 def found_wrong(kind, count, seed, folder):

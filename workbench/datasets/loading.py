@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import WorkbenchError, one_of, refuse_unless
+from ..errors import WorkbenchError, one_of, path_of, refuse_unless
+from ..limits import refuse_beyond_memory
 from ..progress import Progress, silent
 from ..records import CORRUPTIONS, Preprocessing
 from . import shapes
@@ -61,6 +63,8 @@ def images(
     """
     parts = stream(dataset, split, count, seed, size, variant, preprocessing=preprocessing, progress=progress)
     first = next(parts)
+    size_of_all = count * math.prod(first.pixels.shape[1:])
+    refuse_beyond_memory(size_of_all, f"{count:,} images do not fit in memory", "ask for fewer, or use stream()")
     pixels, labels = np.empty((count, *first.pixels.shape[1:]), np.uint8), np.empty(count, np.int64)
     filled, skipped = 0, []
     for part in itertools.chain([first], parts):
@@ -120,7 +124,7 @@ def open_source(dataset: str | Path) -> Source:
         from .published import downloaded_images
 
         return open_cifar10(downloaded_images("cifar10"))
-    path = Path(dataset).expanduser()
+    path = path_of("A data set", dataset).expanduser()
     if path.is_dir():
         from .cifar10 import holds_cifar10, open_cifar10
         from .folders import open_folder

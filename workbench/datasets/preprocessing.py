@@ -146,6 +146,8 @@ def _rgb(image):
 
 #: 255 x (0.485, 0.456, 0.406) and 255 x (0.229, 0.224, 0.225).
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+#: 255 x (0.48145466, 0.4578275, 0.40821073) and 255 x (0.26862954, 0.26130258, 0.27577711), rounded to six places.
+CLIP_MEAN, CLIP_STD = (122.770938, 116.746013, 104.093736), (68.500533, 66.632158, 70.323163)
 
 
 def vit_jax(size: int = 224) -> Preprocessing:
@@ -181,3 +183,28 @@ def torchvision(size: int = 224, resize: int = 256) -> Preprocessing:
     Source: ``ImageClassification`` in ``torchvision/transforms/_presets.py``.
     """
     return Preprocessing(size, resize, True, "bilinear", IMAGENET_MEAN, IMAGENET_STD, "NCHW")
+
+
+def clip(size: int = 224) -> Preprocessing:
+    """OpenAI's CLIP and its followers: the shorter edge to the size, bicubic, a centre crop, CLIP's mean and std.
+
+    Source: ``_transform`` in ``clip/clip.py`` of github.com/openai/CLIP.
+    """
+    return Preprocessing(size, size, True, "bicubic", CLIP_MEAN, CLIP_STD, "NCHW")
+
+
+def siglip(size: int = 224) -> Preprocessing:
+    """SigLIP: a plain bicubic resize, (x - 127.5) / 127.5.
+
+    Source: ``preprocessor_config.json`` of google/siglip-base-patch16-224 on Hugging Face.
+    """
+    return Preprocessing(size, interpolation="bicubic", layout="NCHW")
+
+
+def dinov2(size: int = 224) -> Preprocessing:
+    """DINOv2: the shorter edge to 256/224 of the size, bicubic, a centre crop, ImageNet's mean and std.
+
+    Source: ``make_classification_eval_transform`` in ``dinov2/data/transforms.py`` of
+    github.com/facebookresearch/dinov2.
+    """
+    return Preprocessing(size, int(256 / 224 * size), True, "bicubic", IMAGENET_MEAN, IMAGENET_STD, "NCHW")

@@ -16,6 +16,7 @@ from ..backends.base import Session
 from ..backends.hardware.cpu import environment
 from ..errors import refuse_unless
 from ..ledger import new_run_id
+from ..limits import refuse_beyond_memory
 from ..progress import Progress, silent
 from ..records import Engine, Graph, Measurement
 from .accuracy import Evaluated, predict
@@ -259,6 +260,8 @@ def measurement_of(
 
 def one_batch(subject: Subject, images: np.ndarray | None, batch: int) -> np.ndarray:
     """The first images, repeated where there are too few; standard normal noise where there are none."""
+    size = 12 * batch * subject.size**2
+    refuse_beyond_memory(size, f"A batch of {batch:,} images does not fit in memory", "measure at a smaller batch")
     if images is None:
         shape = (batch, subject.size, subject.size, 3)
         return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
