@@ -54,12 +54,12 @@ def _read(path: Path) -> tuple[Mapping, str]:
         config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     except (OSError, ValueError, RecursionError) as error:
         raise WorkbenchError(f"{file} cannot be read", why=str(error)[:400], remedy="get it again") from error
-    refuse_unless(
-        isinstance(config, Mapping),
-        f"{path} holds no preprocessing",
-        why="there is no such file" if config is None else f"it is {shown(config)}",
-        remedy=f"give the path of {' or '.join(NAMES)}",
-    )
+    if not isinstance(config, Mapping):
+        raise WorkbenchError(
+            f"{path} holds no preprocessing",
+            why="there is no such file" if config is None else f"it is {shown(config)}",
+            remedy=f"give the path of {' or '.join(NAMES)}",
+        )
     return config, str(file)
 
 
@@ -68,11 +68,10 @@ def _value(config: Mapping, key: str, kind, default: Any, name: str):
     return default if value is None else conform(kind, value, f"{key} in {name}")
 
 
-def _statistics(config: Mapping, keys: tuple[str, str], scale: float, name: str) -> list[tuple[float, ...]]:
-    """Mean and std on the 0...255 scale."""
-    found = (_value(config, key, tuple[float, float, float], None, name) for key in keys)
-    defaults = ((0.0,) * 3, (1.0,) * 3)
-    return [tuple(round(n * scale, 6) for n in values or default) for values, default in zip(found, defaults)]
+def _channels(config: Mapping, key: str, default: float, scale: float, name: str) -> tuple[float, float, float]:
+    """Mean or std of the three channels on the 0...255 scale."""
+    red, green, blue = _value(config, key, tuple[float, float, float], (default,) * 3, name)
+    return round(red * scale, 6), round(green * scale, 6), round(blue * scale, 6)
 
 
 def _of_timm(config: Mapping, name: str) -> Preprocessing:
@@ -87,7 +86,7 @@ def _of_timm(config: Mapping, name: str) -> Preprocessing:
         why=f"input_size is {[channels, height, width]} and crop_pct {share}",
         remedy="only square images of three channels can be prepared, with a crop_pct of 1 or less",
     )
-    mean, std = _statistics(config, ("mean", "std"), _SCALE, name)
+    mean, std = (_channels(config, key, default, _SCALE, name) for key, default in (("mean", 0.0), ("std", 1.0)))
     filter_ = _value(config, "interpolation", str, "bilinear", name)
     return Preprocessing(height, math.floor(height / share), mode == "center", filter_, mean, std, "NCHW")
 
@@ -114,7 +113,8 @@ def _of_hugging_face(config: Mapping, name: str) -> Preprocessing:
     factor = _value(config, "rescale_factor", float, 1 / _SCALE, name)
     scale = 1 / factor if _value(config, "do_rescale", bool, True, name) and factor > 0 else 1.0
     normalise = config if _value(config, "do_normalize", bool, True, name) else {}
-    mean, std = _statistics(normalise, ("image_mean", "image_std"), scale, name)
+    mean = _channels(normalise, "image_mean", 0.0, scale, name)
+    std = _channels(normalise, "image_std", 1.0, scale, name)
     number = _value(config, "resample", int, 2, name)
     one_of(f"resample in {name}", number, tuple(RESAMPLE))
     whole = None if resized == size and not keep_aspect else resized

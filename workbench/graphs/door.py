@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -90,9 +91,10 @@ def _messages(message: Message) -> Iterator[Message]:
 def _strings(message: Message) -> Iterator[tuple[str, object]]:
     """Every field of text, with its text, or None where its bytes are no UTF-8."""
     for one in _messages(message):
-        for field in one.DESCRIPTOR.fields:
+        kind: Any = one.DESCRIPTOR
+        for field in kind.fields:
             if field.type == FieldDescriptor.TYPE_STRING:
-                yield f"{one.DESCRIPTOR.name}.{field.name}", _text(one, field.name)
+                yield f"{kind.name}.{field.name}", _text(one, field.name)
 
 
 def _text(message: Message, name: str) -> str | None:

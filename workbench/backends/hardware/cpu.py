@@ -29,7 +29,7 @@ def cores() -> int:
 
 
 def _container_cores() -> int | None:
-    """The smallest CPU limit of this process's control group and of all groups above it, in cores; None without one.
+    """The smallest CPU limit of this process's control group and the groups above it, in cores; None without one.
 
     Source: "CPU Interface Files" in the kernel's documentation of cgroup v2, and "CFS Bandwidth Control" for v1.
     """
@@ -40,7 +40,7 @@ def _container_cores() -> int | None:
 def _quotas() -> Iterator[tuple[str, str]]:
     """Quota and period in µs of each group, as text: v2 writes both into one file, v1 into two."""
     for line in text_or_empty("/proc/self/cgroup").splitlines() or ["0::/"]:
-        _, controllers, group = (line.split(":", 2) + ["", ""])[:3]
+        _, controllers, group = [*line.split(":", 2), "", ""][:3]
         for folder in _and_above(group):
             if not controllers:
                 quota, _, period = text_or_empty(f"/sys/fs/cgroup{folder}/cpu.max").partition(" ")
