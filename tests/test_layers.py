@@ -18,7 +18,9 @@ ROOMS = sorted(folder.parent.name for folder in (ROOT / "workbench").glob("*/__i
 ENTRIES = ("__init__", "__main__", "tutorial")
 GROUND = ["records", *(f.stem for f in (ROOT / "workbench").glob("*.py") if f.stem not in ENTRIES)]
 #: What the light half may import beside the standard library: NumPy, and one runtime or Pillow where it is needed.
-LIGHT_NEEDS = {"numpy", "PIL", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda"}
+LIGHT_NEEDS = {"numpy", "PIL", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda", "cupti"}
+#: What a service needs in addition: metrics, and an ASGI stack.
+SERVING = {"prometheus_client", "starlette", "uvicorn"}
 HEAVY = {"jax", "flax", "onnx", "onnx_ir", "scipy", "pandas", "plotly", "onnxruntime", "torch", "IPython", "rich"}
 
 
@@ -52,6 +54,14 @@ def test_the_light_half_imports_numpy_and_what_one_runtime_needs(graph):
     rooms = tuple(f"workbench.{room}." for room in ("backends", "datasets", "measuring"))
     modules = sent | {module for module in graph.modules if module.startswith(rooms)}
     assert foreign_imports(graph, modules) <= LIGHT_NEEDS
+
+
+def test_a_service_imports_metrics_and_an_asgi_stack_in_addition(graph):
+    modules = {module for module in graph.modules if module.startswith("workbench.deployment")}
+    assert foreign_imports(graph, modules) <= LIGHT_NEEDS | SERVING
+    closure = set().union(*(graph.find_upstream_modules(module) for module in modules))
+    rooms = {name.split(".")[1] for name in closure if name.startswith("workbench.")}
+    assert rooms & {"models", "graphs", "studies", "statistics", "performance", "reporting", "ui", "cli"} == set()
 
 
 # ---- what an import really brings in --------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 import workbench as wb
 from workbench.ledger import LEDGER
-from workbench.records import Engine, Measurement, RenamedFieldWarning, decode, encode
+from workbench.records import CaveatWarning, Engine, Measurement, RenamedFieldWarning, decode, encode
 from workbench.studies.plan import Plan
 from workbench.studies.results import study_results
 from workbench.workspace import Workspace
@@ -26,11 +26,12 @@ def old(tmp_path):
 
 
 def renamed(caught) -> set[str]:
-    return {str(each.message).split("field ")[1] for each in caught}
+    names = (str(each.message) for each in caught if each.category is RenamedFieldWarning)
+    return {name.split("field ")[1] for name in names}
 
 
 def test_the_study_of_an_old_workspace_is_read_and_its_renamed_fields_are_named(old):
-    with pytest.warns(RenamedFieldWarning) as caught:
+    with pytest.warns(CaveatWarning), pytest.warns(RenamedFieldWarning) as caught:
         frame = study_results(old, "old").frame()
     assert renamed(caught) == {
         "'rest', which is named 'high_precision' today",
@@ -45,8 +46,20 @@ def test_the_study_of_an_old_workspace_is_read_and_its_renamed_fields_are_named(
     assert "NVIDIA GPU" in rows.reason["fp32", "tensorrt-rtx"]
 
 
+def test_the_throughput_of_an_old_study_is_said_to_be_derived_from_latencies(old):
+    with (
+        pytest.warns(RenamedFieldWarning),
+        pytest.warns(CaveatWarning, match="derived from latencies.*measure again"),
+    ):
+        frame = study_results(old, "old").frame()
+    timed = frame[frame.images_per_second.notna()]
+    assert len(timed) == 2
+    assert timed.notes.str.contains("derived from latencies").all()
+    assert timed.compute_images_per_second.isna().all()
+
+
 def test_a_renamed_field_keeps_its_value(old):
-    with pytest.warns(RenamedFieldWarning):
+    with pytest.warns(CaveatWarning), pytest.warns(RenamedFieldWarning):
         int8 = old.observations("measurement", Measurement)[1].recipe
     assert (int8.precision, int8.high_precision, int8.exclude) == ("int8", "fp32", ("block00/fc2",))
     assert int8.calibration.variant == "dark"
@@ -69,6 +82,7 @@ def test_no_stored_field_of_an_old_record_is_lost():
         if kind in kinds:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RenamedFieldWarning)
+                warnings.simplefilter("ignore", CaveatWarning)
                 record = encode(decode(kinds[kind], json.loads(body)))
             assert names_in(json.loads(body)) <= names_in(record) | {"rest", "keep", "obstacle"}
 

@@ -14,8 +14,9 @@ from tests.tiny import Tiny
 from workbench.remote.protocol import light_half
 
 PACKAGE = Path(workbench.__file__).parent
-#: What travels to a host; and the image sets, which belong to the light half and stay here.
-LIGHT = {**light_half(), **{f"workbench/datasets/{p.name}": p.read_bytes() for p in PACKAGE.glob("datasets/*.py")}}
+#: What travels to a host; and image sets and serving, which belong to the light half and do not travel.
+STAYING = [*PACKAGE.glob("datasets/*.py"), *PACKAGE.glob("deployment/*.py")]
+LIGHT = {**light_half(), **{p.relative_to(PACKAGE.parent).as_posix(): p.read_bytes() for p in STAYING}}
 MODULES = [name for name in LIGHT if name.endswith(".py")]
 REMEDY = "Remedy: install Python 3.10, for example by 'pyenv install 3.10' or 'uv python install 3.10'"
 
@@ -97,14 +98,14 @@ for file in sorted((here / "workbench").rglob("*.py")):
     try:
         importlib.import_module(name)
     except ImportError as error:
-        if error.name and error.name.split(".")[0] in ("PIL", "pycuda", "pandas"):
-            continue  # of the one module that needs it, and the host has it not
+        if error.name and error.name.split(".")[0] in ("PIL", "pycuda", "pandas", "prometheus_client", "uvicorn"):
+            continue  # of the few modules that need it, and the host has it not
         raise
     print(name)
 """
     imported = run(python310, uninstalled, code).split()
     assert {"workbench.backends.onnxruntime", "workbench.measuring", "workbench.workspace"} <= set(imported)
-    assert len(imported) >= len(MODULES) - 3
+    assert len(imported) >= len(MODULES) - 6
 
 
 def test_an_engine_is_measured_on_310_where_numpy_and_a_runtime_are(uninstalled, tmp_path):

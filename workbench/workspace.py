@@ -25,7 +25,7 @@ from .code_version import code_digest, tool_versions
 from .digests import digest, file_digest
 from .errors import WorkbenchError, path_of
 from .files import abandoned, disk_errors, held_file, held_folder
-from .ledger import LEDGER, Ledger, new_run_id
+from .ledger import Ledger, new_run_id
 
 T = TypeVar("T")
 
@@ -160,22 +160,27 @@ class Workspace:
         Raises:
             WorkbenchError: the ledger is damaged.
         """
-        found = (self._record(kind, cls, *row) for row in Ledger(self.path).rows(kind, key))
-        return [record for record in found if record is not None]
+        return records_in(Ledger(self.path), kind, cls, key)
 
-    def _record(self, kind: str, cls: type[T], run_id: str, body: str) -> T | None:
-        """The record in a row of the ledger, or None and a warning for a row that holds none."""
+
+def records_in(ledger: Ledger, kind: str, cls: type[T], key: str | None = None) -> list[T]:
+    """The records of a kind (and key) in a ledger, oldest first; paths in them are relative to its folder.
+
+    Warns:
+        SetAsideWarning: a row holds no such record; the others are read.
+    """
+    found = []
+    for run_id, body in ledger.rows(kind, key):
         try:
-            return _decoded(cls, json.loads(body), self.path)
+            found.append(_decoded(cls, json.loads(body), ledger.folder))
+            continue
         except WorkbenchError as error:
             reason = f"{error.what}: {error.why}"
         except (ValueError, RecursionError) as error:
             reason = f"it is no JSON: {error}"
-        message = f"row {run_id[:80]!r} ({kind}) of {self.path / LEDGER} is set aside: {reason}"
-        warnings.warn(
-            f"{message}. A newer version of the workbench may have written it", SetAsideWarning, stacklevel=4
-        )
-        return None
+        message = f"row {run_id[:80]!r} ({kind}) of {ledger.path} is set aside: {reason}. A newer version of"
+        warnings.warn(f"{message} the workbench may have written it", SetAsideWarning, stacklevel=3)
+    return found
 
 
 class SetAsideWarning(UserWarning):

@@ -15,6 +15,7 @@ import pytest
 from tests.tiny import CLASSES, SIZE, Tiny, some_images, variant_of
 from workbench.backends import REGISTRY, backend, build_engine, open_engine, open_streams, refused_nodes
 from workbench.backends.base import Backend, Session
+from workbench.backends.hardware.kernels import MULTIPLIED
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.records import Batches, Engine, Graph
 from workbench.workspace import Workspace
@@ -170,6 +171,14 @@ def test_rows_of_layers_have_a_name_a_type_and_seconds(sessions):
     assert rows is None or (rows and all({"name", "type", "seconds"} <= set(row) for row in rows))
 
 
+def test_rows_of_kernels_say_what_multiplies_in_which_type_and_a_cpu_has_none(sessions):
+    rows = sessions[0].kernels({"images": some_images(2)})
+    if rows is None:
+        return
+    assert all({"name", "seconds", "type", "attention", "grid"} == set(row) and row["seconds"] > 0 for row in rows)
+    assert any(row["type"] in MULTIPLIED for row in rows)
+
+
 def test_memory_covers_the_weights(sessions):
     sessions[0].run({"images": some_images(4)})
     tiny = Tiny.of()
@@ -222,3 +231,17 @@ def test_a_runtime_refuses_no_node_of_a_good_file_and_a_bad_file_with_a_remedy(r
     assert refusal.node == ""
     assert refusal.reason
     assert refusal.remedy
+
+
+def test_many_batches_are_answered_in_their_order_as_single_ones_are(sessions):
+    session = sessions[0]
+    given = [{"images": some_images(count, seed=count)} for count in (2, 4, 1, 2, 3)]
+    alone = [session.run(feeds)["logits"] for feeds in given]
+    for one, other in zip(alone, session.run_all(iter(given)), strict=True):
+        np.testing.assert_array_equal(other["logits"], one)
+
+
+def test_compute_counts_every_call_or_says_that_nothing_is_copied(sessions):
+    more = iter([True] * 3)
+    moments = sessions[0].compute({"images": some_images(2)}, lambda: next(more, False))
+    assert moments is None or (len(moments) == 1 + 3 and moments == sorted(moments))

@@ -9,6 +9,8 @@ import numpy as np
 
 from workbench.backends import open_engine, open_streams
 from workbench.backends.hardware.gpu import device
+from workbench.backends.hardware.kernel_trace import tracer_missing, tracer_name
+from workbench.backends.hardware.kernels import MULTIPLIED
 from workbench.errors import WorkbenchError
 from workbench.records import Engine
 
@@ -36,6 +38,10 @@ def contract(engine: Engine, images: np.ndarray, logits: np.ndarray, tolerance: 
             errors[batch] = float(np.abs(answer - expected).max() / np.abs(expected).max())
         repeated = session.run({"images": part})["logits"]
         assert np.array_equal(answer, repeated), "the CUDA graph answers something else than the first call"
+        batches = [{"images": images[step : step + 1]} for step in range(6)]
+        flying = [outputs["logits"] for outputs in session.run_all(batches)]
+        alone = [session.run(feeds)["logits"] for feeds in batches]
+        assert np.array_equal(flying, alone), "batches in flight are answered otherwise than one by one"
         for wrong in (part[:, :-1], part.astype(np.float64), np.repeat(images[:1], engine.batches.max + 1, axis=0)):
             assert _refused(lambda wrong=wrong: session.run({"images": wrong}))
         wall, compute = session.time({"images": part}, 50), session.device_time({"images": part}, 50)
@@ -97,3 +103,18 @@ def profile(engine: Engine, images: np.ndarray) -> dict:
     assert 0.5 * compute < total < 3 * compute, (total, compute)
     longest = sorted(rows, key=lambda row: -row["seconds"])[:5]
     return {"layers": len(rows), "sum_ms": 1e3 * total, "compute_ms": 1e3 * compute, "longest": longest}
+
+
+def kernels(engine: Engine, images: np.ndarray) -> dict:
+    """The kernels of a call: some multiply, their types are known, and their seconds make up the engine's."""
+    if refusal := tracer_missing():
+        return {"refusal": refusal.reason}
+    feeds = {"images": images[np.arange(engine.batches.opt) % len(images)]}
+    with open_engine(engine) as session:
+        rows, again = session.kernels(feeds), session.kernels(feeds)
+        compute = median(session.device_time(feeds, 50))
+    total = sum(row["seconds"] for row in rows)
+    assert [row["name"] for row in rows] == [row["name"] for row in again]
+    assert any(row["type"] in MULTIPLIED for row in rows)
+    assert 0.3 * compute < total < 3 * compute, (total, compute)
+    return {"tool": tracer_name(), "kernels": len(rows), "sum_ms": 1e3 * total, "compute_ms": 1e3 * compute}

@@ -52,6 +52,13 @@ def test_layers_add_up_to_the_engine(built):
     assert found["layers"] > 0
 
 
+def test_kernels_are_the_same_in_every_call_and_add_up_to_the_engine(built):
+    found = checks.kernels(built[2], IMAGES)
+    if "refusal" in found:
+        pytest.skip(f"{found['refusal']}. Remedy: pip install cupti-python, or put ncu on the PATH")
+    assert found["kernels"] > 0
+
+
 def test_accuracy_and_device_time_are_measured(built):
     model, _, engine = built
     truth = model.logits(IMAGES).argmax(axis=1)

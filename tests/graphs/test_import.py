@@ -206,7 +206,7 @@ def test_an_attention_that_does_more_keeps_its_nodes_and_gets_its_names(unusual,
     _, model = imported_vit(tmp_path, unusual)
     assert Counter(node.op_type for node in model.graph)["Squeeze"] == 3  # not rewritten
     roles = Counter(place_of(node.name).role for node in model.graph if node.op_type == "MatMul")
-    assert roles == {"qkv": 1, "scores": 2, "proj": 1, "fc1": 1, "fc2": 1, "head": 1}
+    assert roles == {"embedding": 1, "qkv": 1, "scores": 2, "proj": 1, "fc1": 1, "fc2": 1, "head": 1}
 
 
 # ---- bad input ---------------------------------------------------------------------------------------------------
@@ -222,7 +222,8 @@ MODELS = {
     "an open image size": ("float[n,3,h,w] x", "float[n,c] y", FLATTEN, "one size"),
     "an image that is not square": ("float[n,3,8,6] x", "float[n,144] y", FLATTEN, "square"),
     "one channel": ("float[n,1,8,8] x", "float[n,64] y", FLATTEN, "three channels"),
-    "uint8 images": ("uint8[n,3,8,8] x", "uint8[n,192] y", FLATTEN, "float32 images"),
+    "int32 images": ("int32[n,3,8,8] x", "int32[n,192] y", FLATTEN, "float32 or uint8 images"),
+    "logits of whole numbers": ("uint8[n,3,8,8] x", "uint8[n,192] y", FLATTEN, "one float32 output"),
     "quantized weights": (
         f"{IMAGE} x",
         f"{ROWS} y",

@@ -56,7 +56,8 @@ def test_latencies_are_raw_positive_and_of_the_batch_asked_for_with_the_environm
     assert found.batch == 3
     assert found.warmup_calls > 0
     assert found.p50_ms <= found.p90_ms <= found.p99_ms
-    assert found.images_per_second == pytest.approx(3 / (found.p50_ms / 1e3))
+    assert sum(found.end_to_end.calls) == len(found.latencies_s)
+    assert found.images_per_second <= 3 * len(found.latencies_s) / sum(found.latencies_s)
     facts = {"cpu", "cores", "threads", "load_average", "onnxruntime", "numpy", "python", "time"}
     assert facts <= set(found.environment)
 

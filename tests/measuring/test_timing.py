@@ -4,7 +4,15 @@ import pytest
 
 from workbench.backends.base import Session
 from workbench.errors import Cancelled
-from workbench.measuring.timing import MIN_CALLS, ROUNDS, WINDOWS, interleaved_rounds, time_calls, warm_up
+from workbench.measuring.timing import (
+    MIN_CALLS,
+    WINDOWS,
+    interleaved_rounds,
+    joined,
+    rounds_in,
+    time_calls,
+    warm_up,
+)
 
 
 class Scripted(Session):
@@ -79,41 +87,65 @@ def test_progress_names_the_stages_and_can_cancel():
 def interleaved(sessions, taken=None, **arguments):
     """Rounds by the name of their session, and the names in the order in which rounds were taken."""
     rounds, order = {name: [] for name in sessions}, []
-    taken = taken or dict.fromkeys(sessions, 0)
+    taken = {name: () for name in sessions} | (taken or {})
     for name, one in interleaved_rounds(taken, lambda name: (sessions[name], {}), **arguments):
         rounds[name].append(one)
         order.append(name)
     return rounds, "".join(order)
 
 
-def test_sessions_are_interleaved_in_an_order_that_is_reversed_each_round():
-    rounds, order = interleaved({name: Scripted(0.1) for name in "abc"}, seconds=1e-9)
-    assert order == "abccba" * (ROUNDS // 2)
-    assert {len(of_one) for of_one in rounds.values()} == {ROUNDS}
+def test_every_round_times_each_session_once_in_random_order():
+    rounds, order = interleaved({name: Scripted(0.01) for name in "ab"}, seconds=4)
+    assert {len(of_one) for of_one in rounds.values()} == {100}
+    assert [one.number for one in rounds["a"]] == list(range(100))
+    pairs = [order[i : i + 2] for i in range(0, 200, 2)]
+    assert set(pairs) == {"ab", "ba"}
+    assert 20 < pairs.count("ab") < 80  # a fair coin: 50, with a deviation of 5
 
 
 def test_each_interleaved_session_is_timed_for_the_seconds_asked_for_and_ten_times_at_least():
-    sessions = {"fast": Scripted(0.001), "slow": Scripted(0.05), "slowest": Scripted(60.0)}
+    sessions = {
+        "fast": Scripted(0.001),
+        "slow": Scripted(0.05),
+        "slower": Scripted(0.15),
+        "slowest": Scripted(60.0),
+    }
     rounds, _ = interleaved(sessions, seconds=2)
     calls = {name: [seconds for one in rounds[name] for seconds in one.seconds] for name in rounds}
     assert sum(calls["fast"]) == pytest.approx(2, rel=0.01)
-    assert 2 <= sum(calls["slow"]) < 2.5
-    assert MIN_CALLS <= len(calls["slowest"]) < MIN_CALLS + ROUNDS
-    assert [set(of_one) for of_one in calls.values()] == [{0.001}, {0.05}, {60.0}]
+    assert 2 <= sum(calls["slow"]) < 3
+    assert 2 <= sum(calls["slower"]) < 4
+    assert MIN_CALLS <= len(calls["slowest"]) < 2 * MIN_CALLS
+    assert [set(of_one) for of_one in calls.values()] == [{0.001}, {0.05}, {0.15}, {60.0}]
+
+
+def test_of_two_slow_sessions_one_takes_part_wherever_the_other_does():
+    rounds, _ = interleaved({"slow": Scripted(0.15), "slowest": Scripted(60.0)}, seconds=2)
+    slow, slowest = ({one.number for one in rounds[name]} for name in ("slow", "slowest"))
+    assert slowest < slow < set(range(rounds_in(2)))
+    assert len(slowest) >= MIN_CALLS
 
 
 def test_long_timings_have_more_rounds_and_not_longer_ones():
     rounds, _ = interleaved({"a": Scripted(0.01), "b": Scripted(0.01)}, seconds=10)
-    assert len(rounds["a"]) == 40
-    assert sum(rounds["a"][0].seconds) == pytest.approx(0.25)
+    assert len(rounds["a"]) == 250
+    assert sum(rounds["a"][0].seconds) == pytest.approx(0.04)
 
 
 def test_rounds_that_were_taken_earlier_are_not_taken_again_and_their_session_stays_closed():
-    _, order = interleaved({"a": Scripted(0.1), "b": Scripted(0.1)}, {"a": ROUNDS - 1, "b": 0}, seconds=1)
-    assert order.count("a") == 1
-    assert order.count("b") == ROUNDS
-    done = {"a": ROUNDS, "b": ROUNDS}
-    assert interleaved({}, done, seconds=1) == ({}, "")  # a session that is asked for raises KeyError
+    sessions = {"a": Scripted(0.1), "b": Scripted(0.1)}
+    earlier, _ = interleaved(sessions, seconds=1)
+    rounds, order = interleaved(sessions, {"a": earlier["a"][:-1]}, seconds=1)
+    assert [one.number for one in rounds["a"]] == [earlier["a"][-1].number]
+    assert order.count("b") == len(earlier["b"])
+    assert interleaved({}, earlier, seconds=1) == ({}, "")  # a session that is asked for raises KeyError
+
+
+def test_joined_rounds_hold_the_number_of_the_round_of_every_call():
+    rounds, _ = interleaved({"a": Scripted(0.01)}, seconds=1)
+    latency = joined(rounds["a"][::-1], "t")
+    assert latency.rounds == tuple(n for n in range(rounds_in(1)) for _ in range(4))
+    assert len(latency.seconds) == len(latency.rounds)
 
 
 def test_cancelling_in_the_warm_up_of_interleaved_sessions_stops_it():
@@ -126,4 +158,4 @@ def test_cancelling_in_the_warm_up_of_interleaved_sessions_stops_it():
 
     with pytest.raises(Cancelled):
         interleaved({"a": Scripted(0.1)}, seconds=1000, progress=cancel)
-    assert set(told) == {("latency", 0, 4000)}
+    assert set(told) == {("latency", 0, 25000)}

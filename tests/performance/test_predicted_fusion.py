@@ -88,6 +88,10 @@ RECIPES = [
     (wb.Recipe("int8", exclude=("block01/softmax",), **EVERYTHING), "SM86", [None, "int8"]),
     (wb.Recipe("fp8"), "SM89", ["fp16", "fp16"]),
     (wb.Recipe("fp8", **ATTENTION), "L4", ["fp8", "fp8"]),
+    (wb.Recipe("nvfp4", **ATTENTION), "RTX 5090", ["fp16", "fp16"]),
+    (wb.Recipe("mxfp8", high_precision="bf16"), "SM120", ["bf16", "bf16"]),
+    (wb.Recipe("w8"), "SM89", ["fp16", "fp16"]),
+    (wb.Recipe("w4", high_precision="fp32"), "SM86", [None, None]),
 ]
 
 

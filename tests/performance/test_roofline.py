@@ -20,7 +20,7 @@ from workbench.performance.roofline import (
     place,
     product_flops,
 )
-from workbench.records import Measurement, Recipe
+from workbench.records import Measurement, Recipe, Window
 
 ROOF = Roof("a card", "fp16", peak_flops=100e12, bandwidth=1e12, measured=False, source="made up")
 
@@ -94,3 +94,6 @@ def test_a_measurement_is_placed_by_its_flop_and_bytes_and_by_how_many_streams_d
     assert place(taken, flops=2e9, bytes_moved=1e8) == alone
     shared = place(dataclasses.replace(taken, streams=3), flops=2e9, bytes_moved=1e8)
     assert shared == alone | {"gflops": pytest.approx(12.0)}
+    windows = {"end_to_end": Window((10,), (20.0,)), "compute": Window((40,), (10.0,))}
+    counted = place(dataclasses.replace(taken, **windows), flops=2e9, bytes_moved=1e8)
+    assert counted == alone | {"gflops": pytest.approx(8.0)}  # four calls a second on the device, copies left out

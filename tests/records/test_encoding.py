@@ -22,6 +22,7 @@ from workbench.records import (
     RenamedFieldWarning,
     UnknownFieldWarning,
     Variant,
+    Window,
     decode,
     encode,
 )
@@ -39,9 +40,9 @@ def every_record():
     engine = Engine(
         "tensorrt", Path("/w/engine"), variant, Batches(1, 2, 4), "run", log_path=Path("/w/log"), **built
     )
-    measured = Measurement(
-        "tensorrt", "m", recipe, 8, "d", (0.1, 0.2), labels=(1, 1), environment={"a": {"b": [1]}}, notes=("n",)
-    )
+    counted = {"end_to_end": Window((1, 1), (0.1, 0.3)), "compute": Window((2,), (0.1,))}
+    facts = {"labels": (1, 1), "environment": {"a": {"b": [1]}}, "notes": ("n",)}
+    measured = Measurement("tensorrt", "m", recipe, 8, "d", (0.1, 0.2), **counted, **facts)
     plain = Batches(np.int64(1), np.uint8(4), np.int32(8))  # NumPy's whole numbers
     return [SPEC, graph, variant, engine, replace(engine, log_path=None), measured, recipe, Batches(), plain]
 

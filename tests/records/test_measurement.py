@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from workbench.errors import WorkbenchError
-from workbench.records import Measurement, Recipe, quantile, wilson
+from workbench.records import Measurement, Recipe, Window, quantile, wilson
 
 
 def measurement(**fields):
@@ -22,11 +22,24 @@ def test_percentiles_are_those_of_numpy():
     assert math.isnan(quantile([], 0.5))
 
 
-def test_throughput_is_batch_over_median_latency_and_with_many_streams_over_the_mean():
+@pytest.mark.parametrize("streams", [1, 4])
+def test_both_throughputs_are_what_was_counted_whatever_the_latencies_are(streams):
+    end_to_end, compute = Window((3, 7), (0.5, 1.5)), Window((40,), (2.0,))
+    found = measurement(latencies_s=(0.01,) * 10, streams=streams, end_to_end=end_to_end, compute=compute)
+    assert found.images_per_second == pytest.approx(8 * 10 / 2)
+    assert found.compute_images_per_second == pytest.approx(8 * 40 / 2)
+    assert not found.caveat
+
+
+def test_a_measurement_without_counts_keeps_its_derived_figure_and_says_that_it_is_derived():
     latencies_s = (0.01, 0.02, 0.06)
-    assert measurement(latencies_s=latencies_s).images_per_second == pytest.approx(8 / 0.02)
-    assert measurement(latencies_s=latencies_s, streams=4).images_per_second == pytest.approx(4 * 8 / 0.03)
+    for streams, expected in ((1, 8 / 0.02), (4, 4 * 8 / 0.03)):
+        old = measurement(latencies_s=latencies_s, streams=streams)
+        assert old.images_per_second == pytest.approx(expected)
+        assert "derived from latencies" in old.caveat
+        assert math.isnan(old.compute_images_per_second)
     assert math.isnan(measurement().images_per_second)
+    assert not measurement().caveat  # nothing was timed
 
 
 def test_shares_are_hits_over_images_and_nan_without_any():

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from workbench.backends.hardware.gpu import Gpu
+from workbench.errors import Refusal
 from workbench.remote import doctor
 
 H200 = Gpu("NVIDIA H200", 90, 143771 << 20, "535.104.05")
@@ -101,6 +102,17 @@ def test_parts_that_fit_have_no_row(machine, described, item):
 def test_no_build_is_offered_that_does_not_exist(machine):
     found = machine(cuda=(11, 4), tensorrt_rtx="1.7.1", tensorrt_rtx_cu13="1.7.1")
     assert found["driver and tensorrt-rtx"]["remedy"] == "install driver 580 or later"
+
+
+def test_a_machine_with_a_gpu_says_which_tool_lists_kernels(machine, monkeypatch):
+    tools = {"": Refusal("there is no tool", "get ncu"), "ncu": None}
+    for tool, refusal in tools.items():
+        monkeypatch.setattr(doctor, "tracer_name", lambda tool=tool: tool)
+        monkeypatch.setattr(doctor, "tracer_missing", lambda refusal=refusal: refusal)
+        row = machine()["kernel lists"]
+        assert (row["status"], row["remedy"]) == (("missing", "get ncu") if refusal else ("ok", ""))
+        assert row["found"] == ("there is no tool" if refusal else "by ncu")
+    assert "kernel lists" not in machine(gpu=None, cuda=None)
 
 
 def test_an_h200_and_tensorrt_rtx_do_not_work_together(machine):

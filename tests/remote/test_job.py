@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from tests.tiny import some_images
+from workbench.backends.kernel_record import recorded_kernels
+from workbench.backends.onnxruntime import OrtSession
 from workbench.errors import Cancelled, Refusal, WorkbenchError
 from workbench.records import Batches
 from workbench.remote.job import EvaluationSet, Job, run_job
@@ -29,6 +31,30 @@ def test_a_job_without_measurements_only_builds(tmp_path, tiny):
     report = run_job(Job(tiny[1], "onnxruntime", Batches()), tmp_path / "workspace")
     assert report.engine.path.exists()
     assert (report.measurements, report.streams, report.layers, report.refusal) == ((), (), (), None)
+
+
+def test_the_kernels_of_a_call_are_kept_beside_the_engine_and_a_failed_tracer_loses_nothing(
+    tmp_path, tiny, monkeypatch
+):
+    job = Job(tiny[1], "onnxruntime", Batches(1, 4, 8), measure=(1,), layers=True, seconds=0.05)
+    row = {"name": "mha0", "seconds": 1e-6, "type": None, "attention": True, "grid": [4, 1, 1]}
+
+    def run(kernels):
+        monkeypatch.setattr(OrtSession, "kernels", kernels)
+        return run_job(job, tmp_path / "workspace")
+
+    def fail(session, feeds):
+        raise WorkbenchError("ncu listed no kernels", why="ERR_NVGPUCTRPERM", remedy="run as root")
+
+    known = run(lambda session, feeds: [row])
+    assert recorded_kernels(known.engine) == {4: [row]}
+    assert known.kernels_refusal is None
+    unknown = run(fail)
+    assert recorded_kernels(unknown.engine) == {}
+    assert unknown.kernels_refusal == Refusal("ncu listed no kernels: ERR_NVGPUCTRPERM", "run as root")
+    assert unknown.measurements
+    assert unknown.layers
+    assert run(lambda session, feeds: None).kernels_refusal is None  # a CPU has no kernels
 
 
 def test_an_engine_that_cannot_be_opened_is_kept_with_the_reason_and_cancelling_is_none(

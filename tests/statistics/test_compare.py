@@ -10,9 +10,11 @@ from workbench.statistics.compare import compare
 
 
 def timed(seconds, *, interleaved="", batch=8, **fields):
+    """A measurement; of interleaved calls each is a round of its own."""
     environment = {"cpu": "a CPU", **({"interleaved": interleaved} if interleaved else {})}
     named = ("onnxruntime", "tiny", Recipe(), batch, "v")
-    return Measurement(*named, tuple(seconds), environment=environment, **fields)
+    rounds = tuple(range(len(seconds))) if interleaved else ()
+    return Measurement(*named, tuple(seconds), environment=environment, **{"rounds": rounds} | fields)
 
 
 def noise(rng, calls, centre=0.01, spread=0.05):
@@ -80,6 +82,33 @@ def test_the_calls_that_would_decide_are_more_than_were_made_and_enough():
     assert f"{found.calls_needed:,} calls" in str(found)
     verdicts = [compared(found.calls_needed, found.speedup).speed for _ in range(40)]  # the ratio as it was seen
     assert verdicts.count("faster") >= 24  # about 32 are promised
+
+
+def busy(rng, slots):
+    """How much longer calls take while other processes come and go: for stretches of time, by up to five times."""
+    lengths = rng.geometric(0.1, slots)
+    return np.repeat(rng.choice([1.0, 1.0, 2.0, 5.0], slots), lengths)[:slots]
+
+
+def test_equal_engines_in_random_order_are_rarely_told_apart_on_a_busy_machine():
+    rng = np.random.default_rng(7)
+    verdicts = []
+    for _ in range(300):
+        slots = (noise(rng, 200) * busy(rng, 200)).reshape(100, 2)  # round by round, in the order of time
+        a, b = (timed(times, interleaved="t") for times in rng.permuted(slots, axis=1).T)
+        verdicts.append(compare(a, b).speed)
+    assert verdicts.count("cannot tell") >= 273  # 95 % are promised; 273 is three deviations below
+
+
+def test_only_rounds_that_both_took_part_in_are_compared():
+    a = timed(
+        [0.01] * 40, interleaved="t", rounds=tuple(n // 2 for n in range(40))
+    )  # two calls in each of 20 rounds
+    b = timed([0.02] * 10, interleaved="t", rounds=tuple(range(0, 20, 2)))
+    assert compare(a, b).speed == "faster"
+    assert compare(a, b).speedup == pytest.approx(2)
+    few = timed([0.02] * 5, interleaved="t", rounds=tuple(range(0, 20, 4)))
+    assert compare(a, few).speed == "cannot tell"
 
 
 def test_five_calls_decide_nothing():

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from workbench.statistics.intervals import latency_range, median_interval, paired_interval, stretch_medians
+from workbench.records import Window
+from workbench.statistics.intervals import (
+    latency_range,
+    paired_interval,
+    signed_rank_interval,
+    stretch_medians,
+    throughput_range,
+)
 
 Z = stats.norm.ppf(0.975)
 
@@ -61,10 +68,25 @@ def test_the_interval_of_a_model_that_is_correct_alone_ends_at_the_whole_and_mir
     assert paired_interval(0, images, images) == pytest.approx((-high, -low), abs=1e-9)
 
 
-def test_the_interval_of_a_median_holds_the_truth_in_about_95_of_100_samples():
+@pytest.mark.parametrize("count", [6, 25, 100])
+@pytest.mark.parametrize("draw", ["standard_normal", "standard_cauchy", "laplace"])
+def test_the_interval_of_signed_ranks_holds_the_truth_in_about_95_of_100_samples(count, draw):
     rng = np.random.default_rng(8)
-    held = [low <= 0 <= high for low, high in (median_interval(rng.standard_normal(25)) for _ in range(200))]
-    assert 0.90 <= np.mean(held) <= 0.99
+    samples = getattr(rng, draw)(size=(2000, count))
+    held = [low <= 0 <= high for _, (low, high) in map(signed_rank_interval, samples)]
+    assert 0.935 <= np.mean(held) <= 0.985  # three deviations below 95 %, and 97 % where six values leave no choice
+
+
+def test_the_interval_of_signed_ranks_leaves_out_zero_exactly_when_wilcoxons_test_rejects_it():
+    rng = np.random.default_rng(9)
+    for shift in rng.uniform(0, 0.8, 100):
+        differences = shift + rng.standard_normal(40)
+        middle, (low, high) = signed_rank_interval(differences)
+        rejects = stats.wilcoxon(differences, method="approx", correction=True).pvalue < 0.05
+        assert (low > 0 or high < 0) == rejects
+        assert low < middle < high
+    mirrored_middle, mirrored = signed_rank_interval(-differences)
+    assert (mirrored_middle, *mirrored) == pytest.approx((-middle, -high, -low), abs=1e-12)
 
 
 def test_stretches_hold_all_calls_in_their_order():
@@ -72,3 +94,13 @@ def test_stretches_hold_all_calls_in_their_order():
     assert stretch_medians(calls, 4).tolist() == [12, 37, 62, 87]
     assert stretch_medians(calls[:3]).tolist() == [0, 1, 2]
     assert latency_range(calls) == pytest.approx((1.5 + 0.6 * 4, 97.5 - 0.6 * 4))
+
+
+def test_the_range_of_a_throughput_holds_the_middle_of_its_stretches_and_the_whole():
+    even = Window(tuple(range(100)), (1.0,) * 100)
+    assert throughput_range(even) == pytest.approx((99 * 0.025, 99 * 0.975))
+    stalled = Window(
+        (100,) * 49 + (1,), (1.0,) * 49 + (1000.0,)
+    )  # one stretch in which the machine did other things
+    low, high = throughput_range(stalled)
+    assert low == stalled.calls_per_second < 5 < high == 100

@@ -7,12 +7,13 @@ import pytest
 import workbench as wb
 from tests.studies.conftest import SIZE
 from workbench.errors import Cancelled, Refusal, WorkbenchError
-from workbench.measuring.timing import Round
+from workbench.measuring.timing import rounds_in
 from workbench.records import Engine, Measurement
+from workbench.remote.job import run_job
+from workbench.studies import runner
 from workbench.studies.plan import MEASUREMENT, PLAN, Cell, Plan
 from workbench.studies.results import study_results
-from workbench.studies.runner import ROUND
-from workbench.workspace import Workspace
+from workbench.studies.round_store import ROUNDS, TakenRounds
 
 
 @pytest.fixture
@@ -27,12 +28,18 @@ def study(graph, recipes, images, labels, tmp_path, monkeypatch):
     return make
 
 
+def taken(workspace):
+    """How many rounds are in the ledger."""
+    return sum(len(one.rounds) for one in workspace.observations(ROUNDS, TakenRounds))
+
+
 def measurements(study):
     return study.workspace.observations(MEASUREMENT, Measurement)
 
 
 def test_a_study_measures_every_cell_and_knows_the_drop_against_fp32_on_the_same_images(study, labels):
-    frame = study().run().frame()
+    ran = study().run()
+    frame = ran.frame()
     assert list(zip(frame.label, frame.batch)) == list(itertools.product(("fp32", "int8-dynamic"), (1, 8)))
     assert set(frame.execution) == {"executed"}
     assert list(frame.top1[:2]) == [0.9, 0.9]  # every tenth label is wrong on purpose
@@ -43,7 +50,11 @@ def test_a_study_measures_every_cell_and_knows_the_drop_against_fp32_on_the_same
     assert (frame.p50_ms > 0).all()
     assert (frame.p50_ms <= frame.p90_ms).all()
     assert (frame.p90_ms <= frame.p99_ms).all()
-    assert frame.images_per_second[1] == pytest.approx(8 / frame.p50_ms[1] * 1e3)
+    assert all(sum(m.end_to_end.calls) == len(m.latencies_s) for m in measurements(ran))
+    assert sorted(frame.images_per_second) == sorted(m.images_per_second for m in measurements(ran))
+    assert (frame.images_per_second_low <= frame.images_per_second).all()
+    assert (frame.images_per_second <= frame.images_per_second_high).all()
+    assert not frame.notes.str.contains("derived from latencies").any()
     assert list(frame.speedup[:2]) == [1.0, 1.0]
 
 
@@ -72,6 +83,27 @@ def test_a_second_run_measures_nothing_unless_it_repeats_or_has_other_images(stu
     assert len(repeated) == 12  # what was is kept
     old, new = ({m.run_id for m in some} for some in (repeated[:-4], repeated[-4:]))
     assert len(new - old) == 2  # two engines, built anew
+
+
+def test_an_engine_far_more_accurate_than_its_fp32_is_refused_as_evidence(study, images, weights):
+    its_own_answers = (images.reshape(len(images), -1) @ (np.round(weights * 2) / 2)).argmax(axis=1)
+    frame = study(labels=its_own_answers).run().frame().set_index(["label", "batch"])
+    assert frame.execution["fp32", 1] == "executed"
+    assert frame.top1["fp32", 1] == pytest.approx(52 / 60)
+    assert "far more accurate than its own FP32" in frame.reason["int8-dynamic", 8]
+    assert frame.execution["int8-dynamic", 8] != "executed"
+
+
+def test_an_engine_that_a_host_measured_far_above_its_fp32_is_refused_too(study, images, weights, monkeypatch):
+    its_own_answers = (images.reshape(len(images), -1) @ (np.round(weights * 2) / 2)).argmax(axis=1)
+    monkeypatch.setattr(
+        runner, "send", lambda host, job, workspace, evaluation, progress: run_job(job, workspace, evaluation)
+    )
+    host = wb.Host("far", "onnxruntime", ("python3",))
+    frame = study(labels=its_own_answers, backends=(host,)).run().frame().set_index(["precision", "batch"])
+    assert frame.execution["fp32", 1] == "executed"
+    assert "far more accurate than its own FP32" in frame.reason["int8-dynamic", 8]
+    assert frame.execution["int8-dynamic", 8] != "executed"
 
 
 def test_what_cannot_be_measured_is_a_row_with_reason_and_remedy(study):
@@ -125,10 +157,9 @@ def test_an_interrupted_cell_goes_on_with_the_rounds_it_has(study):
     with pytest.raises(Stop):
         study().run(progress)
     workspace = study().workspace
-    before = len(workspace.observations(ROUND, Round))
+    assert taken(workspace) == 2 * rounds_in(0.05)  # two engines at batch 1
     study().run()
-    assert before == 16  # two engines at batch 1
-    assert len(workspace.observations(ROUND, Round)) == 32
+    assert taken(workspace) == 4 * rounds_in(0.05)
     assert len(workspace.observations(MEASUREMENT, Measurement)) == 4
 
 
@@ -147,20 +178,11 @@ def test_an_engine_that_was_damaged_between_two_runs_is_built_again(study):
     assert frame.run_id[0] != engine.run_id
 
 
-def test_engines_are_interleaved_in_rounds_whose_order_is_reversed_each_time(study, monkeypatch):
-    appended = []
-    real = Workspace.append
-
-    def append(self, kind, key, record, run_id=None):
-        if kind == ROUND:
-            appended.append(key)
-        return real(self, kind, key, record, run_id)
-
-    monkeypatch.setattr(Workspace, "append", append)
-    study(batches=(8,)).run()
-    first, second = appended[:2]
-    assert first != second
-    assert appended == [first, second, second, first] * 4
+def test_the_engines_of_a_batch_size_are_timed_in_the_same_rounds(study):
+    first, second = (m for m in measurements(study(batches=(8,)).run()))
+    assert first.rounds[0] == second.rounds[0] == 0
+    assert set(first.rounds) == set(second.rounds) == set(range(rounds_in(0.05)))
+    assert first.environment["interleaved"] == second.environment["interleaved"]
 
 
 def test_progress_never_goes_back_and_ends_at_the_whole(study):
@@ -193,3 +215,12 @@ def test_a_study_that_makes_no_sense_is_refused_at_once(study, arguments, messag
     with pytest.raises(WorkbenchError, match=message):
         study(**arguments)
     assert not (tmp_path / "workspace" / "ledger.sqlite3").exists()
+
+
+def test_a_choice_is_packed_as_a_bundle_with_its_measurement(study, images, tmp_path):
+    choice = study().run().choose(max_drop=100)
+    assert choice.engine.variant.digest == choice.row["variant"]
+    assert (choice.measurement.recipe, choice.measurement.batch) == (choice.row["recipe"], choice.row["batch"])
+    bundle = wb.export_bundle(choice, tmp_path / "bundle", images=images)
+    assert wb.verify_bundle(bundle) == []
+    assert (bundle / "measurement.json").is_file()

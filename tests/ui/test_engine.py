@@ -14,7 +14,7 @@ def variant(tmp_path):
     return apply_recipe(draw(tmp_path), Recipe(), tmp_path / "ws")
 
 
-BUILD = Build("tensorrt-rtx", "SM86", Batches(2, 4, 5000), 3)
+BUILD = Build("tensorrt-rtx", "SM86", Batches(2, 4, 5000, exact=(2, 64)), 3)
 
 
 def test_choices_change_the_record_and_going_back_restores_it(variant, tmp_path, control):
@@ -24,7 +24,7 @@ def test_choices_change_the_record_and_going_back_restores_it(variant, tmp_path,
     control(panel, "card").value = ""
     control(panel, "batch-opt").value = 8
     control(panel, "backend").value = "onnxruntime"
-    assert panel.value == Build("onnxruntime", None, Batches(2, 8, 5000), 3)
+    assert panel.value == Build("onnxruntime", None, Batches(2, 8, 5000, exact=(2, 64)), 3)
     control(panel, "card").value = " SM86"
     control(panel, "batch-opt").value = 4
     control(panel, "backend").value = "tensorrt-rtx"
@@ -62,6 +62,9 @@ def test_what_a_backend_refuses_appears_as_soon_as_it_is_chosen(variant, tmp_pat
     assert "Batches must be ordered" in shown(panel)
     with pytest.raises(WorkbenchError, match="must be ordered"):
         panel.result()
+    control(panel, "batch-min").value = 1
+    control(panel, "batch-exact").value = "1, eight"
+    assert "Batches.exact must be whole numbers within the range" in shown(panel)
 
 
 @pytest.mark.slow

@@ -6,14 +6,14 @@ A new runtime is one module with a ``Backend`` and one line in ``registry.REGIST
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import Refusal, refuse_unless
+from ..errors import Refusal, WorkbenchError, refuse_unless
 from ..progress import Progress, silent
 from ..records import Batches, Engine, Variant
 
@@ -62,12 +62,20 @@ def _check_feed(name: str, value, tensor: Tensor) -> None:
         why=f"it takes {tensor}, given was {found}",
         remedy="resize the images or export the model at their size; a static batch takes exactly that many",
     )
-    refuse_unless(
-        bool(np.isfinite(value).all()),
-        f"The input {name!r} holds NaN or infinity",
-        why=f"{int((~np.isfinite(value)).sum())} of its {value.size} numbers are not finite",
-        remedy="look for a division by zero in the preprocessing, or an image that was read wrongly",
-    )
+    if not _is_finite(value):
+        raise WorkbenchError(
+            f"The input {name!r} holds NaN or infinity",
+            why=f"{int((~np.isfinite(value)).sum())} of its {value.size} numbers are not finite",
+            remedy="look for a division by zero in the preprocessing, or an image that was read wrongly",
+        )
+
+
+def _is_finite(value: np.ndarray) -> bool:
+    """Whether no number is NaN or infinite. Every call pays for this, so numbers are read once: their sum tells."""
+    if np.issubdtype(value.dtype, np.integer):
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(value.sum()) or np.isfinite(value).all())
 
 
 #: Why a closed session computes nothing.
@@ -92,14 +100,41 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     def time(self, feeds: Mapping[str, np.ndarray], repeats: int) -> list[float]:
-        """Seconds of each of ``repeats`` calls, one after the other, copies to and from a device included."""
+        """Seconds of each of ``repeats`` calls, one after the other, from the caller's arrays to outputs there."""
 
     def device_time(self, feeds: Mapping[str, np.ndarray], repeats: int) -> list[float] | None:
         """Seconds of compute alone by the device's own clock, or None where there is no such clock."""
         return None
 
+    def run_all(self, batches: Iterable[Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+        """The outputs of many batches, in their order; a runtime may take the next ones while it computes.
+
+        An array of ``batches`` must stay as it is until its outputs have come.
+        """
+        for feeds in batches:
+            yield self.run(feeds)
+
+    def compute(self, feeds: Mapping[str, np.ndarray], more: Callable[[], bool]) -> list[float] | None:
+        """Compute one batch that lies on the device already, again and again for as long as ``more()`` is True.
+
+        Returns:
+            When the first call began, and when each call was completed, by ``time.perf_counter``; or None where the
+            runtime computes in the caller's memory, so that nothing has to be copied.
+        """
+        return None
+
     def layers(self, feeds: Mapping[str, np.ndarray]) -> list[dict] | None:
         """One row per executed layer (``name``, ``type``, ``seconds``), or None where the runtime lists none."""
+        return None
+
+    def kernels(self, feeds: Mapping[str, np.ndarray]) -> list[dict] | None:
+        """One row per GPU kernel of one call, in the order of launch; None without a GPU or a tool to list them.
+
+        A row has ``name``; ``seconds``; ``type``, in which it multiplies matrices (``int8``, ``fp8``, ``fp16``,
+        ``bf16``, ``tf32``, ``fp32``; None where it multiplies none or its name does not tell); ``attention``,
+        whether it is a whole fused attention; and ``grid``, its thread blocks.
+        ``hardware.kernel_trace.tracer_missing`` has the remedy where the tool is missing.
+        """
         return None
 
     @abc.abstractmethod

@@ -38,6 +38,10 @@ NO_KERNELS = {
         "ONNX Runtime has no BF16 kernels for the CPU",
         "build it with tensorrt or tensorrt-rtx; its accuracy can be emulated here, rounding after each operator",
     ),
+    "fp4": Refusal(
+        "ONNX Runtime has no FP4 kernels for the CPU, and lacks the operators that quantize in blocks",
+        "build it with tensorrt or tensorrt-rtx for SM100 and up; its accuracy can be emulated here",
+    ),
     "fp8": Refusal(
         "ONNX Runtime has no FP8 kernels for the CPU",
         "build it with tensorrt or tensorrt-rtx for SM89 and up; its accuracy can be emulated here",
@@ -73,7 +77,7 @@ class OnnxRuntime(Backend):
             f"the variant was written for {written_for}",
             "choose layout='cpu' or another precision in the recipe, or build with one of those runtimes",
         )
-        return NO_KERNELS.get(variant.recipe.precision, other)
+        return next((why for kind, why in NO_KERNELS.items() if kind in variant.recipe.product_types), other)
 
     def compile(self, request: BuildRequest, progress: Progress = silent) -> Engine:
         """Copy the variant into the request's folder and prove that ONNX Runtime loads it.

@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from .. import __version__
 from ..errors import WorkbenchError, refuse_unless
+from .deployment import bundle, deploy, serve
 from .progress_line import ProgressLine
 
 #: Exit codes: an error that the user can mend; 128 + SIGINT and 128 + SIGPIPE, as shells report them.
@@ -25,6 +26,9 @@ app = App(
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,
 )
+app.command(bundle)
+app.command(serve)
+app.command(deploy)
 Json = Annotated[bool, Parameter("--json")]
 Pairs = Annotated[tuple[tuple[str, str], ...], Parameter(("--parameter", "-p"))]
 WORKSPACE = Path("workspace")

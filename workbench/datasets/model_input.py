@@ -1,4 +1,4 @@
-"""Images as a model takes them: normalised float32 of the model's size, in the layout of its input."""
+"""Images as a model takes them: normalised float32 or uint8 pixels of its size, in the layout of its input."""
 
 from __future__ import annotations
 
@@ -6,15 +6,26 @@ import numpy as np
 
 from ..errors import refuse_unless
 
+#: The type of a model's input -> what to do with an array of another type.
+_MAKE = {
+    "float32": "turn uint8 pixels into the model's input with workbench.normalise; of an image set give .x",
+    "uint8": "the graph normalises by itself: give the pixels; of an image set that was loaded with "
+    "preprocessing=graph.preprocessing give .x",
+}
 
-def check_model_input(images, size: int, layout: str = "NHWC", model: str = "the model") -> np.ndarray:
+
+def check_model_input(
+    images, size: int, layout: str = "NHWC", model: str = "the model", dtype: str = "float32"
+) -> np.ndarray:
     """Check images before any work is done on them.
 
     Args:
-        images: float32 (N, size, size, 3), normalised; for a model of layout NCHW also (N, 3, size, size).
+        images: (N, size, size, 3), float32 and normalised, or uint8 pixels; for a model of layout NCHW also
+            (N, 3, size, size).
         size: edge of the model's input, pixels.
         layout: ``NHWC`` or ``NCHW``, the model's own.
         model: what an error calls the model.
+        dtype: ``float32`` or ``uint8``, the type of the model's input.
 
     Returns:
         The same images with the channels last, (N, size, size, 3).
@@ -22,13 +33,13 @@ def check_model_input(images, size: int, layout: str = "NHWC", model: str = "the
     Raises:
         WorkbenchError: another type, shape or size; no image at all; or values that are not finite.
     """
-    expected = f"float32 (N, {size}, {size}, 3)"
+    expected = f"{dtype} (N, {size}, {size}, 3)"
     found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
     refuse_unless(
-        isinstance(images, np.ndarray) and images.dtype == np.float32,
-        "The images must be a float32 array, already normalised",
+        isinstance(images, np.ndarray) and images.dtype == dtype,
+        f"The images must be a {dtype} array, {'already normalised' if dtype == 'float32' else 'the pixels'}",
         why=f"expected was {expected}, given was {found}",
-        remedy="turn uint8 pixels into the model's input with workbench.normalise; of an image set give .x",
+        remedy=_MAKE[dtype],
     )
     if layout == "NCHW" and images.shape[1:] == (3, size, size):
         images = images.transpose(0, 2, 3, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..errors import one_of, refuse_unless
@@ -15,14 +17,14 @@ MOST_PIXELS = 89_478_485
 
 
 def normalise(pixels: np.ndarray, preprocessing: Preprocessing | None = None) -> np.ndarray:
-    """Pixels as a model takes them: ``(pixel - mean) / std`` in the record's layout.
+    """Pixels as a model takes them: ``(pixel - mean) / std`` in the record's layout, or as they are.
 
     Args:
         pixels: (N, H, W, 3) uint8.
         preprocessing: mean, std and layout; None is vit_jax's (x - 127.5) / 127.5 in NHWC.
 
     Returns:
-        float32, (N, H, W, 3), or (N, 3, H, W) where the layout is NCHW.
+        float32, or uint8 where the graph normalises; (N, H, W, 3), or (N, 3, H, W) where the layout is NCHW.
 
     Raises:
         WorkbenchError: the pixels have another type, shape or size, or there are none.
@@ -37,9 +39,23 @@ def normalise(pixels: np.ndarray, preprocessing: Preprocessing | None = None) ->
         why=f"they are {width} x {height} pixels and the preprocessing has {preprocessing.size}",
         remedy="prepare them with datasets.preprocessing.prepare, or give a preprocessing of their size",
     )
+    if preprocessing.input == "uint8":
+        return in_layout(pixels, preprocessing.layout)
     mean, std = (np.asarray(values, np.float32) for values in (preprocessing.mean, preprocessing.std))
     x = (pixels.astype(np.float32) - mean) / std
     return in_layout(x, preprocessing.layout)
+
+
+def as_float(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """A graph's images as the model itself takes them: pixels are normalised, float32 images stay as they are.
+
+    Args:
+        images: (N, H, W, 3), uint8 or normalised float32.
+        preprocessing: mean and std of the pixels; its layout does not matter.
+    """
+    if images.dtype != np.uint8:
+        return images
+    return normalise(images, replace(preprocessing, input="float32", layout="NHWC"))
 
 
 def check_pixels(pixels: np.ndarray) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ..backends.base import check_feeds
+from ..datasets.model_input import check_model_input
 from ..datasets.preprocessing import vit_jax
 from ..errors import one_of, refuse_unless
 from ..progress import Progress, silent
@@ -18,6 +19,7 @@ from . import model_file
 from .canonical import clean
 from .parity import compare_with_jax
 from .trace import DYNAMIC, trace
+from .uint8_input import fold_normalisation
 
 OPSETS = tuple(range(17, 24))
 #: How many real images parity rests on where the caller gives none.
@@ -34,13 +36,15 @@ def export_onnx(
     *,
     opset: int = 20,
     batch: int | str = DYNAMIC,
+    input: str = "float32",
     preprocessing: Preprocessing | None = None,
     images: np.ndarray | None = None,
     progress: Progress = silent,
 ) -> Graph:
     """Export a ViT to ONNX, clean the graph up, and compare it with JAX.
 
-    The input ``images`` is (B, image_size, image_size, 3) float32, normalised; the output ``logits`` (B, classes).
+    The input ``images`` is (B, image_size, image_size, 3), normalised float32 or uint8 pixels; the output
+    ``logits`` is (B, classes) float32.
 
     Args:
         spec: the model's shape.
@@ -48,8 +52,10 @@ def export_onnx(
         workspace: a ``Workspace`` or a folder's path.
         opset: 17 to 23; TensorRT 8.6 reads 17, where GELU is spelled out; the Gelu operator begins at 20.
         batch: ``"dynamic"``, or the one batch size the graph takes.
+        input: ``float32`` takes normalised images. ``uint8`` takes the pixels and normalises in the graph, by the
+            patch embedding's own weights, so that no caller can do it wrongly.
         preprocessing: how images become the input; vit_jax's when left out.
-        images: (N, H, W, 3) float32, normalised, to compare on; 64 of ``shapes`` when left out.
+        images: (N, H, W, 3), of the type of the input, to compare on; 64 of ``shapes`` when left out.
         progress: see ``progress.Progress``; stages ``trace``, ``clean`` and ``compare``.
 
     Returns:
@@ -60,11 +66,9 @@ def export_onnx(
     """
     opset, batch = _opset(opset), _batch(batch)
     params = _float32(spec, params)
-    preprocessing = _preprocessing(spec, preprocessing)
+    preprocessing = _preprocessing(spec, preprocessing, input)
     if images is not None:
-        from ..models.vit import input_of
-
-        check_feeds({"images": images}, input_of(spec))
+        check_model_input(images, spec.image_size, "NHWC", spec.name, input)
     workspace = Workspace.of(workspace)
 
     def make(folder: Path, key: str) -> Graph:
@@ -73,10 +77,12 @@ def export_onnx(
         traced = Counter(node.op_type for node in model.graph)
         progress("clean", 0, 1)
         model, _ = clean.clean(model)
+        if input == "uint8":
+            fold_normalisation(model, preprocessing)
         path = model_file.save(model, folder)
-        compared = _images(spec) if images is None else images
+        compared = _images(preprocessing) if images is None else images
         sizes = (batch,) if isinstance(batch, int) else BATCHES
-        parity, notes = compare_with_jax(spec, params, path, compared, sizes, progress)
+        parity, notes = compare_with_jax(spec, params, path, preprocessing, compared, sizes, progress)
         return Graph(
             path=path,
             digest=key,
@@ -132,8 +138,8 @@ def _float32(spec: ModelSpec, params: Mapping) -> dict:
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def _preprocessing(spec: ModelSpec, given: Preprocessing | None) -> Preprocessing:
-    preprocessing = given or vit_jax(spec.image_size)
+def _preprocessing(spec: ModelSpec, given: Preprocessing | None, input: str) -> Preprocessing:
+    preprocessing = replace(given or vit_jax(spec.image_size), input=input)
     refuse_unless(
         preprocessing.size == spec.image_size and preprocessing.layout == "NHWC",
         f"{spec.name} takes NHWC images of {spec.image_size} pixels",
@@ -143,8 +149,9 @@ def _preprocessing(spec: ModelSpec, given: Preprocessing | None) -> Preprocessin
     return preprocessing
 
 
-def _images(spec: ModelSpec) -> np.ndarray:
+def _images(preprocessing: Preprocessing) -> np.ndarray:
     """The images that parity rests on where the caller gives none, (64, H, W, 3)."""
     from ..datasets import images
 
-    return images("shapes", split="evaluation", count=IMAGES, size=spec.image_size).x
+    prepared = replace(preprocessing, classes=())
+    return images("shapes", split="evaluation", count=IMAGES, preprocessing=prepared).x

@@ -28,6 +28,9 @@ LEAST_OPSET = 17
 #: Random images that the clean graph is compared with the original on, and the batches they are given in.
 BATCHES = (1, 3)
 
+#: The type of a file's input -> what it is called in a ``Preprocessing``.
+_INPUTS = {ir.DataType.FLOAT: "float32", ir.DataType.UINT8: "uint8"}
+
 
 def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, progress: Progress = silent) -> Graph:
     """Import a ViT's ONNX file that torch, timm or any other program exported.
@@ -39,8 +42,8 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
     Args:
         path: the file; external data lies beside it.
         workspace: a ``Workspace`` or a folder's path.
-        preprocessing: how images become the model's input. The layout is read off the file. When left out, mean and
-            std are vit_jax's, and a note says that this is a guess.
+        preprocessing: how images become the model's input. Layout and type are read off the file. When left out,
+            mean and std are vit_jax's, and a note says that this is a guess.
         progress: see ``progress.Progress``; stages ``read``, ``clean`` and ``compare``.
 
     Returns:
@@ -59,10 +62,10 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
 
     def make(folder: Path, key: str) -> Graph:
         model = _load(path)
-        batch, size, layout = _input(model)
+        batch, size, layout, kind = _input(model)
         classes = _output(model)
-        used = _preprocessing(preprocessing, size, layout)
-        images = _random_images(batch, size, layout)
+        used = _preprocessing(preprocessing, size, layout, kind)
+        images = _random_images(batch, size, layout, kind)
         before = outputs_of(path, images)
         progress("clean", 0, 1)
         model, places = clean.clean(model)
@@ -114,9 +117,10 @@ def _load(path: Path) -> ir.Model:
     return model
 
 
-def _input(model: ir.Model) -> tuple[int | None, int, str]:
-    """Batch (None where it is open), image size and layout of the one input."""
+def _input(model: ir.Model) -> tuple[int | None, int, str, str]:
+    """Batch (None where it is open), image size, layout and type (``records.models.INPUTS``) of the one input."""
     inputs = [value for value in model.graph.inputs if not value.is_initializer()]
+    kind = _INPUTS.get(inputs[0].dtype or ir.DataType.UNDEFINED, "") if inputs else ""
     refuse_unless(
         len(inputs) == 1,
         "The model must have one input, the images",
@@ -125,10 +129,10 @@ def _input(model: ir.Model) -> tuple[int | None, int, str]:
     )
     shape = list(inputs[0].shape or ())
     refuse_unless(
-        inputs[0].dtype == ir.DataType.FLOAT and len(shape) == 4 and 3 in (shape[1], shape[3]),
-        "The model's input must be a batch of float32 images with three channels",
+        bool(kind) and len(shape) == 4 and 3 in (shape[1], shape[3]),
+        "The model's input must be a batch of float32 or uint8 images with three channels",
         why=f"{inputs[0].name} is {inputs[0].dtype} of shape {inputs[0].shape}",
-        remedy="export the model so that it takes (B, 3, H, W) or (B, H, W, 3), normalised",
+        remedy="export the model so that it takes (B, 3, H, W) or (B, H, W, 3), normalised or as pixels",
     )
     layout = "NCHW" if shape[1] == 3 else "NHWC"
     height, width = shape[2:] if layout == "NCHW" else shape[1:3]
@@ -138,7 +142,7 @@ def _input(model: ir.Model) -> tuple[int | None, int, str]:
             why=f"{inputs[0].name} has shape {inputs[0].shape}",
             remedy="export it with a fixed image size; only the batch may be open",
         )
-    return (shape[0] if isinstance(shape[0], int) else None), height, layout
+    return (shape[0] if isinstance(shape[0], int) else None), height, layout, kind
 
 
 def _output(model: ir.Model) -> int | None:
@@ -161,8 +165,8 @@ def _output(model: ir.Model) -> int | None:
     return classes if isinstance(classes, int) else None
 
 
-def _preprocessing(given: Preprocessing | None, size: int, layout: str) -> Preprocessing:
-    """The preprocessing that was given, or vit_jax's, in the model's layout."""
+def _preprocessing(given: Preprocessing | None, size: int, layout: str, kind: str) -> Preprocessing:
+    """The preprocessing that was given, or vit_jax's, in the model's layout and of its input's type."""
     preprocessing = given or Preprocessing(size=size)
     refuse_unless(
         preprocessing.size == size,
@@ -170,13 +174,16 @@ def _preprocessing(given: Preprocessing | None, size: int, layout: str) -> Prepr
         why=f"the preprocessing makes {preprocessing.size}",
         remedy=f"give a Preprocessing of size {size}, or export the model for {preprocessing.size}",
     )
-    return dataclasses.replace(preprocessing, layout=layout)
+    return dataclasses.replace(preprocessing, layout=layout, input=kind)
 
 
-def _random_images(batch: int | None, size: int, layout: str) -> list[np.ndarray]:
-    """One array of normalised images for each batch that original and import are compared in."""
+def _random_images(batch: int | None, size: int, layout: str, kind: str) -> list[np.ndarray]:
+    """One array of images for each batch that original and import are compared in."""
     rng = np.random.default_rng(0)
     shape = (3, size, size) if layout == "NCHW" else (size, size, 3)
+    if kind == "uint8":
+        counts = BATCHES if batch is None else (batch,)
+        return [rng.integers(0, 256, (count, *shape), np.uint8) for count in counts]
     return [rng.standard_normal((count, *shape), np.float32) for count in (BATCHES if batch is None else (batch,))]
 
 

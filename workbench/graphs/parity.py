@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from ..backends.onnxruntime import TookTooLong, inference_session, run_within
+from ..datasets.preprocessing import as_float
 from ..errors import WorkbenchError, refuse_unless
 from ..progress import Progress
-from ..records import Graph, ModelSpec, Parity
+from ..records import Graph, ModelSpec, Parity, Preprocessing
 from .door import has_loops
 
 #: The largest difference between two logits. Independent implementations of vit_jax agree to 5e-6 on logits of
@@ -31,7 +32,13 @@ def _tolerance(largest: float) -> float:
 
 
 def compare_with_jax(
-    spec: ModelSpec, params, path: Path, images: np.ndarray, batches: tuple[int, ...], progress: Progress
+    spec: ModelSpec,
+    params,
+    path: Path,
+    preprocessing: Preprocessing,
+    images: np.ndarray,
+    batches: tuple[int, ...],
+    progress: Progress,
 ) -> tuple[Parity, tuple[str, ...]]:
     """Compare a graph on ONNX Runtime with JAX.
 
@@ -39,7 +46,8 @@ def compare_with_jax(
         spec: the model's shape.
         params: its parameters.
         path: the ONNX file.
-        images: (N, H, W, 3) float32, normalised.
+        preprocessing: how images become the graph's input.
+        images: (N, H, W, 3), as the graph takes them.
         batches: the batch sizes that the images are given in, one after the other. With one size, a short batch
             at the end is filled up with images from the beginning; with several it stays short.
         progress: see ``progress.Progress``; stage ``compare``, counted in images.
@@ -52,7 +60,7 @@ def compare_with_jax(
     """
     from ..models.vit import logits
 
-    expected = logits(spec, params, images)
+    expected = logits(spec, params, as_float(images, preprocessing))
     found = _run(path, images, batches, progress)
     error = float(np.abs(found - expected).max())
     largest = float(np.abs(expected).max())
@@ -69,7 +77,7 @@ def compare_with_jax(
         return parity, notes
     raise WorkbenchError(
         f"The exported graph of {spec.name} does not compute what JAX computes",
-        why=_difference(spec, params, path, images, parity, tolerance),
+        why=_difference(spec, params, path, preprocessing, images, parity, tolerance),
         remedy="compare the two with workbench.diff; another opset may be converted correctly",
     )
 
@@ -96,12 +104,13 @@ def _run(path: Path, images: np.ndarray, batches: tuple[int, ...], progress: Pro
     return np.concatenate(parts)[: len(images)]
 
 
-def _difference(spec, params, path: Path, images: np.ndarray, parity: Parity, tolerance: float) -> str:
+def _difference(
+    spec, params, path: Path, preprocessing: Preprocessing, images: np.ndarray, parity: Parity, tolerance: float
+) -> str:
     """How far the two differ, and the output at which most of the error is added."""
-    from ..records import Preprocessing
     from .analysis.difference import diff
 
-    graph = Graph(path, "", 0, Preprocessing(spec.image_size), spec)
+    graph = Graph(path, "", 0, preprocessing, spec)
     rows = diff(graph, (spec, params), images[:8]).rows
     worst = max(rows, key=lambda row: row.added if np.isfinite(row.added) else np.inf)
     return (

@@ -115,8 +115,9 @@ def measure_interleaved(
             opened[index] = stack.enter_context(open_engine(engines[index]))
             return opened[index], requests[index].feeds(subjects[index])
 
-        nothing_taken = dict.fromkeys(rounds, 0)
-        for index, one in interleaved_rounds(nothing_taken, open_session, seconds=seconds, progress=progress):
+        for index, one in interleaved_rounds(
+            dict.fromkeys(rounds, ()), open_session, seconds=seconds, progress=progress
+        ):
             rounds[index].append(one)
         found = []
         for index, taken in rounds.items():
@@ -238,7 +239,10 @@ def measurement_of(
         batch=batch,
         variant=subject.variant,
         latencies_s=latency.seconds,
+        rounds=latency.rounds,
         device_s=latency.device_seconds,
+        end_to_end=latency.end_to_end,
+        compute=latency.compute,
         warmup_calls=latency.warmup_calls,
         predictions=tuple(accuracy.predictions.classes.tolist()),
         labels=() if accuracy.labels is None else tuple(accuracy.labels.tolist()),
@@ -259,11 +263,13 @@ def measurement_of(
 
 
 def one_batch(subject: Subject, images: np.ndarray | None, batch: int) -> np.ndarray:
-    """The first images, repeated where there are too few; standard normal noise where there are none."""
+    """The first images, repeated where there are too few; noise where there are none."""
     size = 12 * batch * subject.size**2
     refuse_beyond_memory(size, f"A batch of {batch:,} images does not fit in memory", "measure at a smaller batch")
     if images is None:
         shape = (batch, subject.size, subject.size, 3)
+        if subject.input == "uint8":
+            return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     return images[np.arange(batch) % len(images)]
 

@@ -33,6 +33,7 @@ class Subject:
     input_name: str = "images"
     output_name: str = "logits"
     layout: str = "NHWC"
+    input: str = "float32"
     card: str | None = None
     engine_bytes: int = 0
     build_seconds: float = 0.0
@@ -69,6 +70,7 @@ class Subject:
             input_name=graph.input_name,
             output_name=graph.output_name,
             layout=graph.preprocessing.layout,
+            input=graph.preprocessing.input,
             card=engine.card,
             engine_bytes=sum(file.stat().st_size for file in runtime.files(engine)),
             build_seconds=engine.build_seconds,
@@ -103,9 +105,9 @@ class Subject:
         """Images with the channels last, (N, size, size, 3); a graph's own layout may be given as well.
 
         Raises:
-            WorkbenchError: anything but finite float32 images of the model's size, or none at all.
+            WorkbenchError: anything but finite images of the model's type and size, or none at all.
         """
-        return check_model_input(images, self.size, self.layout, self.model)
+        return check_model_input(images, self.size, self.layout, self.model, self.input)
 
     def checked_labels(self, labels, count: int) -> np.ndarray:
         """Labels as (N,) int64, one for each of ``count`` images and all within the classes."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,13 +17,21 @@ from ..backends.base import Session
 from ..backends.hardware.cpu import environment
 from ..errors import refuse_unless
 from ..progress import Progress, silent
-from ..records import Engine, Measurement
+from ..records import Engine, Measurement, Window
 from .measurement import measurement_of, one_batch
 from .subject import Subject
 from .timing import Feeds, Latency, warm_up
 
 #: Reports progress; may raise ``Cancelled``.
 Report = Callable[[], None]
+#: Whether another call is to be made.
+More = Callable[[], bool]
+#: What the thread of one stream returns.
+Found = TypeVar("Found")
+#: A window of several streams is stored as this many stretches, so that its spread can be shown.
+STRETCHES = 25
+#: The first calls of a stream, which are not counted: they allocate the buffers of all batches in flight.
+ALLOCATING = 3
 
 
 def measure_streams(
@@ -33,7 +43,11 @@ def measure_streams(
     seconds: float = 2.0,
     progress: Progress = silent,
 ) -> tuple[Measurement, ...]:
-    """Measure an engine under 1, 2, 4 ... streams that each call back to back; weights are loaded once.
+    """Count what an engine completes under 1, 2, 4 ... streams that call without a pause; weights are loaded once.
+
+    Each stream takes batches from the caller's memory and gives logits back there, by ``Session.run_all``: that is
+    the measurement's ``end_to_end``, and its latencies are of these calls. Where the runtime computes on a device,
+    a second window of the same length counts calls with a batch that is there already: ``compute``.
 
     Args:
         engine: what ``build_engine`` made. By default one call of ONNX Runtime uses all cores, so that more streams
@@ -41,7 +55,7 @@ def measure_streams(
         streams: the numbers of streams to try.
         images: float32 (N, H, W, 3), of which one batch is used; None takes noise.
         batch: images per call; None takes the size that the engine is tuned for.
-        seconds: how long each number of streams is timed.
+        seconds: how long each window is.
         progress: gets the stage ``streams``, in numbers of streams tried.
 
     Returns:
@@ -95,8 +109,11 @@ def _measure(
     try:
         report()
         warm = warm_up(sessions[0], feeds, limit=seconds)
-        times = time_together(sessions, feeds, seconds, report)
-        latency = Latency(tuple(times), warmup_calls=warm.calls, steady=warm.steady)
+        times, end_to_end = count_end_to_end(sessions, feeds, seconds, report)
+        compute = count_compute(sessions, feeds, seconds, report) or end_to_end
+        latency = Latency(
+            tuple(times), warmup_calls=warm.calls, steady=warm.steady, end_to_end=end_to_end, compute=compute
+        )
         facts = {**before, **sessions[0].environment}
         return measurement_of(subject, batch, latency, sessions[0].memory(), facts, streams=count)
     finally:
@@ -104,32 +121,79 @@ def _measure(
             session.close()
 
 
-def time_together(
+def count_end_to_end(
     sessions: Sequence[Session], feeds: Feeds, seconds: float, report: Report = lambda: None
-) -> list[float]:
-    """Call all sessions for ``seconds``, each in a thread of its own; returns the seconds of every call.
+) -> tuple[list[float], Window]:
+    """Call all sessions for ``seconds``, each in a thread of its own, from array to array.
 
     ``report`` is called ten times a second. When a stream fails or ``report`` raises, all streams stop.
+
+    Returns:
+        The seconds of every call, from when the stream took its batch until the logits were there; and the window,
+        which closes when the last call that was begun is completed.
     """
     for session in sessions:
-        session.time(feeds, 1)  # the first call of a stream allocates its buffers
+        for _ in session.run_all([feeds] * ALLOCATING):
+            pass
+    begin = time.perf_counter()
+    calls = [call for of_stream in _together(_calls_of, sessions, feeds, seconds, report) for call in of_stream]
+    window = Window.of_completions([completed - begin for _, completed in calls], STRETCHES)
+    return [completed - begun for begun, completed in calls], window
+
+
+def count_compute(
+    sessions: Sequence[Session], feeds: Feeds, seconds: float, report: Report = lambda: None
+) -> Window | None:
+    """Compute a batch that is on the device in all sessions for ``seconds``; None where there is no device.
+
+    The window opens when the first stream begins and closes at the last completion, so that no call lies partly
+    outside it.
+    """
+    found = _together(lambda session, feeds, more: session.compute(feeds, more), sessions, feeds, seconds, report)
+    streams = [moments for moments in found if moments is not None]
+    if not streams:
+        return None
+    opened = min(moments[0] for moments in streams)
+    completed = [moment - opened for _, *moments in streams for moment in moments]
+    return Window.of_completions(completed, STRETCHES)
+
+
+def _together(
+    work: Callable[[Session, Feeds, More], Found],
+    sessions: Sequence[Session],
+    feeds: Feeds,
+    seconds: float,
+    report: Report,
+) -> list[Found]:
+    """What ``work`` returns for each session, in a thread of its own; it calls for as long as it is told to."""
     stop, end = threading.Event(), time.perf_counter() + seconds
     with ThreadPoolExecutor(len(sessions)) as pool:
-        futures = [pool.submit(_call_until, end, stop, session, feeds) for session in sessions]
+        futures = [pool.submit(work, session, feeds, _until(end, stop)) for session in sessions]
         try:
             while wait(futures, timeout=0.1, return_when=FIRST_EXCEPTION).not_done and not _failed(futures):
                 report()
         finally:
             stop.set()
-    return [value for future in futures for value in future.result()]
+    return [future.result() for future in futures]
 
 
 def _failed(futures: list[Future]) -> bool:
     return any(future.done() and future.exception() for future in futures)
 
 
-def _call_until(end: float, stop: threading.Event, session: Session, feeds: Feeds) -> list[float]:
-    times = session.time(feeds, 1)  # one call at least, however busy the machine is
-    while time.perf_counter() < end and not stop.is_set():
-        times += session.time(feeds, 1)
-    return times
+def _until(end: float, stop: threading.Event) -> More:
+    """True once at least, however busy the machine is, and then until the end."""
+    first = iter((True,))
+    return lambda: next(first, False) or (time.perf_counter() < end and not stop.is_set())
+
+
+def _calls_of(session: Session, feeds: Feeds, more: More) -> list[tuple[float, float]]:
+    """When each call of one stream began and when it was completed, by ``time.perf_counter``."""
+    begun: deque[float] = deque()
+
+    def batches() -> Iterator[Feeds]:
+        while more():
+            begun.append(time.perf_counter())
+            yield feeds
+
+    return [(begun.popleft(), time.perf_counter()) for _ in session.run_all(batches())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 
 from ..backends.base import Session
 from ..progress import Progress, silent
+from ..records import Window
 
 #: One batch under the names of a session's inputs.
 Feeds = Mapping[str, np.ndarray]
@@ -26,17 +28,22 @@ WINDOWS = 3
 STEADY = 0.02
 #: A slow model is timed at least this often, whatever the time limit.
 MIN_CALLS = 10
-#: The fewest rounds of interleaved sessions, and the most seconds that a round times each of them.
-ROUNDS, ROUND_S = 8, 0.25
+#: The fewest rounds of interleaved sessions, and about how many seconds a round times each of them. Shorter rounds
+#: leave a machine less time to change within one.
+ROUNDS, ROUND_S = 20, 0.04
+#: From so many calls in a round on, one call before them is left out: another session has used the caches since.
+#: With fewer calls the first is outvoted in their median, or is so long that caches do not matter.
+UNCOUNTED_FROM = 4
 
 
 @dataclass(frozen=True)
 class Latency:
     """Seconds of every timed call in the order taken, and how the warm-up before them ended.
 
-    ``device_seconds`` are compute alone, by the device's clock; empty where it has none. ``steady`` is False where
-    the warm-up ended by its time limit, before the steady state. Latencies with one name in ``interleaved`` were
-    taken in the same rounds.
+    ``device_seconds`` are compute alone, by the device's clock; empty where it has none. ``end_to_end`` and
+    ``compute`` count calls, see ``Measurement``. ``steady`` is False where the warm-up ended by its time limit,
+    before the steady state. Latencies with one name in ``interleaved`` were taken in the same rounds; ``rounds``
+    holds the number of the round of every call.
     """
 
     seconds: tuple[float, ...] = ()
@@ -44,6 +51,9 @@ class Latency:
     warmup_calls: int = 0
     steady: bool = True
     interleaved: str = ""
+    rounds: tuple[int, ...] = ()
+    end_to_end: Window | None = None
+    compute: Window | None = None
 
 
 class WarmUp(NamedTuple):
@@ -98,63 +108,99 @@ def time_calls(session: Session, feeds: Feeds, *, seconds: float = 2.0, progress
     """
     warm = warm_up(session, feeds, limit=seconds, progress=progress)
     times: list[float] = []
+    stretches: list[Window] = []
     begin, limit_ms = time.perf_counter(), int(1e3 * seconds)
     while (elapsed := time.perf_counter() - begin) < seconds or len(times) < MIN_CALLS:
         progress("latency", min(int(1e3 * elapsed), limit_ms), limit_ms)
-        times += session.time(feeds, warm.per_window)
+        found, stretch = _counted(session, feeds, warm.per_window)
+        times += found
+        stretches.append(stretch)
     progress("latency", limit_ms, limit_ms)
-    on_device = session.device_time(feeds, min(len(times), 100)) or ()
-    return Latency(tuple(times), tuple(on_device), warm.calls, warm.steady)
+    calls, end_to_end = min(len(times), 100), Window.joined(stretches)
+    on_device = session.device_time(feeds, calls) or ()
+    compute = _compute_window(session, feeds, calls) or end_to_end
+    return Latency(tuple(times), tuple(on_device), warm.calls, warm.steady, end_to_end=end_to_end, compute=compute)
 
 
-# ---- interleaved rounds ----------------------------------------------------------------------------------------
+def _counted(session: Session, feeds: Feeds, calls: int) -> tuple[list[float], Window]:
+    """Seconds of calls one after the other, and how many were completed in how much time of the wall clock."""
+    begin = time.perf_counter()
+    times = session.time(feeds, calls)
+    return times, Window((len(times),), (time.perf_counter() - begin,))
+
+
+def _compute_window(session: Session, feeds: Feeds, calls: int) -> Window | None:
+    """So many calls with the batch on the device; None where the session computes in the caller's memory."""
+    left = iter(range(calls))
+    moments = session.compute(feeds, lambda: next(left, None) is not None)
+    if moments is None:
+        return None
+    begin, *completed = moments
+    return Window((len(completed),), (completed[-1] - begin,))
+
+
+# ---- interleaved rounds ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Round:
-    """The calls of one session in one round, how its warm-up ended, and its peak memory after the warm-up."""
+    """The calls of one session in one round, how its warm-up ended, and its peak memory after the warm-up.
+
+    ``number`` is that of the round. A session whose call is longer than a round takes part in every ``stride``-th
+    round only, so that it is timed no longer than the others. A round that an old version stored has no windows.
+    """
 
     seconds: tuple[float, ...]
     device_seconds: tuple[float, ...]
     warmup_calls: int
     steady: bool
     memory_bytes: int
+    number: int = 0
+    stride: int = 1
+    end_to_end: Window | None = None
+    compute: Window | None = None
 
 
 def interleaved_rounds(
-    taken: Mapping[Key, int],
+    taken: Mapping[Key, Sequence[Round]],
     open_session: Callable[[Key], tuple[Session, Feeds]],
     *,
     seconds: float,
     progress: Progress = silent,
 ) -> Iterator[tuple[Key, Round]]:
-    """Time several sessions in rounds, so that a noisy minute of the machine falls on all of them alike.
+    """Time several sessions in short rounds, each of which times every session once, in random order.
 
-    Every round times each session once, in an order that is reversed from round to round. A session is opened and
-    warmed up when its first round comes. Each round is yielded as soon as it is taken, so that a caller who keeps
-    it loses nothing more when the process is killed.
+    A busy moment of the machine falls on all sessions of a round, or on one of them by chance alone. So of two
+    equal sessions either is as likely to be the faster one of a round, whatever else the machine does;
+    ``statistics.compare`` relies on that. A session is opened and warmed up when its first round comes. Each round
+    is yielded as soon as it is taken, so that a caller who keeps it can continue after the process was killed.
 
     Args:
-        taken: for each session the number of rounds that were taken earlier and need not be repeated.
+        taken: for each session its rounds that were taken earlier and need not be repeated.
         open_session: opens the session of a key, and gives it with its batch; the caller closes it.
         seconds: how long each session is timed, over all rounds.
-        progress: gets the stage ``latency``, in rounds of one session.
+        progress: gets the stage ``latency``, in rounds.
     """
-    rounds, keys = rounds_in(seconds), list(taken)
-    order = [keys[:: -1 if number % 2 else 1] for number in range(rounds)]
-    missing = [key for number, sequence in enumerate(order) for key in sequence if taken[key] <= number]
-    ready: dict[Key, Callable[[], Round]] = {}
-    for done, key in enumerate(missing):
-        report = _same_count(progress, done, len(missing))
-        report("latency", done, len(missing))
-        if key not in ready:
-            ready[key] = _warm(*open_session(key), seconds, report)
-        yield key, ready[key]()
-    progress("latency", len(missing), len(missing))
+    count, ready = rounds_in(seconds), {}
+    known = {key: {one.number for one in rounds} for key, rounds in taken.items()}
+    strides = {key: rounds[0].stride for key, rounds in taken.items() if rounds}
+    for number in range(count):
+        report = _same_count(progress, number, count)
+        report("latency", number, count)
+        for key in random.sample(list(taken), len(taken)):
+            if number in known[key] or number % strides.get(key, 1):
+                continue
+            if key not in ready:
+                ready[key] = _Warm(*open_session(key), seconds, report, strides.get(key))
+                strides[key] = ready[key].stride
+                if number % strides[key]:
+                    continue
+            yield key, ready[key].round(number)
+    progress("latency", count, count)
 
 
 def rounds_in(seconds: float) -> int:
-    """In how many rounds a session is timed for so many seconds."""
+    """How many rounds are taken to time each session for so many seconds."""
     return max(ROUNDS, math.ceil(seconds / ROUND_S))
 
 
@@ -163,26 +209,57 @@ def _same_count(progress: Progress, done: int, total: int) -> Progress:
     return lambda stage, _done, _total: progress("latency", done, total)
 
 
-def _warm(session: Session, feeds: Feeds, seconds: float, progress: Progress) -> Callable[[], Round]:
-    """Warm a session up; its memory is read here, before the next session is opened in the same process."""
-    warm = warm_up(session, feeds, limit=seconds, progress=progress)
-    calls = math.ceil(max(_calls_in(seconds, warm.call_s), MIN_CALLS) / rounds_in(seconds))
-    memory = session.memory()
+class _Warm:
+    """A session that was warmed up; its memory is read here, before the next one is opened in the same process."""
 
-    def take_round() -> Round:
-        session.time(feeds, 1)  # not counted: another session has used the caches since
-        times, on_device = session.time(feeds, calls), session.device_time(feeds, calls) or ()
-        return Round(tuple(times), tuple(on_device), warm.calls, warm.steady, memory)
+    def __init__(self, session: Session, feeds: Feeds, seconds: float, progress: Progress, stride: int | None):
+        self._session, self._feeds = session, feeds
+        self._warm_up = warm_up(session, feeds, limit=seconds, progress=progress)
+        rounds, calls = rounds_in(seconds), max(_calls_in(seconds, self._warm_up.call_s), MIN_CALLS)
+        self.stride = stride or _power_of_two(rounds / calls)
+        self._calls = math.ceil(calls * self.stride / rounds)
+        self._memory = session.memory()
 
-    return take_round
+    def round(self, number: int) -> Round:
+        if self._calls >= UNCOUNTED_FROM:
+            self._session.time(self._feeds, 1)
+        times, end_to_end = _counted(self._session, self._feeds, self._calls)
+        on_device = self._session.device_time(self._feeds, self._calls) or ()
+        compute = _compute_window(self._session, self._feeds, self._calls) or end_to_end
+        return Round(
+            tuple(times),
+            tuple(on_device),
+            self._warm_up.calls,
+            self._warm_up.steady,
+            self._memory,
+            number,
+            self.stride,
+            end_to_end,
+            compute,
+        )
+
+
+def _power_of_two(most: float) -> int:
+    """The largest one up to ``most``, 1 at least: of two such strides, one meets every round of the other."""
+    return 1 << max(0, math.floor(math.log2(most)))
 
 
 def joined(rounds: Sequence[Round], interleaved: str) -> Latency:
-    """All rounds of one session as one record, in the order taken."""
+    """All rounds of one session as one record, in the order of their numbers."""
+    rounds = sorted(rounds, key=lambda one: one.number)
     return Latency(
         tuple(second for one in rounds for second in one.seconds),
         tuple(second for one in rounds for second in one.device_seconds),
         max((one.warmup_calls for one in rounds), default=0),
         all(one.steady for one in rounds),
         interleaved,
+        tuple(one.number for one in rounds for _ in one.seconds),
+        _joined_windows([one.end_to_end for one in rounds]),
+        _joined_windows([one.compute for one in rounds]),
     )
+
+
+def _joined_windows(windows: Sequence[Window | None]) -> Window | None:
+    """The windows of all rounds; None where a round has none, because the latencies are then of more calls."""
+    known = [one for one in windows if one is not None]
+    return Window.joined(known) if known and len(known) == len(windows) else None

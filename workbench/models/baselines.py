@@ -40,13 +40,14 @@ def open_jax(spec: ModelSpec, params: dict, *, dtype: str = "float32") -> Sessio
     return JaxSession(spec, params, dtype)
 
 
-def open_torch(spec: ModelSpec, params: dict, *, dtype: str = "float32") -> Session:
-    """The same model in plain PyTorch, eager, on the GPU where PyTorch has one.
+def open_torch(spec: ModelSpec, params: dict, *, dtype: str = "float32", compiled: bool = False) -> Session:
+    """The same model in plain PyTorch, on the GPU where PyTorch has one.
 
     Args:
         spec: the model's shape.
         params: its parameters.
         dtype: the type of parameters and activations.
+        compiled: whether ``torch.compile`` compiles it, anew for each batch size; else it is eager.
 
     Raises:
         WorkbenchError: PyTorch is not installed, an unknown type, or parameters of another model.
@@ -59,7 +60,7 @@ def open_torch(spec: ModelSpec, params: dict, *, dtype: str = "float32") -> Sess
         raise WorkbenchError(
             "The model cannot be opened in PyTorch", why=str(error), remedy="pip install torch, or use open_jax"
         ) from error
-    return TorchSession(spec, params, dtype)
+    return TorchSession(spec, params, dtype, compiled)
 
 
 class _ModelSession(Session):
@@ -75,6 +76,10 @@ class _ModelSession(Session):
     def _logits(self, images: np.ndarray) -> np.ndarray:
         """One call; it ends when the logits are in host memory."""
 
+    @abc.abstractmethod
+    def _on_device(self, images: np.ndarray) -> Callable[[], None]:
+        """A call whose images are on the device already; it ends when the logits are there too."""
+
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Compute ``{"logits": (N, classes)}`` from ``{"images": (N, H, W, 3)}``, float32."""
         self._check(feeds)
@@ -89,6 +94,17 @@ class _ModelSession(Session):
             self._logits(feeds["images"])
             seconds.append(time.perf_counter() - begin)
         return seconds
+
+    def compute(self, feeds: Mapping[str, np.ndarray], more: Callable[[], bool]) -> list[float]:
+        """When the first call with images on the device began, and when each was completed."""
+        self._check(feeds)
+        call = self._on_device(feeds["images"])
+        call()  # the first one may compile
+        moments = [time.perf_counter()]
+        while more():
+            call()
+            moments.append(time.perf_counter())
+        return moments
 
     def close(self) -> None:
         """Release the model."""
@@ -120,6 +136,10 @@ class JaxSession(_ModelSession):
     def _logits(self, images: np.ndarray) -> np.ndarray:
         return np.asarray(self._opened()(images))
 
+    def _on_device(self, images: np.ndarray) -> Callable[[], None]:
+        forward, there = self._opened(), jax.device_put(images)
+        return lambda: jax.block_until_ready(forward(there))
+
     def memory(self) -> int:
         """Peak bytes on the device; on the CPU, how far this process's memory rose since the session was opened."""
         statistics = jax.devices()[0].memory_stats()
@@ -127,9 +147,9 @@ class JaxSession(_ModelSession):
 
 
 class TorchSession(_ModelSession):
-    """The plain PyTorch model, eager."""
+    """The plain PyTorch model, eager or compiled."""
 
-    def __init__(self, spec: ModelSpec, params: dict, dtype: str):
+    def __init__(self, spec: ModelSpec, params: dict, dtype: str, compiled: bool):
         import torch
 
         from .torch_vit import torch_module
@@ -138,12 +158,25 @@ class TorchSession(_ModelSession):
         self._torch = torch
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._dtype = getattr(torch, dtype)
-        self._model = torch_module(spec, params).to(self._device, self._dtype)
+        module = torch_module(spec, params).to(self._device, self._dtype)
+        self._model = torch.compile(module, dynamic=False) if compiled else module
 
     def _logits(self, images: np.ndarray) -> np.ndarray:
         with self._torch.inference_mode():
             tensor = self._torch.from_numpy(images).to(self._device, self._dtype)
             return self._opened()(tensor).float().cpu().numpy()
+
+    def _on_device(self, images: np.ndarray) -> Callable[[], None]:
+        torch, forward = self._torch, self._opened()
+        there = torch.from_numpy(images).to(self._device, self._dtype)
+
+        def call() -> None:
+            with torch.inference_mode():
+                forward(there).float()
+                if self._device.type == "cuda":
+                    torch.cuda.synchronize(self._device)
+
+        return call
 
     def memory(self) -> int:
         """Peak bytes on the GPU; on the CPU, how far this process's memory rose since the session was opened."""

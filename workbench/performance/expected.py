@@ -40,7 +40,7 @@ EVIDENCE = tuple(Evidence(**row) for row in _FILE["evidence"])
 #: The article that this project starts from: precision -> images per second of ViT-B/32 on a T4 at batch 32.
 ARTICLE: dict[str, float] = _FILE["article"]["images_per_second"]
 #: Precisions with the same share of the unfused speed.
-ALIKE = (("fp32",), ("fp16", "bf16"), ("int8", "fp8"))
+ALIKE = (("fp32",), ("fp16", "bf16", "w8", "w4"), ("int8", "fp8", "mxfp8", "nvfp4"))
 #: Bytes of the largest second-level cache of a card in the table of peaks, the RTX 5090's.
 LARGEST_CACHE = 96 << 20
 #: The smallest batch in the evidence.
@@ -102,7 +102,7 @@ def expected(spec: ModelSpec, card: str, precision: str = "fp16", batch: int = 3
     Args:
         spec: the model's shape.
         card: a card of ``backends.hardware.peaks.PEAKS``, such as ``T4`` or what nvidia-smi prints.
-        precision: fp32, fp16, bf16, int8 or fp8; the last two in the linear layers, everything else in fp16.
+        precision: any but int8-dynamic; eight bits and fewer in the linear layers, everything else in fp16.
         batch: images per call.
 
     Raises:
@@ -147,7 +147,7 @@ def _least_arithmetic(counted: Cost, peak: Peak) -> float:
 def _arithmetic(part: Part, precision: str, peak: Peak) -> float:
     """Seconds of one part's products at the peak of the type that they compute in."""
     types = PRECISIONS[precision]
-    kind = types.multiplies_in if part.role in LINEAR_ROLES else types.elsewhere
+    kind = (types.multiplies_in if part.role in LINEAR_ROLES else None) or types.elsewhere
     return 2 * part.macs / peak.of(kind) if part.macs else 0.0
 
 
@@ -231,6 +231,6 @@ def _notes(precision: str, batch: int) -> tuple[str, ...]:
         notes.append(
             f"None is below batch {FEWEST_IMAGES}: small batches leave a GPU idle and are slower than this."
         )
-    if precision == "fp8":
-        notes.append("None is in fp8: the range is that of int8.")
+    if all(row.precision != precision for row in rows):
+        notes.append(f"None is in {precision}: the range is that of {kinds}.")
     return tuple(notes)

@@ -1,8 +1,10 @@
 """Why is one engine not faster than another? The difference of their times, by cause, block and role.
 
 Every layer of both engines has one cause. The change of each cause is a step of a waterfall from the time of one
-call to that of the other. The runtime gives the time of each layer. An engine that cannot run here is estimated
-layer by layer, from what was fused into the layer and from the card's published peaks; the result says so.
+call to that of the other. The runtime gives the time of each layer; where it compiled the whole encoder into one
+layer, its GPU kernels take their place. Engines that cannot run here are compared by the kernels that were traced
+on their GPU, or estimated layer by layer, from what was fused into the layer and from the card's published peaks;
+the result says so.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from ..backends.hardware.kernel_trace import tracer_missing
 from ..backends.tensorrt.layers import Layer
 from ..errors import WorkbenchError, one_of, refuse_unless
 from ..graphs.structure.operators import QDQ
 from ..places import Place
 from ..records import Engine
+from .engine_kernels import known_kernels, placed_kernels, timed_kernels
 from .layer_estimate import estimate_layers
 from .layers import (
     ATTENTION,
@@ -106,7 +110,8 @@ def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str 
         base: what to compare with, such as the FP16 engine.
         other: the engine to explain, such as the INT8 one.
         batch: images per call; None takes the size that ``base`` is tuned for.
-        card: the card to estimate for where the engines cannot be run here; None takes the card of ``other``.
+        card: the card to estimate for where the engines cannot be run here; None compares kernels that were traced
+            before, else takes the card of ``other``.
 
     Raises:
         WorkbenchError: they are of different models, or can neither be run here nor estimated: no card is named,
@@ -121,9 +126,14 @@ def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str 
     )
     batch = base.batches.opt if batch is None else batch
     if all(map(runs_here, (base, other))):
-        timed = [time_layers(engine, batch) for engine in (base, other)]
+        timed = [_timed_here(engine, batch) for engine in (base, other)]
         runtimes = " and ".join(dict.fromkeys((base.backend, other.backend)))
-        note = f"Layer times of {runtimes} at batch {batch}."
+        note = f"Times of layers or kernels of {runtimes} at batch {batch}."
+        return compare_layers(base.label, other.label, *timed, measured=True, note=note)
+    if card is None and all(known_kernels(engine, batch) for engine in (base, other)):
+        layers = [_kernels(engine, batch) for engine in (base, other)]
+        timed = [(each, sum(one.seconds for one in each)) for each in layers]
+        note = f"Kernel times recorded on the engines' GPUs at batch {batch}; a call is the sum of its kernels."
         return compare_layers(base.label, other.label, *timed, measured=True, note=note)
     card = card or other.card or base.card
     if card is None:
@@ -138,6 +148,24 @@ def explain(base: Engine, other: Engine, *, batch: int | None = None, card: str 
         "card's published peaks; nothing was run."
     )
     return compare_layers(base.label, other.label, *timed, measured=False, note=note)
+
+
+def _timed_here(engine: Engine, batch: int) -> tuple[list[Timed], float]:
+    """The layers of an engine with their seconds; where one hides the encoder, its kernels if they can be listed.
+
+    Returns:
+        The layers or kernels, and the median seconds of a call.
+    """
+    layers, call_s = time_layers(engine, batch)
+    hidden = any(layer.is_opaque for layer, _ in layers)
+    if hidden and (known_kernels(engine, batch) or (engine.variant.graph.spec and not tracer_missing())):
+        return _kernels(engine, batch), call_s
+    return layers, call_s
+
+
+def _kernels(engine: Engine, batch: int) -> list[Timed]:
+    """The kernels of a call as timed layers; traced where they are not known yet."""
+    return timed_kernels(placed_kernels(engine, batch)[0])
 
 
 def compare_layers(

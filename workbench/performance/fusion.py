@@ -1,19 +1,24 @@
-"""Is attention fused, and in which precision? Read from the layers of a built engine.
+"""Is attention fused, and in which precision? Read from the layers of a built engine, or from its kernels.
 
 A ViT's attention is two matrix products with a softmax between them. TensorRT either turns them into one kernel,
 which never writes the tokens x tokens matrix to memory, or runs them separately, which takes most of the time at
 many tokens. The proof is a layer named ``_gemm_mha_v2...`` that carries the names of both products and the softmax.
+TensorRT 8.6 compiles the whole encoder into one layer; there the proof is a GPU kernel such as ``mha0`` in a block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..backends.hardware.kernel_trace import tracer_missing
 from ..backends.tensorrt.layers import Layer, layers_of
 from ..dtypes import PRODUCT_TYPES, TYPES
 from ..errors import WorkbenchError, refuse_unless
 from ..records import Engine
+from .attention_types import attention_types
 from .cost import LINEAR_ROLES
+from .engine_kernels import known_kernels, trace_kernels
+from .layers import runs_here
 
 COLUMNS = ("block", "attention_fused", "attention_type")
 
@@ -21,16 +26,25 @@ COLUMNS = ("block", "attention_fused", "attention_type")
 def fusion(engine: Engine):
     """The blocks whose attention a built engine computes in one kernel, and the layers beside it.
 
+    Where the list of layers hides the blocks, the answer comes from the kernels: those of a call that was traced
+    before, or of one that is traced now if the engine runs here.
+
     Returns:
         A pandas data frame with a row per block: ``block``; ``attention_fused`` (bool, or None where a compiler
-        hides it); ``attention_type`` (``fp16``, ``bf16``, ``int8``, ``fp8``, or None where it is not fused);
+        hides it and the kernels are not known); ``attention_type`` (``fp16``, ``bf16``, ``int8``, ``fp8``, or None
+        where it is not fused);
         ``linear_types``, the types that its linear layers read; ``layers``, ``reformats`` and ``casts``, counts;
         ``fp32``, the roles that compute in float32 only; ``note``.
 
     Raises:
-        WorkbenchError: the engine has no list of layers, or none of its layers carries a block's name.
+        WorkbenchError: the engine has no list of layers, or none of its layers carries a block's name; or its
+            kernels are needed, and the tool that is here cannot list them.
     """
-    return frame_of(fusion_rows(engine))
+    rows = fusion_rows(engine)
+    if any(row["attention_fused"] is None for row in rows) and runs_here(engine) and not tracer_missing():
+        trace_kernels(engine, engine.batches.opt)
+        rows = fusion_rows(engine)
+    return frame_of(rows)
 
 
 def attention_fused(engine: Engine) -> str:
@@ -46,7 +60,7 @@ def attention_fused(engine: Engine) -> str:
 
 
 def fusion_rows(engine: Engine) -> list[dict]:
-    """``fusion`` as plain rows."""
+    """``fusion`` as plain rows, from what is known without running the engine."""
     refuse_unless(
         isinstance(engine, Engine),
         "Fusion is read from an engine",
@@ -68,7 +82,41 @@ def fusion_rows(engine: Engine) -> list[dict]:
             why=f"the first of {len(layers)} layers is {layers[0].name!r}",
             remedy="bring the model in with export_onnx or import_onnx, which name nodes by block and role",
         )
+    if any(row["attention_fused"] is None for row in rows):
+        return _rows_of_kernels(engine) or [_with_remedy(row) for row in rows]
     return rows
+
+
+def _rows_of_kernels(engine: Engine) -> list[dict]:
+    """One row per block, from the kernels of a call that was traced before; none without such a call."""
+    known, spec = known_kernels(engine), engine.variant.graph.spec
+    if known is None or spec is None:
+        return []
+    placed, batch = known
+    rows = rows_of((one.layer for one in placed), spec.depth)
+    for row in rows:
+        notes = [f"from the kernels of a call of {batch} images"]
+        heavy = (one for one in placed if one.kernel.is_product or one.kernel.is_attention)
+        if any(one.guess for one in heavy if one.place.block in (row["block"], None)):
+            notes.append("which kernel belongs to which block is a guess")
+        if row["attention_fused"] and row["attention_type"] is None:
+            row["attention_type"] = _type_by_recipe(engine, row["block"])
+            notes.append("the type of attention is the recipe's: the kernel's name does not tell it")
+        row["note"] = "; ".join(notes)
+    return rows
+
+
+def _type_by_recipe(engine: Engine, block: str) -> str | None:
+    """The type that a fused attention has where the engine follows its recipe; none is fused in FP32."""
+    high, low, sites = attention_types(engine.variant.recipe, block)
+    chosen = low if sites >= {"query", "key", "value", "softmax"} else high
+    return None if chosen == "fp32" else chosen
+
+
+def _with_remedy(row: dict) -> dict:
+    missing = tracer_missing()
+    remedy = missing.remedy if missing else "fusion(engine) on the GPU of the engine lists its kernels"
+    return {**row, "note": f"{row['note']}; {remedy}"} if row["attention_fused"] is None else row
 
 
 def rows_of(layers: Iterable[Layer], depth: int | None = None) -> list[dict]:
@@ -122,7 +170,9 @@ def _linear_types(layers: Iterable[Layer], block: str) -> set[str]:
 
 def _narrowest(types: Iterable[str]) -> set[str]:
     known = [TYPES[name] for name in PRODUCT_TYPES if name in types]
-    return {min(known, key=lambda each: each.bits).name} if known else set()
+    if known:
+        return {min(known, key=lambda each: each.bits).name}
+    return {"tf32"}.intersection(types)  # no tensor has this type, only a kernel multiplies in it
 
 
 def _float_roles(layers: Iterable[Layer], block: str) -> list[str]:

@@ -124,8 +124,10 @@ def _feed(placed: PlacedModel, batch: int) -> tuple[str, np.ndarray]:
         )
     images = checked_batch(batch, "time")
     fixed = _fixed_batch(placed)
-    noise = np.random.default_rng(0).standard_normal((images if fixed is None else fixed, *image))
-    return inputs[0].name, noise.astype(inputs[0].dtype.numpy())
+    shape, kind = (images if fixed is None else fixed, *image), inputs[0].dtype.numpy()
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, shape) if kind == np.uint8 else rng.standard_normal(shape)
+    return inputs[0].name, noise.astype(kind)
 
 
 def _image_shape(lengths: Iterable | None) -> list[int] | None:

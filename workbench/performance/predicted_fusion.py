@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from ..backends.hardware.cards import capability
-from ..backends.tensorrt.attention_kernels import (
-    EVERYWHERE,
-    SITES,
-    Prediction,
-    predict_attention,
-    without_tensor_cores,
-)
+from ..backends.tensorrt.attention_kernels import Prediction, predict_attention, without_tensor_cores
 from ..dtypes import TYPES
 from ..errors import refuse_unless
 from ..places import block_name, is_excluded
 from ..records import ModelSpec, Recipe
+from .attention_types import attention_types
 from .fusion import COLUMNS, frame_of
 
 
@@ -49,7 +44,7 @@ def predicted_rows(spec: ModelSpec, recipe: Recipe, card: str) -> list[dict]:
         recipe.precision != "int8-dynamic",
         "int8-dynamic has no fused attention to predict",
         why="it is a precision of ONNX Runtime on the CPU",
-        remedy="choose fp16, bf16, int8 or fp8",
+        remedy="choose any other precision",
     )
     sm = capability(card)
     never = _never_built(recipe, sm)
@@ -59,7 +54,7 @@ def predicted_rows(spec: ModelSpec, recipe: Recipe, card: str) -> list[dict]:
 def _never_built(recipe: Recipe, sm: int) -> Prediction | None:
     if recipe.resolved_layout == "cpu":
         return Prediction(False, None, "layout='cpu' is for ONNX Runtime; TensorRT refuses such a file")
-    lacking = [name for name in sorted(recipe.product_types) if not TYPES[name].runs_on(sm)]
+    lacking = [name for name in sorted(recipe.types) if not TYPES[name].runs_on(sm)]
     return without_tensor_cores(lacking[0], sm) if lacking else None
 
 
@@ -70,32 +65,3 @@ def _predicted_row(block: str, spec: ModelSpec, recipe: Recipe, sm: int, never: 
     joined = spec.heads == 1 and not is_excluded(f"{block}/attention/proj", recipe.exclude)
     answer = predict_attention(high, low, sites, head_size=spec.head_size, tokens=spec.tokens, sm=sm, joined=joined)
     return dict(zip((*COLUMNS, "reason"), (block, *answer)))
-
-
-def attention_types(recipe: Recipe, block: str) -> tuple[str, str | None, frozenset[str]]:
-    """What a recipe does to attention: the type around it, the type of its Q/DQ or None, the tensors with Q/DQ."""
-    if not recipe.needs_ranges:
-        return "fp32" if _is_float(recipe, f"{block}/attention") else recipe.precision, None, frozenset()
-    if recipe.scope == "linear":
-        return recipe.resolved_high_precision, None, frozenset()
-    reached = EVERYWHERE if recipe.scope == "everything" else SITES
-    sites = frozenset(
-        site for site, node in reached.items() if not is_excluded(f"{block}/attention/{node}", recipe.exclude)
-    )
-    return recipe.resolved_high_precision, recipe.precision if sites else None, sites
-
-
-#: The products of an attention, and the nodes around each; the other product is left out.
-AROUND = {
-    "scores": (("scale",), ("split",), ("softmax",)),
-    "context": (("split",), ("softmax",), ("merge", "proj")),
-}
-
-
-def _is_float(recipe: Recipe, attention: str) -> bool:
-    """Whether ``exclude`` leaves a product in float32: where all its neighbours are 16-bit, casts are dropped."""
-
-    def excluded(*nodes: str) -> bool:
-        return all(is_excluded(f"{attention}/{node}", recipe.exclude) for node in nodes)
-
-    return any(excluded(product) and any(excluded(*one) for one in around) for product, around in AROUND.items())

@@ -10,6 +10,7 @@ map fresh pages during the call, which takes several times as long as the copy i
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -206,14 +207,16 @@ def place(measurement: Measurement, flops: float, bytes_moved: float) -> dict:
     """A measurement as a point on a roofline, a row of what ``figures.roofline`` draws.
 
     Args:
-        measurement: with timed calls.
+        measurement: with timed calls; its compute counts, and where that was not counted, its end to end.
         flops: FLOP of one call, such as ``cost(spec, measurement.batch, precision).total_flops``.
         bytes_moved: bytes of one call, such as ``total_bytes`` of the same cost. This is what kernels without
             fusion move; an engine that fuses moves less, and its true point lies further to the right.
     """
+    counted = measurement.compute_images_per_second
+    speed = measurement.images_per_second if math.isnan(counted) else counted
     return {
         "label": f"{measurement.backend} {measurement.recipe.label}",
         "precision": measurement.recipe.precision,
         "intensity": flops / bytes_moved,
-        "gflops": measurement.images_per_second / measurement.batch * flops / 1e9,
+        "gflops": speed / measurement.batch * flops / 1e9,
     }

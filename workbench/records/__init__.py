@@ -8,11 +8,19 @@ standard library alone, because records travel to GPU hosts on which nothing of 
 from __future__ import annotations
 
 from .checks import whole
-from .encoding import RenamedFieldWarning, UnknownFieldWarning, decode, decode_strictly, encode
+from .encoding import (
+    CaveatWarning,
+    RenamedFieldWarning,
+    UnknownFieldWarning,
+    decode,
+    decode_strictly,
+    encode,
+)
 from .measurement import Measurement, quantile, wilson
 from .models import ModelSpec, Preprocessing
 from .pipeline import Batches, Engine, Graph, Parity, Variant
 from .recipes import CORRUPTIONS, LAYOUTS, METHODS, PRECISIONS, ROLES, SCOPES, Calibration, Recipe
+from .throughput import Window
 
 #: The MIME type of the output with which a notebook's last cell records its scalars for papermill and for tests.
 SCALARS_MIMETYPE = "application/vnd.workbench.scalars+json"
@@ -27,6 +35,7 @@ __all__ = [
     "SCOPES",
     "Batches",
     "Calibration",
+    "CaveatWarning",
     "Engine",
     "Graph",
     "Measurement",
@@ -37,6 +46,7 @@ __all__ = [
     "RenamedFieldWarning",
     "UnknownFieldWarning",
     "Variant",
+    "Window",
     "decode",
     "decode_strictly",
     "encode",

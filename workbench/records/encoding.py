@@ -28,6 +28,10 @@ class UnknownFieldWarning(UserWarning):
     """A stored record has a field that this version does not know, and that was left out."""
 
 
+class CaveatWarning(UserWarning):
+    """A stored record holds a figure that is to be read with care; its ``caveat`` says why."""
+
+
 def encode(value, path: Callable[[Path], str] = str):
     """A record as plain JSON values; ``path`` turns a ``Path`` into text."""
     if dataclasses.is_dataclass(value):
@@ -50,6 +54,7 @@ def decode(cls: type[T], data, path: Callable[[str], Path] = Path) -> T:
     Warns:
         RenamedFieldWarning: ``data`` has a field by an earlier name; Python shows each such warning once.
         UnknownFieldWarning: ``data`` has a field that this version does not know.
+        CaveatWarning: the record has a ``caveat``, which is the warning's text.
 
     Raises:
         WorkbenchError: a field is missing or has a value of another type, or the record refuses a value.
@@ -102,7 +107,10 @@ def _decode(cls: type[T], data, where: str, path: Callable[[str], Path], *, stri
             refuse_unless(
                 not required, f"{_sentence(where)} lacks {field.name}", why="it has no default", remedy=newer
             )
-    return cls(**values)
+    record = cls(**values)
+    if caveat := getattr(record, "caveat", ""):
+        warnings.warn(f"a stored {cls.__name__}: {caveat}", CaveatWarning, stacklevel=4)
+    return record
 
 
 def _sentence(where: str) -> str:

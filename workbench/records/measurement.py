@@ -11,9 +11,15 @@ from dataclasses import dataclass, field
 from ..errors import one_of, refuse_unless
 from .checks import positive
 from .recipes import Recipe
+from .throughput import Window
 from .values import check_fields
 
 EXECUTIONS = ("executed", "emulated", "built")
+#: What a reader of a measurement of an earlier version must know.
+DERIVED_THROUGHPUT = (
+    "images/s was derived from latencies by an earlier version: these leave out the copy of the images into pinned"
+    " memory, so that several streams on a GPU are overstated 2 to 4 times; measure again"
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,11 @@ class Measurement:
         batch: images in one call.
         variant: the digest of the measured variant.
         latencies_s: seconds of every timed call, in the order of the calls.
+        rounds: the number of the round in which each call was timed, where several engines took turns; else empty.
         device_s: seconds of compute alone, without copies, where the runtime measures them.
+        end_to_end: calls from the caller's array to the logits in the caller's memory, as they were completed.
+        compute: calls with the images already on the device; the same window as ``end_to_end`` where the runtime
+            computes in the caller's memory.
         predictions: the top class of every image.
         labels: the true class of every image; empty where it is not known.
         reference_predictions: the reference's top class of every image.
@@ -44,6 +54,8 @@ class Measurement:
     latencies_s: tuple[float, ...]
     warmup_calls: int = 0
     device_s: tuple[float, ...] = ()
+    end_to_end: Window | None = None
+    compute: Window | None = None
     predictions: tuple[int, ...] = ()
     labels: tuple[int, ...] = ()
     reference_predictions: tuple[int, ...] = ()
@@ -60,6 +72,7 @@ class Measurement:
     environment: Mapping[str, typing.Any] = field(default_factory=dict)
     run_id: str = ""
     notes: tuple[str, ...] = ()
+    rounds: tuple[int, ...] = ()
 
     def __post_init__(self):
         one_of("execution", self.execution, EXECUTIONS)
@@ -101,15 +114,26 @@ class Measurement:
 
     @property
     def images_per_second(self) -> float:
-        """Throughput in images per second; NaN without timed calls.
+        """Throughput end to end: images completed over the wall clock; NaN without timed calls.
 
-        With one stream it is the batch over the median latency. With several streams it is computed from the mean,
-        because a stream that calls without pause makes one call per mean latency, waits for other streams included.
+        A record of an earlier version has no counts. Its figure was derived from latencies, and ``caveat`` says so.
         """
+        if self.end_to_end is not None:
+            return self.batch * self.end_to_end.calls_per_second
         if not self.latencies_s:
             return math.nan
         middle = statistics.fmean if self.streams > 1 else statistics.median
         return self.batch * self.streams / middle(self.latencies_s)
+
+    @property
+    def compute_images_per_second(self) -> float:
+        """Throughput with the images already on the device, counted; NaN where it was not counted."""
+        return math.nan if self.compute is None else self.batch * self.compute.calls_per_second
+
+    @property
+    def caveat(self) -> str:
+        """What a reader of the stored figures must know; empty where every figure was counted."""
+        return DERIVED_THROUGHPUT if self.latencies_s and self.end_to_end is None else ""
 
     @property
     def images(self) -> int:

@@ -11,6 +11,8 @@ from .values import check_fields
 CLASSIFIERS = ("token", "gap")
 #: Limits that no model comes near; beyond them memory or time run out before an error can say why.
 MOST_BLOCKS, MOST_TOKENS, MOST_CHANNELS, MOST_PIXELS_AN_EDGE = 4096, (1 << 18) + 1, 1 << 24, 1 << 16
+#: What a graph takes: normalised images, or pixels that it normalises itself.
+INPUTS = ("float32", "uint8")
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ class Preprocessing:
     The image is resized so that its shorter edge (``keep_aspect``) or both edges have ``resize`` pixels, the
     centre ``size`` x ``size`` is cut out, and ``(pixel - mean) / std`` is computed on 0...255 values.
     The defaults are a plain resize and (x - 127.5) / 127.5. ``antialias=False`` resizes as TensorFlow and vit_jax
-    do: bilinear between two neighbours, also where an image is made smaller.
+    do: bilinear between two neighbours, also where an image is made smaller. Where ``input`` is ``uint8``, the
+    graph itself normalises, and its input is the pixels.
     """
 
     size: int
@@ -99,6 +102,7 @@ class Preprocessing:
     std: tuple[float, float, float] = (127.5, 127.5, 127.5)
     layout: str = "NHWC"
     classes: tuple[str, ...] = ()
+    input: str = "float32"
     antialias: bool = True
 
     def __post_init__(self):
@@ -114,6 +118,7 @@ class Preprocessing:
                 remedy="give them on the 0...255 scale",
             )
         check_fields(self)
+        one_of("input", self.input, INPUTS)
         one_of("interpolation", self.interpolation, ("nearest", "bilinear", "bicubic", "lanczos"))
         one_of("layout", self.layout, ("NHWC", "NCHW"))
         refuse_unless(

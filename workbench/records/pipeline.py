@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import refuse_unless
-from .checks import positive
+from .checks import positive, whole
 from .models import ModelSpec, Preprocessing
 from .recipes import Recipe
 from .values import check_fields
@@ -89,11 +89,20 @@ class Variant:
 
 @dataclass(frozen=True)
 class Batches:
-    """The smallest and largest batch that an engine takes, and the one it is tuned for."""
+    """The batches that an engine takes, and those it is tuned for.
+
+    Attributes:
+        min: the smallest.
+        opt: the one that the whole range is tuned for.
+        max: the largest.
+        exact: batches that get an optimization profile of their own, with kernels chosen for that size alone. Each
+            costs build time and memory. Runtimes without profiles take no notice.
+    """
 
     min: int = 1
     opt: int = 8
     max: int = 32
+    exact: tuple[int, ...] = ()
 
     def __post_init__(self):
         positive(self, "min", "opt", "max")
@@ -103,6 +112,19 @@ class Batches:
             why=f"min {self.min}, opt {self.opt}, max {self.max}",
             remedy="give min <= opt <= max",
         )
+        exact = tuple(self.exact) if isinstance(self.exact, Iterable) else (self.exact,)
+        numbers = tuple(map(whole, exact))
+        refuse_unless(
+            all(n is not None and self.min <= n <= self.max for n in numbers),
+            "Batches.exact must be whole numbers within the range",
+            why=f"it is {self.exact!r}, and the range is {self.min} to {self.max}",
+            remedy="give sizes between min and max, such as exact=(1, 8), or widen the range",
+        )
+        object.__setattr__(self, "exact", tuple(sorted({n for n in numbers if n is not None})))
+
+    def __str__(self) -> str:
+        tuned = f"{self.min} to {self.max}, tuned for {self.opt}"
+        return f"{tuned}, and for {' and '.join(map(str, self.exact))} alone" if self.exact else tuned
 
 
 @dataclass(frozen=True)

@@ -18,18 +18,25 @@ class Precision(NamedTuple):
     Attributes:
         weights: the type in which the file stores the weights of the products in a recipe's scope.
         inputs: the type in which activations reach these products.
-        multiplies_in: the type in which these products compute.
+        multiplies_in: the type in which these products compute; None where weights are expanded first, so that it
+            is that of everything else.
         elsewhere: the type of everything else, unless the recipe names another.
         layouts: where its Q/DQ pairs can go; without any, the recipe's layout means nothing.
         calibrated: whether ranges of activations must be known before the file can be written.
+        scales: the type of the scales of its blocks; None where a block has one in the type of everything else.
+        block: how many numbers along the summed axis share a scale; 0 where a whole channel or tensor does.
+        linear_only: whether attention stays as it is in every scope.
     """
 
     weights: str
     inputs: str
-    multiplies_in: str
+    multiplies_in: str | None
     elsewhere: str
     layouts: tuple[str, ...] = ()
     calibrated: bool = False
+    scales: str | None = None
+    block: int = 0
+    linear_only: bool = False
 
 
 LAYOUTS = ("tensorrt", "cpu")
@@ -39,7 +46,12 @@ PRECISIONS = {
     "bf16": Precision("bf16", "bf16", "bf16", "bf16"),
     "fp8": Precision("fp8", "fp8", "fp8", "fp16", ("tensorrt",), calibrated=True),
     "int8": Precision("int8", "int8", "int8", "fp16", LAYOUTS, calibrated=True),
-    "int8-dynamic": Precision("int8", "fp32", "int8", "fp32", ("cpu",)),
+    "int8-dynamic": Precision("int8", "fp32", "int8", "fp32", ("cpu",), linear_only=True),
+    # Blocks: NVFP4 and MXFP8 as tensor cores of 10.0 take them (PTX ISA, "Block Scaling for mma.sync").
+    "mxfp8": Precision("fp8", "fp8", "fp8", "fp16", ("tensorrt",), scales="e8m0", block=32, linear_only=True),
+    "nvfp4": Precision("fp4", "fp4", "fp4", "fp16", ("tensorrt",), True, scales="fp8", block=16, linear_only=True),
+    "w8": Precision("int8", "fp16", None, "fp16", LAYOUTS, linear_only=True),
+    "w4": Precision("int4", "fp16", None, "fp16", LAYOUTS, block=32, linear_only=True),
 }
 SCOPES = ("linear", "attention", "everything")
 METHODS = ("minmax", "percentile", "entropy", "mse")
@@ -95,12 +107,12 @@ class Recipe:
         scope: ``linear`` layers, linear layers and ``attention``, or ``everything`` (a lesson, not advice).
         layout: where the Q/DQ nodes go: as ``tensorrt`` or as a ``cpu`` runtime wants them. It means nothing where
             ``PRECISIONS`` lists no choice: see ``resolved_layout``.
-        high_precision: the type beside int8 and fp8; None is fp16 for the tensorrt layout and fp32 for cpu. It
-            means nothing beside other precisions: see ``resolved_high_precision``.
+        high_precision: the type beside a low precision (int8, fp8, mxfp8, nvfp4, w8, w4); None is fp16 for the
+            tensorrt layout and fp32 for cpu. It means nothing beside others: see ``resolved_high_precision``.
         calibration: where activation ranges come from.
         smooth: SmoothQuant's alpha (Xiao et al., 2023, arXiv:2211.10438), or None.
         exclude: names of blocks or places that are left in high precision: ``block03`` or ``block03/fc2``. Beside
-            int8 and fp8 that is the high-precision type, beside fp16, bf16 and int8-dynamic float32.
+            a low precision that is the high-precision type, beside fp16, bf16 and int8-dynamic float32.
     """
 
     precision: str = "fp32"
@@ -147,7 +159,7 @@ class Recipe:
     @property
     def resolved_high_precision(self) -> str:
         """The type of all operators that are not quantized; beside fp16 and bf16 it is that type itself."""
-        if not self.needs_ranges:
+        if not self.is_mixed:
             return PRECISIONS[self.precision].elsewhere
         if self.high_precision is not None:
             return self.high_precision
@@ -156,8 +168,20 @@ class Recipe:
     @property
     def product_types(self) -> frozenset[str]:
         """The types in which a variant of this recipe computes matrix products, the excluded ones included."""
-        types = {PRECISIONS[self.precision].multiplies_in, self.resolved_high_precision}
-        return frozenset(types | {"fp32"} if self.exclude and not self.needs_ranges else types)
+        high = self.resolved_high_precision
+        types = {PRECISIONS[self.precision].multiplies_in or high, high}
+        return frozenset(types | {"fp32"} if self.exclude and not self.is_mixed else types)
+
+    @property
+    def types(self) -> frozenset[str]:
+        """The types that a runtime must know for a variant: of its products, its weights and their scales."""
+        precision = PRECISIONS[self.precision]
+        return self.product_types | frozenset(filter(None, (precision.weights, precision.scales)))
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether a high-precision type stands beside the low one; beside int8-dynamic everything is float32."""
+        return "tensorrt" in PRECISIONS[self.precision].layouts
 
     @property
     def needs_ranges(self) -> bool:
@@ -168,8 +192,9 @@ class Recipe:
     def label(self) -> str:
         """A short name for tables and plots: only what differs from the defaults, and the layout of Q/DQ."""
         parts = [self.precision]
-        if self.needs_ranges:
+        if self.is_mixed:
             parts.append(str(self.resolved_layout))
+        if self.needs_ranges:
             if self.calibration.method != "entropy":
                 parts.append(self.calibration.method)
             if self.calibration.variant != "plain":

@@ -18,6 +18,7 @@ from pathlib import Path
 from ..backends import REGISTRY, backend
 from ..backends.hardware.cpu import environment
 from ..backends.hardware.gpu import INSTALL_PYCUDA, Gpu, driver_cuda, gpus, pycuda_cuda
+from ..backends.hardware.kernel_trace import tracer_missing, tracer_name
 from ..backends.tensorrt.backend import tensorrt_rtx
 from ..backends.tensorrt.versions import MAX_OPSET
 
@@ -53,6 +54,7 @@ def rows() -> list[dict]:
         *_packages(),
         *_gpu_rows(found),
         *_cuda_rows(found),
+        *_kernel_lists(found),
         *_backends(),
         *_combinations(found),
     ]
@@ -102,6 +104,16 @@ def _gpu_rows(found: tuple[Gpu, ...]) -> Iterator[dict]:
         return
     for index, gpu in enumerate(found):
         yield _row(f"GPU {index}", f"{gpu.name}, SM{gpu.sm}, {_gib(gpu.memory_bytes)}")
+
+
+def _kernel_lists(found: tuple[Gpu, ...]) -> Iterator[dict]:
+    """Which tool lists the kernels of a call; without a GPU there are none to list."""
+    if not found:
+        return
+    if refusal := tracer_missing():
+        yield _row("kernel lists", refusal.reason, MISSING, refusal.remedy)
+    else:
+        yield _row("kernel lists", f"by {tracer_name()}")
 
 
 def _cuda_rows(found: tuple[Gpu, ...]) -> Iterator[dict]:

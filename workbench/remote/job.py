@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..backends import build_engine, open_engine
+from ..backends import backend, build_engine, open_engine
+from ..backends.base import Session
+from ..backends.hardware.kernel_trace import tracer_missing
+from ..backends.kernel_record import record_kernels
 from ..errors import Cancelled, Refusal, WorkbenchError
 from ..measuring.measurement import measure_session, one_batch
 from ..measuring.subject import Subject
@@ -27,7 +30,7 @@ class Job:
         batches: the batch sizes that the engine must take.
         measure: batch sizes to measure latency, memory and accuracy at; none builds only.
         streams: numbers of streams to measure throughput with, at the batch that the engine is tuned for.
-        layers: whether to time every layer, in a run of its own.
+        layers: whether to time every layer, and list every kernel of a GPU, in runs of their own.
         card: the GPU to build for; None is the host's own.
         options: the backend's own options.
         seconds: how long each batch size is timed.
@@ -48,13 +51,18 @@ class Job:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of a job; ``refusal`` is the reason why the built engine could not be opened on the host."""
+    """The result of a job.
+
+    ``refusal`` is the reason why the built engine could not be opened on the host, ``kernels_refusal`` why its
+    kernels are not known although the job asked for layers. The kernels are in a file beside the engine.
+    """
 
     engine: Engine
     measurements: tuple[Measurement, ...] = ()
     streams: tuple[Measurement, ...] = ()
     layers: tuple[Mapping, ...] = ()
     refusal: Refusal | None = None
+    kernels_refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,12 +119,27 @@ def run_job(job: Job, workspace, evaluation: EvaluationSet | None = None, progre
         measurements = tuple(_measured(session, subject, job, evaluation, batch, progress) for batch in job.measure)
         feeds = subject.feeds(one_batch(subject, evaluation.images, engine.batches.opt))
         layers = session.layers(feeds) or () if job.layers else ()
+        unknown = _keep_kernels(session, engine, feeds) if job.layers else None
     streams = ()
     if job.streams:
         streams = measure_streams(
             engine, job.streams, images=evaluation.images, seconds=job.seconds, progress=progress
         )
-    return Report(engine, measurements, streams, tuple(layers))
+    return Report(engine, measurements, streams, tuple(layers), kernels_refusal=unknown)
+
+
+def _keep_kernels(session: Session, engine: Engine, feeds: Mapping[str, np.ndarray]) -> Refusal | None:
+    """List the kernels of a call beside the engine; the reason where they cannot be listed, and nothing is lost."""
+    try:
+        rows = session.kernels(feeds)
+        if rows:
+            record_kernels(engine, engine.batches.opt, rows)
+            return None
+    except Cancelled:
+        raise
+    except WorkbenchError as error:
+        return error.refusal
+    return tracer_missing() if backend(engine.backend).isolated else None
 
 
 def _measured(

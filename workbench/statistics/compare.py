@@ -10,7 +10,14 @@ import numpy as np
 from ..errors import refuse_unless
 from ..measuring.timing import STEADY
 from ..records import Measurement
-from .intervals import CONFIDENCE, STRETCHES, discordant_pairs, median_interval, paired_interval, stretch_medians
+from .intervals import (
+    CONFIDENCE,
+    STRETCHES,
+    discordant_pairs,
+    paired_interval,
+    signed_rank_interval,
+    stretch_medians,
+)
 from .sample_size import images_to_tell_apart, sample_to_decide
 from .verdict import CANNOT_TELL, Interval, side_of
 
@@ -20,8 +27,10 @@ OLD_INTERLEAVED = "turns"
 #: Where a machine's speed wanders as a random walk does, the levels of two successive runs differ with twice the
 #: variance of stretches about the level of their own run (2/3 against 2 · 1/6 of the walk's variance over one run).
 WANDERING = math.sqrt(2)
-#: Nothing is concluded from fewer calls: five of five on one side still happen by chance in 6 % of cases.
+#: Nothing is concluded from fewer calls or rounds: five of five on one side still happen by chance in 6 % of cases.
 FEWEST_CALLS = 6
+#: More rounds are averaged in groups, whose number stays below this.
+MOST_ROUNDS = 2000
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class Comparison:
         calls: how many calls of each were timed, and ``interleaved`` whether in the same rounds.
         calls_needed: about how many timed calls of each would decide with 80 % power; None where it is decided, or
             where only interleaved runs can decide.
+        seconds_needed: the seconds of timed calls of each that these take.
         accuracy: ``better``, ``worse``, ``cannot tell``, or ``not measured``.
         top1_difference: top-1 of this one minus that of the other, 0...1.
         top1_interval: what the true difference may be.
@@ -50,6 +60,7 @@ class Comparison:
     calls: tuple[int, int]
     interleaved: bool
     calls_needed: int | None
+    seconds_needed: float | None
     accuracy: str
     top1_difference: float
     top1_interval: tuple[float, float]
@@ -64,11 +75,11 @@ class Comparison:
 def compare(a: Measurement, b: Measurement) -> Comparison:
     """Compare the speed and the accuracy of ``a`` with those of ``b``.
 
-    Speed rests on the ratio of median latencies. Calls next to each other are alike, so each run is cut into
-    stretches. The medians of interleaved runs (``measure_interleaved``) are resampled in pairs, a bootstrap over
-    blocks (Künsch, 1989, Annals of Statistics 17:1217-1241). Between runs that were not interleaved the machine may
-    have changed as much as within them. Their interval is therefore the scatter of their stretches, widened by the
-    2 % of the steady state; more calls do not narrow it, interleaving does.
+    Speed rests on the ratio of median latencies. Interleaved runs (``measure_interleaved``) are compared round by
+    round. The order within a round is random, so that of two equal engines either is as likely to be the faster
+    one, however busy the machine is; Wilcoxon's signed ranks then hold their 95 %. Between runs that were not
+    interleaved the machine may have changed as much as within them. Their interval is therefore the scatter of
+    stretches of calls, widened by the 2 % of the steady state; more calls do not narrow it, interleaving does.
 
     Accuracy rests on the images that only one of the two classifies correctly: Tango's score interval for the
     difference of paired shares (1998, Statistics in Medicine 17:891-908). It leaves out zero exactly when McNemar's
@@ -103,6 +114,7 @@ def _compare_speed(a: Measurement, b: Measurement) -> dict:
         speedup, interval, needed = _interleaved_ratio(a, b) if together else _separate_ratio(a, b)
         verdict = side_of(interval, 1.0, "faster", "slower")
         needed = needed if verdict == CANNOT_TELL else None
+    seconds = needed * max(map(_mean_latency, (a, b))) if needed else None
     return {
         "speed": verdict,
         "speedup": speedup,
@@ -110,17 +122,45 @@ def _compare_speed(a: Measurement, b: Measurement) -> dict:
         "calls": calls,
         "interleaved": together,
         "calls_needed": needed,
+        "seconds_needed": seconds,
     }
 
 
+def _mean_latency(measurement: Measurement) -> float:
+    return float(np.mean(measurement.latencies_s))
+
+
 def _interleaved_ratio(a: Measurement, b: Measurement) -> tuple[float, Interval, int | None]:
-    """Ratio of latencies stretch by stretch, as these were timed beside each other; and the calls to decide."""
-    log_a, log_b = _log_medians(a, b)
-    ratios = log_b - log_a
-    middle, (low, high) = float(np.median(ratios)), median_interval(ratios)
+    """Ratio of latencies round by round, and the calls to decide."""
+    ratios = _ratios_of_rounds(a, b)
+    if len(ratios) < FEWEST_CALLS:
+        return math.exp(float(np.median(ratios))) if len(ratios) else b.p50_ms / a.p50_ms, (0.0, math.inf), None
+    middle, (low, high) = signed_rank_interval(ratios)
     reach = max(middle - low, high - middle)
     needed = sample_to_decide(middle, (middle - reach, middle + reach), 0.0, _fewer_calls(a, b))
     return math.exp(middle), (math.exp(low), math.exp(high)), needed
+
+
+def _ratios_of_rounds(a: Measurement, b: Measurement) -> np.ndarray:
+    """Logarithms of the ratios of median latencies, b over a, in the rounds that both took part in.
+
+    Measurements of November 2026 and before hold no rounds: they are cut into stretches, which took place together.
+    """
+    if not (a.rounds and b.rounds):
+        log_a, log_b = _log_medians(a, b)
+        return log_b - log_a
+    medians_a, medians_b = _medians_of_rounds(a), _medians_of_rounds(b)
+    common = sorted(medians_a.keys() & medians_b.keys())
+    ratios = np.array([math.log(medians_b[number] / medians_a[number]) for number in common])
+    groups = np.array_split(ratios, min(len(ratios), MOST_ROUNDS)) if len(ratios) else []
+    return np.array([group.mean() for group in groups])
+
+
+def _medians_of_rounds(measurement: Measurement) -> dict[int, float]:
+    rounds: dict[int, list[float]] = {}
+    for number, seconds in zip(measurement.rounds, measurement.latencies_s):
+        rounds.setdefault(number, []).append(seconds)
+    return {number: float(np.median(seconds)) for number, seconds in rounds.items()}
 
 
 def _separate_ratio(a: Measurement, b: Measurement) -> tuple[float, Interval, None]:
@@ -200,8 +240,8 @@ def _speed_sentence(c: Comparison) -> str:
     sentence = f"Speed: {c.speed}, {c.speedup:.2f} × ({CONFIDENCE:.0%} {low:.2f} to {high:.2f}; {calls} calls)."
     if c.speed != CANNOT_TELL:
         return sentence
-    if c.calls_needed:
-        return f"{sentence} About {c.calls_needed:,} calls of each would decide."
+    if c.calls_needed and c.seconds_needed:
+        return f"{sentence} About {c.calls_needed:,} calls of each ({c.seconds_needed:,.0f} s) would decide."
     return sentence if c.interleaved else f"{sentence} Interleaved runs may tell (measure_interleaved)."
 
 

@@ -12,6 +12,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from ..records import Window
 from .verdict import Interval
 
 CONFIDENCE = 0.95
@@ -19,7 +20,6 @@ CONFIDENCE = 0.95
 Z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 #: A run is cut into this many stretches of successive calls, because calls next to each other are alike.
 STRETCHES = 25
-_RESAMPLES = 4000
 
 
 def discordant_pairs(a_correct: np.ndarray, b_correct: np.ndarray) -> tuple[int, int]:
@@ -74,19 +74,28 @@ def _deviation(only_a: int, only_b: int, n: int, difference: float) -> float:
     return math.sqrt(max(0.0, n * (2 * share + difference * (1 - difference))))
 
 
-def median_interval(values: np.ndarray) -> Interval:
-    """Bootstrap interval of a median (percentile method)."""
-    from scipy import stats  # as above
+def signed_rank_interval(differences: np.ndarray) -> tuple[float, Interval]:
+    """The middle of paired differences, and its interval from Wilcoxon's signed ranks.
 
-    interval = stats.bootstrap(
-        (values,),
-        np.median,
-        n_resamples=_RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+    The estimate is that of Hodges and Lehmann (1963, Annals of Mathematical Statistics 34:598-611): the median of
+    the means of every two differences. The interval leaves out zero when Wilcoxon's test (1945, Biometrics Bulletin
+    1:80-83) rejects it, in its normal approximation. Of the noise the test needs only that, where nothing differs,
+    the signs are independent and equally likely. Timing in random order within each pair makes them so.
+
+    Args:
+        differences: (N,), N of 6 or more: fewer reject nothing with 95 % confidence.
+    """
+    count = len(differences)
+    means = np.sort(_means_of_pairs(differences))
+    deviation = math.sqrt(count * (count + 1) * (2 * count + 1) / 24)
+    outside = max(0, math.floor(len(means) / 2 - Z * deviation - 0.5))
+    return float(np.median(means)), (float(means[outside]), float(means[-1 - outside]))
+
+
+def _means_of_pairs(values: np.ndarray) -> np.ndarray:
+    """The means of all pairs of values, each with itself too, (N (N + 1) / 2,)."""
+    first, second = np.triu_indices(len(values))
+    return (values[first] + values[second]) / 2
 
 
 def stretch_medians(seconds: Sequence[float], stretches: int = STRETCHES) -> np.ndarray:
@@ -102,3 +111,12 @@ def latency_range(seconds: Sequence[float]) -> Interval:
     """
     low, high = np.quantile(stretch_medians(seconds), [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
     return float(low), float(high)
+
+
+def throughput_range(window: Window) -> Interval:
+    """Between which rates a run varied: the middle 95 % of its stretches, in calls per second.
+
+    The rate of the whole window is always inside: one very slow stretch may draw it below all others.
+    """
+    low, high = np.quantile(window.rates, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
+    return min(float(low), window.calls_per_second), max(float(high), window.calls_per_second)

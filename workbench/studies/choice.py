@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..errors import WorkbenchError, one_of, refuse_unless
+from ..records import Engine, Measurement
 from ..statistics.sample_size import sample_to_decide
 from ..statistics.verdict import CANNOT_TELL, HOLDS, Interval, Verdict, holds_limit, lies_below
 
@@ -55,6 +56,8 @@ class Choice:
         verdict: whether the accuracy limit ``holds`` or ``fails`` by the 95 % interval of the drop, which is paired
             image by image with FP32; else ``cannot tell``.
         runner_up: the fastest qualifying row of another recipe or backend, or None.
+        engine: the engine itself, where the choice was made from a workspace; ``export_bundle`` packs it.
+        measurement: the measurement behind the row, likewise.
         max_drop: the accuracy that may be lost against FP32, percentage points.
         max_latency_ms: the limit on the latency column ``latency``, or None.
     """
@@ -66,6 +69,8 @@ class Choice:
     max_latency_ms: float | None = None
     latency: str = "p99_ms"
     runner_up: Mapping | None = None
+    engine: Engine | None = None
+    measurement: Measurement | None = None
 
     @property
     def label(self) -> str:
@@ -145,7 +150,7 @@ def row_name(row: Mapping) -> str:
 
 def _reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency):
     limits = _limits(max_drop, max_latency_ms, latency)
-    speed = f"{best.images_per_second:,.0f} images/s at the median"
+    speed = f"{best.images_per_second:,.0f} images/s"
     if not math.isnan(best.speedup):
         speed += f" ({best.speedup:.2f} × FP32 on ONNX Runtime)"
     yield f"Take {row_name(best)}: the fastest of {len(fits)} measured within the limits ({limits}), with {speed}."

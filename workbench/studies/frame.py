@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..records import Measurement, Recipe
-from ..statistics.intervals import discordant_pairs, latency_range, paired_interval
+from ..statistics.intervals import discordant_pairs, latency_range, paired_interval, throughput_range
 
 MIB = 1 << 20
 #: The columns of numbers; NaN in the rows of cells that were not measured.
@@ -20,6 +20,7 @@ NUMBERS = (
     "images_per_second",
     "images_per_second_low",
     "images_per_second_high",
+    "compute_images_per_second",
     "speedup",
     "top1",
     "top1_low",
@@ -71,15 +72,14 @@ def measured_row(measurement: Measurement, host: str = "") -> dict:
         "variant": m.variant,
         "run_id": m.run_id,
         "attention_fused": m.attention_fused,
-        "notes": "; ".join(m.notes),
+        "notes": "; ".join(filter(None, (*m.notes, m.caveat))),
     }
     row |= {"engine_mib": m.engine_bytes / MIB, "build_s": m.build_seconds}
     if m.latencies_s:
-        low, high = latency_range(m.latencies_s)
         row |= {"p50_ms": m.p50_ms, "p90_ms": m.p90_ms, "p99_ms": m.p99_ms, "memory_mib": m.memory_bytes / MIB}
+        row |= dict(zip(("images_per_second_low", "images_per_second_high"), _throughput_range(m)))
         row |= {"images_per_second": m.images_per_second}
-        row |= {"images_per_second_low": m.batch * m.streams / high}
-        row |= {"images_per_second_high": m.batch * m.streams / low}
+        row |= {"compute_images_per_second": m.compute_images_per_second}
     if m.labels:
         row |= dict(zip(("top1_low", "top1_high"), m.top1_interval))
         row |= {"top1": m.top1, "top5": m.top5, "images": m.images}
@@ -87,6 +87,15 @@ def measured_row(measurement: Measurement, host: str = "") -> dict:
         drop, low, high = paired_drop(m)
         row |= {"agreement": m.agreement, "drop_points": drop, "drop_points_low": low, "drop_points_high": high}
     return row
+
+
+def _throughput_range(m: Measurement) -> tuple[float, float]:
+    """Between which throughputs a run varied, in images per second; from latencies where nothing was counted."""
+    if m.end_to_end is not None:
+        low, high = throughput_range(m.end_to_end)
+        return m.batch * low, m.batch * high
+    low, high = latency_range(m.latencies_s)
+    return m.batch * m.streams / high, m.batch * m.streams / low
 
 
 def paired_drop(m: Measurement) -> tuple[float, float, float]:

@@ -95,7 +95,8 @@ class Request:
         """The batches of every engine: all batch sizes of the study, tuned for the largest."""
         if static := self.graph.batch:
             return Batches(static, static, static)
-        return Batches(self.batches[0], self.batches[-1], self.batches[-1])
+        exact = self.batches if len(self.batches) > 1 else ()  # no size pays for the others
+        return Batches(self.batches[0], self.batches[-1], self.batches[-1], exact)
 
     @functools.cached_property
     def images_digest(self) -> str:
@@ -179,6 +180,13 @@ def hosts_of(backends, cards: Mapping[str, str]) -> tuple[Host, ...]:
 def evaluation_arrays(graph: Graph, images, labels) -> tuple[np.ndarray, np.ndarray]:
     """Images with the channels last and labels as int64, once both fit the graph."""
     preprocessing = graph.preprocessing
-    subject = Subject("study", model_name(graph), preprocessing.size, graph.classes, layout=preprocessing.layout)
+    subject = Subject(
+        "study",
+        model_name(graph),
+        preprocessing.size,
+        graph.classes,
+        layout=preprocessing.layout,
+        input=preprocessing.input,
+    )
     images = subject.checked_images(images)
     return images, subject.checked_labels(labels, len(images))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from ..errors import WorkbenchError
-from ..records import Measurement
+from ..records import Engine, Measurement
 from ..workspace import Workspace
 from .choice import Choice, choose, pareto
 from .frame import as_frame, cell_row, measured_row
@@ -63,8 +64,14 @@ class Results:
         batch: int | None = None,
         latency: str = "p99_ms",
     ) -> Choice:
-        """The fastest row within the limits, with its reason; see ``choice.choose``."""
-        return choose(self.frame(), max_drop, max_latency_ms, batch, latency)
+        """The fastest row within the limits, with its reason and its engine; see ``choice.choose``."""
+        choice = choose(self.frame(), max_drop, max_latency_ms, batch, latency)
+        built = self.workspace.observations("engine", Engine, choice.row["variant"])
+        return dataclasses.replace(
+            choice,
+            engine=next((engine for engine in built if engine.run_id == choice.row["run_id"]), None),
+            measurement=next((m for m in self.measurements() if _is_of(m, choice.row)), None),
+        )
 
 
 def study_results(workspace, name: str) -> Results:
@@ -83,6 +90,10 @@ def study_results(workspace, name: str) -> Results:
             remedy="name one of these, or run the study first",
         )
     return Results(workspace, plan)
+
+
+def _is_of(measurement: Measurement, row: Mapping) -> bool:
+    return (measurement.run_id, measurement.batch) == (row["run_id"], row["batch"])
 
 
 def _row(workspace: Workspace, cell: Cell) -> dict:

@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..backends import build_engine, changed_file, open_engine
 from ..backends.base import Session
 from ..backends.hardware.cpu import environment
@@ -19,7 +21,7 @@ from ..errors import Cancelled, Refusal, WorkbenchError
 from ..measuring import Subject
 from ..measuring.accuracy import Evaluated, Predictions
 from ..measuring.measurement import measurement_of, one_batch
-from ..measuring.timing import Feeds, Latency, Round, interleaved_rounds, joined
+from ..measuring.timing import Feeds, Latency, interleaved_rounds, joined
 from ..performance.fusion import attention_fused
 from ..progress import Meter, Progress
 from ..records import Engine, Measurement, Recipe, Variant
@@ -30,9 +32,10 @@ from ..workspace import Workspace
 from .plan import MEASUREMENT, REFUSAL, Cell, EngineCells, is_measured, newest_measurement
 from .predictions import predictions_of
 from .request import Request
+from .round_store import RoundStore
 
-#: Kinds of observations in the ledger: an engine of a study, and a round of timed calls.
-ENGINE, ROUND = "study engine", "interleaved round"
+#: The kind of observation of an engine of a study in the ledger.
+ENGINE = "study engine"
 #: What every drop and agreement is measured against.
 REFERENCE = Host("onnxruntime", "onnxruntime")
 REFERENCE_LABEL = "fp32 on onnxruntime"
@@ -66,6 +69,12 @@ class Runner:
         check_order("the labels", labels, found.classes, classes)
         return found
 
+    def _check_evidence(self, classes: Sequence[int] | np.ndarray) -> None:
+        """Refuse an engine whose accuracy lies far above that of its own FP32 model."""
+        from ..graphs.analysis.engine_evidence import check_not_far_above
+
+        check_not_far_above(np.asarray(classes), self.reference.classes, self.request.labels)
+
     def _unmeasured(self, group: EngineCells) -> EngineCells | None:
         """The group with those cells that the ledger does not hold yet; None when it holds all."""
         cells = [c for c in group.cells if self.attempt or not is_measured(self.workspace, group.host, c)]
@@ -88,7 +97,9 @@ class Runner:
             return None
         try:
             engine = self._engine(left.variant, left.host, progress)
-            return Ready(left, engine, self._predictions(engine, left.host, progress))
+            found = self._predictions(engine, left.host, progress)
+            self._check_evidence(found.classes)
+            return Ready(left, engine, found)
         except Cancelled:
             raise
         except WorkbenchError as error:
@@ -120,11 +131,10 @@ class Runner:
         return predictions_of(engine, request.images, request.labels, self.workspace, inputs, progress)
 
     def _time(self, ready: Sequence[tuple[Ready, Cell]], batch: int, progress: Progress) -> None:
-        """Time engines at one batch size in interleaved rounds, each of which is stored as soon as it is taken."""
+        """Time engines at one batch size in interleaved rounds, which are stored while they are taken."""
         timed = {digest(cell.key, self.attempt): (one, cell) for one, cell in ready}
-        rounds = {key: self.workspace.observations(ROUND, Round, key) for key in timed}
-        taken = {key: len(of_key) for key, of_key in rounds.items()}
         with contextlib.ExitStack() as stack:
+            store = stack.enter_context(RoundStore(self.workspace, timed))
 
             def open_session(key: str) -> tuple[Session, Feeds]:
                 engine = timed[key][0].engine
@@ -132,15 +142,15 @@ class Runner:
                 session = stack.enter_context(open_engine(engine))
                 return session, subject.feeds(one_batch(subject, self.request.images, batch))
 
-            seconds = self.request.seconds
+            taken, seconds = {key: tuple(rounds) for key, rounds in store.rounds.items()}, self.request.seconds
             for key, one in interleaved_rounds(taken, open_session, seconds=seconds, progress=progress):
-                self.workspace.append(ROUND, key, one)
-                rounds[key].append(one)
+                store.add(key, one)
         name = digest(sorted(timed))  # compare() pairs measurements that were interleaved
         for key, (one, cell) in timed.items():
-            memory = max(each.memory_bytes for each in rounds[key])
+            rounds = store.rounds[key]
+            memory = max(each.memory_bytes for each in rounds)
             evaluated = Evaluated(one.predictions, self.request.labels, self.reference.classes, REFERENCE_LABEL)
-            found = self._record(one.engine, batch, joined(rounds[key], name), memory, evaluated)
+            found = self._record(one.engine, batch, joined(rounds, name), memory, evaluated)
             self.workspace.append(MEASUREMENT, cell.key, found)
 
     def _record(
@@ -203,6 +213,12 @@ class Runner:
         engine = outcome.engine
         if outcome.refusal:
             self._refused(group, outcome.refusal, engine)
+        try:
+            for found in outcome.measurements:
+                self._check_evidence(found.predictions)
+        except WorkbenchError as error:
+            self._refused(group, error.refusal, engine)
+            return
         keys = {cell.batch: cell.key for cell in group.cells}
         for found in outcome.measurements:
             complete = dataclasses.replace(

@@ -96,7 +96,7 @@ def engine_table(workspace) -> pd.DataFrame:
             "backend": engine.backend,
             "card": engine.card or "at hand",
             "recipe": engine.variant.recipe.label,
-            "batches": f"{engine.batches.min} to {engine.batches.max}, tuned for {engine.batches.opt}",
+            "batches": str(engine.batches),
             "built in s": round(engine.build_seconds, 1),
             "MiB": round(_size(engine) / 2**20, 1),
             "run": engine.run_id,
@@ -119,6 +119,7 @@ def _controls(build: Build, known: Mapping[str, Host]) -> controls.Controls:
         "min": c.integer("batch-min", "Smallest batch it must take", batches.min, 1, 4096),
         "opt": c.integer("batch-opt", "Batch it is tuned for", batches.opt, 1, 4096),
         "max": c.integer("batch-max", "Largest batch it must take", batches.max, 1, 4096),
+        "exact": c.text("batch-exact", "Batches with a profile of their own", ", ".join(map(str, batches.exact))),
         "streams": c.integer("streams", "Calls in flight at once", build.streams, 1, 64),
     }
 
@@ -127,12 +128,17 @@ def _named(name: str) -> str:
     return f"{name} (not available here)" if backend(name).missing() else name
 
 
+def _listed(text: str) -> tuple:
+    """The whole numbers of a typed list, ``1, 8``; a word that is none stays, for ``Batches`` to refuse."""
+    return tuple(int(word) if word.isdecimal() else word for word in text.replace(",", " ").split())
+
+
 def _read(seed: Build, rows: controls.Controls) -> Build:
     chosen = {name: row.value for name, row in rows.items()}
     return dataclasses.replace(
         seed,
         backend=chosen["backend"],
         card=chosen["card"].strip() or None,
-        batches=Batches(chosen["min"], chosen["opt"], chosen["max"]),
+        batches=Batches(chosen["min"], chosen["opt"], chosen["max"], _listed(chosen["exact"])),
         streams=chosen["streams"],
     )

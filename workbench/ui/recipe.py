@@ -35,6 +35,10 @@ PRECISION_HINTS = {
     "fp8": "8-bit floats: for Ada, Hopper and later GPUs",
     "int8": "8-bit integers; the ranges of activations are found beforehand on calibration images",
     "int8-dynamic": "8-bit integers; the ranges of activations are found anew in every call (CPU)",
+    "mxfp8": "8-bit floats in blocks of 32 with a power of two each: for Blackwell GPUs; nothing is calibrated",
+    "nvfp4": "4-bit floats in blocks of 16 with a scale each: for Blackwell GPUs",
+    "w8": "weights in 8-bit integers, products in the type beside them: less memory, nothing is calibrated",
+    "w4": "weights in 4-bit integers in blocks of 32, products in the type beside them",
 }
 SCOPE_WORDS = {
     "linear": "the linear layers only",
@@ -173,13 +177,16 @@ def _read(seed: Recipe, rows: controls.Controls) -> Recipe:
 
 def _hide_controls_without_effect(recipe: Recipe, rows: controls.Controls) -> None:
     """Hide each control that has no effect in this precision."""
-    layouts = PRECISIONS[recipe.precision].layouts  # empty where nothing is quantized
+    precision = PRECISIONS[recipe.precision]
+    layouts = precision.layouts  # empty where nothing is quantized
     quantizes = bool(layouts)
     seen = recipe.needs_ranges or (quantizes and recipe.smooth is not None)  # whether images are calibrated on
     effective = dict.fromkeys(("dataset", "variant", "samples"), seen)
-    effective |= dict.fromkeys(("scope", "method", "high_precision"), recipe.needs_ranges)
     effective |= {
-        "layout": recipe.needs_ranges and len(layouts) > 1,
+        "scope": quantizes and not precision.linear_only,
+        "method": recipe.needs_ranges and not precision.linear_only,
+        "high_precision": recipe.is_mixed,
+        "layout": len(layouts) > 1,
         "exclude": recipe.precision != "fp32",
         "smooth": quantizes,
         "alpha": quantizes and recipe.smooth is not None,

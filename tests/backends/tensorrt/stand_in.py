@@ -28,7 +28,9 @@ class Cuda:
     """Memory as pycuda.driver hands it out; ``taken`` is what was not given back."""
 
     def __init__(self):
-        self.taken, self.copies = set(), 0
+        self.taken, self.uploads = set(), 0
+        self.enqueued = self.most_enqueued = 0
+        self.order = []
 
     def pagelocked_empty(self, count, dtype):
         return np.asarray(Memory(self, count))
@@ -36,17 +38,55 @@ class Cuda:
     def mem_alloc(self, count):
         return Memory(self, count)
 
+    def Event(self):
+        return Event(self)
+
     def memcpy_htod_async(self, memory, host, stream):
+        self.uploads += 1
+        self.order.append(("upload", stream, memory))
         memory.memory[: host.nbytes] = host.view(np.uint8).ravel()
 
     def memcpy_dtoh_async(self, host, memory, stream):
+        self.order.append(("download", stream, memory))
         host.view(np.uint8).reshape(-1)[:] = memory.memory[: host.nbytes]
 
     def at(self, address):
         return next(memory for memory in self.taken if id(memory) == address)
 
     def Stream(self):
-        return SimpleNamespace(handle=7, synchronize=lambda: None)
+        return Stream(self)
+
+
+class Stream:
+    """Work is noted in the order in which it was given, and done at once."""
+
+    handle = 7
+
+    def __init__(self, cuda):
+        self._cuda = cuda
+
+    def synchronize(self):
+        pass
+
+    def wait_for_event(self, event):
+        self._cuda.order.append(("wait", self, event))
+
+
+class Event:
+    """What was enqueued up to a place in a stream; CUDA counts how many were not waited for yet."""
+
+    def __init__(self, cuda):
+        self._cuda = cuda
+
+    def record(self, stream):
+        self._cuda.order.append(("record", stream, self))
+        self._cuda.enqueued += 1
+        self._cuda.most_enqueued = max(self._cuda.most_enqueued, self._cuda.enqueued)
+        return self
+
+    def synchronize(self):
+        self._cuda.enqueued -= 1
+        return self
 
 
 class Context:
@@ -73,6 +113,7 @@ class Context:
         given = self._cuda.at(self.addresses["images"]).memory[:count].view(np.float32)
         self._cuda.at(self.addresses["logits"]).memory[:count].view(np.float32)[:] = 2 * given
         self.executed += 1
+        self._cuda.order.append(("compute", None, self.addresses["images"]))
         return True
 
 

@@ -7,6 +7,8 @@ whether buffers are reused, graphs forgotten when memory moves, and everything f
 from __future__ import annotations
 
 import contextlib
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,8 +17,10 @@ import pytest
 from tests.backends.tensorrt.stand_in import SIZE, Cuda, Native
 from tests.backends.vits import variant_of
 from workbench.backends.hardware.gpu import Gpu
+from workbench.backends.hardware.kernels import Kernel
 from workbench.backends.tensorrt import engine as loading
 from workbench.backends.tensorrt import session as sessions_of
+from workbench.backends.tensorrt import traced_call
 from workbench.backends.tensorrt.session import open_sessions
 from workbench.errors import WorkbenchError
 from workbench.records import Batches, Engine, Recipe
@@ -166,3 +170,121 @@ def test_every_timed_call_is_executed_and_a_failed_one_is_an_error_and_not_an_ol
         native.contexts[0].execute_async_v3 = lambda stream: False
         with pytest.raises(WorkbenchError, match="failed while it ran"):
             session.run(feeds(1))
+
+
+def test_compute_leaves_the_copies_out_keeps_the_device_busy_and_waits_for_every_call(opened):
+    (session,), native, cuda = opened()
+    with session:
+        more = iter([True] * 5)
+        moments = session.compute(feeds(2), lambda: next(more, False))
+        assert len(moments) == 1 + 5
+        assert moments == sorted(moments)
+        assert cuda.uploads == 2  # of the calls before the window
+        assert native.contexts[0].executed == 2 + 5
+        assert (cuda.enqueued, cuda.most_enqueued) == (0, sessions_of.IN_FLIGHT)
+
+
+def test_every_timed_call_copies_its_images(opened):
+    (session,), _, cuda = opened()
+    with session:
+        session.time(feeds(2), 5)
+        assert cuda.uploads == 5
+
+
+def batches_of(*values, taken=None):
+    """Batches of two; ``taken`` gets the value of each as soon as it is asked for."""
+    for value in values:
+        if taken is not None:
+            taken.append(value)
+        yield feeds(2, value)
+
+
+def test_batches_in_flight_answer_in_order_and_are_taken_before_earlier_answers_are_read(opened):
+    (session,), _, cuda = opened()
+    with session:
+        taken = []
+        answers = session.run_all(batches_of(*range(7), taken=taken))
+        first = next(answers)["logits"]
+        assert taken == list(range(sessions_of.RING + 1))
+        alone = session.run(feeds(2, 50.0))["logits"]  # has buffers of its own
+        others = [answer["logits"] for answer in answers]
+        for value, found in enumerate([first, *others]):
+            np.testing.assert_array_equal(found, np.full((2, SIZE), 2.0 * value))
+        np.testing.assert_array_equal(alone, np.full((2, SIZE), 100.0))
+        before = len(cuda.taken)
+        assert len(list(session.run_all(batches_of(1, 2, 3, 4)))) == 4
+        assert len(cuda.taken) == before  # the slots are used again
+    assert not cuda.taken
+
+
+def test_inputs_travel_on_a_stream_of_their_own_and_compute_waits_for_them(opened):
+    (session,), _, cuda = opened()
+    with session:
+        list(session.run_all(batches_of(1)))
+        (_, copies, _), (_, recorded_on, uploaded), (_, waiting, event), compute, (_, back, _), _ = cuda.order
+        assert [kind for kind, *_ in cuda.order] == ["upload", "record", "wait", "compute", "download", "record"]
+        assert copies is recorded_on
+        assert uploaded is event
+        assert waiting is back is not copies
+        assert compute[2] == int(cuda.order[0][2])  # it reads what was uploaded
+
+
+def test_batches_of_changing_sizes_are_answered_and_a_caller_may_stop_early(opened):
+    (session,), _, cuda = opened()
+    with session:
+        sizes = (2, 2, 9, 2, 1)
+        found = [answer["logits"].shape for answer in session.run_all(feeds(size) for size in sizes)]
+        assert found == [(size, SIZE) for size in sizes]
+        answers = session.run_all(batches_of(*range(9)))
+        next(answers)
+        answers.close()
+        before = len(cuda.taken)
+        assert len(list(session.run_all(batches_of(*range(9))))) == 9
+        assert len(cuda.taken) == before
+        with pytest.raises(WorkbenchError, match="does not take the shapes"):
+            list(session.run_all([feeds(2), feeds(33)]))
+        np.testing.assert_array_equal(session.run(feeds(2))["logits"], np.full((2, SIZE), 2.0))
+    assert not cuda.taken
+
+
+def test_a_session_that_is_closed_between_two_answers_says_so(opened):
+    (session,), _, cuda = opened()
+    answers = session.run_all(batches_of(*range(9)))
+    next(answers)
+    session.close()
+    with pytest.raises(WorkbenchError, match="session is closed"):
+        next(answers)
+    assert not cuda.taken
+
+
+@pytest.mark.parametrize("tool", [True, False])
+def test_kernels_are_those_of_one_plain_call_and_a_profiler_gets_the_same_call_as_a_program(
+    opened, monkeypatch, tool
+):
+    (session,), native, _ = opened()
+    programs = []
+
+    def trace(call, command, path):
+        call()
+        *python, folder = command()
+        programs.append(python)
+        ran = []
+        monkeypatch.setattr("workbench.backends.engines.open_engine", lambda engine: opened_again(engine, ran))
+        traced_call.main(Path(folder))
+        assert [set(feeds) for feeds in ran] == traced_call.NCU_CALLS * [{"images"}]
+        np.testing.assert_array_equal(ran[-1]["images"], feeds(2, 5.0)["images"])
+        return [Kernel("mha0", 2e-6, (4, 1, 1))] if tool else None
+
+    def opened_again(engine, ran):
+        assert engine.options["cuda_graph"] is False
+        assert engine.path.read_bytes() == b"plan"
+        return contextlib.nullcontext(SimpleNamespace(run=ran.append))
+
+    monkeypatch.setattr(sessions_of, "trace", trace)
+    with session:
+        rows = session.kernels(feeds(2, 5.0))
+        assert native.contexts[0].executed == 1
+        assert Graph.alive == 0
+    row = {"name": "mha0", "seconds": 2e-6, "type": None, "attention": True, "grid": (4, 1, 1)}
+    assert rows == ([row] if tool else None)
+    assert programs == [[sys.executable, "-m", "workbench.backends.tensorrt.traced_call"]]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from tests.graphs.drawn import TINY, draw, outlier, scaled
 from tests.graphs.onnx_file import error, logits
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.graphs.analysis.search import _shortest_prefix
+from workbench.graphs.quantization.emulation import emulated
 
 MINMAX = wb.Recipe("int8", calibration=wb.Calibration(method="minmax"))
 ROLES = ("qkv", "scores", "proj", "fc1", "fc2")
@@ -46,6 +49,20 @@ def test_a_row_is_what_a_recipe_that_excludes_all_others_does(drawn, many, label
     assert row.logit_error == pytest.approx(error(ours, reference), rel=1e-2)
     hits = [(answers.argmax(axis=1) == labels).sum() for answers in (reference, ours)]
     assert row.points_lost == pytest.approx(100 * (hits[0] - hits[1]) / len(many))
+
+
+@pytest.mark.parametrize("precision", ["nvfp4", "mxfp8", "w8", "w4"])
+def test_linear_layers_are_tried_in_every_low_precision(drawn, many, labels, pictures, shelf, precision):
+    recipe = wb.Recipe(precision, scope="attention", high_precision="fp32")  # the scope means nothing there
+    tried = wb.sensitivity(drawn, recipe, shelf, images=many, labels=labels, calibration=pictures)
+    assert len(tried.rows) == 4 * TINY.depth
+    row = next(row for row in tried.rows if row.place == "block01/fc2")
+    others = tuple(other.place for other in tried.rows if other.place != row.place)
+    alone = dataclasses.replace(recipe, exclude=others)
+    variant = emulated(wb.apply_recipe(drawn, alone, shelf, calibration=pictures), shelf)
+    assert row.logit_error == pytest.approx(error(logits(variant.path, many), logits(drawn.path, many)), rel=2e-2)
+    found = wb.search_recipe(drawn, recipe, shelf, max_drop=100, images=many, labels=labels, calibration=pictures)
+    assert found.recipe == recipe  # nothing need be excluded
 
 
 def test_a_place_with_outliers_is_the_most_sensitive(pictures, many, tmp_path):

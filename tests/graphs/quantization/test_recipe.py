@@ -36,6 +36,12 @@ RUNTIMES = [
     (wb.Recipe("fp8"), GPUS),
     (wb.Recipe("fp8", layout="cpu"), GPUS),
     (wb.Recipe("fp8", high_precision="fp32"), GPUS),
+    (wb.Recipe("nvfp4"), GPUS),
+    (wb.Recipe("mxfp8", high_precision="bf16"), GPUS),
+    (wb.Recipe("w8"), EVERYWHERE),
+    (wb.Recipe("w8", layout="cpu"), CPU),
+    (wb.Recipe("w4"), EVERYWHERE),
+    (wb.Recipe("w4", layout="cpu"), CPU),
 ]
 #: The numbers of element types in an ONNX file.
 ELEMENTS = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
@@ -56,7 +62,7 @@ def test_a_variant_has_the_runtimes_the_type_and_the_names_that_its_record_promi
         assert np.isfinite(session.run(None, {"images": pictures})[0]).all()
     assert element_types(variant.path)["block00/residual1:out"] == ELEMENTS[high]
     if recipe.scope == "linear" and runtimes != CPU:  # attention computes in the type around it
-        predicted = wb.predict_fusion(drawn.spec, recipe, "SM89").attention_type
+        predicted = wb.predict_fusion(drawn.spec, recipe, "SM120").attention_type
         assert set(predicted) == {high if high in HALVES else None}
     graph = onnx.load(variant.path).graph
     tensors = {name for node in graph.node for name in node.output}

@@ -22,7 +22,7 @@ class Peak(NamedTuple):
 
     Attributes:
         card: its name.
-        flops: type -> FLOP/s, or operations/s for int8.
+        flops: type -> FLOP/s, or operations/s for int8; products in blocks with scales have the rate of their type.
         bandwidth: of its memory, bytes/s.
         source: the data sheet.
     """

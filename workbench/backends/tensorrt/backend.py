@@ -78,7 +78,7 @@ class TensorRT(Backend):
         if self.name not in variant.runtimes:
             return Refusal(
                 f"the variant was written for {', '.join(variant.runtimes) or 'no runtime'}",
-                "choose precision fp32, fp16, bf16, int8 or fp8 with layout='tensorrt' in the recipe",
+                "choose a precision other than int8-dynamic, with layout='tensorrt' in the recipe",
             )
         try:
             return self._refuses_file(variant) or self._refuses_card(variant, card)
@@ -92,7 +92,7 @@ class TensorRT(Backend):
                 f"the file is in opset {variant.opset}, and {adapter.title} reads {adapter.max_opset} and below",
                 f"export with opset={adapter.max_opset}, or install a newer TensorRT",
             )
-        if unknown := variant.recipe.product_types - set(adapter.types):
+        if unknown := variant.recipe.types - set(adapter.types):
             return Refusal(
                 f"{adapter.title} has no kernels for {', '.join(sorted(unknown))}",
                 "choose fp16 or int8, or install TensorRT 10 or later",
@@ -214,10 +214,14 @@ class TensorRT(Backend):
 
 
 def _refuses_types(variant: Variant, sm: int) -> Refusal | None:
-    for name in sorted(variant.recipe.product_types):
-        if not TYPES[name].runs_on(sm):
+    for name in sorted(variant.recipe.types, key=lambda name: name not in variant.recipe.product_types):
+        kind = TYPES[name]
+        if not kind.runs_on(sm):
+            what = (
+                f"tensor cores for {name}; they begin" if kind.multiplies_in else f"kernels for {name}; these begin"
+            )
             return Refusal(
-                f"{sm_name(sm)} has no tensor cores for {name}; they begin with {sm_name(TYPES[name].first_sm)}",
+                f"{sm_name(sm)} has no {what} with {sm_name(kind.first_sm)}",
                 "choose fp16 or int8, or a newer card",
             )
     return None

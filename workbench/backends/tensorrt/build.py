@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -125,7 +126,10 @@ def _apply_options(trt, config, options: Mapping) -> None:
 
 
 def _add_profiles(builder, network, config, request: BuildRequest) -> None:
-    """One optimization profile, or one for each image size where height and width are symbolic."""
+    """Optimization profiles: one for each exact batch, then the range, and all of them for each image size.
+
+    A call takes the first profile that fits. Image sizes differ only where height and width are symbolic.
+    """
     image_sizes, batches = tuple(request.options.get("image_sizes", ())), request.batches
     tensors = [network.get_input(index) for index in range(network.num_inputs)]
     refuse_unless(
@@ -143,11 +147,14 @@ def _add_profiles(builder, network, config, request: BuildRequest) -> None:
     )
     if all(-1 not in tuple(tensor.shape) for tensor in tensors):
         return
-    for size in image_sizes or (request.variant.graph.preprocessing.size,):
+    ranges = [(n, n, n) for n in batches.exact] + [(batches.min, batches.opt, batches.max)]
+    open_batch = any(tensor.shape[0] == -1 for tensor in tensors)
+    sizes = image_sizes or (request.variant.graph.preprocessing.size,)
+    for size, batch in itertools.product(sizes, ranges if open_batch else ranges[-1:]):
         profile = builder.create_optimization_profile()
         for tensor in tensors:
             lengths = [size if length == -1 else length for length in tuple(tensor.shape)[1:]]
-            _set_shapes(profile, tensor.name, [(n, *lengths) for n in (batches.min, batches.opt, batches.max)])
+            _set_shapes(profile, tensor.name, [(n, *lengths) for n in batch])
         config.add_optimization_profile(profile)
 
 

@@ -17,9 +17,12 @@ from ...dtypes import TENSORRT_NAMES, of_tensorrt
 from ...errors import WorkbenchError
 from ...places import Place, block_index, block_name, place_of
 from ...records import Engine
+from ..hardware.kernels import operations_of
 
 #: The file beside an engine with the JSON of its inspector.
 LAYERS = "layers.json"
+#: The kind of a layer that stands for a kernel of a whole attention.
+ATTENTION_KERNEL = "attention kernel"
 #: Operators that only move numbers, as Myelin abbreviates them in the names of its kernels.
 MOVES = frozenset(("Move", "Repl", "Conc", "Resh", "Tran", "Slic", "Copy", "Gath", "Sque", "Unsq", "Expa"))
 
@@ -48,13 +51,12 @@ class Layer(NamedTuple):
     @property
     def operations(self) -> tuple[str, ...]:
         """The operations of a generated kernel, by its name: ``__myl_ReshCastMul_myl0_3`` -> Resh, Cast, Mul."""
-        match = re.match(r"__myl_((?:[A-Z][a-z0-9]*)+)", self.name)
-        return tuple(re.findall(r"[A-Z][a-z0-9]*", match[1])) if match else ()
+        return operations_of(self.name)
 
     @property
     def is_attention(self) -> bool:
         """Whether it is a whole fused attention. Its name begins so; tactics of others contain it."""
-        return self.name.startswith("_gemm_mha_v2")
+        return self.kind == ATTENTION_KERNEL or self.name.startswith("_gemm_mha_v2")
 
     @property
     def is_product(self) -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -14,14 +17,21 @@ from ...errors import WorkbenchError, refuse_unless
 from ...records import Engine
 from ..base import CLOSED, Session, check_feeds
 from ..hardware.gpu import Buffer, CudaGraph, gpus
+from ..hardware.kernel_trace import trace
 from .engine import LoadedEngine, Shapes, profile_for
 from .layers import layers_of, timed_rows
+from .slot import Slot
+from .traced_call import ROOT, save_call
 from .versions import VersionAdapter
 
 #: Calls that a layer's time is the median of, and calls before them that are left out.
 PROFILED, WARMUP = 20, 3
-#: The number of shapes whose CUDA graph is kept.
-GRAPHS = 8
+#: Calls that are enqueued at the same time while compute is counted: the device has one to go on with.
+IN_FLIGHT = 2
+#: Batches of ``run_all`` in flight: one is computed, one travels to the device, one is filled by the host.
+RING = 3
+#: The number of CUDA graphs that are kept: one for each shape and each set of buffers.
+GRAPHS = 16
 
 
 def open_sessions(adapter: VersionAdapter, engine: Engine, streams: int) -> tuple[Session, ...]:
@@ -66,6 +76,11 @@ class TensorRTSession(Session):
             remedy="open fewer streams, or build for smaller batches",
         )
         self._stream: Any = cuda.Stream()
+        self._copies: Any = cuda.Stream()
+        self._slots: list[Slot] = []
+        self._free_slots: list[Slot] = []
+        #: The buffers whose addresses the context has.
+        self._bound: Mapping[str, Buffer] | None = None
         self._buffers = {name: Buffer(loaded.device, dtype) for name, dtype in loaded.dtypes.items()}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._profile: int | None = None
@@ -85,28 +100,64 @@ class TensorRTSession(Session):
         """Compute all outputs for one batch."""
         loaded = self._checked(feeds)
         with loaded.device.active():
-            self._prepare(loaded, feeds)
-            self._call(loaded)
-            return {name: self._buffers[name].host.copy() for name in loaded.outputs}
+            return self._answer(loaded, feeds)
 
     def time(self, feeds: Mapping[str, np.ndarray], repeats: int) -> list[float]:
-        """Seconds of each call by the host's clock: from pinned memory to the device, compute, and back."""
+        """Seconds of each call by the host's clock, the copies into and out of pinned memory included."""
         loaded = self._checked(feeds)
         seconds, clock = [], time.perf_counter
         with loaded.device.active():
-            self._prepare(loaded, feeds)
             for _ in range(repeats):
                 begin = clock()
-                self._call(loaded)
+                self._answer(loaded, feeds)
                 seconds.append(clock() - begin)
         return seconds
+
+    def run_all(self, batches: Iterable[Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+        """The outputs of many batches, in their order.
+
+        While the device computes one batch, the next one travels on a stream of its own, and the host fills the
+        pinned memory of the one after. ``run`` may be called meanwhile: it has buffers of its own.
+        """
+        flying: deque[Slot] = deque()
+        try:
+            for feeds in batches:
+                if len(flying) == RING:
+                    yield self._collect(flying.popleft())
+                flying.append(self._submit(feeds))
+            while flying:
+                yield self._collect(flying.popleft())
+        finally:
+            self._abandon(flying)
+
+    def compute(self, feeds: Mapping[str, np.ndarray], more: Callable[[], bool]) -> list[float]:
+        """When the first call with its batch on the device began, and when each was completed.
+
+        The next call is enqueued before the device has finished this one, so that it never waits for the host.
+        """
+        loaded = self._checked(feeds)
+        with loaded.device.active():
+            self._prepare(loaded, feeds, self._buffers)
+            for _ in range(2):  # the second one records the CUDA graph
+                self._call(loaded)
+            free = [loaded.device.cuda.Event() for _ in range(IN_FLIGHT)]
+            enqueued, moments = deque(), [time.perf_counter()]
+            while more():
+                if not free:
+                    free.append(_waited(enqueued.popleft(), moments))
+                self._compute()
+                enqueued.append(free.pop().record(self._stream))
+            while enqueued:
+                free.append(_waited(enqueued.popleft(), moments))
+            del free  # while the context is current
+        return moments
 
     def device_time(self, feeds: Mapping[str, np.ndarray], repeats: int) -> list[float]:
         """Seconds of compute alone between two CUDA events, copies left out."""
         loaded = self._checked(feeds)
         with loaded.device.active():
             begin, end = loaded.device.cuda.Event(), loaded.device.cuda.Event()
-            self._prepare(loaded, feeds)
+            self._prepare(loaded, feeds, self._buffers)
             self._call(loaded)
             seconds = []
             for _ in range(repeats):
@@ -126,11 +177,29 @@ class TensorRTSession(Session):
         """
         loaded = self._checked(feeds)
         with loaded.device.active():
-            self._prepare(loaded, feeds)
+            self._prepare(loaded, feeds, self._buffers)
             context, _ = loaded.adapter.context_of(loaded.native, {"cuda_graph": False}, self._cache)
             times = _profiled(loaded.adapter.module, context, self._bind, self._stream)
             del context
         return timed_rows([(name, median(seconds)) for name, seconds in times], layers_of(loaded.engine))
+
+    def kernels(self, feeds: Mapping[str, np.ndarray]) -> list[dict] | None:
+        """Every kernel of one call without a CUDA graph; None where neither cupti-python nor ncu is here.
+
+        Raises:
+            WorkbenchError: ncu is here, but lists no kernels.
+        """
+        loaded = self._checked(feeds)
+
+        def call() -> None:
+            with loaded.device.active():
+                self._prepare(loaded, feeds, self._buffers)
+                self._enqueue()
+                self._stream.synchronize()
+
+        with tempfile.TemporaryDirectory() as folder:
+            found = trace(call, lambda: save_call(loaded.engine, feeds, Path(folder)), ROOT)
+        return None if found is None else [kernel.row() for kernel in found]
 
     def memory(self) -> int:
         """The most of the device's memory that was taken since before the engine was loaded, in bytes.
@@ -152,7 +221,7 @@ class TensorRTSession(Session):
         if self._loaded is None:
             return
         with self._loaded.device.active():
-            self._stream.synchronize()
+            self._copies.synchronize()
             self._forget_graphs()
             if self._compiled is not None:
                 with contextlib.suppress(OSError):  # without the cache RTX compiles again, which costs only time
@@ -160,10 +229,11 @@ class TensorRTSession(Session):
             self._context = self._compiled = None
             for buffer in self._buffers.values():
                 buffer.free()
-            self._stream = None
+            for slot in self._slots:
+                slot.free()
+            self._slots, self._free_slots, self._bound = [], [], None
+            self._stream = self._copies = None
         self._loaded = None
-
-    # ---- one call ------------------------------------------------------------------------------------------------
 
     def _open(self) -> LoadedEngine:
         if self._loaded is None:
@@ -175,40 +245,92 @@ class TensorRTSession(Session):
         check_feeds(feeds, loaded.takes)
         return loaded
 
-    def _prepare(self, loaded: LoadedEngine, feeds: Mapping[str, np.ndarray]) -> None:
+    def _prepare(
+        self, loaded: LoadedEngine, feeds: Mapping[str, np.ndarray], buffers: Mapping[str, Buffer]
+    ) -> None:
         """Set shapes, buffers and addresses for these feeds, and copy the feeds into pinned memory."""
         shapes = {name: feeds[name].shape for name in loaded.inputs}
-        if shapes != self._shapes:
-            self._reshape(loaded, shapes)
+        if shapes != self._shapes or self._bound is not buffers:
+            self._reshape(loaded, shapes, buffers)
         for name in loaded.inputs:
-            np.copyto(self._buffers[name].host, feeds[name])
+            np.copyto(buffers[name].host, feeds[name])
 
-    def _reshape(self, loaded: LoadedEngine, shapes: Shapes) -> None:
-        self._shapes = {}  # known again once everything below has worked
-        profile = profile_for(shapes, loaded.profiles)
-        if profile != self._profile:
-            self._context.set_optimization_profile_async(profile, self._stream.handle)
-            self._stream.synchronize()
-            self._profile = profile
-        for name, shape in shapes.items():
-            self._context.set_input_shape(name, shape)
-        moved = [self._buffers[name].fit(shape) for name, shape in shapes.items()]
-        moved += [self._buffers[name].fit(tuple(self._context.get_tensor_shape(name))) for name in loaded.outputs]
+    def _reshape(self, loaded: LoadedEngine, shapes: Shapes, buffers: Mapping[str, Buffer]) -> None:
+        self._bound = None  # known again once everything below has worked
+        if shapes != self._shapes:
+            self._shapes = {}
+            self._stream.synchronize()  # a batch in flight has the old shapes
+            profile = profile_for(shapes, loaded.profiles)
+            if profile != self._profile:
+                self._context.set_optimization_profile_async(profile, self._stream.handle)
+                self._stream.synchronize()
+                self._profile = profile
+            for name, shape in shapes.items():
+                self._context.set_input_shape(name, shape)
+        moved = [buffers[name].fit(shape) for name, shape in shapes.items()]
+        moved += [buffers[name].fit(tuple(self._context.get_tensor_shape(name))) for name in loaded.outputs]
         if any(moved):
             self._forget_graphs()  # they hold the old addresses
+            loaded.note_memory()
+        self._shapes, self._bound = dict(shapes), buffers
         self._bind(self._context)
-        loaded.note_memory()
-        self._shapes = dict(shapes)
 
     def _bind(self, context) -> None:
-        """Give a context the shapes, the profile and the buffers of this session."""
+        """Give a context the shapes and the profile of this session, and the buffers of the newest call."""
         if context is not self._context:
             context.set_optimization_profile_async(self._profile, self._stream.handle)
             self._stream.synchronize()
             for name, shape in self._shapes.items():
                 context.set_input_shape(name, shape)
-        for name, buffer in self._buffers.items():
+        for name, buffer in (self._bound or self._buffers).items():
             context.set_tensor_address(name, buffer.address)
+
+    # ---- batches in flight ---------------------------------------------------------------------------------------
+
+    def _submit(self, feeds: Mapping[str, np.ndarray]) -> Slot:
+        """Fill a free slot, and enqueue its copies and its compute."""
+        loaded = self._checked(feeds)
+        with loaded.device.active():
+            if not self._free_slots:
+                self._free_slots.append(Slot(loaded))
+                self._slots.append(self._free_slots[-1])
+            slot = self._free_slots[-1]  # it stays free where the feeds or the device fail
+            self._prepare(loaded, feeds, slot.buffers)
+            for name in loaded.inputs:
+                slot.buffers[name].upload(self._copies)
+            slot.uploaded.record(self._copies)
+            self._stream.wait_for_event(slot.uploaded)
+            self._compute()
+            for name in loaded.outputs:  # on the copies' stream they would hold up the next upload
+                slot.buffers[name].download(self._stream)
+            slot.done.record(self._stream)
+            return self._free_slots.pop()
+
+    def _collect(self, slot: Slot) -> dict[str, np.ndarray]:
+        """Wait for a slot's outputs, and free it."""
+        loaded = self._open()
+        with loaded.device.active():
+            slot.done.synchronize()
+            outputs = {name: slot.buffers[name].host.copy() for name in loaded.outputs}
+        self._free_slots.append(slot)
+        return outputs
+
+    def _abandon(self, flying: Iterable[Slot]) -> None:
+        """Wait until the device has finished, and free the slots that nobody collects."""
+        if self._loaded is None:
+            return
+        with self._loaded.device.active():
+            self._copies.synchronize()
+            self._stream.synchronize()
+        self._free_slots.extend(flying)
+
+    # ---- one call ------------------------------------------------------------------------------------------------
+
+    def _answer(self, loaded: LoadedEngine, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Compute all outputs for these feeds, from the caller's arrays to arrays of the caller's own."""
+        self._prepare(loaded, feeds, self._buffers)
+        self._call(loaded)
+        return {name: self._buffers[name].host.copy() for name in loaded.outputs}
 
     def _call(self, loaded: LoadedEngine) -> None:
         """Copy the inputs to the device, compute, copy the outputs back, and wait."""
@@ -221,7 +343,7 @@ class TensorRTSession(Session):
 
     def _compute(self) -> None:
         """Enqueue the engine, from the second call with the same shapes on as a CUDA graph."""
-        key = tuple(self._shapes.values())
+        key = (id(self._bound), *self._shapes.values())
         graph = self._graphs.get(key)
         if graph is not None:
             graph.launch()
@@ -249,10 +371,18 @@ class TensorRTSession(Session):
             )
 
     def _forget_graphs(self) -> None:
+        self._stream.synchronize()  # one of them may be running
         for graph in self._graphs.values():
             if graph is not None:
                 graph.free()
         self._graphs.clear()
+
+
+def _waited(event, moments: list[float]):
+    """The event once it has happened; the moment is appended."""
+    event.synchronize()
+    moments.append(time.perf_counter())
+    return event
 
 
 def _profiled(trt, context, bind, stream) -> list[tuple[str, list[float]]]:

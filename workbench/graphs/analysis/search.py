@@ -78,7 +78,7 @@ def search_recipe(
 
     Args:
         graph: a float32 graph.
-        recipe: int8 or fp8; its ``exclude`` stays excluded.
+        recipe: of a precision that ``sensitivity`` takes; its ``exclude`` stays excluded.
         workspace: a ``Workspace`` or a folder's path; evaluations are kept there as they come.
         max_drop: percentage points of top-1 that may be lost against float32.
         images: (N, H, W, 3) float32, normalised, to judge by.

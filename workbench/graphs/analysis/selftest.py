@@ -6,6 +6,7 @@ look better than FP32. So the evaluation is tested first, and a comparison is re
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +15,12 @@ from ...datasets import ImageSet
 from ...errors import WorkbenchError, refuse_unless
 from ...measuring.accuracy import check_label_range
 from ...progress import silent
-from ...records import Graph, ModelSpec, Preprocessing, Variant, wilson
+from ...records import Engine, Graph, ModelSpec, Preprocessing, Variant, wilson
 from ..quantization.activations import logits_of
 from ..quantization.emulation import load_widened
 from ..quantization.images import check_same_images, graph_input
 from .difference import diff
+from .engine_evidence import check_not_far_above, engine_logits
 
 #: Largest relative error of the logits. Rounding in float32 stays below it; a wrong GELU gives three times as much.
 PARITY = 1e-4
@@ -59,8 +61,9 @@ def check_evaluator(
     graph: Graph,
     model: tuple[ModelSpec, dict] | None = None,
     variant: Variant | None = None,
+    engine: Engine | None = None,
 ) -> SelfTest:
-    """Test that images, labels, JAX, the FP32 graph and a variant belong together.
+    """Test that images, labels, JAX, the FP32 graph, a variant and an engine belong together.
 
     Args:
         images: an image set, or (N, H, W, 3) float32, normalised.
@@ -68,9 +71,11 @@ def check_evaluator(
         graph: the float32 graph.
         model: (spec, params) of the JAX model that the graph was exported from.
         variant: what is to be compared with the graph.
+        engine: what is to be evidence; it is run here on all images.
 
     Raises:
-        WorkbenchError: two of them do not belong together; it says which, and where they differ.
+        WorkbenchError: two of them do not belong together; it says which, and where they differ. Or the engine
+            gives equal images different logits, or is far more accurate than the graph.
     """
     checks = []
     if isinstance(images, ImageSet):
@@ -88,7 +93,26 @@ def check_evaluator(
         checks.append(check_order("the variant", chosen, logits[:COMPARED].argmax(axis=1), logits.shape[1]))
     if labels is not None:
         checks.append(check_labels(logits, np.asarray(labels)))
+    if engine is not None:
+        checks += _engine_checks(engine, graph, images, logits, None if labels is None else np.asarray(labels))
     return SelfTest(tuple(checks))
+
+
+def _engine_checks(
+    engine: Engine, graph: Graph, images: np.ndarray, logits: np.ndarray, labels: np.ndarray | None
+) -> Iterator[Check]:
+    """What an engine must pass to be evidence, see ``engine_evidence``."""
+    yield _same_preprocessing("the engine", engine.variant.graph.preprocessing, graph.preprocessing)
+    found, fp32 = engine_logits(engine, images), logits.argmax(axis=1)
+    yield Check("equal images in the engine", f"equal logits in batches of {_batches_of(engine)}")
+    yield check_order("the engine", found.argmax(axis=1), fp32, logits.shape[1])
+    if labels is not None:
+        gain = check_not_far_above(found.argmax(axis=1), fp32, labels)
+        yield Check("the engine's accuracy", f"{100 * gain:+.1f} points against FP32 on {len(labels)} images")
+
+
+def _batches_of(engine: Engine) -> str:
+    return " and ".join(str(rows) for rows in sorted({engine.batches.opt, engine.batches.max}))
 
 
 def check_labels(logits: np.ndarray, labels: np.ndarray) -> Check:
@@ -159,6 +183,8 @@ def _same_classes(classes: tuple[str, ...], graph: Graph) -> None:
 
 def _in_range(x: np.ndarray, preprocessing: Preprocessing) -> Check:
     """Normalised pixels lie between a black and a white pixel of each channel, and on both sides of the middle."""
+    if preprocessing.input == "uint8":
+        return Check("range of the pixels", "the graph takes the pixels and normalises them itself")
     mean, std = (np.asarray(v, np.float64) for v in (preprocessing.mean, preprocessing.std))
     axes = (0, 1, 2) if preprocessing.layout == "NHWC" else (0, 2, 3)
     low, high = x.min(axis=axes), x.max(axis=axes)

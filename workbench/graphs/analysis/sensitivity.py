@@ -18,15 +18,14 @@ from ...records import Graph, Recipe
 from ...statistics.intervals import discordant_pairs, paired_interval
 from ...workspace import Workspace
 from ..quantization.activations import logits_of
+from ..quantization.alone import LOW, quantize_alone, scope_of
 from ..quantization.images import graph_input
 from ..quantization.prepare import check_graph, prepare
-from ..quantization.qdq import quantize
 from ..quantization.qdq_sites import check_excluded, place_name, qdq_sites
 from ..quantization.ranges import Ranges, calibrate
+from ..quantization.recipe import least_opset
 from ..quantization.saturation import largest_weight
-from ..quantization.scales import layout_of
 from ..quantization.smoothquant import smoothed
-from ..structure.values import numpy_type
 from .selftest import check_order
 
 TOOLS = ("onnxruntime", "onnx", "onnx-ir", "numpy")
@@ -129,7 +128,7 @@ def sensitivity(
 
     Args:
         graph: a float32 graph.
-        recipe: int8 or fp8; its scope decides which places are tried.
+        recipe: int8, fp8, mxfp8, nvfp4, w8 or w4; its scope decides which places are tried.
         workspace: a ``Workspace`` or a folder's path.
         images: (N, H, W, 3) float32, normalised, that both models classify.
         labels: N whole numbers; without them only the logits are compared.
@@ -161,7 +160,7 @@ class Evaluation:
     model: ir.Model
     recipe: Recipe
     workspace: Workspace
-    ranges: Ranges
+    ranges: Ranges | None
     images: np.ndarray
     labels: np.ndarray | None
     key: str
@@ -181,26 +180,28 @@ class Evaluation:
         """Check the arguments of ``sensitivity`` and gather the ranges."""
         check_graph(graph)
         refuse_unless(
-            recipe.needs_ranges,
+            recipe.precision in LOW,
             f"{recipe.precision} has no places to try one by one",
-            why="sensitivity is about the rounding of calibrated Q/DQ pairs",
-            remedy="give a recipe with precision='int8' or 'fp8'",
+            why="sensitivity is about places in a low precision beside others in a high one",
+            remedy=f"give a recipe with one of the precisions {', '.join(LOW)}",
         )
         workspace, images = Workspace.of(workspace), graph_input(graph, images)
         labels = None if labels is None else checked_labels(labels, len(images))
         source = recipe.calibration if calibration is None else calibration
         if recipe.smooth is not None:
             graph = smoothed(graph, recipe.smooth, source, workspace, progress)
-        ranges = calibrate(graph, source, workspace, scope=recipe.scope, progress=progress)
-        how = (recipe.precision, recipe.scope, recipe.resolved_layout, recipe.calibration.method, largest_weight())
-        key = digest(graph.digest, ranges.digest, how, images, [] if labels is None else labels)
-        model = prepare(graph)
+        scope, ranges = scope_of(recipe), None
+        if recipe.needs_ranges:
+            ranges = calibrate(graph, source, workspace, scope=scope, progress=progress)
+        how = (recipe.precision, scope, recipe.resolved_layout, recipe.calibration.method, largest_weight())
+        key = digest(graph.digest, ranges.digest if ranges else "", how, images, [] if labels is None else labels)
+        model = prepare(graph, least_opset(graph, recipe))
         check_excluded(model, recipe)
         return cls(graph, model, recipe, workspace, ranges, images, labels, key, progress)
 
     def places(self) -> tuple[str, ...]:
         """The places of the recipe's scope, in the order of the graph."""
-        found = qdq_sites(self.model, self.recipe.scope)
+        found = qdq_sites(self.model, scope_of(self.recipe))
         return tuple(dict.fromkeys(site.place for site in found))
 
     def loss(self, name: str, places: tuple[str, ...]) -> PlaceLoss:
@@ -242,8 +243,7 @@ class Evaluation:
     def _logits(self, chosen: Callable[[ir.Node], bool] | None) -> np.ndarray:
         model = self.model.clone()
         if chosen is not None:
-            layout = layout_of(self.recipe, largest_weight())
-            quantize(model, self.recipe, self.ranges, layout, numpy_type("fp32"), chosen)
+            quantize_alone(model, self.recipe, self.ranges, chosen)
         return logits_of(self.graph, model, self.images, self.progress, BATCH)
 
 

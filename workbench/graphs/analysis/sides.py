@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from ...datasets.preprocessing import as_float
 from ...errors import WorkbenchError
 from ...places import OUTPUT, block_name
 from ...progress import Progress, silent
-from ...records import Graph, ModelSpec, Variant
+from ...records import Graph, ModelSpec, Preprocessing, Variant
 from .. import model_file
 from ..quantization.activations import batches, open_model
 from ..quantization.emulation import load_widened
 from ..quantization.images import BATCH, graph_input
 
 LOGITS = "logits"
-#: Normalised images (N, H, W, 3) to tensors by name, float32.
+#: Images (N, H, W, 3) to tensors by name, float32.
 Compute = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
@@ -57,6 +58,8 @@ class GraphSide:
         return compute
 
     def _run(self, session, names: list[str], images: np.ndarray, given: Mapping[str, np.ndarray] | None = None):
+        if self.graph.preprocessing.input == "float32":
+            images = as_float(images, self.graph.preprocessing)
         parts = list(batches(self.graph, session, graph_input(self.graph, images), silent, "", given=given))
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
@@ -100,10 +103,19 @@ def side_of(version) -> GraphSide | JaxSide:
 def both_sides(
     left: GraphSide | JaxSide, right: GraphSide | JaxSide, names: list[str], images: np.ndarray, progress: Progress
 ) -> Iterator[tuple[np.ndarray, dict, dict]]:
-    """A few images at a time, and the named tensors that both sides compute of them."""
-    ours, theirs = left.outputs(names), right.outputs(names)
+    """A few images at a time, and the named tensors that both sides compute of them.
+
+    Pixels are normalised for a side that takes float32, as the other side's graph has it where the side is JAX.
+    """
+    graph = next(side.graph for side in (left, right) if isinstance(side, GraphSide))
+    ours, theirs = (_of_pixels(side, side.outputs(names), graph.preprocessing) for side in (left, right))
     for start in range(0, len(images), BATCH):
         progress("compare", start, len(images))
         batch = images[start : start + BATCH]
         yield batch, ours(batch), theirs(batch)
     progress("compare", len(images), len(images))
+
+
+def _of_pixels(side: GraphSide | JaxSide, compute: Compute, preprocessing: Preprocessing) -> Compute:
+    """The same function, for images that may be pixels; a graph's side knows its own preprocessing."""
+    return compute if isinstance(side, GraphSide) else lambda images: compute(as_float(images, preprocessing))

@@ -2,7 +2,8 @@
 
 1. ``slim``: onnxslim folds the shape arithmetic.
 2. ``rules``: onnxscript's rewriter turns what is left into the operators that were meant.
-3. ``gelu``, ``attention``, ``class_token``: recognised by what they compute, and written in their canonical form.
+3. ``gelu``, ``attention``, ``class_token``, ``patches``: recognised by what they compute, and brought to their
+   canonical form.
 4. ``tidy``: small forms that make shapes and biases easy to read.
 5. ``structure.naming``: every node, tensor and weight is named by its place.
 """
@@ -15,7 +16,7 @@ from onnxscript import optimizer
 
 from ..structure import naming
 from ..structure.source_lines import OWN_KEY
-from . import attention, class_token, gelu, rules
+from . import attention, class_token, gelu, patches, rules
 from .slim import slim
 from .tidy import infer_anew, keep_batch, lift_constants, tidy_biases
 
@@ -42,6 +43,7 @@ def clean(model: ir.Model) -> tuple[ir.Model, dict[ir.Node, str]]:
     gelu.canonicalize(model)
     attention.canonicalize(model)
     class_token.canonicalize(model)
+    patches.canonicalize(model)
     keep_batch(model)
     tidy_biases(model)
     passes.RemoveUnusedNodesPass()(model)

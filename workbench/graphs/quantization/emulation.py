@@ -22,6 +22,7 @@ from .. import model_file
 from ..structure.builder import constant, node, take_place
 from ..structure.operators import WITHOUT_ARITHMETIC
 from ..structure.values import HALVES, elements, input_of, onnx_type
+from .block_emulation import expand_blocks
 
 FLOAT = onnx_type("fp32")
 EMULATED = "emulated on the CPU in float32, rounded after every operator"
@@ -48,12 +49,13 @@ def emulated(variant: Variant, workspace) -> Variant:
 
 
 def load_widened(path: Path) -> ir.Model:
-    """Read a model, with its 16-bit tensors as float32 ones that hold the same rounded values.
+    """Read a model, with its 16-bit and block-scaled tensors as float32 ones that hold the same rounded values.
 
     Raises:
         WorkbenchError: the file is no ONNX model.
     """
     model = model_file.load(path)
+    expand_blocks(model)
     if not any(value.dtype in HALVES for each in model.graph for value in each.outputs):
         return model
     for value in list(model.graph.initializers.values()):

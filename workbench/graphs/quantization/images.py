@@ -90,16 +90,15 @@ def _cut(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
 
 
 def graph_input(graph: Graph, images: np.ndarray) -> np.ndarray:
-    """Normalised float32 images, channels last or as the graph has them, in the graph's own layout.
+    """Images of the type that the graph takes, channels last or as the graph has them, in the graph's own layout.
 
     Raises:
         WorkbenchError: another type or shape, no image at all, or values that are not finite.
     """
     preprocessing = graph.preprocessing
     name = graph.spec.name if graph.spec else graph.path.stem
-    return in_layout(
-        check_model_input(images, preprocessing.size, preprocessing.layout, name), preprocessing.layout
-    )
+    layout = preprocessing.layout
+    return in_layout(check_model_input(images, preprocessing.size, layout, name, preprocessing.input), layout)
 
 
 def check_same_images(side: str, found: Preprocessing, expected: Preprocessing) -> None:

@@ -81,7 +81,7 @@ def quantize(
         for consumer, index in _uses(site):
             consumer.replace_input_with(index, pairs[tensor])
     for product in products:
-        _quantize_weight(model, product, layout, stored)
+        quantize_weight_of(model, product, layout, stored)
     return (*_softmax_notes(ranges, clipped_at, layout), *_gelu_notes(ranges, clipped_at, recipe, layout))
 
 
@@ -131,11 +131,11 @@ def _uses(site: QdqSite) -> list[tuple[ir.Node, int]]:
     return [(use.node, use.idx) for use in site.value.uses() if use.node.op_type != "QuantizeLinear"]
 
 
-def _quantize_weight(model: ir.Model, product: ir.Node, layout: Layout, stored: np.dtype) -> None:
+def quantize_weight_of(model: ir.Model, product: ir.Node, layout: Layout, stored: np.dtype) -> None:
     """Round a product's weights to 8 bits, one scale per output channel."""
     value, name = input_of(product, 1), name_of(product)
     weight = elements(value)
-    axis = _output_axis(product, weight.ndim)
+    axis = output_axis(product, weight.ndim)
     scales = symmetric(channel_amax(weight, axis), layout.largest_weight, layout.dtype, stored)
     data = quantize_weight(weight, axis, scales, layout.largest_weight)
     scale = constant(model, f"{name}/weight/scale", scales.scale)
@@ -156,7 +156,7 @@ def _by_channel(model: ir.Model, product: ir.Node, kind: str, source, scale, zer
     return made.outputs[0]
 
 
-def _output_axis(product: ir.Node, rank: int) -> int:
+def output_axis(product: ir.Node, rank: int) -> int:
     """The axis of the output channels in a product's weights."""
     if product.op_type == "Conv":
         return 0

@@ -19,6 +19,7 @@ from ...records import Calibration, Graph, Recipe, Variant
 from ...workspace import Workspace
 from .. import model_file
 from ..structure.values import numpy_type
+from .block_scaled import block_layers, quantize_blocks
 from .casts import layers_beyond, retype
 from .dynamic import quantize_dynamically
 from .prepare import check_graph, prepare
@@ -28,6 +29,7 @@ from .ranges import Ranges, calibrate
 from .saturation import FULL_RANGE, largest_weight, saturates
 from .scales import HALF_SCALES_OPSET, layout_of
 from .smoothquant import smoothed
+from .weight_only import quantize_weights
 
 #: The distributions whose versions shape a variant.
 TOOLS = ("onnx", "onnx-ir", "onnxscript", "ml_dtypes", "numpy")
@@ -77,7 +79,7 @@ def foreseen(graph: Graph, recipe: Recipe) -> Variant:
         WorkbenchError: no variant can be made, because layout and high precision do not go together.
     """
     _check_high_precision(recipe)
-    return Variant(graph.path, "", graph, recipe, _least_opset(graph, recipe), runtimes_of(recipe))
+    return Variant(graph.path, "", graph, recipe, least_opset(graph, recipe), runtimes_of(recipe))
 
 
 def runtimes_of(recipe: Recipe) -> tuple[str, ...]:
@@ -125,7 +127,7 @@ def _calibrated(graph: Graph, recipe: Recipe, workspace: Workspace, images: Imag
     cpu, high = recipe.resolved_layout == "cpu", recipe.resolved_high_precision
     largest, saturating = largest_weight() if cpu else FULL_RANGE, saturates()
     # Below the opset where QuantizeLinear takes 16-bit floats, scales stay float32; see casts.retype.
-    stored = numpy_type(high if _least_opset(graph, recipe) >= HALF_SCALES_OPSET else "fp32")
+    stored = numpy_type(high if least_opset(graph, recipe) >= HALF_SCALES_OPSET else "fp32")
     source = _smoothed(graph, recipe, workspace, images, progress)
     ranges = calibrate(source, images, workspace, scope=recipe.scope, progress=progress)
 
@@ -143,6 +145,39 @@ def _calibrated(graph: Graph, recipe: Recipe, workspace: Workspace, images: Imag
     return _rewritten(graph, source, recipe, workspace, (ranges.digest, largest, saturating), rewrite)
 
 
+def _block_scaled(
+    graph: Graph, recipe: Recipe, workspace: Workspace, images: Images, progress: Progress
+) -> Variant:
+    """nvfp4 and mxfp8: the linear layers in blocks with a scale each, in a model of the high-precision type."""
+    high, source = recipe.resolved_high_precision, _smoothed(graph, recipe, workspace, images, progress)
+    ranges = calibrate(source, images, workspace, progress=progress) if recipe.needs_ranges else None
+
+    def rewrite(model: ir.Model) -> tuple[str, ...]:
+        exclude = (*recipe.exclude, *layers_beyond(model, high))
+        layers, notes = block_layers(model, recipe, lambda node: not excluded(node, exclude), ranges)
+        notes = (*notes, *retype(model, high), *(_overflow_notes(ranges, high) if ranges else ()))
+        quantize_blocks(model, layers, recipe.precision)
+        return *notes, *_block_notes(recipe), *_scope_notes(recipe)
+
+    return _rewritten(graph, source, recipe, workspace, ranges.digest if ranges else "", rewrite)
+
+
+def _weight_only(graph: Graph, recipe: Recipe, workspace: Workspace, images: Images, progress: Progress) -> Variant:
+    """w8 and w4: weights in few bits, expanded before the products, in a model of the high-precision type."""
+    _check_high_precision(recipe)
+    high, source = recipe.resolved_high_precision, _smoothed(graph, recipe, workspace, images, progress)
+    stored = numpy_type(high if least_opset(graph, recipe) >= HALF_SCALES_OPSET else "fp32")
+
+    def rewrite(model: ir.Model) -> tuple[str, ...]:
+        exclude = (*recipe.exclude, *layers_beyond(model, high))
+        notes = quantize_weights(model, recipe, stored, lambda node: not excluded(node, exclude))
+        notes = (*notes, *retype(model, high), *_weight_notes(recipe), *_scope_notes(recipe))
+        cpu = recipe.resolved_layout == "cpu"
+        return notes if cpu else (*notes, *_opset_notes(recipe, model_file.opset(model)))
+
+    return _rewritten(graph, source, recipe, workspace, (), rewrite)
+
+
 LOWERINGS = {
     "fp32": _as_it_is,
     "fp16": _retyped,
@@ -150,6 +185,10 @@ LOWERINGS = {
     "int8": _calibrated,
     "fp8": _calibrated,
     "int8-dynamic": _dynamic,
+    "mxfp8": _block_scaled,
+    "nvfp4": _block_scaled,
+    "w8": _weight_only,
+    "w4": _weight_only,
 }
 
 
@@ -168,7 +207,7 @@ def _rewritten(
     """The variant of ``graph`` that ``rewrite`` makes of the prepared model of ``source``; it returns notes."""
 
     def make(folder: Path, key: str) -> Variant:
-        model = prepare(source, _least_opset(graph, recipe))
+        model = prepare(source, least_opset(graph, recipe))
         check_excluded(model, recipe)
         notes = (*unnamed_notes(model), *rewrite(model))
         path = model_file.save(model, folder)
@@ -177,9 +216,9 @@ def _rewritten(
     return workspace.artefact("variant", Variant, (graph.digest, source.digest, recipe, inputs), make, tools=TOOLS)
 
 
-def _least_opset(graph: Graph, recipe: Recipe) -> int:
+def least_opset(graph: Graph, recipe: Recipe) -> int:
     """The graph's opset, or the first whose operators take the recipe's types."""
-    return max(graph.opset, *(TYPES[name].first_opset for name in recipe.product_types))
+    return max(graph.opset, *(TYPES[name].first_opset for name in recipe.types))
 
 
 def _check_high_precision(recipe: Recipe) -> None:
@@ -218,6 +257,27 @@ def _tensorrt_notes(recipe: Recipe, saturating: bool) -> tuple[str, ...]:
     if recipe.resolved_high_precision == "fp32":
         notes.append("TensorRT does not fuse float32 attention: beside 8-bit layers it is slower than FP16")
     return tuple(notes)
+
+
+def _block_notes(recipe: Recipe) -> tuple[str, ...]:
+    if recipe.precision != "mxfp8":
+        return ()
+    high = recipe.resolved_high_precision
+    return (f"TensorRT for RTX 1.7 expands MXFP8 and multiplies in {high}; its list of layers says so",)
+
+
+def _weight_notes(recipe: Recipe) -> tuple[str, ...]:
+    if recipe.precision != "w4":
+        return ()
+    return (
+        "ONNX Runtime's MatMulNBits rounds activations to 8 bits; optimization='none' runs the file as written",
+    )
+
+
+def _scope_notes(recipe: Recipe) -> tuple[str, ...]:
+    if recipe.scope == "linear":
+        return ()
+    return (f"the scope {recipe.scope} changes nothing here: {recipe.precision} quantizes linear layers only",)
 
 
 def _opset_notes(recipe: Recipe, opset: int) -> tuple[str, ...]:

@@ -56,6 +56,10 @@ class Layout(NamedTuple):
         return TYPES["uint8"].largest if self.unsigned else self.largest
 
 
+#: How 8-bit weights are rounded that are expanded before they are multiplied: no sum of products can saturate.
+WEIGHTS = Layout(numpy_type("int8"), TYPES["int8"].largest, TYPES["int8"].largest)
+
+
 def layout_of(recipe: Recipe, largest_weight: float) -> Layout:
     """How a recipe rounds.
 

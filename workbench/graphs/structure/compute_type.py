@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from ...dtypes import of_onnx
 from .attention import Attention
-from .operators import ATTENTION_OPERATORS, CARRIERS, PRODUCTS
+from .operators import ATTENTION_OPERATORS, CARRIERS, DEQUANTIZERS, PRODUCTS
 from .values import optional_input, producer_of
 
 
@@ -53,9 +53,9 @@ def attention_types(attention: Attention) -> AttentionTypes:
 
 
 def quantized_type(value: ir.Value | None) -> str | None:
-    """``int8`` or ``fp8`` for a tensor that comes out of a DequantizeLinear, moved or cast on the way or not."""
+    """``int8``, ``fp8`` or ``fp4`` for a tensor out of a DequantizeLinear, moved or cast on the way or not."""
     while (node := producer_of(value)) is not None:
-        if node.op_type == "DequantizeLinear":
+        if node.op_type in DEQUANTIZERS:
             return _product_type(node.inputs[0]) or "int8"
         if node.op_type not in CARRIERS:
             return None

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from ...places import OUTPUT
 from .operators import MATRIX_PRODUCTS, name_of
 from .placement import find_paths
-from .values import input_of, inputs_of
+from .values import input_of, inputs_of, is_dense, producer_of, rank
 
 #: Place -> the operators that take the place's own name; other nodes of the place add a part to it.
 MAIN = {
@@ -31,7 +31,9 @@ PARTS = {
     ("attention/split", "Reshape"): "heads",
     ("attention/split", "Transpose"): "order",
     ("attention/merge", "Transpose"): "order",
+    ("embedding", "Cast"): "pixels",
     ("embedding", "Conv"): "patches",
+    ("embedding", "MatMul"): "patches",
     ("embedding", "Transpose"): "order",
     ("embedding", "Reshape"): "flatten",
     ("embedding", "Pad"): "tokens",
@@ -49,6 +51,8 @@ LEAVING = {
     "head": f"head/{OUTPUT}",
 }
 QKV = ("q", "k", "v")
+#: A batch of images has this many axes; cut into a grid of patches it has more.
+IMAGE_RANK = 4
 #: Operator -> what its constant inputs are called.
 OPERANDS = {
     "MatMul": ("weight", "weight"),
@@ -98,11 +102,21 @@ def _node_name(node: ir.Node, place: str) -> str:
         return place
     if inside not in MAIN and _adds_constant(node):
         return f"{place}/bias"
+    if inside == "embedding" and _adds_constant(node) and is_dense(producer_of(input_of(node, 0))):
+        return f"{place}/patches/bias"
+    if inside == "embedding" and node.op_type == "Reshape" and (rank(node.outputs[0]) or 0) > IMAGE_RANK:
+        return f"{place}/grid"
     if inside == "attention/split" and _is_last_two(node):
         return f"{place}/k_transposed"
-    if node.op_type == "Transpose" and input_of(node, 0).is_graph_input():
+    if node.op_type == "Transpose" and _is_image(input_of(node, 0)):
         return f"{place}/layout"
     return f"{place}/{PARTS.get((inside, node.op_type), node.op_type.lower())}"
+
+
+def _is_image(value: ir.Value) -> bool:
+    """Whether a tensor is the graph's input, or the pixels of the input as floats."""
+    made = value.producer()
+    return value.is_graph_input() if made is None or made.op_type != "Cast" else input_of(made, 0).is_graph_input()
 
 
 def _adds_constant(node: ir.Node) -> bool:

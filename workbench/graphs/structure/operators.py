@@ -27,7 +27,11 @@ QUANTIZABLE_PRODUCTS = (*DENSE_PRODUCTS, "Conv")
 # ---- rounding ----------------------------------------------------------------------------------------------------
 
 QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear")
-QDQ = (*QUANTIZERS, "DequantizeLinear")
+#: The domain of TensorRT's own operators, and those that quantize in blocks: their numbers, then their scales.
+TENSORRT_DOMAIN = "trt"
+BLOCK_QUANTIZERS = ("TRT_FP4DynamicQuantize", "TRT_MXFP8DynamicQuantize")
+DEQUANTIZERS = ("DequantizeLinear", "TRT_MXFP8DequantizeLinear")
+QDQ = (*QUANTIZERS, *BLOCK_QUANTIZERS, *DEQUANTIZERS)
 #: Operators that compute with integers between their inputs and outputs, as runtimes on a CPU do.
 INTEGER_OPERATORS = (*INTEGER_MATRIX_PRODUCTS, *INTEGER_CONVOLUTIONS, "DynamicQuantizeLinear")
 #: Operators that only a quantized graph has.

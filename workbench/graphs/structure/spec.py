@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx_ir as ir
 
 from ...errors import WorkbenchError
@@ -37,7 +39,7 @@ def _infer(read: _Reader, name: str, image_size: int, classes: tuple[int | None,
     if len(set(blocks)) > 1:
         raise _Unlike("its blocks differ in size")
     width, mlp, heads, tokens = blocks[0]
-    patch = read.patch(width)
+    patch = read.patch(width, image_size)
     try:
         spec = ModelSpec(
             name=name,
@@ -86,14 +88,18 @@ class _Reader:
             raise _Unlike(f"the MLP of {name} is gated")
         return proj.shape[1], fc1.shape[1], scores[0], scores[-1]
 
-    def patch(self, width: int) -> int:
-        """The patch's edge, from a convolution whose stride is its kernel."""
-        conv = self.one("embedding", "Conv")
-        kernel = array(conv.inputs[1])
-        strides = conv.attributes.get_ints("strides", ())
-        if kernel is None or kernel.shape[0] != width or {*kernel.shape[2:]} != {*strides} or len({*strides}) != 1:
-            raise _Unlike("its patches overlap or are not square")
-        return kernel.shape[2]
+    def patch(self, width: int, image_size: int) -> int:
+        """The patch's edge, from the product of patches, (B, patches, pixels of one), and weights."""
+        if self.nodes("embedding", "Conv"):
+            raise _Unlike("its patches overlap, or it convolves the image in several steps")
+        product = self.one("embedding", "MatMul")
+        count, pixels = known_lengths(product.inputs[0], 1) or (0, 0)
+        grid = math.isqrt(count)
+        patch = image_size // max(grid, 1)
+        square = grid * patch == image_size and grid**2 == count and pixels % patch**2 == 0
+        if not square or elements(product.inputs[1]).shape[1] != width:
+            raise _Unlike("its patches are not square")
+        return patch
 
     def classifier(self) -> str:
         """``token`` where the first token goes to the head, ``gap`` for the mean."""

@@ -8,15 +8,19 @@ import plotly.io as pio
 
 from ...errors import WorkbenchError
 
-#: Precision -> colour. The lightness (CIE L*) of any two differs by 7 or more, so that they differ in a grey print;
-#: every one has contrast with a white and with a near-black page.
+#: Precision -> colour. The lightness (CIE L*) of any two differs by 6.5 or more, so that they differ in grey print;
+#: every one stands off a white and a near-black page.
 COLOURS = {
-    "fp16": "#1B5FAA",
-    "int8": "#C8471C",
-    "fp32": "#858B92",
-    "fp8": "#35B184",
-    "bf16": "#7CC3EE",
-    "int8-dynamic": "#F0CC3E",
+    "fp16": "#1F60B0",
+    "int8": "#C84418",
+    "fp32": "#8D949C",
+    "fp8": "#3EB98A",
+    "bf16": "#8CD2FB",
+    "int8-dynamic": "#F6DD3B",
+    "mxfp8": "#9F69D4",
+    "nvfp4": "#901E73",
+    "w8": "#D1B37F",
+    "w4": "#364701",
 }
 #: Precision -> the shape of its marker.
 SYMBOLS = {
@@ -26,6 +30,10 @@ SYMBOLS = {
     "fp8": "triangle-up",
     "bf16": "diamond",
     "int8-dynamic": "triangle-down",
+    "mxfp8": "pentagon",
+    "nvfp4": "star",
+    "w8": "cross",
+    "w4": "hexagram",
 }
 #: Small to large, for heat maps: lightness falls steadily, so the order is visible in grey (ColorBrewer's YlGnBu).
 SCALE = "YlGnBu"
