@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import refuse_unless
+from ..errors import refuse_unless, shown
 from .checks import positive, whole
 from .models import ModelSpec, Preprocessing
 from .recipes import Recipe
@@ -112,12 +112,13 @@ class Batches:
             why=f"min {self.min}, opt {self.opt}, max {self.max}",
             remedy="give min <= opt <= max",
         )
-        exact = tuple(self.exact) if isinstance(self.exact, Iterable) else (self.exact,)
+        several = isinstance(self.exact, list | tuple | range | Set)
+        exact = tuple(self.exact) if several else (self.exact,)
         numbers = tuple(map(whole, exact))
         refuse_unless(
             all(n is not None and self.min <= n <= self.max for n in numbers),
             "Batches.exact must be whole numbers within the range",
-            why=f"it is {self.exact!r}, and the range is {self.min} to {self.max}",
+            why=f"it is {shown(self.exact)}, and the range is {self.min} to {self.max}",
             remedy="give sizes between min and max, such as exact=(1, 8), or widen the range",
         )
         object.__setattr__(self, "exact", tuple(sorted({n for n in numbers if n is not None})))
