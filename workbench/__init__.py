@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "workspace": "Workspace",
         "datasets": "ImageSet images normalise",
         "datasets.published": "fetch_images fetch_checkpoint",
+        "datasets.published_preprocessing": "read_preprocessing",
         "models.sizes": "model_spec",
         "models.vit": "logits",
         "models.checkpoint": "load_checkpoint save_checkpoint",

@@ -80,12 +80,35 @@ def refuse_unless(condition: bool, what: str, *, why: str, remedy: str) -> None:
         raise WorkbenchError(what, why=why, remedy=remedy)
 
 
+def shown(value, length: int = 200) -> str:
+    """A value as an error quotes it: its ``repr``, cut where it is long, and its type where it has no ``repr``."""
+    try:
+        text = f"text of {len(value):,} characters: {value[:length]!r}" if _is_long(value, length) else repr(value)
+    except Exception:  # a value that was made to fail, or nested too deeply
+        return f"a {type(value).__name__}"
+    return text if len(text) <= length + 40 else f"{text[:length]}..."
+
+
+def _is_long(value, length: int) -> bool:
+    return isinstance(value, str) and len(value) > length
+
+
+def is_path(value) -> bool:
+    """Whether a value can be a path of this system: without null characters, and not too long to be opened."""
+    try:
+        text = os.fspath(value)
+        parts = os.fsencode(text).split(os.sep.encode())
+    except Exception:  # no path, or an object of another program that fails
+        return False
+    return isinstance(text, str) and "\0" not in text and len(text) < 4096 and max(map(len, parts)) < 256
+
+
 def path_of(what: str, path) -> Path:
     """A path as a ``pathlib.Path``; raise a ``WorkbenchError`` when the value is no path."""
     refuse_unless(
-        isinstance(path, str | os.PathLike),
+        is_path(path),
         f"{what} is given by its path",
-        why=f"given was {path!r}",
+        why=f"given was {shown(path)}",
         remedy="give a string or a pathlib.Path",
     )
     return Path(path)
@@ -95,12 +118,13 @@ def one_of(what: str, value, allowed) -> None:
     """Raise a ``WorkbenchError`` when ``value`` is not among ``allowed``, naming the nearest allowed ones."""
     import difflib
 
-    if not any(value == each and isinstance(value, type(each)) for each in allowed):  # 20.0 is not 20
-        near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
+    if not any(isinstance(value, type(each)) and value == each for each in allowed):  # 20.0 is not 20
+        text = value if isinstance(value, str) else shown(value)
+        near = difflib.get_close_matches(text[:80], [str(a) for a in allowed], n=1)
         meant = next((each for each in allowed if [str(each)] == near), None)
         hint = f"did you mean {meant!r}? " if near else ""
         raise WorkbenchError(
-            f"Unknown {what} {value!r}",
+            f"Unknown {what} {shown(value)}",
             why=f"known are {', '.join(map(repr, allowed))}",
             remedy=f"{hint}use one of the known ones",
         )

@@ -8,13 +8,12 @@ import os
 import secrets
 import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Generator
 from pathlib import Path
 
 from .errors import WorkbenchError
-from .files import text_or_empty
+from .files import scratch_folder, text_or_empty
 
 LEDGER = "ledger.sqlite3"
 #: The first letters of the types of file systems that several machines may share. SQLite's write-ahead log (WAL)
@@ -51,8 +50,8 @@ class Ledger:
                 (run_id, time.time(), kind, key, body),
             )
 
-    def bodies(self, kind: str, key: str | None = None) -> list[str]:
-        """The bodies of all observations of a kind (and key), oldest first.
+    def rows(self, kind: str, key: str | None = None) -> list[tuple[str, str]]:
+        """Run id and body of all observations of a kind (and key), oldest first, as text whatever was stored.
 
         Raises:
             WorkbenchError: the file is no ledger.
@@ -61,22 +60,36 @@ class Ledger:
             return []
         clause, values = ("", (kind,)) if key is None else (" AND key = ?", (kind, key))
         with self._open() if os.access(self.folder, os.W_OK) else self._copied() as ledger:
-            query = f"SELECT body FROM observations WHERE kind = ?{clause} ORDER BY id"
-            return [body for (body,) in ledger.execute(query, values)]
+            # a cast gives text for the blobs and numbers that another program may have stored
+            query = f"SELECT CAST(run_id AS TEXT), CAST(body AS TEXT) FROM observations WHERE kind = ?{clause}"
+            return [(run_id or "", body or "") for run_id, body in ledger.execute(f"{query} ORDER BY id", values)]
+
+    def knows(self, run_id: str) -> bool:
+        """Whether an observation of this name was appended.
+
+        Raises:
+            WorkbenchError: the file is no ledger.
+        """
+        if not self.path.exists():
+            return False
+        with self._open() as ledger:
+            found = ledger.execute("SELECT 1 FROM observations WHERE run_id = ? LIMIT 1", (run_id,))
+            return found.fetchone() is not None
 
     @contextlib.contextmanager
     def _copied(self) -> Generator[sqlite3.Connection]:
         """A copy to read from: SQLite writes beside a WAL database even to read it, and this disk is read-only."""
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             for file in self.folder.glob(f"{LEDGER}*"):
                 shutil.copy(file, folder)
-            with Ledger(Path(folder))._open() as ledger:
+            with Ledger(folder)._open() as ledger:
                 yield ledger
 
     @contextlib.contextmanager
     def _open(self) -> Generator[sqlite3.Connection]:
         try:
             connection = sqlite3.connect(self.path, timeout=60, isolation_level="IMMEDIATE")
+            connection.text_factory = lambda content: content.decode(errors="replace")
             try:
                 # A statement waits until other processes are done. A killed writer leaves the last commit intact.
                 connection.execute(f"PRAGMA journal_mode={_journal_mode(self.folder.resolve())}")

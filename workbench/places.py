@@ -33,7 +33,7 @@ OUTSIDE = ("embedding", "norm", "pool", "pre_logits", "head")
 #: The tensors that numeric comparisons look at: ``embedding/output``, ``block03/output``, ``norm/output``.
 OUTPUT = "output"
 
-_BLOCK = re.compile(r"(block(\d+))(?:/|$)")
+_BLOCK = re.compile(r"(block(\d{1,4}))(?:/|$)")
 
 
 class Place(NamedTuple):

@@ -13,9 +13,9 @@ import errno
 import functools
 import json
 import os
-import secrets
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +24,7 @@ from . import records
 from .code_version import code_digest, tool_versions
 from .digests import digest, file_digest
 from .errors import WorkbenchError, path_of
-from .files import disk_errors
+from .files import abandoned, disk_errors, held_file, held_folder
 from .ledger import Ledger, new_run_id
 
 T = TypeVar("T")
@@ -90,9 +90,7 @@ class Workspace:
         with disk_errors(f"The artefact {folder.parent.name}/{key} cannot be written"):
             folder.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale_drafts(folder.parent)
-            draft = folder.parent / f".draft-{secrets.token_hex(4)}"
-            draft.mkdir()
-            try:
+            with held_folder(folder.parent, ".draft-") as draft:
                 record = make(draft, key)
                 files = sorted(path for path in draft.rglob("*") if path.is_file())
                 sums = {path.relative_to(draft).as_posix(): file_digest(path) for path in files}
@@ -100,8 +98,6 @@ class Workspace:
                 document["digest"] = digest(document)  # the record's own bytes are checked too
                 (draft / RECORD).write_text(json.dumps(document, indent=1))
                 _publish(draft, folder)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
 
     # ---- observations -------------------------------------------------------------------------------------------
 
@@ -112,14 +108,25 @@ class Workspace:
         Raises:
             WorkbenchError: the disk is full or read-only.
         """
-        folder = self.path / kind / run_id
+        folder, marker = self.path / kind / run_id, self.path / kind / f".unfinished-{run_id}"
         with disk_errors(f"The folder {folder} cannot be written"):
-            folder.mkdir(parents=True)
-            try:
-                yield folder
-            except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._sweep_unfinished(folder.parent)
+            with held_file(marker):
+                folder.mkdir()
+                try:
+                    yield folder
+                except BaseException:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    raise
+
+    def _sweep_unfinished(self, parent: Path) -> None:
+        """Remove the folders of killed processes, unless the ledger names them; then they were finished."""
+        for marker in abandoned(parent, ".unfinished-*"):
+            run_id = marker.name.removeprefix(".unfinished-")
+            if not Ledger(self.path).knows(run_id):
+                shutil.rmtree(parent / run_id, ignore_errors=True)
+            marker.unlink(missing_ok=True)
 
     def append(self, kind: str, key: str, record, run_id: str | None = None) -> str:
         """Append an observation to the ledger.
@@ -143,14 +150,41 @@ class Workspace:
     def observations(self, kind: str, cls: type[T], key: str | None = None) -> list[T]:
         """All observations of a kind (and key), oldest first, as records of type ``cls``.
 
+        A row that is no such record is set aside: it stays in the ledger, and a warning names it.
+
         Warns:
             RenamedFieldWarning: an earlier version wrote a field under another name.
+            UnknownFieldWarning: a newer version wrote a field that this one does not know.
+            SetAsideWarning: a row cannot be read.
 
         Raises:
             WorkbenchError: the ledger is damaged.
         """
-        bodies = Ledger(self.path).bodies(kind, key)
-        return [_decoded(cls, json.loads(body), self.path) for body in bodies]
+        return records_in(Ledger(self.path), kind, cls, key)
+
+
+def records_in(ledger: Ledger, kind: str, cls: type[T], key: str | None = None) -> list[T]:
+    """The records of a kind (and key) in a ledger, oldest first; paths in them are relative to its folder.
+
+    Warns:
+        SetAsideWarning: a row holds no such record; the others are read.
+    """
+    found = []
+    for run_id, body in ledger.rows(kind, key):
+        try:
+            found.append(_decoded(cls, json.loads(body), ledger.folder))
+            continue
+        except WorkbenchError as error:
+            reason = f"{error.what}: {error.why}"
+        except (ValueError, RecursionError) as error:
+            reason = f"it is no JSON: {error}"
+        message = f"row {run_id[:80]!r} ({kind}) of {ledger.path} is set aside: {reason}. A newer version of"
+        warnings.warn(f"{message} the workbench may have written it", SetAsideWarning, stacklevel=3)
+    return found
+
+
+class SetAsideWarning(UserWarning):
+    """A row of the ledger holds no record that this version can read; the other rows are read."""
 
 
 def _encoded(record, folder: Path):
@@ -169,8 +203,13 @@ def check_artefact(path: Path) -> None:
     Raises:
         WorkbenchError: a file of the artefact is missing or was changed since it was written.
     """
-    if (Path(path).parent / RECORD).is_file():
+    if is_artefact(path):
         _verified(Path(path).parent)
+
+
+def is_artefact(path: Path) -> bool:
+    """Whether a file belongs to an artefact of a workspace, whose bytes have a digest."""
+    return (Path(path).parent / RECORD).is_file()
 
 
 def _verified(folder: Path) -> dict:
@@ -178,9 +217,10 @@ def _verified(folder: Path) -> dict:
     try:
         document = json.loads((folder / RECORD).read_text())
         own = document.pop("digest")
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise _changed(folder / RECORD, f"it cannot be read: {error!r}") from error
-    if digest(document) != own:
+        found = digest(document)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise _changed(folder / RECORD, f"it cannot be read: {error!r}"[:400]) from error
+    if found != own or not {"record", "sha256"} <= set(document) or not _are_sums(document["sha256"]):
         raise _changed(folder / RECORD, "its contents do not have the digest that was written with them")
     for name, expected in document["sha256"].items():
         file = folder / name
@@ -188,6 +228,10 @@ def _verified(folder: Path) -> dict:
         if found != expected:
             raise _changed(file, f"its SHA-256 was {expected}, now {found}")
     return document
+
+
+def _are_sums(value) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
 def _changed(file: Path, why: str) -> WorkbenchError:

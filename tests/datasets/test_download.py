@@ -144,3 +144,37 @@ def test_a_folder_that_cannot_be_made_is_refused(server, tmp_path):
     (tmp_path / "new").write_text("a file, not a folder")
     with pytest.raises(WorkbenchError, match="not a file"):
         _get(server, tmp_path)
+
+
+# ---- what is not the file ----------------------------------------------------------------------------------------
+
+PAGE = b"<!DOCTYPE html><html><title>Log in to this network</title>" + b"x" * 600
+ELSE = {
+    "a login page": ({"content": PAGE}, "is text"),
+    "a page by its type": ({"headers": {"Content-Type": "text/html; charset=utf-8"}}, "a web page"),
+    "a message": ({"content": b'{"error": "not found"}'}, "is text"),
+    "nothing": ({"content": b""}, "sent nothing"),
+    "packed bytes": ({"headers": {"Content-Encoding": "gzip"}}, "encoding 'gzip'"),
+    "a checksum that is none": ({"headers": {"x-goog-hash": "md5=AAAA"}}, "checksum cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("behaviour", "says"), ELSE.values(), ids=ELSE)
+def test_what_is_not_the_file_is_never_saved_under_its_name(server, tmp_path, behaviour, says):
+    vars(server).update(behaviour)
+    with pytest.raises(WorkbenchError, match=says):
+        _get(server, tmp_path)
+    assert "file.bin" not in _files(tmp_path)
+
+
+@pytest.mark.parametrize("md5", ["", "x" * 32, "AB" * 16, b"a" * 32, 5])
+def test_a_checksum_that_is_none_is_refused_before_anything_is_asked(server, tmp_path, md5):
+    with pytest.raises(WorkbenchError, match="checksum"):
+        _get(server, tmp_path, md5=md5)
+    assert server.asked == []
+
+
+def test_a_part_that_nothing_identifies_is_not_continued_without_a_checksum(server, tmp_path):
+    server.validators, server.breaks = {}, [500_000]
+    assert _get(server, tmp_path).read_bytes() == CONTENT
+    assert _ranges(server) == [None, None]

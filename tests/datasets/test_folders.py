@@ -1,6 +1,8 @@
 """A folder with one folder per class: formats, broken files, and the five lines of the documentation."""
 
+import contextlib
 import inspect
+import os
 import shutil
 import textwrap
 
@@ -10,7 +12,7 @@ from PIL import Image
 
 import workbench as wb
 from workbench import datasets
-from workbench.datasets import folders
+from workbench.datasets import folders, preprocessing
 from workbench.datasets.splits import SPLITS
 from workbench.errors import WorkbenchError
 
@@ -103,3 +105,59 @@ def test_the_five_lines_of_the_documentation_read_ones_own_folder(tmp_path, monk
     exec("\n".join(lines), scope)
     assert scope["x"].shape == (50, 224, 224, 3)
     assert scope["mine"].classes == ("cat", "dog")
+
+
+# ---- what must not be run, and what must not be waited for ------------------------------------------------------
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+def test_postscript_named_as_a_picture_starts_no_program(pets, tmp_path, monkeypatch):
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", str(program))
+    (pets / "cat" / "cat.png").write_bytes(EPS)
+    with Image.open(pets / "cat" / "cat.png") as image, contextlib.suppress(OSError):
+        image.load()
+    assert (tmp_path / "started").exists()  # this is what Pillow does where nobody forbids it
+    (tmp_path / "started").unlink()
+    assert (
+        "UnidentifiedImageError" in folders._read(pets / "cat" / "cat.png", pets, preprocessing.vit_jax(8)).reason
+    )
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_picture_that_a_caller_opened_is_decoded_in_raster_formats_only(tmp_path):
+    path = tmp_path / "cat.png"
+    path.write_bytes(EPS)
+    with Image.open(path) as image, pytest.raises(WorkbenchError, match="format of an image 'EPS'"):
+        preprocessing.prepare(image, preprocessing.vit_jax(8))
+
+
+def test_pipes_devices_and_folders_in_place_of_pictures_are_left_out_without_waiting(pets):
+    os.mkfifo(pets / "cat" / "pipe.png")
+    (pets / "cat" / "zeros.jpg").symlink_to("/dev/zero")
+    (pets / "cat" / "itself.png").symlink_to(pets / "cat" / "itself.png")
+    (pets / "cat" / "folder.png").mkdir()
+    assert len(folders.open_folder(pets).labels) == 60
+
+
+def test_a_picture_too_narrow_to_be_resized_is_skipped_with_its_sizes(pets):
+    Image.new("L", (60_000, 1)).save(pets / "cat" / "narrow.png")
+    narrow = folders._read(pets / "cat" / "narrow.png", pets, preprocessing.torchvision())
+    assert narrow.name == "cat/narrow.png"
+    assert "60000 x 1 pixels would become 15360000 x 256" in narrow.reason
+
+
+def test_classes_count_in_natural_order_and_a_warning_says_where_torchvision_differs(tmp_path):
+    _write(tmp_path / "numbers", classes=("2", "10", "1"), each=1)
+    with pytest.warns(UserWarning, match="'2' before '10'.*ImageFolder"):
+        assert folders.open_folder(tmp_path / "numbers").classes == ("1", "2", "10")
+
+
+def test_a_class_whose_name_is_no_utf_8_can_be_printed(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    _write(tmp_path / "names", classes=(name,), each=1)
+    assert folders.open_folder(tmp_path / "names").classes == ("caf\N{REPLACEMENT CHARACTER}",)

@@ -88,10 +88,44 @@ def test_other_modes_become_rgb(mode, pixel, expected):
 
 
 def test_presets_have_the_sizes_and_filters_of_the_publishers():
-    assert preprocessing.vit_jax(384) == Preprocessing(size=384)
+    assert preprocessing.vit_jax(384) == Preprocessing(size=384, antialias=False)
     assert preprocessing.augreg(224).resize == 248  # floor(224 / 0.9), as timm prints it
     assert preprocessing.augreg(384).resize == 384
     assert preprocessing.deit(224).resize == preprocessing.torchvision(224).resize == 256
     assert preprocessing.deit(384).resize == 438  # int(256 / 224 * 384)
     assert preprocessing.torchvision().interpolation == "bilinear"
     assert preprocessing.deit().interpolation == preprocessing.augreg().interpolation == "bicubic"
+
+
+def _tensorflows(pixels: np.ndarray, edge: int) -> np.ndarray:
+    """Bilinear between pixel centres at halves, by its definition (tf.image.resize, antialias=False)."""
+    height, width = pixels.shape[:2]
+    out = np.empty((edge, edge, 3))
+    for row in range(edge):
+        for column in range(edge):
+            y, x = (row + 0.5) * height / edge - 0.5, (column + 0.5) * width / edge - 0.5
+            top, left = int(np.floor(y)), int(np.floor(x))
+            corners = pixels[
+                np.ix_(np.clip([top, top + 1], 0, height - 1), np.clip([left, left + 1], 0, width - 1))
+            ]
+            weights = np.outer([1 - (y - top), y - top], [1 - (x - left), x - left])
+            out[row, column] = (weights[..., None] * corners).sum(axis=(0, 1))
+    return out
+
+
+@pytest.mark.parametrize("shape", [(64, 100), (5, 3), (16, 16)])
+def test_vit_jax_resizes_as_tensorflow_does_within_one_level(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    ours = prepare(Image.fromarray(pixels), preprocessing.vit_jax(16))
+    assert np.abs(ours - _tensorflows(pixels, 16)).max() <= 0.5 + 1e-3  # rounded to whole levels
+
+
+def test_nearest_without_antialiasing_takes_the_pixel_under_the_centre():
+    pixels = _numbered(6, 6)
+    found = prepare(pixels, Preprocessing(3, interpolation="nearest", antialias=False))
+    assert found[..., 0].tolist() == [[1] * 3, [3] * 3, [5] * 3]
+
+
+def test_other_filters_need_antialiasing():
+    with pytest.raises(WorkbenchError, match="nearest and bilinear"):
+        Preprocessing(8, interpolation="bicubic", antialias=False)

@@ -1,9 +1,12 @@
+import gzip
 import io
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -166,7 +169,7 @@ REFUSED = {
         ["hybrid"],
     ),
     "an unknown key": ("token", {"MAPHead_0/probe": np.zeros((1, 1, 16), np.float32)}, ["MAPHead_0/probe"]),
-    "an array of objects": ("token", {"head/bias": np.array([_Bomb()])}, ["head/bias", "allow_pickle=False"]),
+    "an array of objects": ("token", {"head/bias": np.array([_Bomb()])}, ["head/bias", "never unpickled"]),
     "whole numbers": ("token", {"head/bias": np.zeros(10, np.int64)}, ["head/bias", "int64"]),
     "not a number": ("token", not_finite(np.nan), ["holds NaN or infinity: head/kernel"]),
     "infinity": ("token", not_finite(np.inf), ["holds NaN or infinity: head/kernel"]),
@@ -215,7 +218,7 @@ def test_a_file_that_is_no_whole_archive_of_a_vits_arrays_is_refused(tmp_path):
         (tmp_path / name).write_bytes(content)
     reasons = dict.fromkeys(files, "cannot be read") | {
         "absent.npz": "There is no checkpoint",
-        "bare.npy": "holds no Vision Transformer",
+        "bare.npy": "a single array",
         "other.npz": "holds no Vision Transformer",
         "damaged.npz": "embedding/kernel",
     }
@@ -296,3 +299,144 @@ def test_a_disk_that_is_full_leaves_the_old_file_as_it_was(tmp_path, monkeypatch
         wb.save_checkpoint(path, spec, params)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["x.npz"]
+
+
+# ---- other programs' files ---------------------------------------------------------------------------------------
+
+
+def test_bfloat16_as_numpy_stores_it_is_read_as_the_same_numbers(tmp_path):
+    arrays = {key: array.astype(ml_dtypes.bfloat16) for key, array in arrays_of().items()}
+    path = written(tmp_path / "x.npz", arrays)
+    with np.load(path) as file:
+        assert file["head/kernel"].dtype == np.dtype("V2")  # this is what NumPy makes of it
+    _, params = wb.load_checkpoint(path)
+    np.testing.assert_array_equal(params["head"]["kernel"], arrays["head/kernel"].astype(np.float32))
+
+
+FOREIGN = {
+    "a web page": b"<!DOCTYPE html><html><body>404</body></html>",
+    "Flax's msgpack": b"\x83\xa6params\x81\xa4head\x80\xa4step\x01" * 9,
+    "a Python pickle": pickle.dumps({"params": 1}),
+    "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+    "a gzip file": gzip.compress(b"x"),
+    "an empty file": b"",
+    "a safetensors file": (2).to_bytes(8, "little") + b"{}",
+    "an ONNX model": b"\x08\x0a\x12\x07pytorch",
+}
+
+
+@pytest.mark.parametrize(("name", "content"), FOREIGN.items(), ids=FOREIGN)
+def test_a_file_of_another_format_is_named_as_what_it_is(name, content, tmp_path):
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(wb.WorkbenchError, match=name) as error:
+        wb.load_checkpoint(tmp_path / "x.npz")
+    assert "allow_pickle" not in str(error.value)
+
+
+def test_an_onnx_file_and_a_pytorch_checkpoint_are_sent_to_import_onnx(tmp_path):
+    (tmp_path / "x.onnx").write_bytes(b"anything")
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+    for name in ("x.onnx", "x.npz"):
+        with pytest.raises(wb.WorkbenchError) as error:
+            wb.load_checkpoint(tmp_path / name)
+        assert "import_onnx" in error.value.remedy
+
+
+def test_a_relative_path_that_leads_nowhere_names_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(wb.WorkbenchError) as error:
+        wb.load_checkpoint("../data/x.npz")
+    assert str(tmp_path) in error.value.remedy
+    assert "--cwd" in error.value.remedy
+
+
+def big_visions(model):
+    """The same parameters as big_vision stores them, its class token without a position of its own."""
+    arrays = {
+        "/".join(checkpoint._PUBLISHED_TO_LINEN.get(part, part) for part in key.split("/")): array
+        for key, array in arrays_of(model).items()
+    }
+    positions = arrays.pop("Transformer/posembed_input/pos_embedding")
+    if "cls" in arrays:
+        arrays["cls"], positions = arrays["cls"] + positions[:, :1], positions[:, 1:]
+    return arrays | {"pos_embedding": positions}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("scanned", [False, True], ids=["blocks", "scanned"])
+def test_a_plain_vit_of_big_vision_gives_the_logits_of_the_same_parameters(model, scanned, tmp_path):
+    arrays = big_visions(model)
+    if scanned:
+        rests = {key.split("/", 2)[2] for key in arrays if "encoderblock_0/" in key}
+        blocks = {rest: [arrays.pop(f"Transformer/encoderblock_{i}/{rest}") for i in (0, 1)] for rest in rests}
+        arrays |= {f"Transformer/encoderblock/{rest}": np.stack(both) for rest, both in blocks.items()}
+    arrays = {f"params/{key}": array for key, array in arrays.items()}
+    spec, params = wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
+    expected = reference(model)
+    np.testing.assert_allclose(wb.logits(spec, params, expected["input"]), expected["logits"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "family"),
+    [
+        (["params/MAPHead_0/probe"], "MAP head of SigLIP"),
+        (["params/img/embedding/kernel", "params/txt/head/kernel"], "two towers"),
+        (["img/cls", "t"], "LiT or SigLIP"),
+    ],
+)
+def test_lit_and_siglip_are_named_as_what_they_are(keys, family, tmp_path):
+    arrays = {f"params/{key}": array for key, array in big_visions("gap").items()}
+    text = refused(tmp_path / "x.npz", arrays | dict.fromkeys(keys, np.zeros((1, 1, 16), np.float32)))
+    assert family in text
+    assert "import_onnx" in text
+
+
+# ---- files that were made to mislead -----------------------------------------------------------------------------
+
+
+def test_a_member_that_is_there_twice_is_refused(tmp_path):
+    path = written(tmp_path / "x.npz", arrays_of())
+    other = io.BytesIO()
+    np.save(other, arrays_of()["head/bias"] + 1)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("head/bias.npy", other.getvalue())
+    with pytest.raises(wb.WorkbenchError, match="an array twice: head/bias"):
+        wb.load_checkpoint(path)
+
+
+def test_an_array_without_a_header_and_one_of_a_size_beyond_its_bytes_are_refused(tmp_path):
+    for content, says in {
+        b"no header at all": "head/bias is no array",
+        npy_header("(1000000000000,)"): "head/bias is damaged",
+        npy_header("(-1,)"): "no array of numbers",
+        npy_header("__import__('os')"): "no array of numbers",
+    }.items():
+        arrays = {key: array for key, array in arrays_of().items() if key != "head/bias"}
+        path = written(tmp_path / "x.npz", arrays)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("head/bias.npy", content)
+        with pytest.raises(wb.WorkbenchError, match=says):
+            wb.load_checkpoint(path)
+
+
+def npy_header(shape: str) -> bytes:
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(40)
+
+
+MISLEADING = {
+    "a parameter inside a parameter": ({"head/kernel/x": np.zeros(3, np.float32)}, "head/kernel is a parameter"),
+    "a block far away": ({"Transformer/encoderblock_99999/x": np.zeros(3, np.float32)}, "lacks a block"),
+}
+
+
+@pytest.mark.parametrize(("changes", "says"), MISLEADING.values(), ids=MISLEADING)
+def test_names_that_no_tree_can_have_are_refused_at_once(changes, says, tmp_path):
+    assert says in refused(tmp_path / "x.npz", arrays_of() | changes)
+
+
+@pytest.mark.parametrize("size", [10**9, 0, -32, 2**70, "64", 64.0, True])
+def test_an_image_size_that_no_model_takes_is_refused(size):
+    with pytest.raises(wb.WorkbenchError, match="image_size"):
+        wb.load_checkpoint(REFERENCE / "vit_tiny_token.npz", image_size=size)

@@ -111,7 +111,7 @@ def test_limits_that_nothing_keeps_still_leave_table_and_report(write, mine, cap
         ("name = [", "cannot be read as a study"),
         ('name = "x"', "does not say what to study"),
         (GRID.replace("batches", "batchs"), "did you mean 'batches'"),
-        (GRID.replace("count = 60", 'count = "many"'), "count in .* has the wrong type"),
+        (GRID.replace("count = 60", 'count = "many"'), "count in images in .* must be a whole number"),
         (GRID.replace("max_drop", "max_dorp"), "did you mean 'max_drop'"),
         (GRID + 'checkpoint = "x.npz"', "Unknown key in"),
         (RECIPE + 'precison = "fp32"', "did you mean 'precision'"),

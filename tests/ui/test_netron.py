@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -68,6 +69,23 @@ def test_it_listens_on_the_loopback_alone_and_behind_a_hub_goes_through_the_prox
     port, key = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/([\w-]+)/", direct).groups()
     monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/ada/")
     assert address(models[0]) == f"/user/ada/proxy/{port}/{key}/"
+
+
+@pytest.mark.parametrize("base", ["/", "/lab server/x/"])
+def test_a_reader_elsewhere_is_led_through_the_notebook_server_without_a_hub(models, monkeypatch, tmp_path, base):
+    """In a container or behind ``ssh -L`` the kernel's 127.0.0.1 is not the reader's; the server notes its path."""
+    monkeypatch.delenv("JUPYTERHUB_SERVICE_PREFIX", raising=False)
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("JPY_PARENT_PID", "77")
+    if base != "/":
+        (tmp_path / "jpserver-77.json").write_text(json.dumps({"base_url": base}))
+    direct = address(models[0])
+    port, key = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/([\w-]+)/", direct).groups()
+    through = f"{base.replace(' ', '%20')}proxy/{port}/{key}/"
+    shown = view(models[0]).data
+    assert f'href="{through}"' in shown
+    assert f"fetch('{direct}'" in shown  # the frame goes there where this address is out of reach
+    assert f"src = '{through}'" in shown
 
 
 def test_a_variant_is_called_by_its_recipe_a_graph_by_its_name_and_a_file_by_its_own(tmp_path, models):

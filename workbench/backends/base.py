@@ -178,6 +178,8 @@ class Backend(abc.ABC):
     name: str
     #: Whether sessions must live in a process of their own, because a crash of the driver would end the caller too.
     isolated: bool = False
+    #: Whether an engine is a copy of the variant's file. Any other engine is a plan, which may hold code to run.
+    copies_variant: bool = False
 
     @abc.abstractmethod
     def missing(self) -> Refusal | None:
@@ -202,6 +204,14 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def refused_nodes(self, model: Path) -> tuple[Refusal, ...]:
         """The nodes of an ONNX file that the runtime refuses; a refusal without a node is about the whole file."""
+
+    def checked_options(self, options: Mapping) -> dict:
+        """The backend's own options, after a check of each name and value. Costs no build.
+
+        Raises:
+            WorkbenchError: an option is unknown, or has a value that it does not take.
+        """
+        return dict(options)
 
     def description(self) -> str:
         """The runtime's version, opset and types in a few words, for ``workbench doctor``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 
 from ..digests import file_digest
@@ -91,21 +92,29 @@ def _batches_for(variant: Variant, batches: Batches | None) -> Batches:
     return only
 
 
-def open_engine(engine: Engine) -> Session:
+def open_engine(engine: Engine, trust: Collection[str] = ()) -> Session:
     """Open an engine as one session, a context manager: ``session.run({"images": x})["logits"]``.
+
+    Args:
+        engine: what ``build_engine`` or a host built.
+        trust: names of hosts whose engines may be loaded here; see ``open_streams``.
 
     Raises:
         WorkbenchError: the engine's runtime is not installed here, or refuses to load it.
     """
-    return open_streams(engine, 1)[0]
+    return open_streams(engine, 1, trust)[0]
 
 
-def open_streams(engine: Engine, streams: int) -> tuple[Session, ...]:
+def open_streams(engine: Engine, streams: int, trust: Collection[str] = ()) -> tuple[Session, ...]:
     """Open an engine as several sessions that share its weights.
+
+    An engine of TensorRT can hold code that runs while it is loaded. One that was built elsewhere is therefore
+    loaded only where its host is trusted by name: in ``trust``, or by ``trusted = true`` in ``hosts.toml`` when the
+    job ran.
 
     Raises:
         WorkbenchError: the engine's runtime is not installed here, or refuses to load it; a file of it was changed;
-            ``streams`` is below 1.
+            its host is not trusted; ``streams`` is below 1.
     """
     refuse_unless(
         streams >= 1,
@@ -122,6 +131,13 @@ def open_streams(engine: Engine, streams: int) -> tuple[Session, ...]:
         f"{engine.label} is not what was built",
         why=f"{changed} is gone or has other bytes",
         remedy="build the engine again",
+    )
+    refuse_unless(
+        engine.trusted or runtime.copies_variant or engine.host in trust,
+        f"{engine.label} is not loaded here",
+        why=f"host {engine.host!r} built it, and an engine can hold code that runs when it is loaded",
+        remedy=f"if you trust that machine, give trust=[{engine.host!r}], or write trusted = true below it in "
+        "hosts.toml and run the job again; or build the engine here",
     )
     return runtime.open(engine, streams)
 

@@ -34,7 +34,7 @@ def recorded_kernels(engine: Engine) -> dict[int, list[dict]]:
         return {int(batch): list(rows) for batch, rows in json.loads(path.read_text()).items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise WorkbenchError(
             f"{path} is no list of kernels", why=str(error), remedy="delete it, and trace the engine again"
         ) from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from ..dtypes import PRODUCT_TYPES, TYPES, of_onnx
-from ..errors import Refusal, WorkbenchError, one_of, refuse_unless
+from ..errors import Refusal, WorkbenchError, one_of, refuse_unless, shown
+from ..files import scratch_folder
 from ..progress import Progress, silent
 from ..records import Engine, Variant
 from .base import CLOSED, Backend, BuildRequest, Session, Tensor, check_feeds
@@ -29,6 +30,8 @@ from .hardware.memory import MemoryMeter
 
 OPTIONS = ("threads", "inter_op", "optimization")
 PROVIDERS = ["CPUExecutionProvider"]
+#: More threads than any machine has cores; starting a thousand million of them never ends.
+MOST_THREADS = 1024
 #: The types that ONNX Runtime cannot multiply on a CPU: why such a precision is refused, and what to do.
 NO_KERNELS = {
     "bf16": Refusal(
@@ -50,6 +53,7 @@ class OnnxRuntime(Backend):
     """ONNX Runtime's CPU provider: an engine is a copy of the variant, optimized each time it is opened."""
 
     name = "onnxruntime"
+    copies_variant = True
 
     def missing(self) -> Refusal | None:
         """Why ONNX Runtime cannot be imported, or None when it can."""
@@ -104,6 +108,10 @@ class OnnxRuntime(Backend):
             log_path=log,
             environment={**environment(), **_runtime_facts(options)},
         )
+
+    def checked_options(self, options: Mapping) -> dict:
+        """The options that the module's docstring lists."""
+        return _checked_options(options)
 
     def open(self, engine: Engine, streams: int = 1) -> tuple[Session, ...]:
         """Sessions on one InferenceSession, which is safe to call from several threads at once."""
@@ -189,12 +197,19 @@ class OrtSession(Session):
         the name of one of its parts with a suffix (``block00/mlp/fc1/MatMulAddFusion``).
         """
         shared = self._checked(feeds)
-        with tempfile.TemporaryDirectory() as folder:
-            native = _load(shared.path, shared.options, profile=str(Path(folder) / "profile"))
+        with scratch_folder() as folder:
+            native = _load(shared.path, shared.options, profile=str(folder / "profile"))
             for _ in range(2 + repeats):
                 native.run(shared.outputs, dict(feeds))
-            events = json.loads(Path(native.end_profiling()).read_text())
-        return _layer_rows(events, skip=2)
+            profile = Path(native.end_profiling()).read_text()
+        try:
+            return _layer_rows(json.loads(profile), skip=2)
+        except (ValueError, LookupError, TypeError) as error:  # the profiler does not say that the disk was full
+            raise WorkbenchError(
+                "The profile of ONNX Runtime is not whole",
+                why=f"{len(profile):,} characters were written: {error}"[:400],
+                remedy="free some space in the temporary folder, or name another in TMPDIR",
+            ) from error
 
     def memory(self) -> int:
         """The peak of this process's physical memory since the session was opened, above what it held before.
@@ -221,15 +236,21 @@ class OrtSession(Session):
 
 
 def _checked_options(options: Mapping) -> dict:
+    refuse_unless(
+        isinstance(options, Mapping),
+        "Options are names with values",
+        why=f"given was {shown(options)}",
+        remedy="write options={'threads': 2}",
+    )
     for name in options:
         one_of("option of onnxruntime", name, OPTIONS)
     one_of("optimization", options.get("optimization", "all"), ("all", "none"))
     for name in ("threads", "inter_op"):
         value = options.get(name, 1)
         refuse_unless(
-            isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+            isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_THREADS,
             f"The option {name!r} must be a whole number of 1 or more",
-            why=f"it is {value!r}",
+            why=f"it is {shown(value)}, and the most is {MOST_THREADS}",
             remedy="leave it out for the default",
         )
     return dict(options)
@@ -282,6 +303,44 @@ def inference_session(
             remedy="if it is no ONNX model or a damaged one, export it again; if an operator has no kernel on the "
             "CPU, choose another precision or opset, or a GPU runtime",
         ) from error
+
+
+class TookTooLong(WorkbenchError):
+    """A graph was stopped after its limit of time."""
+
+
+def run_within(session, feeds: Mapping[str, np.ndarray], limit_s: float | None) -> list[np.ndarray]:
+    """All outputs of an ``InferenceSession`` for one batch; a graph with a loop may never end and needs a limit.
+
+    Raises:
+        TookTooLong: it was stopped after ``limit_s`` seconds.
+    """
+    import onnxruntime as ort
+
+    if limit_s is None:
+        return session.run(None, dict(feeds))
+    settings, stopped = ort.RunOptions(), threading.Event()
+    settings.log_severity_level = 4
+
+    def stop():
+        stopped.set()
+        settings.terminate = True
+
+    timer = threading.Timer(limit_s, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        return session.run(None, dict(feeds), settings)
+    except Exception:
+        if not stopped.is_set():
+            raise
+    finally:
+        timer.cancel()
+    raise TookTooLong(
+        "The model does not end",
+        why=f"it has a loop, and was stopped after {limit_s:g} s",
+        remedy="export it without loops, with a fixed image size",
+    )
 
 
 def _load(path: Path, options: Mapping, *, profile: str = ""):

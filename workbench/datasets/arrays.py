@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import zipfile
-import zlib
 from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import WorkbenchError, refuse_unless
+from .npz import array_names, read_npz
 from .preprocessing import check_pixels
 from .source import Source, source_of_pixels
 from .splits import assign_splits
+
+#: More classes than any classifier has.
+MOST_CLASSES = 1 << 24
 
 
 def open_arrays(file: Path) -> Source:
@@ -30,27 +32,32 @@ def open_arrays(file: Path) -> Source:
     pixels, labels = found["images"], found["labels"]
     check_pixels(pixels)
     refuse_unless(
-        labels.shape == (len(pixels),) and labels.dtype.kind in "iu" and labels.min() >= 0,
+        labels.shape == (len(pixels),) and labels.dtype.kind in "iu" and 0 <= labels.min() <= MOST_CLASSES,
         f"The labels in {file.name} do not fit its images",
         why=f"there are {len(pixels)} images; labels have shape {labels.shape} and type {labels.dtype}",
         remedy="give one whole number of 0 or more for each image",
     )
-    classes = found.get("classes", np.arange(labels.max() + 1))
+    classes = found.get("classes", np.arange(int(labels.max()) + 1))
+    refuse_unless(
+        classes.ndim == 1 and classes.dtype.kind in "Uiu" and len(classes) > labels.max(),
+        f"The classes in {file.name} do not fit its labels",
+        why=f"they are {classes.dtype} {classes.shape}; labels go to {labels.max()}, beyond the classes",
+        remedy="give one name for each class, as an array of text",
+    )
     keys = (np.ascontiguousarray(image).tobytes() for image in pixels)
     splits = assign_splits(keys, calibration=0.1, evaluation=0.3)
     return source_of_pixels(tuple(map(str, classes)), pixels, labels, splits)
 
 
 def _npz(file: Path) -> dict[str, np.ndarray]:
-    with _errors_of(file), open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        names = set(archive.files)
-        refuse_unless(
-            {"images", "labels"} <= names,
-            f"{file.name} is no image set",
-            why=f"it needs the arrays images and labels, and has {', '.join(sorted(names)) or 'none'}",
-            remedy="write it with numpy.savez(NAME, images=..., labels=...)",
-        )
-        return {name: archive[name] for name in names & {"images", "labels", "classes"}}
+    found = read_npz(file, f"The image set {file.name}", ("images", "labels", "classes"))
+    refuse_unless(
+        {"images", "labels"} <= set(found),
+        f"{file.name} is no image set",
+        why=f"it needs the arrays images and labels, and has {', '.join(array_names(file)[:8]) or 'none'}",
+        remedy="write it with numpy.savez(NAME, images=..., labels=...)",
+    )
+    return found
 
 
 def _npy(file: Path) -> dict[str, np.ndarray]:
@@ -73,7 +80,7 @@ def _errors_of(file: Path) -> Generator[None]:
     """Turn what NumPy raises for a broken file into an error that names the file."""
     try:
         yield
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # a damaged header can raise anything, from SyntaxError to MemoryError
         raise WorkbenchError(
             f"{file} cannot be read",
             why=str(error) or type(error).__name__,

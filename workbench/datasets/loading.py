@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import WorkbenchError, one_of, refuse_unless
+from ..errors import WorkbenchError, one_of, path_of, refuse_unless
+from ..limits import refuse_beyond_memory
 from ..progress import Progress, silent
 from ..records import CORRUPTIONS, Preprocessing
 from . import shapes
 from .corruptions import corrupt
 from .image_set import ImageSet
+from .preprocessing import vit_jax
 from .source import Source, Unreadable
 from .splits import SPLITS
 
@@ -60,6 +63,8 @@ def images(
     """
     parts = stream(dataset, split, count, seed, size, variant, preprocessing=preprocessing, progress=progress)
     first = next(parts)
+    size_of_all = count * math.prod(first.pixels.shape[1:])
+    refuse_beyond_memory(size_of_all, f"{count:,} images do not fit in memory", "ask for fewer, or use stream()")
     pixels, labels = np.empty((count, *first.pixels.shape[1:]), np.uint8), np.empty(count, np.int64)
     filled, skipped = 0, []
     for part in itertools.chain([first], parts):
@@ -99,11 +104,11 @@ def stream(
     )
     one_class = variant == "one-class"
     if dataset == "shapes":
-        preparation = preprocessing or Preprocessing(size=shapes.SIZE if size is None else size)
+        preparation = preprocessing or vit_jax(shapes.SIZE if size is None else size)
         parts = _draw_shapes(split, count, seed, one_class, preparation, progress)
     else:
         source = open_source(dataset)
-        preparation = preprocessing or Preprocessing(size=source.size if size is None else size)
+        preparation = preprocessing or vit_jax(source.size if size is None else size)
         parts = _read_source(source, dataset, split, count, seed, one_class, preparation, progress)
     return parts if variant == "plain" else corrupt(parts, variant, seed)
 
@@ -119,7 +124,7 @@ def open_source(dataset: str | Path) -> Source:
         from .published import downloaded_images
 
         return open_cifar10(downloaded_images("cifar10"))
-    path = Path(dataset).expanduser()
+    path = path_of("A data set", dataset).expanduser()
     if path.is_dir():
         from .cifar10 import holds_cifar10, open_cifar10
         from .folders import open_folder

@@ -17,6 +17,7 @@ from pathlib import Path
 from ..errors import WorkbenchError, path_of, refuse_unless
 from ..files import disk_errors
 from ..ledger import LEDGER, Ledger, new_run_id
+from ..workspace import records_in
 from .manifest import Manifest, bundle_digest
 from .verify import read_bundle
 
@@ -158,8 +159,8 @@ class Registry:
         )
 
     def history(self) -> list[Event]:
-        """Every promotion, rollback and rejection, oldest first."""
-        return [Event(**json.loads(body)) for body in Ledger(self.path).bodies(_KIND)]
+        """Every promotion, rollback and rejection, oldest first; a row that is none is set aside with a warning."""
+        return records_in(Ledger(self.path), _KIND, Event)
 
     def folder_of(self, version: str) -> Path:
         """The folder of a version that was added, or of the beginning of its name.

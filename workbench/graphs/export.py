@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets.model_input import check_model_input
+from ..datasets.preprocessing import vit_jax
 from ..errors import one_of, refuse_unless
 from ..progress import Progress, silent
 from ..records import Graph, ModelSpec, Preprocessing, whole
@@ -186,7 +187,7 @@ def _float32(spec: ModelSpec, params: Mapping) -> dict:
 
 
 def _preprocessing(spec: ModelSpec, given: Preprocessing | None, input: str) -> Preprocessing:
-    preprocessing = replace(given or Preprocessing(size=spec.image_size), input=input)
+    preprocessing = replace(given or vit_jax(spec.image_size), input=input)
     refuse_unless(
         preprocessing.size == spec.image_size and preprocessing.layout == "NHWC",
         f"{spec.name} takes NHWC images of {spec.image_size} pixels",

@@ -17,6 +17,7 @@ from ..records import Graph, Preprocessing
 from ..workspace import Workspace
 from . import model_file
 from .canonical import clean
+from .door import check_onnx
 from .parity import compare_outputs, outputs_of
 from .quantization.prepare import check_float32
 from .structure.spec import infer as infer_spec
@@ -54,6 +55,7 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
             quantized already, or does not run.
     """
     path = path_of("An ONNX model", path)
+    check_onnx(path)
     _check_file(path)
     progress("read", 0, 1)
     files = (path, *external_files(path))
@@ -93,8 +95,8 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
 def _check_file(path: Path) -> None:
     try:
         onnx.checker.check_model(str(path))
-    except (onnx.checker.ValidationError, OSError, ValueError, RuntimeError) as error:
-        reason = "there is no such file" if not path.is_file() else str(error).strip().splitlines()[0]
+    except Exception as error:  # the checker's own errors, and whatever its inference trips over
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WorkbenchError(
             f"{path} cannot be read as an ONNX model",
             why=reason,
@@ -134,9 +136,9 @@ def _input(model: ir.Model) -> tuple[int | None, int, str, str]:
     )
     layout = "NCHW" if shape[1] == 3 else "NHWC"
     height, width = shape[2:] if layout == "NCHW" else shape[1:3]
-    if not isinstance(height, int) or height != width:
+    if not isinstance(height, int) or height != width or height < 1 or shape[0] == 0:
         raise WorkbenchError(
-            "The model must take square images of one size",
+            "The model must take square images of one size, one or more at once",
             why=f"{inputs[0].name} has shape {inputs[0].shape}",
             remedy="export it with a fixed image size; only the batch may be open",
         )

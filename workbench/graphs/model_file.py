@@ -12,7 +12,8 @@ from google.protobuf.message import DecodeError
 from onnxscript import version_converter
 
 from ..errors import WorkbenchError, refuse_unless
-from ..workspace import check_artefact
+from ..workspace import check_artefact, is_artefact
+from .door import check_onnx
 
 #: Protobuf cannot hold more (2 GiB); the margin is for everything that is not weights.
 LARGEST_FILE = (2 << 30) - (64 << 20)
@@ -29,6 +30,8 @@ def load(path: Path, least_opset: int = 0) -> ir.Model:
         WorkbenchError: the file is no ONNX model, the types cannot be inferred, or it lies in a workspace and was
             changed there.
     """
+    if not is_artefact(path):
+        check_onnx(path)
     check_artefact(path)
     try:
         model = ir.load(path)

@@ -7,17 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ..backends.onnxruntime import inference_session
+from ..backends.onnxruntime import TookTooLong, inference_session, run_within
 from ..datasets.preprocessing import as_float
 from ..errors import WorkbenchError, refuse_unless
 from ..progress import Progress
 from ..records import Graph, ModelSpec, Parity, Preprocessing
+from .door import has_loops
 
 #: The largest difference between two logits. Independent implementations of vit_jax agree to 5e-6 on logits of
 #: about 1; a wrong GELU or a wrong epsilon is off by 3e-4 or more.
 TOLERANCE = 1e-4
 #: Float32 rounding grows with the logits: where they are larger than 10, this share of the largest is allowed.
 RELATIVE_TOLERANCE = 1e-5
+#: Seconds after which a graph with loops is stopped.
+LOOPS_END_S = 10.0
 
 
 def _tolerance(largest: float) -> float:
@@ -128,8 +131,11 @@ def outputs_of(path: Path, batches: Sequence[np.ndarray]) -> list[np.ndarray]:
     """
     try:
         session = inference_session(path, optimize=False)
-        return [session.run(None, {session.get_inputs()[0].name: images})[0] for images in batches]
+        limit = LOOPS_END_S if has_loops(path) else None
+        return [run_within(session, {session.get_inputs()[0].name: images}, limit)[0] for images in batches]
     except Exception as error:  # onnxruntime's exceptions have no common base of their own
+        if isinstance(error, TookTooLong):
+            raise
         why = error.why if isinstance(error, WorkbenchError) else str(error)
         raise WorkbenchError(
             f"ONNX Runtime cannot run {path}",

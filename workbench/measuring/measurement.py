@@ -17,6 +17,7 @@ from ..backends.hardware.cpu import environment
 from ..backends.hardware.load import watched
 from ..errors import refuse_unless
 from ..ledger import new_run_id
+from ..limits import refuse_beyond_memory
 from ..progress import Progress, silent
 from ..records import Engine, Graph, Measurement
 from .accuracy import Evaluated, predict
@@ -267,6 +268,8 @@ def measurement_of(
 
 def one_batch(subject: Subject, images: np.ndarray | None, batch: int) -> np.ndarray:
     """The first images, repeated where there are too few; noise where there are none."""
+    size = 12 * batch * subject.size**2
+    refuse_beyond_memory(size, f"A batch of {batch:,} images does not fit in memory", "measure at a smaller batch")
     if images is None:
         shape = (batch, subject.size, subject.size, 3)
         if subject.input == "uint8":

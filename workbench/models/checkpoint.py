@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 from flax import traverse_util
 
+from ..datasets.npz import read_npz
 from ..errors import WorkbenchError, one_of, path_of, refuse_unless
-from ..files import new_file
+from ..files import looked_for, new_file
 from ..records import ModelSpec
+from .big_vision import in_vit_jax_names, refuse_other_families
 from .position_embedding import resize_positions
 from .spec_inference import infer_spec
 from .tree import ATTENTION, MLP, check_parameters
@@ -27,18 +30,16 @@ _PUBLISHED_TO_LINEN = {
     "MlpBlock_3": MLP,
 }
 _OURS = re.compile(r"(cls|embedding/.*|Transformer/.*|head/.*)$")
-#: A path that only another family of models has -> the name of that family.
-_OTHER_FAMILIES = {
-    r"(conv_root|gn_root|block\d+/unit\d+)/": "a hybrid with a ResNet root (R+ViT)",
-    r"(stem|MixerBlock_\d+|pre_head_layer_norm)/": "an MLP-Mixer",
-}
+#: bfloat16 as NumPy stores it: two bytes without a type.
+_BFLOAT16 = np.dtype("V2")
 
 
 def load_checkpoint(path, *, image_size: int | None = None) -> tuple[ModelSpec, dict]:
-    """Read a vit_jax checkpoint.
+    """Read a checkpoint of vit_jax, or of a plain ViT of big_vision (pooling ``gap`` or ``tok``).
 
     Args:
-        path: an ``.npz`` file in the published or in the in-memory (Linen) naming, in any floating type.
+        path: an ``.npz`` file in the published or in the in-memory (Linen) naming, in any floating type; bfloat16
+            as NumPy stores it, two bytes without a type, is read too.
         image_size: pixels along an edge of the images; position embeddings are resized where the checkpoint was
             trained at another size. None takes the size of the checkpoint.
 
@@ -46,16 +47,18 @@ def load_checkpoint(path, *, image_size: int | None = None) -> tuple[ModelSpec, 
         The shape inferred from the arrays, and the parameter tree with Linen names, float32 NumPy arrays.
 
     Raises:
-        WorkbenchError: no such file, a damaged one, one that needs pickle, a hybrid or a Mixer, a key that is
-            missing or unknown, or an array of a wrong shape or type; it says expected and found.
+        WorkbenchError: no such file, a damaged one or one of another format, which is named; a hybrid, a Mixer, two
+            towers or a MAP head; a key that is missing, unknown or there twice, or an array of a wrong shape or
+            type; it says expected and found.
     """
     path = path_of("A checkpoint", path)
     arrays = _linen_names(_parameters(_read(path), path), path)
     spec = infer_spec(arrays, path)
     params = traverse_util.unflatten_dict(arrays, sep="/")
     check_parameters(spec, params, origin=f"The checkpoint {path.name}")
-    if image_size is not None and image_size != spec.image_size:
-        spec, params = _resized(spec, params, image_size)
+    if image_size is not None:
+        wanted = dataclasses.replace(spec, image_size=image_size)  # which checks it
+        spec, params = (wanted, params) if wanted == spec else _resized(wanted, params)
     return spec, params
 
 
@@ -96,57 +99,59 @@ def save_checkpoint(path, spec: ModelSpec, params: dict, dtype: str = "float32")
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     """Every array of the file that is read without unpickling."""
-    key = "its list of arrays"
-    try:
-        with open(path, "rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            arrays = {}
-            for key in getattr(file, "files", ()):  # a bare array has none
-                arrays[key] = file[key]
-            return arrays
-    except FileNotFoundError as error:
-        raise WorkbenchError(
-            f"There is no checkpoint {path}",
-            why="no file has this name",
-            remedy="check the path, or download one with `workbench fetch-checkpoint NAME`",
-        ) from error
-    except Exception as error:  # a damaged byte can raise almost anything in zipfile and in NumPy
-        raise WorkbenchError(
-            f"The checkpoint {path.name} cannot be read: {key}",
-            why=f"expected an array of numbers in an undamaged .npz file, found: {error}",
-            remedy="download or save it again; arrays of Python objects are never unpickled",
-        ) from error
+    refuse_unless(
+        path.exists(),
+        f"There is no checkpoint {path}",
+        why="no file has this name",
+        remedy=f"check the path{looked_for(path)}, or download one with `workbench fetch-checkpoint NAME`",
+    )
+    refuse_unless(
+        path.suffix != ".onnx",
+        f"{path.name} is no checkpoint",
+        why="it is an ONNX file, and a checkpoint is an .npz file of parameters",
+        remedy="bring it in with workbench.import_onnx(path, workspace)",
+    )
+    return read_npz(path, f"The checkpoint {path.name}")
 
 
 def _parameters(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
-    """The arrays under the prefix that holds a ViT, named without the prefix."""
-    for pattern, family in _OTHER_FAMILIES.items():
-        other = [key for key in arrays if re.match(f"({'|'.join(PREFIXES)}){pattern}", key)]
-        refuse_unless(
-            not other,
-            f"{path.name} holds {family}, not a plain Vision Transformer",
-            why=f"it has {other[0] if other else ''}",
-            remedy="use a checkpoint of a plain ViT, such as ViT-B_16",
-        )
+    """The arrays under the prefix that holds a ViT, named without the prefix as vit_jax names them."""
+    refuse_other_families(arrays, PREFIXES, path)
     for prefix in PREFIXES:
         inside = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
         if any(_OURS.match(key) for key in inside):
-            return inside
+            _refuse_branches(inside, path)
+            return in_vit_jax_names(inside, path)
     raise WorkbenchError(
         f"{path.name} holds no Vision Transformer: embedding/kernel",
-        why=f"expected vit_jax's names, found {', '.join(sorted(arrays)[:5]) or 'no array at all'}",
+        why=f"expected vit_jax's names, found {', '.join(sorted(arrays)[:5])[:300] or 'no array at all'}",
         remedy="give a vit_jax checkpoint; other ViTs come in as ONNX through workbench.import_onnx",
     )
+
+
+def _refuse_branches(arrays: Collection[str], path: Path) -> None:
+    """Refuse a name that is both a parameter and the beginning of another's: no tree holds both."""
+    for key in arrays:
+        parts = key.split("/")
+        above = next((name for i in range(1, len(parts)) if (name := "/".join(parts[:i])) in arrays), None)
+        refuse_unless(
+            above is None and all(parts),
+            f"{path.name} holds a parameter that cannot be: {key}",
+            why=f"{above} is a parameter itself" if above else "a part of its name is empty",
+            remedy="save the whole parameter tree of a vit_jax model",
+        )
 
 
 def _linen_names(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
     renamed = {}
     for key, array in arrays.items():
+        if array.dtype == _BFLOAT16:  # its bits are the upper half of a float32's
+            array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
         refuse_unless(
             np.issubdtype(array.dtype, np.floating),
             f"{path.name} has a wrong type: {key}",
             why=f"expected floating-point numbers, found {array.dtype}",
-            remedy="save the parameters as float32 or float16",
+            remedy="save the parameters as float32, float16 or bfloat16",
         )
         linen = "/".join(_PUBLISHED_TO_LINEN.get(part, part) for part in key.split("/"))
         refuse_unless(
@@ -166,8 +171,8 @@ def _linen_names(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndar
     return renamed
 
 
-def _resized(spec: ModelSpec, params: dict, image_size: int) -> tuple[ModelSpec, dict]:
-    spec = dataclasses.replace(spec, image_size=image_size)
+def _resized(spec: ModelSpec, params: dict) -> tuple[ModelSpec, dict]:
+    """The spec of another image size, and parameters whose position embeddings fit it."""
     encoder = params["Transformer"]
     embedding = resize_positions(encoder["posembed_input"]["pos_embedding"], spec.tokens)
     encoder = {**encoder, "posembed_input": {"pos_embedding": embedding}}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import WorkbenchError, refuse_unless
+from ..errors import WorkbenchError, refuse_unless, shown
 from ..records import ModelSpec
 from .sizes import PUBLISHED, model_spec
 from .tree import ATTENTION, MLP
@@ -31,7 +31,7 @@ def infer_spec(arrays: dict[str, np.ndarray], path: Path) -> ModelSpec:
     """
     block = r"Transformer/encoderblock_\d+"
     vote = functools.partial(_vote, arrays, path)
-    blocks = [int(m[1]) for key in arrays if (m := re.match(r"Transformer/encoderblock_(\d+)/", key))]
+    blocks = _blocks(arrays, path)
     patch = vote("patch", ("embedding/kernel", 0), ("embedding/kernel", 1))
     classifier, grid = _tokens(arrays, path)
     spec = ModelSpec(
@@ -39,7 +39,7 @@ def infer_spec(arrays: dict[str, np.ndarray], path: Path) -> ModelSpec:
         image_size=grid * patch,
         patch=patch,
         width=vote("width", ("embedding/bias", 0), ("embedding/kernel", 3), (rf"{block}/LayerNorm_\d/\w+", 0)),
-        depth=max(blocks, default=0) + 1,
+        depth=blocks,
         heads=vote(
             "number of heads",
             (rf"{block}/{ATTENTION}/query/kernel", 1),
@@ -61,6 +61,19 @@ def infer_spec(arrays: dict[str, np.ndarray], path: Path) -> ModelSpec:
         else None,
     )
     return _named(spec)
+
+
+def _blocks(arrays: dict[str, np.ndarray], path: Path) -> int:
+    """How many blocks there are; they are numbered from 0 without a gap."""
+    found = {m[1] for key in arrays if (m := re.match(r"Transformer/encoderblock_(\d+)/", key))}
+    missing = next((i for i in range(len(found)) if str(i) not in found), None)
+    refuse_unless(
+        missing is None,
+        f"The checkpoint {path.name} lacks a block: Transformer/encoderblock_{missing}",
+        why=f"expected blocks 0 to {len(found) - 1}, found block {shown(max(found, default=''))} in its place",
+        remedy="save the whole parameter tree of a vit_jax model",
+    )
+    return max(len(found), 1)
 
 
 def _vote(arrays: dict[str, np.ndarray], path: Path, what: str, *places: tuple[str, int]) -> int:

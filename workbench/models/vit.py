@@ -176,7 +176,8 @@ def forward(spec: ModelSpec, params: dict, images) -> jax.Array:
 
     It computes in the type of ``params`` and ``images``. ``params`` is vit_jax's tree or the one of ``join_qkv``.
     """
-    y, _ = VisionTransformer(spec).apply({"params": join_qkv(params)}, images, mutable=())
+    with jax.numpy_rank_promotion("allow"):  # a user's setting must not refuse x + bias
+        y, _ = VisionTransformer(spec).apply({"params": join_qkv(params)}, images, mutable=())
     return y
 
 
@@ -190,7 +191,8 @@ def forward_with_intermediates(spec: ModelSpec, params: dict, images) -> tuple[j
     ``block03/output``.
     """
     model = VisionTransformer(spec)
-    y, state = model.apply({"params": join_qkv(params)}, images, mutable="intermediates")
+    with jax.numpy_rank_promotion("allow"):
+        y, state = model.apply({"params": join_qkv(params)}, images, mutable="intermediates")
     flat = traverse_util.flatten_dict(state["intermediates"])
     return y, {tensor_name(path): value[0] for path, value in flat.items()}
 

@@ -14,7 +14,9 @@ from ..backends import build_engine, open_engine
 from ..backends.base import Session
 from ..digests import digest
 from ..errors import WorkbenchError
+from ..graphs.door import has_loops
 from ..graphs.import_ import import_onnx
+from ..graphs.parity import outputs_of
 from ..graphs.quantization.recipe import apply_recipe
 from ..graphs.structure.macs import macs
 from ..graphs.structure.operators import name_of
@@ -66,6 +68,8 @@ def profile_onnx(path, workspace, backend: str = "onnxruntime", batch: int = 1) 
     placed = read(variant.path)
     name, feed = _feed(placed, batch)
     size = len(feed)
+    if has_loops(Path(path)):
+        outputs_of(Path(path), [feed])  # stopped where it does not end
     engine = build_engine(variant, backend, workspace, batches=Batches(size, size, size))
     with open_engine(engine) as session:
         places = {name_of(node): place for node, place in placed.places.items() if place}

@@ -8,7 +8,14 @@ standard library alone, because records travel to GPU hosts on which nothing of 
 from __future__ import annotations
 
 from .checks import whole
-from .encoding import CaveatWarning, RenamedFieldWarning, decode, encode
+from .encoding import (
+    CaveatWarning,
+    RenamedFieldWarning,
+    UnknownFieldWarning,
+    decode,
+    decode_strictly,
+    encode,
+)
 from .measurement import Measurement, quantile, wilson
 from .models import ModelSpec, Preprocessing
 from .pipeline import Batches, Engine, Graph, Parity, Variant
@@ -38,9 +45,11 @@ __all__ = [
     "Preprocessing",
     "Recipe",
     "RenamedFieldWarning",
+    "UnknownFieldWarning",
     "Variant",
     "Window",
     "decode",
+    "decode_strictly",
     "encode",
     "quantile",
     "whole",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from ..errors import one_of, refuse_unless, shown
+from .values import conform, field_types
 
 T = typing.TypeVar("T")
 
@@ -20,6 +22,10 @@ RENAMED = {
 
 class RenamedFieldWarning(UserWarning):
     """A stored record of an earlier version has a field that has another name today."""
+
+
+class UnknownFieldWarning(UserWarning):
+    """A stored record has a field that this version does not know, and that was left out."""
 
 
 class CaveatWarning(UserWarning):
@@ -42,32 +48,73 @@ def encode(value, path: Callable[[Path], str] = str):
 def decode(cls: type[T], data, path: Callable[[str], Path] = Path) -> T:
     """The record of type ``cls`` that ``encode`` wrote; ``path`` turns text into a ``Path``.
 
-    The record checks its values again. Names in ``data`` that are no fields of the record are ignored.
+    Every value is checked against the type of its field, and the record checks its values again. Names in ``data``
+    that are no fields of the record are left out.
 
     Warns:
         RenamedFieldWarning: ``data`` has a field by an earlier name; Python shows each such warning once.
+        UnknownFieldWarning: ``data`` has a field that this version does not know.
         CaveatWarning: the record has a ``caveat``, which is the warning's text.
 
     Raises:
-        WorkbenchError: the record refuses a value.
+        WorkbenchError: a field is missing or has a value of another type, or the record refuses a value.
     """
-    return _decode(cls, data, path)
+    return _decode(cls, data, f"a stored {cls.__name__}", path, strict=False)
 
 
-def _decode(hint, data, path: Callable[[str], Path]):
-    if dataclasses.is_dataclass(hint):
-        data, hints = _with_names_of_today(hint.__name__, data), typing.get_type_hints(hint)
-        fields = [f.name for f in dataclasses.fields(hint) if f.name in data]
-        record = hint(**{name: _decode(hints[name], data[name], path) for name in fields})
-        if caveat := getattr(record, "caveat", ""):
-            warnings.warn(f"a stored {hint.__name__}: {caveat}", CaveatWarning, stacklevel=1)
-        return record
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return None if data is None else _decode(next(a for a in arguments if a is not type(None)), data, path)
-    if origin is tuple:
-        return tuple(_decode(arguments[0], item, path) for item in data)
-    return path(data) if hint is Path else data
+def decode_strictly(cls: type[T], data, where: str) -> T:
+    """A record from what a person or another program wrote: as ``decode``, but an unknown name is refused.
+
+    Args:
+        cls: the record.
+        data: names with values, from TOML or JSON.
+        where: what an error calls the data: ``[images] of study.toml``.
+
+    Raises:
+        WorkbenchError: as for ``decode``, or a name is no field of the record.
+    """
+    return _decode(cls, data, where, Path, strict=True)
+
+
+def _decode(cls: type[T], data, where: str, path: Callable[[str], Path], *, strict: bool) -> T:
+    refuse_unless(
+        isinstance(data, Mapping) and all(isinstance(name, str) for name in data),
+        f"{_sentence(where)} must be a table of names and values",
+        why=f"it is {shown(data)}",
+        remedy="write it as names with values",
+    )
+    hints, data = field_types(cls), data if strict else _with_names_of_today(cls.__name__, data)
+    unknown = [name for name in data if name not in hints]
+    for name in unknown:
+        if strict:
+            one_of(f"key in {where}", name, tuple(hints))
+        message = (
+            f"a stored {cls.__name__} has the field {name[:80]!r}, which this version does not know and leaves out"
+        )
+        warnings.warn(f"{message}; a newer version of the workbench wrote it", UnknownFieldWarning, stacklevel=4)
+    newer = "update the workbench: a newer version wrote it" if unknown else "give it a value"
+
+    def nested(inner: type, value, place: str):
+        return _decode(inner, value, place, path, strict=strict)
+
+    values = {}
+    for field in dataclasses.fields(typing.cast(typing.Any, cls)):
+        if field.name in data:
+            place = f"{field.name} in {where}"
+            values[field.name] = conform(hints[field.name], data[field.name], place, nested, path)
+        else:
+            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            refuse_unless(
+                not required, f"{_sentence(where)} lacks {field.name}", why="it has no default", remedy=newer
+            )
+    record = cls(**values)
+    if caveat := getattr(record, "caveat", ""):
+        warnings.warn(f"a stored {cls.__name__}: {caveat}", CaveatWarning, stacklevel=4)
+    return record
+
+
+def _sentence(where: str) -> str:
+    return where[:1].upper() + where[1:]
 
 
 def _with_names_of_today(record: str, data: Mapping) -> Mapping:

@@ -8,10 +8,11 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..errors import one_of
+from ..errors import one_of, refuse_unless
 from .checks import positive
 from .recipes import Recipe
 from .throughput import Window
+from .values import check_fields
 
 EXECUTIONS = ("executed", "emulated", "built")
 #: What a reader of a measurement of an earlier version must know.
@@ -76,6 +77,21 @@ class Measurement:
     def __post_init__(self):
         one_of("execution", self.execution, EXECUTIONS)
         positive(self, "batch", "streams")
+        check_fields(self)
+        counts = [len(self.predictions), len(self.labels), len(self.reference_predictions)]
+        refuse_unless(
+            len({count for count in counts if count}) <= 1,
+            "A measurement has one prediction, one label and one prediction of the reference for each image",
+            why="it has {} predictions, {} labels and {} predictions of the reference".format(*counts),
+            remedy="measure again; leave out what is not known",
+        )
+        refuse_unless(
+            0 <= self.top5_hits <= max(counts) and min((0.0, *self.latencies_s, *self.device_s)) >= 0,
+            "A measurement counts and times nothing below zero",
+            why=f"top5_hits is {self.top5_hits} of {max(counts)} images, the shortest call "
+            f"{min((*self.latencies_s, *self.device_s), default=0)} s",
+            remedy="measure again",
+        )
 
     def percentile_ms(self, percent: float) -> float:
         """A percentile of the call latency in milliseconds (linear interpolation); NaN without timed calls."""

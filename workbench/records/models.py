@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import one_of, refuse_unless
+from ..errors import one_of, refuse_unless, shown
 from .checks import positive
+from .values import check_fields
 
 CLASSIFIERS = ("token", "gap")
+#: Limits that no model comes near; beyond them memory or time run out before an error can say why.
+MOST_BLOCKS, MOST_TOKENS, MOST_CHANNELS, MOST_PIXELS_AN_EDGE = 4096, (1 << 18) + 1, 1 << 24, 1 << 16
 #: What a graph takes: normalised images, or pixels that it normalises itself.
 INPUTS = ("float32", "uint8")
 
@@ -38,7 +41,12 @@ class ModelSpec:
     representation: int | None = None
 
     def __post_init__(self):
-        positive(self, "image_size", "patch", "width", "depth", "heads", "mlp", "classes")
+        positive(self, "image_size", "patch", most=MOST_PIXELS_AN_EDGE)
+        positive(self, "depth", most=MOST_BLOCKS)
+        positive(self, "width", "heads", "mlp", "classes", most=MOST_CHANNELS)
+        if self.representation is not None:
+            positive(self, "representation", most=MOST_CHANNELS)
+        check_fields(self)
         one_of("classifier", self.classifier, CLASSIFIERS)
         refuse_unless(
             self.image_size % self.patch == 0,
@@ -52,8 +60,12 @@ class ModelSpec:
             why=f"a width of {self.width} is no multiple of {self.heads} heads",
             remedy="choose a number of heads that divides the width",
         )
-        if self.representation is not None:
-            positive(self, "representation")
+        refuse_unless(
+            self.tokens <= MOST_TOKENS,
+            f"{self.name} would have too many tokens",
+            why=f"{self.image_size} pixels in patches of {self.patch} are {self.tokens:,} tokens",
+            remedy=f"choose a smaller image or a larger patch: at most {MOST_TOKENS:,} tokens",
+        )
 
     @property
     def grid(self) -> int:
@@ -77,8 +89,9 @@ class Preprocessing:
 
     The image is resized so that its shorter edge (``keep_aspect``) or both edges have ``resize`` pixels, the
     centre ``size`` x ``size`` is cut out, and ``(pixel - mean) / std`` is computed on 0...255 values.
-    The defaults are vit_jax's: a plain resize and (x - 127.5) / 127.5. Where ``input`` is ``uint8``, the graph
-    itself normalises, and its input is the pixels.
+    The defaults are a plain resize and (x - 127.5) / 127.5. ``antialias=False`` resizes as TensorFlow and vit_jax
+    do: bilinear between two neighbours, also where an image is made smaller. Where ``input`` is ``uint8``, the
+    graph itself normalises, and its input is the pixels.
     """
 
     size: int
@@ -90,9 +103,21 @@ class Preprocessing:
     layout: str = "NHWC"
     classes: tuple[str, ...] = ()
     input: str = "float32"
+    antialias: bool = True
 
     def __post_init__(self):
-        positive(self, "size")
+        positive(self, "size", most=MOST_PIXELS_AN_EDGE)
+        if self.resize is not None:
+            positive(self, "resize", most=MOST_PIXELS_AN_EDGE)
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            refuse_unless(
+                isinstance(values, tuple | list) and len(values) == 3,
+                "Mean and std must be three numbers each, std above zero",
+                why=f"{name} is {shown(values)}",
+                remedy="give them on the 0...255 scale",
+            )
+        check_fields(self)
         one_of("input", self.input, INPUTS)
         one_of("interpolation", self.interpolation, ("nearest", "bilinear", "bicubic", "lanczos"))
         one_of("layout", self.layout, ("NHWC", "NCHW"))
@@ -103,8 +128,14 @@ class Preprocessing:
             remedy="give a resize of at least the crop size, or None",
         )
         refuse_unless(
-            len(self.mean) == len(self.std) == 3 and all(s > 0 for s in self.std),
+            all(s > 0 for s in self.std),
             "Mean and std must be three numbers each, std above zero",
             why=f"they are {self.mean} and {self.std}",
             remedy="give them on the 0...255 scale",
+        )
+        refuse_unless(
+            self.antialias or self.interpolation in ("nearest", "bilinear"),
+            "Only nearest and bilinear resize without antialiasing",
+            why=f"interpolation is {self.interpolation!r}",
+            remedy="leave antialias out, or choose bilinear as vit_jax does",
         )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import refuse_unless
+from ..errors import refuse_unless, shown
 from .checks import positive, whole
 from .models import ModelSpec, Preprocessing
 from .recipes import Recipe
+from .values import check_fields
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Parity:
     agreement: float
     images: int
     batches: tuple[int, ...]
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,12 @@ class Graph:
     traced: Mapping[str, int] = field(default_factory=dict, hash=False)
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self):
+        check_fields(self)
+        for name in ("batch", "classes"):
+            if getattr(self, name) is not None:
+                positive(self, name)
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """The shape of one image in the graph's layout: (H, W, 3) or (3, H, W)."""
@@ -72,6 +82,9 @@ class Variant:
     opset: int
     runtimes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -99,12 +112,13 @@ class Batches:
             why=f"min {self.min}, opt {self.opt}, max {self.max}",
             remedy="give min <= opt <= max",
         )
-        exact = tuple(self.exact) if isinstance(self.exact, Iterable) else (self.exact,)
+        several = isinstance(self.exact, list | tuple | range | Set)
+        exact = tuple(self.exact) if several else (self.exact,)
         numbers = tuple(map(whole, exact))
         refuse_unless(
             all(n is not None and self.min <= n <= self.max for n in numbers),
             "Batches.exact must be whole numbers within the range",
-            why=f"it is {self.exact!r}, and the range is {self.min} to {self.max}",
+            why=f"it is {shown(self.exact)}, and the range is {self.min} to {self.max}",
             remedy="give sizes between min and max, such as exact=(1, 8), or widen the range",
         )
         object.__setattr__(self, "exact", tuple(sorted({n for n in numbers if n is not None})))
@@ -124,6 +138,9 @@ class Engine:
         options: the backend's own options.
         environment: machine and versions at the time of the build.
         checksums: name of a file in the folder of ``path`` -> the SHA-256 of its bytes after the build.
+        host: the host that built it elsewhere; empty for an engine that this machine built.
+        trusted: whether it may be loaded here: an engine can hold code, so it must come from this machine or from a
+            host that the user trusts by name.
     """
 
     backend: str
@@ -137,6 +154,11 @@ class Engine:
     log_path: Path | None = None
     environment: Mapping[str, typing.Any] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
+    host: str = ""
+    trusted: bool = True
+
+    def __post_init__(self):
+        check_fields(self)
 
     @property
     def label(self) -> str:

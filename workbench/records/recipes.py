@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..dtypes import FLOATS
-from ..errors import one_of, refuse_unless
+from ..errors import one_of, refuse_unless, shown
 from .checks import positive
+from .values import check_fields
 
 
 class Precision(NamedTuple):
@@ -57,6 +59,8 @@ METHODS = ("minmax", "percentile", "entropy", "mse")
 DYNAMIC = "dynamic"
 #: Changes of calibration images, which show the cost of a set unlike the real images.
 CORRUPTIONS = ("plain", "dark", "noisy", "one-class", "random-noise")
+#: More images than any calibration reads.
+MOST_SAMPLES = 10_000_000
 #: The roles a quantizable place can have inside a block, in the order in which a block computes them.
 ROLES = ("qkv", "scores", "proj", "fc1", "fc2")
 
@@ -83,7 +87,18 @@ class Calibration:
     def __post_init__(self):
         one_of("calibration variant", self.variant, CORRUPTIONS)
         one_of("calibration method", self.method, (*METHODS, DYNAMIC))
-        positive(self, "samples")
+        positive(self, "samples", most=MOST_SAMPLES)
+        check_fields(self)
+        refuse_unless(
+            self.seed >= 0,
+            "Calibration.seed must be 0 or more",
+            why=f"it is {self.seed}",
+            remedy="give a whole number of 0 or more",
+        )
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -120,7 +135,7 @@ class Recipe:
         refuse_unless(
             isinstance(self.calibration, Calibration),
             "Recipe.calibration must be a Calibration",
-            why=f"it is {self.calibration!r}",
+            why=f"it is {shown(self.calibration)}",
             remedy='write calibration=Calibration(dataset="shapes"); images go to apply_recipe',
         )
         precision = PRECISIONS[self.precision]
@@ -133,16 +148,17 @@ class Recipe:
         refuse_unless(
             isinstance(self.exclude, tuple | list) and all(isinstance(name, str) for name in self.exclude),
             "Recipe.exclude must be a tuple of names",
-            why=f"it is {self.exclude!r}",
+            why=f"it is {shown(self.exclude)}",
             remedy='write exclude=("block03",), or exclude=() for none',
         )
         object.__setattr__(self, "exclude", tuple(self.exclude))
         refuse_unless(
-            self.smooth is None or (isinstance(self.smooth, int | float) and 0 <= self.smooth <= 1),
+            self.smooth is None or (_is_number(self.smooth) and 0 <= self.smooth <= 1),
             "SmoothQuant's alpha must lie in 0...1",
-            why=f"it is {self.smooth!r}",
+            why=f"it is {shown(self.smooth)}",
             remedy="0.5 is the paper's choice; None leaves it out",
         )
+        check_fields(self)
 
     @property
     def resolved_layout(self) -> str | None:

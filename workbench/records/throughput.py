@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import refuse_unless
+from .values import check_fields
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Window:
     seconds: tuple[float, ...]
 
     def __post_init__(self):
+        check_fields(self)
         refuse_unless(
             len(self.calls) == len(self.seconds) > 0
             and all(count >= 0 for count in self.calls)

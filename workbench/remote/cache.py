@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from ..digests import file_digest
 from ..errors import WorkbenchError
-from ..files import disk_errors
+from ..files import disk_errors, new_file
 
 #: Bytes that a host keeps. Above this limit the least recently used files are deleted.
 LIMIT_BYTES = 20 << 30
@@ -60,26 +60,21 @@ class FileCache:
         """
         digest = PurePosixPath(name).name
         kept = self._path(digest)
-        draft = self._folder / f".draft-{os.getpid()}-{digest[:16]}"
         if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
             raise WorkbenchError(
                 f"The file {digest[:12]}… came compressed",
                 why="a job's files travel as they are, so that a small archive cannot fill the host's disk",
                 remedy="the other end is not the workbench; do not run its jobs",
             )
-        with disk_errors(f"The host's cache {self._folder} cannot be written"):
-            try:
-                with archive.open(name) as source, open(draft, "wb") as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
-                if file_digest(draft) != digest:
-                    raise WorkbenchError(
-                        f"The file {digest[:12]}… arrived damaged",
-                        why="its SHA-256 is not the one that it was sent under",
-                        remedy="try again; if it stays so, look at the connection and at the host's disk",
-                    )
-                os.replace(draft, kept)
-            finally:
-                draft.unlink(missing_ok=True)
+        with new_file(kept) as draft:
+            with archive.open(name) as source, open(draft, "wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+            if file_digest(draft) != digest:
+                raise WorkbenchError(
+                    f"The file {digest[:12]}… arrived damaged",
+                    why="its SHA-256 is not the one that it was sent under",
+                    remedy="try again; if it stays so, look at the connection and at the host's disk",
+                )
 
     def copy(self, digest: str, target: Path) -> None:
         """Copy a file to where a job needs it; checked, because disks and other programs change files."""

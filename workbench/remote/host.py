@@ -20,7 +20,6 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -32,20 +31,24 @@ from ..deployment.manifest import bundle_digest
 from ..deployment.probe import Probe
 from ..deployment.verify import read_bundle
 from ..digests import file_digest
-from ..errors import WorkbenchError, one_of, path_of, refuse_unless
-from ..files import disk_errors
+from ..errors import one_of, path_of, refuse_unless, shown
+from ..files import read_toml, scratch_folder
 from ..progress import Progress, silent
 from ..records import Batches, Variant, decode, encode
+from ..records.values import check_fields
 from ..workspace import Workspace
 from .answer import Answer
 from .doctor import rows
 from .job import EvaluationSet, Job, Report, run_job
 from .protocol import files_of, files_of_bundle, keep_results, pack_job, read_report
 from .transport import call
+from .validation import Asked, validated_rows
 from .worker import probed_bundle
 
 #: Programs that give their arguments to a shell on the other machine, so that they must be quoted for it.
 SHELLS = ("ssh", "mosh", "rsh", "plink")
+#: No job takes a year.
+LONGEST_S = 365 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Host:
         limit_s: seconds after which a job is given up.
         cache: the folder where the host keeps images and weights; None is ``~/.cache/vit-workbench/blobs`` there.
         shell: whether the command passes its words to a shell; None decides by the first word: ssh does.
+        trusted: whether engines of TensorRT that it builds may be loaded here, although they can hold code.
     """
 
     name: str
@@ -70,39 +74,42 @@ class Host:
     limit_s: float = 3600.0
     cache: str | None = None
     shell: bool | None = None
+    trusted: bool = False
 
     def __post_init__(self):
         backend(self.backend)
+        name = shown(self.name)
         refuse_unless(
             not isinstance(self.command, str),
-            f"The command of host {self.name!r} must be a list of words",
-            why=f"it is the single string {self.command!r}",
-            remedy=f"write {shlex.split(self.command) if isinstance(self.command, str) else []}",
+            f"The command of host {name} must be a list of words",
+            why=f"it is the single string {shown(self.command)}",
+            remedy="write it as a list of words, such as ['ssh', 'gpu-box', 'python3']",
         )
         if self.command is not None:
-            object.__setattr__(self, "command", tuple(self.command))
+            words = self.command
             refuse_unless(
-                len(self.command) > 0 and all(isinstance(word, str) for word in self.command),
-                f"The command of host {self.name!r} starts nothing",
-                why=f"its words are {list(self.command)}",
+                isinstance(words, list | tuple) and len(words) > 0 and all(isinstance(word, str) for word in words),
+                f"The command of host {name} starts nothing",
+                why=f"its words are {shown(words)}",
                 remedy="name a program and its arguments as text, or leave command out to run here",
             )
         limit = self.limit_s
         refuse_unless(
-            isinstance(limit, int | float) and not isinstance(limit, bool) and limit > 0,
-            f"The time limit of host {self.name!r} must be above zero",
-            why=f"it is {limit!r}",
+            isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit < LONGEST_S,
+            f"The time limit of host {name} must be above zero",
+            why=f"it is {shown(limit)}",
             remedy="give seconds as a number; 3600 is the default",
         )
         for setting in ("name", "card", "cache"):
             value = getattr(self, setting)
             refuse_unless(
                 isinstance(value, str) or (value is None and setting != "name"),
-                f"The {setting} of host {self.name!r} must be text",
-                why=f"it is {value!r}",
+                f"The {setting} of host {name} must be text",
+                why=f"it is {shown(value)}",
                 remedy='write it in quotes, such as card = "T4"',
             )
-        one_of(f"setting shell of host {self.name!r}", self.shell, (None, True, False))
+        one_of(f"setting shell of host {name}", self.shell, (None, True, False))
+        check_fields(self)
 
     @property
     def interpreter(self) -> tuple[str, ...] | None:
@@ -178,13 +185,13 @@ class Host:
     def _run_in_worker(
         self, job: Job, evaluation: EvaluationSet, workspace: Workspace, progress: Progress
     ) -> Report:
-        with disk_errors("The temporary folder cannot be used"), tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+        with scratch_folder() as folder:
             written = encode(job, lambda path: f"variant/{PurePath(path).name}")
             request = {"job": written, "cache": self.cache}
             files = files_of(job.variant, evaluation, folder)
             archive = self._call_with_files(request, files, folder, progress)
-            return keep_results(job.variant, archive, workspace, folder)
+            asked = Asked(job, evaluation, self.name, elsewhere=self.command is not None, trusted=self.trusted)
+            return keep_results(asked, archive, workspace, folder)
 
     def _call_with_files(
         self, request: Mapping, files: Mapping[str, Path], folder: Path, progress: Progress
@@ -233,10 +240,10 @@ class Host:
         wanted = {"trust": bundle_digest(folder), "registry": registry}
         if self.interpreter is None:
             return probed_bundle(folder, wanted)
-        with disk_errors("The temporary folder cannot be used"), tempfile.TemporaryDirectory() as name:
+        with scratch_folder() as scratch:
             request = {"bundle": wanted, "cache": self.cache}
-            archive = self._call_with_files(request, files_of_bundle(folder), Path(name), progress)
-            return decode(Probe, read_report(archive, Path(name) / "results"))
+            archive = self._call_with_files(request, files_of_bundle(folder), scratch, progress)
+            return decode(Probe, read_report(archive, scratch / "results"))
 
     def doctor(self) -> list[dict]:
         """What ``workbench doctor`` finds on the host: rows of ``doctor.rows``.
@@ -246,10 +253,9 @@ class Host:
         """
         if self.interpreter is None:
             return rows()
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+        with scratch_folder() as folder:
             archive = self._call_worker({"doctor": True}, {}, folder, silent).checked(self.name)
-            return read_report(archive, folder / "results")
+            return validated_rows(read_report(archive, folder / "results"))
 
     def _call_worker(self, request: Mapping, blobs: Mapping[str, Path], folder: Path, progress: Progress) -> Answer:
         archive, command = folder / "job.zip", self.interpreter or (sys.executable,)
@@ -272,17 +278,10 @@ def hosts(workspace) -> dict[str, Host]:
     Raises:
         WorkbenchError: the file is no TOML, or a host in it has an unknown setting.
     """
-    import tomllib  # not in Python 3.10, where the doctor must run
-
     path = Workspace.of(workspace).path / "hosts.toml"
     if not path.exists():
         return {}
-    try:
-        tables = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise WorkbenchError(
-            f"{path} cannot be read", why=str(error), remedy="correct the line; see workbench.remote.host"
-        ) from error
+    tables = read_toml(path, "correct the line; see workbench.remote.host")
     return {name: _host(name, table, path) for name, table in tables.items()}
 
 

@@ -12,7 +12,6 @@ The end of standard input means that nobody waits for the job any more: the work
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import shutil
@@ -21,14 +20,14 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from ..backends import changed_file
 from ..backends.external_data import external_files
 from ..code_version import import_closure, source_file
-from ..errors import WorkbenchError, refuse_unless
+from ..errors import WorkbenchError
 from ..ledger import new_run_id
-from ..records import Engine, Variant, decode
+from ..records import Variant
 from ..workspace import Workspace
 from .job import EvaluationSet, Report
+from .validation import REMEDY, Asked, validated
 
 #: The module that a host runs; with all that it imports it is the light half of this package.
 WORKER = "workbench.remote.worker"
@@ -41,7 +40,6 @@ MESSAGES = {
 }
 #: Files that may come back.
 MAX_FILES = 1000
-_REMEDY = "run the job again; if it stays so, the other end is not the workbench"
 _FOREIGN = "the other end is not the workbench, or somebody changed what travelled; do not use its results"
 
 
@@ -126,6 +124,8 @@ def _has_form(value, form) -> bool:
         return isinstance(value, dict) and all(_has_form(value.get(key), inner) for key, inner in form.items())
     if isinstance(form, list):
         return isinstance(value, list) and all(_has_form(item, form[0]) for item in value)
+    if form is int:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
     return isinstance(value, form)
 
 
@@ -189,28 +189,22 @@ def read_report(archive: Path, folder: Path):
     try:
         return json.loads((unpack(archive, folder) / "report.json").read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise WorkbenchError("The host sent no report", why=str(error)[:400], remedy=_REMEDY) from error
+        raise WorkbenchError("The host sent no report", why=str(error)[:400], remedy=REMEDY) from error
 
 
-def keep_results(variant: Variant, archive: Path, workspace: Workspace, folder: Path) -> Report:
+def keep_results(asked: Asked, archive: Path, workspace: Workspace, folder: Path) -> Report:
     """Put the engine in a tar of results into the workspace, and its record into the ledger.
 
     Raises:
-        WorkbenchError: the report cannot be read, or its engine is missing or has other bytes. The workspace then
-            stays as it was.
+        WorkbenchError: the report cannot be read, is about something else than was asked, or its engine is missing
+            or has other bytes. The workspace then stays as it was.
     """
     written, run_id = read_report(archive, folder / "results"), new_run_id()
     with workspace.new_folder("engines", run_id) as home:
         _copy_files(folder / "results" / "engine", home)
-        try:
-            report = decode(Report, written, lambda path: home / path)
-            engine = dataclasses.replace(report.engine, variant=variant, run_id=run_id)
-            _check_engine(engine, home)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            why = f"{type(error).__name__}: {error}"[:400]
-            raise WorkbenchError("The host sent a report that cannot be read", why=why, remedy=_REMEDY) from error
-        workspace.append("engine", variant.digest, engine, run_id)
-    return dataclasses.replace(report, engine=engine)
+        report = validated(written, asked, home, run_id)
+        workspace.append("engine", asked.job.variant.digest, report.engine, run_id)
+    return report
 
 
 def _copy_files(source: Path, target: Path) -> None:
@@ -219,21 +213,3 @@ def _copy_files(source: Path, target: Path) -> None:
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
-
-
-def _check_engine(engine: Engine, home: Path) -> None:
-    """Refuse a report that names files which did not come with it, or which changed since the build."""
-    for path in filter(None, (engine.path, engine.log_path)):
-        refuse_unless(
-            path.is_file() and path.resolve().is_relative_to(home.resolve()),
-            f"The host sent no engine for {engine.label}",
-            why=f"its report names {path.name}, which did not come",
-            remedy=_REMEDY,
-        )
-    changed = changed_file(engine)
-    refuse_unless(
-        changed is None,
-        f"The host sent a damaged engine for {engine.label}",
-        why=f"{changed} is missing or has other bytes than when it was built",
-        remedy=_REMEDY,
-    )

@@ -15,7 +15,6 @@ import os
 import shutil
 import sys
 import tarfile
-import tempfile
 import threading
 import time
 import traceback
@@ -28,7 +27,7 @@ from typing import BinaryIO
 from ..deployment.probe import Probe, probe_bundle
 from ..deployment.registry import Registry
 from ..errors import WorkbenchError, refuse_unless
-from ..files import disk_errors
+from ..files import scratch_folder
 from ..records import decode, encode
 from ..workspace import Workspace
 from .cache import FileCache, default_folder
@@ -43,8 +42,7 @@ def main(archive: str | None = None) -> int:
     """Do the job in a zip file, or in the zip on standard input; returns the exit status."""
     results = _own_stdout()
     try:
-        with disk_errors("The host's temporary folder cannot be used"), tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+        with scratch_folder("The host's temporary folder cannot be used") as folder:
             if archive is not None:
                 _end_with_stdin(folder)
             with zipfile.ZipFile(archive or _stdin_as_file(folder)) as job:

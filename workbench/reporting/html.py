@@ -6,15 +6,13 @@ Everything is inside the file, Plotly's script too, so that it can be sent by ma
 from __future__ import annotations
 
 import html
-import os
-import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..files import disk_errors
+from ..files import new_file
 from ..records import Measurement
 from ..studies.choice import Choice, candidates
 from ..studies.results import Results
@@ -176,11 +174,5 @@ def _write(path: Path, title: str, body: str) -> None:
         f'<link rel="icon" href="data:,"><title>{html.escape(title)}</title><style>{STYLE}</style></head>\n'
         f"<body>\n{body}\n</body></html>\n"
     )
-    with disk_errors(f"The report {path} cannot be written"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-        try:
-            draft.write_text(page, encoding="utf-8")
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
+    with new_file(path) as draft:
+        draft.write_text(page, encoding="utf-8")

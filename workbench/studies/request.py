@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..backends import backend
 from ..backends.hardware.cpu import environment
 from ..backends.hardware.gpu import gpus
 from ..code_version import tool_versions
 from ..digests import digest
-from ..errors import one_of, refuse_unless
+from ..errors import one_of, refuse_unless, shown
+from ..limits import refuse_beyond_memory
 from ..measuring import Subject
 from ..measuring.subject import model_name
 from ..records import Batches, Graph, Recipe, whole
@@ -21,6 +23,8 @@ from ..remote.host import Host
 
 #: Backend -> the distributions whose version decides what it computes.
 DISTRIBUTIONS = {"tensorrt-rtx": ("tensorrt-rtx",), "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")}
+#: A cell that is timed for longer than a day is a slip of the pen.
+LONGEST_S = 24 * 3600.0
 #: The part of the environment that identifies a machine; the rest (load, time) changes from run to run.
 MACHINE = ("cpu", "cores", "isa", "platform", "python", "numpy")
 
@@ -74,11 +78,17 @@ class Request:
         for batch in self.batches:
             Batches(batch, batch, batch)
         refuse_unless(
-            isinstance(self.seconds, int | float) and self.seconds > 0,
+            isinstance(self.seconds, int | float) and 0 < self.seconds <= LONGEST_S,
             "Cells are timed for some seconds",
-            why=f"seconds is {self.seconds!r}",
+            why=f"seconds is {shown(self.seconds)}",
             remedy="give a number above zero; 2 is the default",
         )
+        size, largest = self.graph.preprocessing.size, max(self.batches)
+        refuse_beyond_memory(
+            12 * largest * size**2, f"The study's batches are too large: {largest:,}", "give smaller batches"
+        )
+        for host in self.hosts:
+            backend(host.backend).checked_options(self.options.get(host.name, {}))
 
     @property
     def engine_batches(self) -> Batches:

@@ -2,40 +2,82 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import tomllib
-
-from ..errors import WorkbenchError, one_of, refuse_unless
+from ..backends import REGISTRY, backend
+from ..datasets.splits import SPLITS
+from ..errors import WorkbenchError, one_of, path_of, refuse_unless
+from ..files import read_toml
 from ..progress import Progress, silent
-from ..records import Calibration, Graph, Preprocessing, Recipe
+from ..records import Batches, Graph, Preprocessing, Recipe, decode_strictly
+from ..records.checks import positive
 from ..workspace import Workspace
+from .request import LONGEST_S
 from .study import Study
 
-#: Key of the file -> the types that its value may have.
-KEYS = {
-    "name": str,
-    "workspace": str,
-    "checkpoint": str,
-    "model": str,
-    "image_size": int,
-    "report": str,
-    "backends": list,
-    "batches": list,
-    "seconds": (int, float),
-    "images": dict,
-    "preprocessing": dict,
-    "recipes": list,
-    "cards": dict,
-    "options": dict,
-    "limits": dict,
-}
-IMAGES = {"dataset": str, "split": str, "count": int, "seed": int}
-LIMITS = {"max_drop": (int, float), "max_latency_ms": (int, float)}
+
+@dataclass(frozen=True)
+class Images:
+    """The table ``[images]``: which images the engines classify."""
+
+    dataset: str = "shapes"
+    split: str = "evaluation"
+    count: int = 1500
+    seed: int = 0
+
+    def __post_init__(self):
+        one_of("split", self.split, tuple(SPLITS))
+        positive(self, "count")
+        refuse_unless(self.seed >= 0, "Images.seed must be 0 or more", why=f"it is {self.seed}", remedy="give 0")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The table ``[limits]``: what the choice must keep to."""
+
+    max_drop: float = 0.5
+    max_latency_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Every key that a file can have, and the type of its value."""
+
+    recipes: tuple[Recipe, ...] = ()
+    name: str | None = None
+    workspace: Path | None = None
+    checkpoint: Path | None = None
+    model: Path | None = None
+    image_size: int | None = None
+    report: Path | None = None
+    backends: tuple[str, ...] = ()
+    batches: tuple[int, ...] = ()
+    seconds: float = 2.0
+    images: Images = Images()
+    preprocessing: Preprocessing | None = None
+    cards: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Mapping] = field(default_factory=dict)
+    limits: Limits = Limits()
+
+    def __post_init__(self):
+        if self.image_size is not None:
+            positive(self, "image_size")
+        for name in self.backends:
+            one_of("backend", name, tuple(REGISTRY))
+        for batch in self.batches:
+            Batches(batch, batch, batch)
+        for name, options in self.options.items():
+            one_of("backend in options", name, tuple(REGISTRY))
+            backend(name).checked_options(options)
+        refuse_unless(
+            0 < self.seconds <= LONGEST_S,
+            "seconds must be a number above zero",
+            why=f"it is {self.seconds}",
+            remedy="give the seconds for which each cell is timed; 2 is the default",
+        )
 
 
 @dataclass(frozen=True)
@@ -44,6 +86,7 @@ class StudyFile:
 
     path: Path
     values: Mapping
+    keys: Keys
 
     @classmethod
     def read(cls, path) -> StudyFile:
@@ -52,24 +95,19 @@ class StudyFile:
         Raises:
             WorkbenchError: there is no such file, it is no TOML, or a key or value in it is not allowed.
         """
-        path = Path(path)
+        path = path_of("A study", path)
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            remedy = "name a TOML file; data/study.toml is an example"
-            raise WorkbenchError(f"{path} cannot be read as a study", why=str(error), remedy=remedy) from error
-        _check(values, KEYS, str(path))
-        _check(values.get("images", {}), IMAGES, f"[images] of {path}")
-        _check(values.get("limits", {}), LIMITS, f"[limits] of {path}")
+            values = read_toml(path, "name a TOML file; data/study.toml is an example")
+        except WorkbenchError as error:
+            raise WorkbenchError(f"{path} cannot be read as a study", why=error.why, remedy=error.remedy) from error
+        keys = decode_strictly(Keys, values, str(path))
         refuse_unless(
-            ("checkpoint" in values) != ("model" in values) and bool(values.get("recipes")),
+            ("checkpoint" in values) != ("model" in values) and bool(keys.recipes),
             f"{path} does not say what to study",
             why="it needs either checkpoint (a vit_jax .npz) or model (an ONNX file), and at least one [[recipes]]",
             remedy="add what is missing; data/study.toml is an example",
         )
-        file = cls(path, values)
-        file.recipes()
-        return file
+        return cls(path, values, keys)
 
     @property
     def limits(self) -> dict:
@@ -83,7 +121,7 @@ class StudyFile:
 
     def recipes(self) -> list[Recipe]:
         """The recipes, in the order of the file."""
-        found = [_recipe(table, f"[[recipes]] of {self.path}") for table in self.values["recipes"]]
+        found = self.keys.recipes
         sets = [replace(recipe.calibration, dataset=self._dataset(recipe.calibration.dataset)) for recipe in found]
         return [replace(recipe, calibration=calibration) for recipe, calibration in zip(found, sets)]
 
@@ -112,10 +150,7 @@ class StudyFile:
         if "model" in self.values:
             from ..graphs.import_ import import_onnx
 
-            table = self.values.get("preprocessing")
-            where = f"[preprocessing] of {self.path}"
-            preprocessing = None if table is None else _record(Preprocessing, table, where)
-            return import_onnx(self._place("model", ""), workspace, preprocessing=preprocessing)
+            return import_onnx(self._place("model", ""), workspace, preprocessing=self.keys.preprocessing)
         from ..graphs.export import export_onnx
         from ..models.checkpoint import load_checkpoint
 
@@ -127,35 +162,3 @@ class StudyFile:
 
     def _place(self, key: str, default: str) -> Path:
         return self.path.parent / self.values.get(key, default)
-
-
-def _recipe(table, where: str) -> Recipe:
-    _check(table, {"calibration": dict}, where, others=tuple(f.name for f in dataclasses.fields(Recipe)))
-    calibration = _record(Calibration, table.get("calibration", {}), f"calibration in {where}")
-    return _record(Recipe, {**table, "calibration": calibration}, where)
-
-
-def _record(cls, table: Mapping, where: str):
-    names = tuple(field.name for field in dataclasses.fields(cls))
-    for name in table:
-        one_of(f"key in {where}", name, names)
-    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in table.items()})
-
-
-def _check(table, types: Mapping, where: str, others: tuple[str, ...] = ()) -> None:
-    """Refuse unknown keys and values of another type than the key takes."""
-    refuse_unless(
-        isinstance(table, dict),
-        f"{where} must be a table",
-        why=f"it is {table!r}",
-        remedy="write it as key = value lines",
-    )
-    for name, value in table.items():
-        one_of(f"key in {where}", name, (*types, *others))
-        kind = types.get(name, object)
-        refuse_unless(
-            isinstance(value, kind) and not (isinstance(value, bool) and kind is not object),
-            f"{name} in {where} has the wrong type",
-            why=f"it is {value!r}",
-            remedy=f"give a value of type {getattr(kind, '__name__', 'number')}",
-        )

@@ -10,11 +10,13 @@ One server per kernel listens on 127.0.0.1; every model has a path of its own th
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import html
 import http.server
 import importlib.util
+import json
 import mimetypes
 import os
 import re
@@ -53,7 +55,7 @@ def view(*models, height: int = 600):
     from IPython.display import HTML
 
     refuse_unless(bool(models), "There is nothing to show", why="no model is given", remedy="view(graph)")
-    frames = "".join(_frame(_title(model), address(getattr(model, "path", model)), height) for model in models)
+    frames = "".join(_frame(model, height) for model in models)
     return HTML(
         f'<div class="wb-netron" style="display: flex; flex-wrap: wrap; align-items: end; gap: 8px">{frames}</div>'
     )
@@ -68,13 +70,23 @@ def _title(model) -> str:
     return model.spec.name if isinstance(model, Graph) and model.spec else Path(getattr(model, "path", model)).name
 
 
-def _frame(title: str, url: str, height: int) -> str:
-    name = html.escape(title)
+def _frame(model, height: int) -> str:
+    """One model. Where the reader's browser does not reach 127.0.0.1 of the kernel's machine (a container, ssh -L),
+    the script turns frame and link to the path through the notebook server.
+    """
+    name, url = html.escape(_title(model)), address(getattr(model, "path", model))
+    port, key = _server().server_port, url.rstrip("/").rsplit("/", 1)[1]
+    through = f"{_base_url()}proxy/{port}/{key}/"
+    script = (
+        f"<script>fetch('{url}', {{mode: 'no-cors'}}).catch(() => {{"
+        f" document.getElementById('netron-{key}').src = '{through}'; }});</script>"
+    )
     return (
         f'<figure style="flex: 1 1 240px; min-width: 0; margin: 0"><figcaption>{name} '
-        f'(<a href="{url}" target="_blank" rel="noopener">in a tab of its own</a>)</figcaption>'
-        f'<iframe src="{url}" title="The graph of {name}" style="width: 100%; height: {height}px;'
-        f' border: 1px solid var(--jp-border-color2, #bbb)"></iframe></figure>'
+        f'(in a tab of its own: <a href="{url}" target="_blank" rel="noopener">of this machine</a>, '
+        f'<a href="{through}" target="_blank" rel="noopener">through the notebook server</a>)</figcaption>'
+        f'<iframe id="netron-{key}" src="{url}" title="The graph of {name}" style="width: 100%; height: {height}px;'
+        f' border: 1px solid var(--jp-border-color2, #bbb)"></iframe>{"" if url == through else script}</figure>'
     )
 
 
@@ -97,8 +109,20 @@ def address(path) -> str:
 
 def _origin(port: int) -> str:
     """The beginning of the address; behind a hub the single-user server passes requests on to the kernel's port."""
-    prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX")
-    return f"{prefix.rstrip('/')}/proxy/{port}/" if prefix else f"http://127.0.0.1:{port}/"
+    behind_hub = "JUPYTERHUB_SERVICE_PREFIX" in os.environ
+    return f"{_base_url()}proxy/{port}/" if behind_hub else f"http://127.0.0.1:{port}/"
+
+
+def _base_url() -> str:
+    """Where the notebook server begins: its own note of that, found by the process that started this kernel."""
+    if prefix := os.environ.get("JUPYTERHUB_SERVICE_PREFIX"):
+        return f"{prefix.rstrip('/')}/"
+    with contextlib.suppress(ImportError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        from jupyter_core.paths import jupyter_runtime_dir
+
+        note = Path(jupyter_runtime_dir()) / f"jpserver-{int(os.environ['JPY_PARENT_PID'])}.json"
+        return quote(f"/{json.loads(note.read_text())['base_url'].strip('/')}/".replace("//", "/"))
+    return "/"
 
 
 @functools.cache

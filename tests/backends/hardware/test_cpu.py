@@ -32,6 +32,56 @@ def test_a_containers_share_of_cpu_time_limits_the_cores(monkeypatch, limit, exp
     assert cores() == expected
 
 
+V1 = "/sys/fs/cgroup/cpu,cpuacct/docker/ab/cpu.cfs_{}_us"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        # the group's own limit is larger than that of the group above it
+        (
+            {
+                "/proc/self/cgroup": "0::/pod/box\n",
+                "/sys/fs/cgroup/pod/box/cpu.max": "600000 100000\n",
+                "/sys/fs/cgroup/pod/cpu.max": "200000 100000\n",
+                "/sys/fs/cgroup/cpu.max": "max 100000\n",
+            },
+            2,
+        ),
+        # cgroup v1 writes quota and period into two files; -1 is no limit
+        (
+            {
+                "/proc/self/cgroup": "5:memory:/x\n4:cpu,cpuacct:/docker/ab\n",
+                V1.format("quota"): "300000\n",
+                V1.format("period"): "100000\n",
+            },
+            3,
+        ),
+        (
+            {
+                "/proc/self/cgroup": "4:cpu,cpuacct:/docker/ab\n",
+                V1.format("quota"): "-1\n",
+                V1.format("period"): "100000\n",
+            },
+            8,
+        ),
+        # inside a container without a namespace the path is the host's, and only the root is mounted
+        (
+            {
+                "/proc/self/cgroup": "4:cpu,cpuacct:/docker/ab\n",
+                "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "150000",
+                "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+            },
+            2,
+        ),
+        ({"/proc/self/cgroup": "nonsense\n::\n4:cpu", "/sys/fs/cgroup/cpu.max": "x y"}, 8),
+    ],
+)
+def test_limits_of_cgroup_v1_and_of_the_groups_above_count(monkeypatch, files, expected):
+    pretend(monkeypatch, files, set(range(8)))
+    assert cores() == expected
+
+
 def test_the_environment_names_processor_and_instruction_sets_where_the_system_has_them(monkeypatch):
     flags = "flags\t\t: fpu sse2 avx2 avx512f avx512_vnni"
     pretend(monkeypatch, {"/proc/cpuinfo": f"processor : 0\nmodel name\t: A CPU\n{flags}\n"}, {0})

@@ -6,6 +6,7 @@ import datetime
 import math
 import os
 import platform
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -28,9 +29,39 @@ def cores() -> int:
 
 
 def _container_cores() -> int | None:
-    """The CPU limit of cgroup v2 in cores (``cpu.max`` is "quota period" in µs); None without a limit."""
-    quota, _, period = text_or_empty("/sys/fs/cgroup/cpu.max").partition(" ")
-    return math.ceil(int(quota) / int(period)) if quota.isdigit() else None
+    """The smallest CPU limit of this process's control group and the groups above it, in cores; None without one.
+
+    Source: "CPU Interface Files" in the kernel's documentation of cgroup v2, and "CFS Bandwidth Control" for v1.
+    """
+    limits = [limit for quota, period in _quotas() if (limit := _limit(quota, period)) is not None]
+    return max(1, math.ceil(min(limits))) if limits else None
+
+
+def _quotas() -> Iterator[tuple[str, str]]:
+    """Quota and period in µs of each group, as text: v2 writes both into one file, v1 into two."""
+    for line in text_or_empty("/proc/self/cgroup").splitlines() or ["0::/"]:
+        _, controllers, group = [*line.split(":", 2), "", ""][:3]
+        for folder in _and_above(group):
+            if not controllers:
+                quota, _, period = text_or_empty(f"/sys/fs/cgroup{folder}/cpu.max").partition(" ")
+                yield quota, period
+            elif "cpu" in controllers.split(","):
+                for mount in ("cpu", "cpu,cpuacct"):
+                    files = (f"/sys/fs/cgroup/{mount}{folder}/cpu.cfs_{name}_us" for name in ("quota", "period"))
+                    quota, period = map(text_or_empty, files)
+                    yield quota, period
+
+
+def _and_above(group: str) -> list[str]:
+    """``/a/b``, ``/a`` and the root, which is empty; inside a container the root is the container's own group."""
+    parts = [part for part in group.split("/") if part not in ("", "..")]
+    return ["".join(f"/{part}" for part in parts[:length]) for length in range(len(parts), -1, -1)]
+
+
+def _limit(quota: str, period: str) -> float | None:
+    """Cores; None for ``max``, for v1's -1, and where there is no such file."""
+    quota, period = quota.strip(), period.strip()
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) > 0 else None
 
 
 def environment() -> dict:

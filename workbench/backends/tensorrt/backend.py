@@ -11,6 +11,7 @@ import functools
 import importlib
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...dtypes import TYPES
@@ -157,6 +158,10 @@ class TensorRT(Backend):
             log_path=log_path,
             environment={**environment(), **self._facts(targets)},
         )
+
+    def checked_options(self, options: Mapping) -> dict:
+        """The options of this product, see ``options``."""
+        return checked_options(options, rtx=self.name == "tensorrt-rtx")
 
     def _facts(self, targets: tuple[int, ...]) -> dict:
         here = gpus()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ...errors import WorkbenchError, refuse_unless
+from ...files import new_file
 from ...records import Variant
 from ..base import BuildRequest
 from .engine import runtime_of
@@ -179,8 +179,6 @@ class _TimingCache:
 
     def save(self) -> None:
         """Write the timings known now; in one step, because builds in other processes read the file."""
-        draft = self._path.with_name(f".{self._path.name}-{os.getpid()}")
-        with contextlib.suppress(OSError):  # timings save time only: an engine that was built is not lost over them
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(bytes(self._config.get_timing_cache().serialize()))
-            os.replace(draft, self._path)
+        timings = bytes(self._config.get_timing_cache().serialize())
+        with contextlib.suppress(WorkbenchError), new_file(self._path) as draft:
+            draft.write_bytes(timings)  # they save time only: no engine is lost over them

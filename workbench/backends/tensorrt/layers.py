@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ...dtypes import PRODUCT_TYPES, TENSORRT_NAMES, TYPES, of_tensorrt
+from ...errors import WorkbenchError
 from ...places import Place, block_index, block_name, place_of
 from ...records import Engine
 from ..hardware.kernels import operations_of
@@ -136,8 +137,14 @@ def layers_of(engine: Engine) -> list[Layer]:
     """The layers of an engine: from an inspector's JSON beside it, else from its build log; or none."""
     inspector, log = engine.path.with_name(LAYERS), engine.log_path
     if inspector.is_file():
-        # 8.6 writes line breaks into strings
-        return from_inspector(json.loads(inspector.read_text(), strict=False))
+        try:  # the file may have come from a host
+            return from_inspector(json.loads(inspector.read_text(), strict=False))  # 8.6: line breaks in strings
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError, OSError) as error:
+            raise WorkbenchError(
+                f"The list of layers of {engine.label} cannot be read",
+                why=f"{type(error).__name__}: {error}"[:400],
+                remedy="build the engine again",
+            ) from error
     return from_log(log.read_text(errors="replace")) if log is not None and log.is_file() else []
 
 

@@ -20,11 +20,10 @@ specialization: ``lazy`` (default), ``eager`` or ``none``: when kernels are comp
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...errors import one_of, refuse_unless
+from ...errors import is_path, one_of, refuse_unless, shown
 
 SPECIALIZATIONS = ("lazy", "eager", "none")
 
@@ -54,8 +53,11 @@ OPTIONS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "cuda_graph": (_is_flag, "True or False"),
     "version_compatible": (_is_flag, "True or False"),
     "hardware_compatible": (_is_flag, "True or False"),
-    "timings": (lambda value: isinstance(value, str | os.PathLike), "a folder"),
-    "specialization": (lambda value: value in SPECIALIZATIONS, "one of " + ", ".join(SPECIALIZATIONS)),
+    "timings": (is_path, "a folder"),
+    "specialization": (
+        lambda value: isinstance(value, str) and value in SPECIALIZATIONS,
+        "one of " + ", ".join(SPECIALIZATIONS),
+    ),
 }
 #: Why TensorRT for RTX has no such option ("Engine Compatibility" in its documentation, 1.7).
 NOT_RTX = {
@@ -76,7 +78,7 @@ def checked_options(options: Mapping, *, rtx: bool) -> dict:
     refuse_unless(
         isinstance(options, Mapping),
         "Options are names with values",
-        why=f"given was {options!r}",
+        why=f"given was {shown(options)}",
         remedy="write options={'optimization_level': 5}",
     )
     for name, value in options.items():
@@ -92,7 +94,7 @@ def checked_options(options: Mapping, *, rtx: bool) -> dict:
         refuse_unless(
             holds(value),
             f"The option {name!r} must be {expected}",
-            why=f"it is {value!r}",
+            why=f"it is {shown(value)}",
             remedy="leave it out for the default",
         )
     return dict(options)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
 from ...backends.onnxruntime import inference_session
+from ...files import scratch_folder
 from ...measuring.accuracy import check_logits
 from ...progress import Progress
 from ...records import Graph
@@ -25,8 +24,8 @@ def open_model(model: ir.Model, outputs: Sequence[str]):
     """
     computed = {value.name: value for node in model.graph for value in node.outputs}
     model.graph.outputs[:] = [computed[name] for name in outputs]
-    with tempfile.TemporaryDirectory() as folder:
-        path = model_file.save(model, Path(folder))
+    with scratch_folder() as folder:
+        path = model_file.save(model, folder)
         return inference_session(path, fuse_qdq=False)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+
+from ...files import scratch_folder
 
 FIGURE, PICTURE = "application/vnd.plotly.v1+json", "image/png"
 #: Pixels of a figure without a size of its own.
@@ -50,8 +51,8 @@ def _drawn(figures: list) -> list[bytes]:
 
     if not figures:
         return []
-    with tempfile.TemporaryDirectory() as folder:
-        files: list[Path | str] = [Path(folder) / f"{number}.png" for number in range(len(figures))]
+    with scratch_folder() as folder:
+        files: list[Path | str] = [folder / f"{number}.png" for number in range(len(figures))]
         widths = [figure["layout"].get("width", WIDTH) for figure in figures]
         heights = [figure["layout"].get("height", HEIGHT) for figure in figures]
         pio.write_images(figures, files, width=widths, height=heights, validate=False)
