@@ -5,7 +5,6 @@ It needs NumPy and a runtime, so that a host without the packages of a service c
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,7 +37,7 @@ class Probe:
         version: the digest of the bundle that was probed there.
         engine: why the engine would not answer there; empty when it would.
         original: the same for the original model.
-        engine_ms: median time of a call at the batch that the engine is tuned for, NaN where it does not run.
+        engine_ms: median time of a call at the batch that the engine is tuned for, None where it does not run.
         original_ms: likewise.
         batch: images of such a call.
         environment: machine and runtime.
@@ -48,8 +47,8 @@ class Probe:
     version: str
     engine: str
     original: str
-    engine_ms: float = math.nan
-    original_ms: float = math.nan
+    engine_ms: float | None = None
+    original_ms: float | None = None
     batch: int = 1
     environment: Mapping = field(default_factory=dict)
     kept: str = ""
@@ -77,11 +76,11 @@ def probe_bundle(folder: Path, trust: str | None = None) -> Probe:
     return Probe(file_digest(folder / MANIFEST), engine, original, engine_ms, original_ms, batch, facts)
 
 
-def _tried(run: Callable[[], tuple[str, float]]) -> tuple[str, float]:
+def _tried(run: Callable[[], tuple[str, float]]) -> tuple[str, float | None]:
     try:
         return run()
     except WorkbenchError as error:
-        return f"{error.what}: {error.why}", math.nan
+        return f"{error.what}: {error.why}", None
 
 
 def _run_engine(manifest: Manifest, folder: Path, golden: tuple[np.ndarray, np.ndarray]) -> tuple[str, float]:
