@@ -32,7 +32,7 @@ def infer(model: ir.Model, places: dict[ir.Node, str], name: str, image_size: in
 
 
 def _infer(read: _Reader, name: str, image_size: int, classes: tuple[int | None, ...]) -> ModelSpec:
-    depth = sum(place.endswith("residual1") for place in read.places.values())
+    depth = len({place for place in read.places.values() if place.endswith("residual1")})
     blocks = [read.block(block_name(i)) for i in range(depth)]
     if not blocks:
         raise _Unlike("no block of attention and MLP was found")
