@@ -206,7 +206,7 @@ def test_an_attention_that_does_more_keeps_its_nodes_and_gets_its_names(unusual,
     _, model = imported_vit(tmp_path, unusual)
     assert Counter(node.op_type for node in model.graph)["Squeeze"] == 3  # not rewritten
     roles = Counter(place_of(node.name).role for node in model.graph if node.op_type == "MatMul")
-    assert roles == {"qkv": 1, "scores": 2, "proj": 1, "fc1": 1, "fc2": 1, "head": 1}
+    assert roles == {"embedding": 1, "qkv": 1, "scores": 2, "proj": 1, "fc1": 1, "fc2": 1, "head": 1}
 
 
 # ---- bad input ---------------------------------------------------------------------------------------------------
