@@ -72,7 +72,7 @@ def _elements(layer: Layer, roles: set[str], spec: ModelSpec) -> int:
     """Numbers in the widest tensor that a layer must move for one image; a fused attention writes no scores."""
     if roles.intersection(ATTENTION) and not layer.is_attention:
         return spec.heads * spec.tokens**2
-    if "gelu" in roles or roles == {"fc1"}:
+    if roles.intersection(("gelu", "activation")) or roles == {"fc1"}:
         return spec.tokens * spec.mlp
     return spec.tokens * spec.width
 
