@@ -16,7 +16,7 @@ from ..progress import Progress, silent
 from ..records import Graph, Preprocessing
 from ..workspace import Workspace
 from . import model_file
-from .canonical import clean
+from .canonical import clean, control_flow
 from .parity import compare_outputs, outputs_of
 from .quantization.prepare import check_float32
 from .structure.spec import infer as infer_spec
@@ -111,6 +111,7 @@ def _load(path: Path) -> ir.Model:
             why=str(error).strip().splitlines()[0],
             remedy=f"export the model again with opset {LEAST_OPSET} or above",
         ) from error
+    control_flow.write_out(model)
     check_float32(model)
     return model
 

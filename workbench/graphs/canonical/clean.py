@@ -2,8 +2,8 @@
 
 1. ``slim``: onnxslim folds the shape arithmetic.
 2. ``rules``: onnxscript's rewriter turns what is left into the operators that were meant.
-3. ``gelu``, ``attention``, ``class_token``, ``patches``: recognised by what they compute, and brought to their
-   canonical form.
+3. ``norms``, ``gelu``, ``einsums``, ``attention``, ``class_token``, ``patches``: recognised by what they compute, and
+   brought to their canonical form.
 4. ``tidy``: small forms that make shapes and biases easy to read.
 5. ``structure.naming``: every node, tensor and weight is named by its place.
 """
@@ -16,7 +16,7 @@ from onnxscript import optimizer
 
 from ..structure import naming
 from ..structure.source_lines import OWN_KEY
-from . import attention, class_token, gelu, patches, rules
+from . import attention, class_token, einsums, gelu, norms, patches, rules
 from .slim import slim
 from .tidy import infer_anew, keep_batch, lift_constants, tidy_biases
 
@@ -40,7 +40,9 @@ def clean(model: ir.Model) -> tuple[ir.Model, dict[ir.Node, str]]:
     optimizer.fold_constants(model, input_size_limit=1 << 40, output_size_limit=1 << 40)
     apply_rules(model)
     _restore_lines(model, lines)
+    norms.canonicalize(model)
     gelu.canonicalize(model)
+    einsums.canonicalize(model)
     attention.canonicalize(model)
     class_token.canonicalize(model)
     patches.canonicalize(model)
