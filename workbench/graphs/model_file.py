@@ -64,6 +64,10 @@ def _inline(model: ir.Model, path: Path) -> None:
     """Put the bodies of ONNX's local functions where they are called, as runtimes do."""
     if not model.functions:
         return
+    own = {domain for domain, _, _ in model.functions}
+    for function in model.functions.values():  # versions of the functions' own domains mean nothing, and may differ
+        for domain in own.intersection(function.opset_imports):
+            function.opset_imports[domain] = model.opset_imports.setdefault(domain, 1)
     try:
         passes.InlinePass()(model)
     except (ValueError, RuntimeError, KeyError) as error:  # functions that call each other in a circle, or miss one

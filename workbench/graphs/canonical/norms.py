@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -12,16 +13,21 @@ from .. import model_file
 from ..structure.builder import Builder, take_place
 from ..structure.evaluation import evaluate_all
 from ..structure.operators import NORM_ARITHMETIC
-from ..structure.values import array, input_of, inputs_of, lengths, number, only_reader, producer_of, rank
+from ..structure.values import array, input_of, inputs_of, lengths, number, only_reader, producer_of
 from ..structure.walk import above
 
 #: What a norm over the last axis is spelled with.
-SPELLED_WITH = frozenset((*NORM_ARITHMETIC, "ReduceMean", "ReduceSum", "Identity")) - {"Cast"}
+RESHAPES = ("Reshape", "Unsqueeze", "Expand")
+SPELLED_WITH = frozenset(
+    (*NORM_ARITHMETIC, *RESHAPES, "ReduceMean", "ReduceSum", "ReduceSumSquare", "Identity")
+) - {"Cast"}
 #: Rows that a spelling is compared with a norm on: their spread and their offset.
 SPREADS, OFFSETS = (1e-3, 0.1, 3.0, 40.0), (0.0, 1.0, -5.0, 20.0)
 #: A row whose spread is this small shows epsilon, one of this size hides it.
 FAINT, STRONG = 1e-3, 1e6
 TOLERANCE = 1e-6
+#: The length that stands for an open one.
+OPEN = 2
 #: The first opset with RMSNormalization.
 RMS_OPSET = 23
 
@@ -118,7 +124,8 @@ def _result(root: ir.Node, source: ir.Value) -> ir.Value:
         around = {out for each in computed for node in above([each], source) for out in node.outputs}
         others = inside | around | {source}
         vectors = all(_is_vector(found) for each in inputs_of(reader) if (found := array(each)) is not None)
-        if reader.op_type.startswith("Reduce") or not vectors or not set(computed) <= others:
+        reshapes = reader.op_type in RESHAPES and lengths(reader.outputs[0])[-1:] != (1,)
+        if reader.op_type.startswith("Reduce") or reshapes or not vectors or not set(computed) <= others:
             break
         if any(_region(each, source) is None for each in computed if each is not source):
             break
@@ -136,9 +143,15 @@ def _is_vector(constant: np.ndarray) -> bool:
 def _fit(source: ir.Value, result: ir.Value, region: list[ir.Node], width: int) -> Norm | None:
     """γ, β and ε of the norm that a region computes, read off its answers to a few rows, or None."""
 
+    shape = [size or OPEN for size in lengths(source)]
+
     def answers(rows: np.ndarray) -> np.ndarray:
-        shaped = rows.reshape((1,) * ((rank(source) or 2) - 2) + rows.shape)
-        return _evaluate(source, result, region, shaped).reshape(rows.shape)
+        """Each row's answer: rows fill the tensor in turn, over and over, as often as all have had a place."""
+        places = math.prod(shape[:-1])
+        order = np.arange(-(-len(rows) // places) * places) % len(rows)
+        filled = (rows[part].reshape(shape) for part in order.reshape(-1, places))
+        written = [_evaluate(source, result, region, each).reshape(-1, width) for each in filled]
+        return np.concatenate(written)[: len(rows)]
 
     try:
         return _fitted(answers, source, result, width)
