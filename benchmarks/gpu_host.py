@@ -1,6 +1,6 @@
-"""Everything that needs a GPU, in one command: ViT-B/32 made by this project, on TensorRT.
+"""Everything that needs a GPU, in one command: this project's ViTs on TensorRT, and beside them JAX and PyTorch.
 
-Here, where the whole workbench is installed (some minutes, a file of about 20 MB)::
+Here, where the whole workbench is installed (some minutes, a file of some MB)::
 
     python benchmarks/gpu_host.py prepare gpu-host.zip
 
@@ -8,19 +8,28 @@ On the GPU host, in a checkout, with a Python that has NumPy, pycuda and TensorR
 
     python benchmarks/gpu_host.py run gpu-host.zip --out results
 
-It builds and measures FP32, FP16 and INT8 at batches 1, 32 and 64, streams 1 to 8 and every layer; checks the
-backend's contract, the sharing of weights and that nothing leaks over 30 openings; compares logits with ONNX
-Runtime's FP32 ones; and writes ``results/gpu_host.json`` and a table. With ``--python OTHER`` each engine is built
-and measured by a host (``studies.hosts``) on that interpreter, to which the light half travels.
+Each case is built, measured at its batches and with its streams, and its kernels are listed; ``results/CASE.json``
+holds the records. With ``--checks`` the backend's contract, the sharing of weights, and that nothing leaks over 30
+openings are checked too. With ``--python OTHER`` each engine is built and measured by a host (``studies.hosts``) on
+that interpreter, to which the light half travels. The shipped model is measured on images that are rendered first::
 
-The weights are one short random tile, repeated, so that the files compress to almost nothing: its repeats lie
-within deflate's window of 32 KiB even where q, k and v are side by side, and its length is prime, so that no two
-rows are equal.
+    python benchmarks/gpu_host.py render shapes.npz --count 10000         # needs Pillow
+    python benchmarks/gpu_host.py run gpu-host.zip --evaluation shapes.npz --only shapes-fp16 shapes-int8
+
+The baselines need a Python with JAX or PyTorch::
+
+    python benchmarks/gpu_host.py baselines --only b32-jax-bfloat16 b32-torch-float16-compiled --out results
+
+The weights of the other models are one short random tile, repeated, so that the files compress to almost nothing:
+its repeats lie within deflate's window of 32 KiB even where q, k and v are side by side, and its length is prime,
+so that no two rows are equal.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import gzip
 import json
 import os
 import subprocess
@@ -31,60 +40,153 @@ import traceback
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.gpu import checks
-from workbench.backends.kernel_record import KERNELS, recorded_kernels
+from workbench.backends.kernel_record import recorded_kernels
 from workbench.datasets.preprocessing import normalise
 from workbench.records import Batches, Engine, Measurement, Recipe, Variant, decode, encode
 from workbench.remote.job import EvaluationSet, Job, Report, run_job
 
-TILE = 1021
-MODEL, OPSET = "B/32", 17
-IMAGES = 96
-BATCHES, MEASURE, STREAMS = Batches(1, 32, 64), (1, 32, 64), (1, 2, 4, 8)
-RECIPES = {
-    "fp32": Recipe("fp32"),
-    "fp16": Recipe("fp16"),
-    "int8": Recipe("int8"),
-    "int8-high-fp32": Recipe("int8", high_precision="fp32"),
-    "int8-attention": Recipe("int8", scope="attention"),
+ROOT = Path(__file__).parents[1]
+TILE, OPSET, IMAGES = 1021, 17, 32
+SHIPPED = "shapes"
+INT8 = Recipe("int8", scope="attention")
+
+
+class Case(NamedTuple):
+    """An engine to build and measure.
+
+    Attributes:
+        model: of the published sizes, or the shipped one.
+        recipe: how it is quantized.
+        batches: what it is built for.
+        measure: batches at which it is measured.
+        streams: numbers of streams, at the batch that it is tuned for.
+        input: ``float32`` or ``uint8``.
+    """
+
+    model: str
+    recipe: Recipe
+    batches: Batches
+    measure: tuple[int, ...]
+    streams: tuple[int, ...] = (1, 2, 4, 8)
+    input: str = "float32"
+
+
+WIDE, ALONE = Batches(1, 128, 256, exact=(32, 128)), Batches(128, 128, 128)
+SIZES = (1, 8, 32, 128, 256)
+CASES = {
+    "b32-fp16": Case("B/32", Recipe("fp16"), WIDE, SIZES),
+    "b32-fp16-uint8": Case("B/32", Recipe("fp16"), ALONE, (128,), input="uint8"),
+    "b32-int8": Case("B/32", INT8, WIDE, SIZES),
+    "b32-int8-uint8": Case("B/32", INT8, ALONE, (128,), input="uint8"),
+    "b32-int8-linear": Case("B/32", Recipe("int8"), ALONE, (128,), ()),
+    "b32-fp32": Case("B/32", Recipe("fp32"), Batches(1, 128, 256), SIZES, (1, 4)),
+    "shapes-fp32": Case(SHIPPED, Recipe("fp32"), Batches(1, 128, 256), (1, 256), ()),
+    "shapes-fp16": Case(SHIPPED, Recipe("fp16"), Batches(1, 128, 256), (1, 256), ()),
+    "shapes-int8": Case(SHIPPED, INT8, Batches(1, 128, 256), (1, 256), ()),
+    "b16-fp16": Case("B/16", Recipe("fp16"), ALONE, (128,), (1, 4)),
+    "b16-int8": Case("B/16", INT8, ALONE, (128,), (1, 4)),
+    "l16-fp16": Case("L/16", Recipe("fp16"), ALONE, (128,), (1, 4)),
+    "l16-int8": Case("L/16", INT8, ALONE, (128,), (1, 4)),
+    "h14-fp16": Case("H/14", Recipe("fp16"), Batches(32, 32, 32), (32,), (1, 4)),
 }
 #: Error of a logit against FP32 on ONNX Runtime, as a share of the largest. FP16 rounded after every operator errs
 #: by 0.004 here, TensorRT 8.6 by 0.034, whatever type LayerNorm has and from an FP32 file with the FP16 flag alike:
 #: that is how its kernels accumulate. INT8 has 7 bits and many layers.
-TOLERANCE = {"fp32": 0.02, "fp16": 0.05, "int8": 0.5, "int8-high-fp32": 0.5, "int8-attention": 0.7}
+TOLERANCE = {"fp32": 0.02, "fp16": 0.05, "int8": 0.7}
+#: Model, framework and type, and whether ``torch.compile`` compiles it.
+BASELINES = {
+    f"{model.lower().replace('/', '')}-{framework}-{dtype}{'-compiled' * compiled}": (
+        model,
+        framework,
+        dtype,
+        compiled,
+    )
+    for model in ("B/32", "L/16")
+    for framework, dtype, compiled in (
+        ("jax", "float32", False),
+        ("jax", "bfloat16", False),
+        ("torch", "float32", False),
+        ("torch", "float16", False),
+        ("torch", "float16", True),
+    )
+}
 
 
 # ---- here --------------------------------------------------------------------------------------------------------
 
 
-def prepare(target: Path) -> None:
+def prepare(target: Path, names: list[str]) -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
+    ):
+        for model in dict.fromkeys(CASES[name].model for name in names):
+            graphs = _exported(model, {CASES[n].input for n in names if CASES[n].model == model}, folder)
+            evaluation = _evaluation(model, graphs["float32"], folder)
+            np.savez(Path(folder) / "evaluation.npz", **evaluation)
+            archive.write(Path(folder) / "evaluation.npz", f"{_folder(model)}.npz")
+            for name in (n for n in names if CASES[n].model == model):
+                _pack(archive, name, graphs[CASES[name].input], folder)
+    print(f"{target}: {target.stat().st_size >> 20} MiB")
+
+
+def _folder(model: str) -> str:
+    return model.lower().replace("/", "")
+
+
+def _exported(model: str, inputs: set[str], folder: str) -> dict:
     import workbench as wb
     from workbench.models.vit import model_spec
 
-    spec, images = model_spec(MODEL), wb.images("shapes", count=IMAGES, size=224)
-    calibration = wb.images("shapes", split="calibration", count=32, size=224).x
-    with tempfile.TemporaryDirectory() as folder:
-        graph = wb.export_onnx(spec, repeating_parameters(spec), folder, opset=OPSET, images=images.x[:8])
-        reference = wb.apply_recipe(graph, RECIPES["fp32"], folder)
-        with wb.open_engine(wb.build_engine(reference, "onnxruntime", folder, batches=BATCHES)) as session:
-            logits = [session.run({"images": images.x[i : i + 32]})["logits"] for i in range(0, IMAGES, 32)]
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-            np.savez(Path(folder) / "evaluation.npz", pixels=images.pixels, logits=np.concatenate(logits))
-            archive.write(Path(folder) / "evaluation.npz", "evaluation.npz")
-            for name, recipe in RECIPES.items():
-                variant = wb.apply_recipe(graph, recipe, folder, calibration=calibration)
-                print(f"{name}: opset {variant.opset}, {variant.path.stat().st_size >> 20} MiB", *variant.notes)
-                for file in sorted(variant.path.parent.iterdir()):
-                    if file.name != "record.json":
-                        archive.write(file, f"{name}/{file.name}")
-                record = encode(variant, lambda path, name=name: f"{name}/{Path(path).name}")
-                archive.writestr(f"{name}.json", json.dumps(record))
-    print(f"{target}: {target.stat().st_size >> 20} MiB")
+    if model == SHIPPED:
+        spec, params = wb.load_checkpoint(ROOT / "data" / "checkpoints" / "shapes-vit.npz")
+    else:
+        spec = model_spec(model)
+        params = repeating_parameters(spec)
+    return {
+        kind: wb.export_onnx(spec, params, folder, opset=OPSET, input=kind, images=_pixels(spec, 4, kind))
+        for kind in sorted({"float32", *inputs})
+    }
+
+
+def _pixels(spec, count: int, kind: str) -> np.ndarray:
+    import workbench as wb
+
+    images = wb.images("shapes", count=count, size=spec.image_size)
+    return images.x if kind == "float32" else images.pixels
+
+
+def _evaluation(model: str, graph, folder: str) -> dict[str, np.ndarray]:
+    """Pixels, and what FP32 on ONNX Runtime answers."""
+    import workbench as wb
+
+    images = wb.images("shapes", count=IMAGES, size=graph.spec.image_size)
+    with wb.open_engine(
+        wb.build_engine(wb.apply_recipe(graph, Recipe("fp32"), folder), "onnxruntime", folder)
+    ) as session:
+        logits = [session.run({"images": images.x[i : i + 8]})["logits"] for i in range(0, IMAGES, 8)]
+    return {"pixels": images.pixels, "logits": np.concatenate(logits)}
+
+
+def _pack(archive: zipfile.ZipFile, name: str, graph, folder: str) -> None:
+    import workbench as wb
+
+    prepared = dataclasses.replace(graph.preprocessing, classes=())
+    calibration = wb.images("shapes", split="calibration", count=32, preprocessing=prepared).x
+    variant = wb.apply_recipe(graph, CASES[name].recipe, folder, calibration=calibration)
+    print(f"{name}: opset {variant.opset}, {variant.path.stat().st_size >> 20} MiB", *variant.notes, flush=True)
+    for file in sorted(variant.path.parent.iterdir()):
+        if file.name != "record.json":
+            archive.write(file, f"{name}/{file.name}")
+    record = encode(variant, lambda path: f"{name}/{Path(path).name}")
+    archive.writestr(f"{name}.json", json.dumps(record))
 
 
 def repeating_parameters(spec) -> dict:
@@ -106,107 +208,134 @@ def repeating_parameters(spec) -> dict:
 # ---- on the GPU host ---------------------------------------------------------------------------------------------
 
 
-def run(archive: Path, out: Path, names: list[str], backend: str, python: str | None) -> int:
+def run(asked: argparse.Namespace) -> int:
     from workbench.remote.doctor import rows, table
 
     print(table(rows()), flush=True)
-    out.mkdir(parents=True, exist_ok=True)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    failed = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with zipfile.ZipFile(archive) as zipped:
-            zipped.extractall(folder)
-        results = {"machine": rows(), "engines": {}, "checks": {}}
-        for recipe in names:
+        wanted = {
+            part for case in asked.only for part in (case, f"{case}.json", f"{_folder(CASES[case].model)}.npz")
+        }
+        with zipfile.ZipFile(asked.archive) as zipped:
+            zipped.extractall(folder, [each for each in zipped.namelist() if each.split("/")[0] in wanted])
+        for case in asked.only:
             try:
-                _one(recipe, folder, out, backend, python, results)
+                record = {"case": case, "machine": rows(), **_one(case, folder, asked)}
             except Exception as error:
                 traceback.print_exc()
-                results["engines"][recipe] = {"error": str(error)}
-            (out / "gpu_host.json").write_text(json.dumps(results, indent=1))
-    text = summary(results)
-    (out / "gpu_host.md").write_text(text)
-    print(text)
-    failed = [n for n, e in results["engines"].items() if "error" in e or "error" in results["checks"].get(n, {})]
+                record = {"case": case, "error": str(error)}
+                failed.append(case)
+            write_record(asked.out, case, record)
     return 1 if failed else 0
 
 
-def _one(recipe: str, folder: Path, out: Path, backend: str, python: str | None, results: dict) -> None:
-    variant = decode(Variant, json.loads((folder / f"{recipe}.json").read_text()), lambda path: folder / path)
-    with np.load(folder / "evaluation.npz") as arrays:
-        images, logits = normalise(arrays["pixels"], variant.graph.preprocessing), arrays["logits"]
-    evaluation, begin = EvaluationSet(images, None, logits.argmax(axis=1)), time.perf_counter()
-    print(f"== {recipe}", flush=True)
-    if python:
-        report = _on_host(python, backend, variant, evaluation, folder)
+def write_record(out: Path, name: str, record: dict) -> None:
+    """Write the records of a case as ``out/NAME.json.gz``, and print them as a table."""
+    with gzip.open(out / f"{name}.json.gz", "wt") as file:
+        json.dump(record, file)
+    print(summary(record), flush=True)
+
+
+def _one(name: str, folder: Path, asked: argparse.Namespace) -> dict:
+    case, begin = CASES[name], time.perf_counter()
+    variant = decode(Variant, json.loads((folder / f"{name}.json").read_text()), lambda path: folder / path)
+    evaluation, logits = _images(case, variant, folder, asked.evaluation)
+    print(f"== {name}", flush=True)
+    if asked.python:
+        report = _on_host(asked.python, asked.backend, case, variant, evaluation, folder)
     else:
-        job = Job(variant, backend, BATCHES, MEASURE, STREAMS, layers=True, dataset="shapes")
+        job = Job(
+            variant,
+            asked.backend,
+            case.batches,
+            case.measure,
+            case.streams,
+            layers=True,
+            seconds=asked.seconds,
+            dataset="shapes",
+        )
         report = run_job(job, folder / "workspace", evaluation)
     if report.refusal:
         raise RuntimeError(f"{report.refusal.reason}; {report.refusal.remedy}")
     engine = report.engine
-    for file in (engine.log_path, *map(engine.path.with_name, ("layers.json", KERNELS))):
-        if file.is_file() and file.stat().st_size < 12 << 20:
-            (out / f"{recipe}-{file.name}").write_bytes(file.read_bytes())
-    results["engines"][recipe] = {
-        "build_seconds": engine.build_seconds,
-        "engine_bytes": engine.path.stat().st_size,
-        "measurements": [_figures(m) for m in report.measurements],
-        "streams": [_figures(m) for m in report.streams],
+    return {
+        "engine": encode(engine, lambda path: Path(path).name),
+        "measurements": encode(report.measurements),
+        "streams": encode(report.streams),
         "layers": [dict(row) for row in report.layers],
-        "kernels": _kernels(report),
-        "notes": list(variant.notes),
+        "kernels": recorded_kernels(engine),
+        "kernels_refusal": report.kernels_refusal and report.kernels_refusal.reason,
+        "log": engine.log_path.read_text(errors="replace")[-20_000:],
+        "checks": _checked(name, engine, folder, asked.python) if asked.checks else None,
+        "logits": _logit_error(engine, evaluation.images, logits),
         "seconds": time.perf_counter() - begin,
     }
-    record = folder / f"{recipe}-engine.json"
+
+
+def _images(
+    case: Case, variant: Variant, folder: Path, rendered: Path | None
+) -> tuple[EvaluationSet, np.ndarray | None]:
+    """The images of a case; the shipped model has labels where many were rendered."""
+    if case.model == SHIPPED and rendered:
+        with np.load(rendered) as arrays:
+            return EvaluationSet(normalise(arrays["pixels"], variant.graph.preprocessing), arrays["labels"]), None
+    with np.load(folder / f"{_folder(case.model)}.npz") as arrays:
+        images, logits = normalise(arrays["pixels"], variant.graph.preprocessing), arrays["logits"]
+    return EvaluationSet(images, None, logits.argmax(axis=1)), logits
+
+
+def _logit_error(engine: Engine, images: np.ndarray, logits: np.ndarray | None) -> float | None:
+    """The largest error against FP32 on ONNX Runtime, as a share of the largest logit."""
+    from workbench.backends import open_engine
+
+    if logits is None:
+        return None
+    batch = np.arange(engine.batches.opt) % len(images)
+    with open_engine(engine) as session:
+        found = session.run({"images": images[batch]})["logits"]
+    return float(np.abs(found - logits[batch]).max() / np.abs(logits).max())
+
+
+def _checked(name: str, engine: Engine, folder: Path, python: str | None) -> dict:
+    """Every check, in a process of its own: what is left over there shows what the driver keeps."""
+    record = folder / f"{name}-engine.json"
     record.write_text(json.dumps(encode(engine)))
-    # in a process of its own: what is left over there shows what the driver keeps, not what earlier checks left
-    command = [python or sys.executable, str(Path(__file__).resolve()), "check", recipe, str(record), str(folder)]
+    command = [python or sys.executable, str(Path(__file__).resolve()), "check", name, str(record), str(folder)]
     child = subprocess.run(command, capture_output=True, text=True, timeout=500)
     found = child.stdout.strip().splitlines()
-    results["checks"][recipe] = (
-        json.loads(found[-1]) if child.returncode == 0 and found else {"error": child.stderr[-3000:]}
-    )
-    print(json.dumps(results["checks"][recipe], indent=1), flush=True)
+    return json.loads(found[-1]) if child.returncode == 0 and found else {"error": child.stderr[-3000:]}
 
 
-def _kernels(report: Report) -> dict:
-    """How many kernels a call launches, and in which types they multiply; or why they are not known."""
-    if report.kernels_refusal:
-        return {"refusal": report.kernels_refusal.reason}
-    rows = recorded_kernels(report.engine).get(report.engine.batches.opt, ())
-    multiplied = Counter(row["type"] for row in rows if row["type"])
-    return {
-        "launched": len(rows),
-        "attention": sum(row["attention"] for row in rows),
-        "seconds": sum(row["seconds"] for row in rows),
-        "types": dict(multiplied),
-    }
-
-
-def _on_host(python: str, backend: str, variant: Variant, evaluation: EvaluationSet, folder: Path):
+def _on_host(
+    python: str, backend: str, case: Case, variant: Variant, evaluation: EvaluationSet, folder: Path
+) -> Report:
     from workbench.remote.host import Host
 
     host = Host("gpu", backend, (python,), cache=str(folder / "cache"))
     return host.run(
         variant,
         folder / "workspace",
-        batches=BATCHES,
-        measure=MEASURE,
-        streams=STREAMS,
+        batches=case.batches,
+        measure=case.measure,
+        streams=case.streams,
         layers=True,
         images=evaluation.images,
+        labels=evaluation.labels,
         reference=evaluation.reference,
         dataset="shapes",
     )
 
 
-def check(recipe: str, record: Path, folder: Path) -> int:
+def check(name: str, record: Path, folder: Path) -> int:
     """Every check on one engine; the last line printed is JSON."""
     engine = decode(Engine, json.loads(record.read_text()))
-    with np.load(folder / "evaluation.npz") as arrays:
-        images, logits = normalise(arrays["pixels"], engine.variant.graph.preprocessing), arrays["logits"]
+    evaluation, logits = _images(CASES[name], engine.variant, folder, None)
+    images = evaluation.images
     found = {
-        "contract": checks.contract(engine, images, logits, TOLERANCE[recipe]),
+        "contract": checks.contract(engine, images, logits, TOLERANCE[engine.variant.recipe.precision]),
         "sharing": checks.sharing(engine, images),
         "leak": checks.leak(engine, images),
         "profile": checks.profile(engine, images),
@@ -216,83 +345,109 @@ def check(recipe: str, record: Path, folder: Path) -> int:
     return 0
 
 
-def _figures(m: Measurement) -> dict:
-    return {
-        "batch": m.batch,
-        "streams": m.streams,
-        "calls": len(m.latencies_s),
-        "p50_ms": m.p50_ms,
-        "p90_ms": m.p90_ms,
-        "p99_ms": m.p99_ms,
-        "device_p50_ms": 1e3 * float(np.median(m.device_s)) if m.device_s else None,
-        "images_per_second": m.images_per_second,
-        "compute_images_per_second": m.compute_images_per_second,
-        "agreement": m.agreement if m.reference_predictions else None,
-        "memory_bytes": m.memory_bytes,
-        "environment": dict(m.environment),
-        "notes": list(m.notes),
-    }
+def render(target: Path, count: int) -> None:
+    """Write images of the shipped model's data set, with labels."""
+    from workbench.datasets import images
+
+    found = images(SHIPPED, split="evaluation", count=count)
+    np.savez(target, pixels=found.pixels, labels=found.labels)
 
 
-def summary(results: dict) -> str:
-    """Tables of throughput, streams and checks in Markdown."""
+def baselines(names: list[str], batches: list[int], out: Path, seconds: float) -> int:
+    """Measure the same models in JAX and PyTorch."""
+    out.mkdir(parents=True, exist_ok=True)
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    from workbench.measuring.measurement import measure_session
+    from workbench.measuring.subject import Subject
+    from workbench.models.baselines import open_jax, open_torch
+    from workbench.models.vit import model_spec
+
+    for name in names:
+        model, framework, dtype, compiled = BASELINES[name]
+        spec = model_spec(model)
+        params, found = repeating_parameters(spec), []
+        opened = open_jax if framework == "jax" else open_torch
+        options = {"compiled": True} if compiled else {}
+        with opened(spec, params, dtype=dtype, **options) as session:
+            for batch in batches:
+                subject = Subject(framework, spec.name, spec.image_size, spec.classes)
+                found.append(measure_session(session, subject, None, None, batch=batch, seconds=seconds))
+        write_record(out, name, {"case": name, "measurements": encode(tuple(found)), "streams": []})
+    return 0
+
+
+# ---- tables ------------------------------------------------------------------------------------------------------
+
+
+def summary(record: dict) -> str:
+    """What a case found, in Markdown."""
+    if "error" in record:
+        return f"{record['case']}: FAILED: {record['error']}"
     lines = [
-        f"{MODEL}, opset {OPSET}; medians, calls one after the other; agreement with ONNX Runtime's FP32 on"
-        f" {IMAGES} images",
+        f"### {record['case']}",
         "",
-        "| engine | batch | p50 ms | p99 ms | compute ms | img/s end to end | img/s compute | calls | agreement |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| batch | streams | img/s end to end | img/s compute | p50 ms | p99 ms | memory MiB | top-1 |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    engines = {name: e for name, e in results["engines"].items() if "error" not in e}
-    for name, e in engines.items():
-        for m in e["measurements"]:
-            lines.append(
-                f"| {name} | {m['batch']} | {m['p50_ms']:.3f} | {m['p99_ms']:.3f} | {m['device_p50_ms']:.3f} |"
-                f" {m['images_per_second']:,.0f} | {m['compute_images_per_second']:,.0f} | {m['calls']} |"
-                f" {m['agreement']:.3f} |"
-            )
-    lines += ["", f"Streams, batch {BATCHES.opt}:", "", "| engine | " + " | ".join(map(str, STREAMS)) + " |"]
-    lines.append("| --- |" + " --- |" * len(STREAMS))
-    for name, e in engines.items():
-        rates = (
-            f"{m['images_per_second']:,.0f} img/s end to end, {m['compute_images_per_second']:,.0f} of compute,"
-            f" p50 {m['p50_ms']:.2f} ms"
-            for m in e["streams"]
+    for m in decode(tuple[Measurement, ...], [*record["measurements"], *record["streams"]]):
+        top1 = f"{100 * m.top1:.2f} %" if m.labels else ""
+        lines.append(
+            f"| {m.batch} | {m.streams} | {m.images_per_second:,.0f} | {m.compute_images_per_second:,.0f} |"
+            f" {m.p50_ms:.3f} | {m.p99_ms:.3f} | {m.memory_bytes >> 20} | {top1} |"
         )
-        lines.append(f"| {name} | " + " | ".join(rates) + " |")
-    lines += ["", "Builds and checks:", ""]
-    for name, e in results["engines"].items():
-        if "error" in e:
-            lines.append(f"- {name}: FAILED: {e['error']}")
-            continue
-        found = results["checks"].get(name, {})
-        facts = found.get("error") or json.dumps({k: v for k, v in found.items() if k != "profile"})
-        size, kernels = f"{e['engine_bytes'] >> 20} MiB", json.dumps(e["kernels"])
-        lines.append(f"- {name}: built in {e['build_seconds']:.0f} s, {size}; kernels {kernels}; {facts}")
+    if "engine" in record:
+        types = {
+            b: dict(Counter(row["type"] for row in rows if row["type"])) for b, rows in record["kernels"].items()
+        }
+        lines += [
+            "",
+            f"Built in {record['engine']['build_seconds']:.0f} s; kernels multiply in {types}"
+            f" {record['kernels_refusal'] or ''}; logit error {record['logits']}; checks {record['checks']};"
+            f" {record['seconds']:.0f} s in all.",
+        ]
     return "\n".join(lines)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("prepare").add_argument("archive", type=Path)
+    prepares = verbs.add_parser("prepare")
+    prepares.add_argument("archive", type=Path)
+    prepares.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     runs = verbs.add_parser("run")
     runs.add_argument("archive", type=Path)
-    runs.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "results")))
-    runs.add_argument("--only", nargs="+", choices=RECIPES, default=list(RECIPES))
+    runs.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     runs.add_argument("--backend", default="tensorrt", choices=("tensorrt", "tensorrt-rtx"))
     runs.add_argument("--python", help="build and measure on a host that is this interpreter")
-    one = verbs.add_parser("check")
-    one.add_argument("recipe")
-    one.add_argument("record", type=Path)
-    one.add_argument("folder", type=Path)
+    runs.add_argument("--evaluation", type=Path, help="what `render` wrote")
+    runs.add_argument(
+        "--checks", action="store_true", help="check contract, sharing, leaks, profile and kernels too"
+    )
+    rendered = verbs.add_parser("render")
+    rendered.add_argument("target", type=Path)
+    rendered.add_argument("--count", type=int, default=10_000)
+    others = verbs.add_parser("baselines")
+    others.add_argument("--only", nargs="+", choices=BASELINES, default=list(BASELINES))
+    others.add_argument("--batches", nargs="+", type=int, default=[1, 32, 128, 256])
+    for one in (runs, others):
+        one.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "results")))
+        one.add_argument("--seconds", type=float, default=2.0, help="how long each batch is timed")
+    checked = verbs.add_parser("check")
+    checked.add_argument("case")
+    checked.add_argument("record", type=Path)
+    checked.add_argument("folder", type=Path)
     asked = parser.parse_args()
     if asked.verb == "prepare":
-        prepare(asked.archive)
-        return 0
-    if asked.verb == "run":
-        return run(asked.archive, asked.out, asked.only, asked.backend, asked.python)
-    return check(asked.recipe, asked.record, asked.folder)
+        prepare(asked.archive, asked.only)
+    elif asked.verb == "render":
+        render(asked.target, asked.count)
+    elif asked.verb == "run":
+        return run(asked)
+    elif asked.verb == "baselines":
+        return baselines(asked.only, asked.batches, asked.out, asked.seconds)
+    else:
+        return check(asked.case, asked.record, asked.folder)
+    return 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from workbench.deployment.bundle import GOLDEN_IMAGES, export_bundle
 from workbench.deployment.manifest import bundle_digest, read_manifest
 from workbench.deployment.verify import verify_bundle
 from workbench.errors import WorkbenchError
-from workbench.records import Batches, Measurement, decode
+from workbench.records import Batches, Measurement, Window, decode
 
 
 def contents(folder):
@@ -67,7 +67,18 @@ def test_static_batches_and_channels_first_are_packed_too(graph, tmp_path):
 
 def test_the_measurement_travels_whole(engine, tmp_path):
     recipe = engine.variant.recipe
-    measured = Measurement("onnxruntime", "tiny", recipe, 8, engine.variant.digest, (0.1, 0.2), labels=(0, 1))
+    window = Window((2,), (0.3,))
+    measured = Measurement(
+        "onnxruntime",
+        "tiny",
+        recipe,
+        8,
+        engine.variant.digest,
+        (0.1, 0.2),
+        labels=(0, 1),
+        end_to_end=window,
+        compute=window,
+    )
     folder = export_bundle(engine, tmp_path / "b", images=some_images(2), measurement=measured, licence="CC0-1.0")
     assert decode(Measurement, json.loads((folder / "measurement.json").read_text())) == measured
     assert "CC0-1.0" in (folder / "README.md").read_text()

@@ -15,7 +15,7 @@ from workbench.deployment.bundle import export_bundle
 from workbench.deployment.manifest import bundle_digest
 from workbench.deployment.triton import CONFIG, export_triton
 from workbench.errors import WorkbenchError
-from workbench.records import Batches, Measurement
+from workbench.records import Batches, Measurement, Window
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,9 @@ def test_external_weights_go_along(tmp_path, tiny):
 
 def test_as_many_instances_run_as_streams_were_measured(tmp_path, schema):
     engine = tiny_engine(tmp_path)
-    measured = Measurement("onnxruntime", "tiny", engine.variant.recipe, 8, "v", (0.1,), streams=3)
+    measured = Measurement(
+        "onnxruntime", "tiny", engine.variant.recipe, 8, "v", (0.1,), streams=3, end_to_end=Window((1,), (0.1,))
+    )
     bundle = export_bundle(engine, tmp_path / "bundle", images=some_images(4), measurement=measured)
     assert config_of(export_triton(bundle, tmp_path / "repository"), schema).instance_group[0].count == 3
 

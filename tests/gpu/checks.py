@@ -38,6 +38,10 @@ def contract(engine: Engine, images: np.ndarray, logits: np.ndarray, tolerance: 
             errors[batch] = float(np.abs(answer - expected).max() / np.abs(expected).max())
         repeated = session.run({"images": part})["logits"]
         assert np.array_equal(answer, repeated), "the CUDA graph answers something else than the first call"
+        batches = [{"images": images[step : step + 1]} for step in range(6)]
+        flying = [outputs["logits"] for outputs in session.run_all(batches)]
+        alone = [session.run(feeds)["logits"] for feeds in batches]
+        assert np.array_equal(flying, alone), "batches in flight are answered otherwise than one by one"
         for wrong in (part[:, :-1], part.astype(np.float64), np.repeat(images[:1], engine.batches.max + 1, axis=0)):
             assert _refused(lambda wrong=wrong: session.run({"images": wrong}))
         wall, compute = session.time({"images": part}, 50), session.device_time({"images": part}, 50)

@@ -157,9 +157,9 @@ BAD = {
     "a batch in words": (dict(batch="many"), "batch of 'many'"),
     "a preprocessing of another size": (dict(preprocessing=Preprocessing(64)), "64 pixels"),
     "a preprocessing of another layout": (dict(preprocessing=Preprocessing(32, layout="NCHW")), "NCHW"),
-    "images of another size": (dict(images=images_of(1, 16)), "shape"),
-    "images that are not float32": (dict(images=np.zeros((1, 32, 32, 3), np.uint8)), "type"),
-    "no images": (dict(images=np.zeros((0, 32, 32, 3), np.float32)), "shape"),
+    "images of another size": (dict(images=images_of(1, 16)), r"given was float32 \(1, 16, 16, 3\)"),
+    "images that are not float32": (dict(images=np.zeros((1, 32, 32, 3), np.uint8)), "already normalised"),
+    "no images": (dict(images=np.zeros((0, 32, 32, 3), np.float32)), "no images"),
     "images with NaN": (dict(images=np.full((1, 32, 32, 3), np.nan, np.float32)), "NaN"),
 }
 

@@ -25,6 +25,13 @@ def loaded(model="token"):
         return *wb.load_checkpoint(FILES / f"vit_tiny_{model}.npz"), dict(expected)
 
 
+def test_a_compiled_torch_computes_the_same():
+    spec, params, expected = loaded()
+    with opened_torch(spec, params, compiled=True) as session:
+        y = session.run({"images": expected["input"]})["logits"]
+    np.testing.assert_allclose(y, expected["logits"], atol=1e-4, rtol=0)
+
+
 # JAX compiles the model that test_checkpoint compares in all its forms.
 @pytest.mark.parametrize(("name", "model"), [("jax", "gap"), *(("torch", model) for model in MODELS)])
 def test_both_compute_what_vit_jax_computes(name, model):

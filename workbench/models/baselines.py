@@ -40,13 +40,14 @@ def open_jax(spec: ModelSpec, params: dict, *, dtype: str = "float32") -> Sessio
     return JaxSession(spec, params, dtype)
 
 
-def open_torch(spec: ModelSpec, params: dict, *, dtype: str = "float32") -> Session:
-    """The same model in plain PyTorch, eager, on the GPU where PyTorch has one.
+def open_torch(spec: ModelSpec, params: dict, *, dtype: str = "float32", compiled: bool = False) -> Session:
+    """The same model in plain PyTorch, on the GPU where PyTorch has one.
 
     Args:
         spec: the model's shape.
         params: its parameters.
         dtype: the type of parameters and activations.
+        compiled: whether ``torch.compile`` compiles it, anew for each batch size; else it is eager.
 
     Raises:
         WorkbenchError: PyTorch is not installed, an unknown type, or parameters of another model.
@@ -59,7 +60,7 @@ def open_torch(spec: ModelSpec, params: dict, *, dtype: str = "float32") -> Sess
         raise WorkbenchError(
             "The model cannot be opened in PyTorch", why=str(error), remedy="pip install torch, or use open_jax"
         ) from error
-    return TorchSession(spec, params, dtype)
+    return TorchSession(spec, params, dtype, compiled)
 
 
 class _ModelSession(Session):
@@ -146,9 +147,9 @@ class JaxSession(_ModelSession):
 
 
 class TorchSession(_ModelSession):
-    """The plain PyTorch model, eager."""
+    """The plain PyTorch model, eager or compiled."""
 
-    def __init__(self, spec: ModelSpec, params: dict, dtype: str):
+    def __init__(self, spec: ModelSpec, params: dict, dtype: str, compiled: bool):
         import torch
 
         from .torch_vit import torch_module
@@ -157,7 +158,8 @@ class TorchSession(_ModelSession):
         self._torch = torch
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._dtype = getattr(torch, dtype)
-        self._model = torch_module(spec, params).to(self._device, self._dtype)
+        module = torch_module(spec, params).to(self._device, self._dtype)
+        self._model = torch.compile(module, dynamic=False) if compiled else module
 
     def _logits(self, images: np.ndarray) -> np.ndarray:
         with self._torch.inference_mode():

@@ -11,15 +11,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.backends.vits import Block, draw, variant_of
-from tests.graphs.drawn import draw as drawn_graph
 from workbench.backends import backend, build_engine, open_engine
 from workbench.backends.base import BuildRequest
 from workbench.backends.hardware.gpu import Gpu
 from workbench.backends.tensorrt.layers import from_log
 from workbench.backends.tensorrt.options import checked_options
-from workbench.backends.tensorrt.versions import skip_casts_of_dequantized
 from workbench.errors import Cancelled, WorkbenchError
-from workbench.graphs.quantization.recipe import apply_recipe
 from workbench.records import Batches, Recipe
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is missing: pip install tensorrt-rtx")
@@ -283,19 +280,3 @@ def test_tensorrt_without_its_module_or_a_gpu_is_missing_with_a_remedy(no_gpu):
     refused = backend("tensorrt").missing()
     assert refused is not None
     assert "tensorrt" in refused.remedy
-
-
-def test_a_weakly_typed_network_reads_dequantized_numbers_without_the_cast_to_fp16(tmp_path):
-    """On a network of TensorRT for RTX, because 8.6 makes none without a GPU; the method is the same there."""
-    trt = backend("tensorrt-rtx").adapter.module
-    images = np.random.default_rng(0).standard_normal((8, 16, 16, 3)).astype(np.float32)
-    variant = apply_recipe(drawn_graph(tmp_path, opset=17), Recipe("int8"), tmp_path, calibration=images)
-    log = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(log)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, log)
-    assert parser.parse_from_file(str(variant.path))
-    sites = [point for point in onnx.load(variant.path).graph.node if point.op_type == "DequantizeLinear"]
-    assert skip_casts_of_dequantized(trt, network) == len(sites)
-    assert skip_casts_of_dequantized(trt, network) == 0
-    del parser

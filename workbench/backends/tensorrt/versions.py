@@ -15,6 +15,7 @@ from types import ModuleType
 
 from ...dtypes import PRODUCT_TYPES, STORED_TYPES, TYPES
 from ...records import Recipe
+from .weak_typing import WeakTyping
 
 #: Highest opset that the parser of a major version reads, from onnx-tensorrt's docs/operators.md (8.6, 10.15) and
 #: NVIDIA's "ONNX Opset Guide" (11). The parser of TensorRT for RTX 1.7 refuses no opset by its number.
@@ -87,10 +88,12 @@ class VersionAdapter:
             config.set_compute_capability(getattr(self.module.ComputeCapability, f"SM{sm}"), index)
 
     def allow_types(self, network, config, recipe: Recipe) -> None:
-        """Let a weakly typed network use the types of its file: set builder flags, remove casts after Q/DQ."""
+        """Let a weakly typed network use the types of its file: set builder flags, edit its Q/DQ."""
         if self.strongly_typed:
             return
-        skip_casts_of_dequantized(self.module, network)
+        editor = WeakTyping(self.module, network)
+        editor.skip_casts_of_dequantized()
+        editor.skip_repeated_rounding()
         for flag, name in ((self.module.BuilderFlag.FP16, "fp16"), (self.module.BuilderFlag.INT8, "int8")):
             if name in recipe.product_types:
                 config.set_flag(flag)
@@ -145,32 +148,6 @@ class VersionAdapter:
     def keeps_timings(self) -> bool:
         """Whether a timing cache saves work: RTX measures nothing while it builds."""
         return not self.is_rtx
-
-
-def skip_casts_of_dequantized(trt: ModuleType, network) -> int:
-    """Remove the casts to FP16 between DequantizeLinear and its consumers; returns the number of inputs changed.
-
-    Below opset 19 Q/DQ takes float32 only, so a recipe with FP16 as the high precision needs these casts (see
-    ``graphs.quantization.casts``). A strongly typed builder fuses them with the next layer. 8.6 chooses types by
-    itself, and with a cast between Q/DQ and a product it makes no INT8 product: ViT-B/32 at batch 32 on an H200
-    runs at 13,897 img/s with the casts, 20,468 without.
-    """
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    maker = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
-    casts = (trt.LayerType.CAST, trt.LayerType.IDENTITY)
-
-    def made_by(tensor, kinds):
-        layer = maker.get(tensor.name) if tensor is not None else None
-        return layer if layer is not None and layer.type in kinds else None
-
-    skipped = 0
-    for layer in layers:
-        for index in range(layer.num_inputs):
-            cast = made_by(layer.get_input(index), casts)
-            if cast is not None and made_by(cast.get_input(0), (trt.LayerType.DEQUANTIZE,)):
-                layer.set_input(index, cast.get_input(0))
-                skipped += 1
-    return skipped
 
 
 def refused_node(error) -> tuple[str, str]:
