@@ -221,7 +221,7 @@ MODELS = {
     "features for an output": (f"{IMAGE} x", f"{IMAGE} y", "y = Relu(x)", "one row of logits"),
     "an open image size": ("float[n,3,h,w] x", "float[n,c] y", FLATTEN, "one size"),
     "an image that is not square": ("float[n,3,8,6] x", "float[n,144] y", FLATTEN, "square"),
-    "one channel": ("float[n,1,8,8] x", "float[n,64] y", FLATTEN, "three channels"),
+    "one channel": ("float[n,1,8,8] x", "float[n,64] y", FLATTEN, "one channel"),
     "int32 images": ("int32[n,3,8,8] x", "int32[n,192] y", FLATTEN, "float32 or uint8 images"),
     "logits of whole numbers": ("uint8[n,3,8,8] x", "uint8[n,192] y", FLATTEN, "one float32 output"),
     "quantized weights": (

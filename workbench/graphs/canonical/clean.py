@@ -15,7 +15,7 @@ import onnx_ir.passes.common as passes
 from onnxscript import optimizer
 
 from ..structure import naming
-from ..structure.source_lines import OWN_KEY
+from ..structure.source_lines import OWN_KEY, source_of
 from . import attention, class_token, einsums, gelu, norms, patches, rules
 from .slim import slim
 from .tidy import infer_anew, keep_batch, lift_constants, tidy_biases
@@ -35,7 +35,7 @@ def clean(model: ir.Model) -> tuple[ir.Model, dict[ir.Node, str]]:
     Returns:
         The clean model, and the place of each node that has one.
     """
-    lines = {value.name: node.metadata_props.get(OWN_KEY) for node in model.graph for value in node.outputs}
+    lines = {value.name: source_of(node) for node in model.graph for value in node.outputs}
     model = slim(model)
     optimizer.fold_constants(model, input_size_limit=1 << 40, output_size_limit=1 << 40)
     apply_rules(model)
