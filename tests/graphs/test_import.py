@@ -85,10 +85,10 @@ def test_the_spec_is_read_off_the_graph(name, imported):
 
 
 @pytest.mark.parametrize("name", ["distilled_dynamo", "distilled_legacy"])
-def test_a_distilled_vit_has_blocks_but_no_spec(name, imported):
+def test_a_distilled_vit_has_an_extra_token_and_the_spec_says_that_its_second_head_is_left_out(name, imported):
     graph = imported(name)
-    assert graph.spec is None
-    assert any("No ModelSpec describes this model" in note for note in graph.notes)
+    assert graph.spec == ModelSpec(name, 32, 8, 16, 2, 2, 32, 10, extra_tokens=1)
+    assert any("leaves out: that the head reads more than one token" in note for note in graph.notes)
     heads = [node.name for node in model_file.load(graph.path).graph if node.name.startswith("head")]
     assert len(heads) >= 6  # two products, two biases, their sum and its half
 
@@ -99,6 +99,10 @@ def test_what_is_no_vit_comes_in_without_invented_blocks(name, imported):
     assert graph.spec is None
     assert all(place_of(node.name) is None for node in model_file.load(graph.path).graph)
     assert any("No block of attention and MLP was found" in note for note in graph.notes)
+
+
+def test_registers_are_extra_tokens_of_the_spec(imported):
+    assert imported("registers_legacy").spec == ModelSpec("registers_legacy", 32, 8, 16, 2, 2, 32, 10, extra_tokens=3)
 
 
 def test_a_static_batch_is_kept(imported):

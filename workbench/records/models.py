@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import one_of, refuse_unless
-from .checks import positive
+from .checks import positive, whole
 
 CLASSIFIERS = ("token", "gap")
 #: What a graph takes: normalised images, or pixels that it normalises itself.
@@ -24,6 +24,8 @@ class ModelSpec:
         mlp: channels between the two layers of the MLP.
         classifier: ``token`` reads the class token, ``gap`` the mean of all tokens.
         representation: the width of the tanh layer before the head; None without such a layer.
+        extra_tokens: learnt tokens beside the class token and the patches: registers (arXiv:2309.16588), or the
+            distillation token. Imported models have them; the JAX model has none.
     """
 
     name: str
@@ -36,6 +38,7 @@ class ModelSpec:
     classes: int
     classifier: str = "token"
     representation: int | None = None
+    extra_tokens: int = 0
 
     def __post_init__(self):
         positive(self, "image_size", "patch", "width", "depth", "heads", "mlp", "classes")
@@ -54,6 +57,12 @@ class ModelSpec:
         )
         if self.representation is not None:
             positive(self, "representation")
+        refuse_unless(
+            (whole(self.extra_tokens) or 0) >= 0 and whole(self.extra_tokens) is not None,
+            "extra_tokens must be a whole number, 0 or more",
+            why=f"it is {self.extra_tokens!r}",
+            remedy="give the number of registers and distillation tokens",
+        )
 
     @property
     def grid(self) -> int:
@@ -62,8 +71,8 @@ class ModelSpec:
 
     @property
     def tokens(self) -> int:
-        """Length of the sequence that the encoder sees, the class token included."""
-        return self.grid**2 + (self.classifier == "token")
+        """Length of the sequence that the encoder sees, the class token and extra tokens included."""
+        return self.grid**2 + (self.classifier == "token") + self.extra_tokens
 
     @property
     def head_size(self) -> int:
