@@ -102,7 +102,9 @@ def test_what_is_no_vit_comes_in_without_invented_blocks(name, imported):
 
 
 def test_registers_are_extra_tokens_of_the_spec(imported):
-    assert imported("registers_legacy").spec == ModelSpec("registers_legacy", 32, 8, 16, 2, 2, 32, 10, extra_tokens=3)
+    assert imported("registers_legacy").spec == ModelSpec(
+        "registers_legacy", 32, 8, 16, 2, 2, 32, 10, extra_tokens=3
+    )
 
 
 def test_a_static_batch_is_kept(imported):

@@ -2,8 +2,8 @@
 
 1. ``slim``: onnxslim folds the shape arithmetic.
 2. ``rules``: onnxscript's rewriter turns what is left into the operators that were meant.
-3. ``norms``, ``gelu``, ``einsums``, ``attention``, ``class_token``, ``patches``: recognised by what they compute, and
-   brought to their canonical form.
+3. ``norms``, ``gelu``, ``einsums``, ``attention``, ``class_token``, ``patches``: recognised by what they compute,
+   and brought to their canonical form.
 4. ``tidy``: small forms that make shapes and biases easy to read.
 5. ``structure.naming``: every node, tensor and weight is named by its place.
 """

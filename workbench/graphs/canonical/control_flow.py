@@ -1,6 +1,6 @@
-"""Loop, Scan and If written out: a ViT whose blocks are steps of a loop becomes a ViT with so many blocks.
+"""Loop, Scan and If written out.
 
-JAX's ``scan`` over layers with stacked weights is exported as a Loop. Everything that comes later knows flat graphs.
+A ViT whose blocks are the steps of a loop becomes a ViT with so many blocks: JAX's ``scan`` over layers with stacked weights is exported as a Loop. Everything that comes later knows flat graphs.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _scan_length(node: ir.Node) -> int | None:
 
 def _write_out(model: ir.Model, node: ir.Node) -> None:
     if node.op_type == "If":
-        chosen = "then_branch" if elements_true(node) else "else_branch"
+        chosen = "then_branch" if _holds(node) else "else_branch"
         made = _instance(model, node, node.attributes[chosen].as_graph(), (), "")
     else:
         made = _loop(model, node) if node.op_type == "Loop" else _scan(model, node)
@@ -90,13 +90,13 @@ def _write_out(model: ir.Model, node: ir.Node) -> None:
     model.graph.remove(node, safe=True)
 
 
-def elements_true(node: ir.Node) -> bool:
+def _holds(node: ir.Node) -> bool:
     """Whether the constant condition of an If holds."""
     return bool(number(node.inputs[0]))
 
 
 def _loop(model: ir.Model, node: ir.Node) -> list[ir.Value]:
-    body, states = node.attributes["body"].as_graph(), list(node.inputs[2:])
+    body, states = node.attributes["body"].as_graph(), [value for value in node.inputs[2:] if value is not None]
     start = array(optional_input(node, 1))
     trips = int(number(node.inputs[0]) or 0) if start is None or start.all() else 0
     _check_size(node, body, trips)
@@ -113,7 +113,8 @@ def _loop(model: ir.Model, node: ir.Node) -> list[ir.Value]:
 
 def _scan(model: ir.Model, node: ir.Node) -> list[ir.Value]:
     body, count = node.attributes["body"].as_graph(), node.attributes["num_scan_inputs"].as_int()
-    states, scanned, steps = list(node.inputs[:-count]), node.inputs[-count:], _scan_length(node) or 0
+    states, scanned = [value for value in node.inputs[:-count] if value is not None], node.inputs[-count:]
+    steps = _scan_length(node) or 0
     axes = node.attributes.get_ints("scan_input_axes") or [0] * count
     backwards = node.attributes.get_ints("scan_input_directions") or [0] * count
     outputs = len(body.outputs) - len(states)

@@ -1,4 +1,4 @@
-"""Einsums of two tensors that are a matrix product of moved axes become that: every runtime and rule knows MatMul."""
+"""An Einsum of two tensors that is a product of matrices with moved axes is written as one: all know MatMul."""
 
 from __future__ import annotations
 

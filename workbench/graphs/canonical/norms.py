@@ -1,4 +1,4 @@
-"""LayerNorm and RMSNorm are recognised by what they compute: any spelling becomes the operator that runtimes know."""
+"""LayerNorm and RMSNorm are recognised by what they compute: any spelling becomes the one operator."""
 
 from __future__ import annotations
 
@@ -196,7 +196,10 @@ def _evaluate(source: ir.Value, result: ir.Value, region: list[ir.Node], rows: n
 
 def _build(model: ir.Model, norm: Norm, name: str) -> None:
     """Put one operator in the place of the spelling."""
-    build = Builder(model, producer_of(norm.result) or norm.result.uses()[0].node, name)
+    last = producer_of(norm.result)
+    if last is None:
+        raise ValueError(f"{norm.result.name} is computed by no node")
+    build = Builder(model, last, name)
     gain = build.constant("scale", norm.gain.astype(build.dtype))
     shift = build.constant("bias", norm.shift.astype(build.dtype))
     if norm.kind == "LayerNormalization":

@@ -160,7 +160,9 @@ def unquantized_notes(model: ir.Model) -> list[str]:
         return []
     kinds = " and ".join(sorted({each.op_type for each in left}))
     first = place_name(left[0])
-    return [f"{len(left)} of {len(products)} products with weights are no MatMul ({kinds}) and stay high, {first} first"]
+    return [
+        f"{len(left)} of {len(products)} products with weights are no MatMul ({kinds}) and stay high, {first} first"
+    ]
 
 
 def check_excluded(model: ir.Model, recipe: Recipe) -> None:

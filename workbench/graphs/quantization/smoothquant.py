@@ -68,7 +68,11 @@ def _foldable(model: ir.Model) -> dict[ir.Node, list[ir.Node]]:
     found = {}
     for norm in model.graph:
         readers = [use.node for use in norm.outputs[0].uses()]
-        if norm.op_type not in ("LayerNormalization", "RMSNormalization") or not readers or any(array(value) is None for value in norm.inputs[1:]):
+        if (
+            norm.op_type not in ("LayerNormalization", "RMSNormalization")
+            or not readers
+            or any(array(value) is None for value in norm.inputs[1:])
+        ):
             continue
         if all(reader in linear and reader.op_type == "MatMul" for reader in readers):
             found[norm] = readers

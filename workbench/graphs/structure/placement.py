@@ -6,6 +6,7 @@ next of these that it leads to. A graph without blocks gets no places.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -108,7 +109,7 @@ def find_paths(model: ir.Model) -> dict[ir.Node, str]:
     placement.embedding(blocks[0].first.stream)
     for index, block in enumerate(blocks):
         placement.block(block_name(index), block)
-    for index, (block, following) in enumerate(zip(blocks, blocks[1:])):
+    for index, (block, following) in enumerate(itertools.pairwise(blocks)):
         placement.between(block_name(index), block.output, following.first.stream)
     placement.outside(blocks[-1].output)
     return placement.found
@@ -164,9 +165,7 @@ class _Placement:
         if all(node.op_type in WITHOUT_ARITHMETIC for node in region):
             self.found.update(dict.fromkeys(region, f"{name}/residual2"))
 
-    def _attention(
-        self, name: str, attention: Attention, projection: ir.Node, stream: ir.Value, norm: str
-    ) -> None:
+    def _attention(self, name: str, attention: Attention, projection: ir.Node, stream: ir.Value, norm: str) -> None:
         inside = f"{name}/attention"
         for node in self._projections(attention, stream):
             self._linear(node, norm, f"{inside}/qkv", stream)

@@ -19,7 +19,7 @@ def left_out(model: ir.Model) -> Iterator[str]:
     attentions = find_attentions(model)
     inside = sum(1 for each in attentions if (place := placed[each.softmax]) is not None and place.block)
     if inside < len(attentions):
-        yield f"{inside} of {len(attentions)} attentions stand in blocks; the others pool, or no residual follows them."
+        yield f"{inside} of {len(attentions)} attentions stand in blocks; no residual of theirs follows the others."
     products = [node for node in model.graph if node.op_type in (*PRODUCTS, *UNCOUNTED_PRODUCTS)]
     unknown = [node for node in products if placed[node] is None]
     if unknown:

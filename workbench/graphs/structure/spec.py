@@ -128,7 +128,7 @@ class _Reader:
         """What the model computes beside what a ModelSpec says, in the words of the field."""
         split = self.every("attention/split")
         kinds = {node.op_type for node in split}
-        if "RotaryEmbedding" in kinds or kinds.intersection(("Neg", "Sub", "Concat")) and "Mul" in kinds:
+        if "RotaryEmbedding" in kinds or ("Mul" in kinds and kinds.intersection(("Neg", "Sub", "Concat"))):
             yield "rotary position embeddings"
         if kinds.intersection((*NORMALIZATIONS, *REDUCTIONS)):
             yield "norms of q and k"
