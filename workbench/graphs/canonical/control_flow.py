@@ -1,11 +1,12 @@
-"""Loop, Scan and If written out.
+"""Loop, Scan and If written out, so that everything that comes later knows flat graphs only.
 
-A ViT whose blocks are the steps of a loop becomes a ViT with so many blocks: JAX's ``scan`` over layers with stacked weights is exported as a Loop. Everything that comes later knows flat graphs.
+A ViT whose blocks are the steps of a loop becomes a ViT with so many blocks. JAX's ``scan`` over layers with
+stacked weights is exported as a Loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -40,7 +41,22 @@ def write_out(model: ir.Model) -> None:
 
 
 def _control_flow(model: ir.Model) -> list[ir.Node]:
-    return [node for node in model.graph if node.op_type in CONTROL_FLOW]
+    """The loops and branches of a model that hold no other, wherever they stand."""
+    found = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if node.op_type in CONTROL_FLOW]
+    return [node for node in found if not any(each.op_type in CONTROL_FLOW for each in _inside(node))]
+
+
+def _inside(node: ir.Node) -> Iterator[ir.Node]:
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from ir.traversal.RecursiveGraphIterator(attribute.as_graph())
+
+
+def _graph_of(node: ir.Node) -> ir.Graph:
+    """The graph or body that a node stands in."""
+    if not isinstance(node.graph, ir.Graph):
+        raise ValueError(f"{name_of(node)} stands in no graph")
+    return node.graph
 
 
 def _unknown(node: ir.Node) -> WorkbenchError:
@@ -87,7 +103,7 @@ def _write_out(model: ir.Model, node: ir.Node) -> None:
     for old, new in zip(node.outputs, made):
         new.shape = new.shape or old.shape
         ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-    model.graph.remove(node, safe=True)
+    _graph_of(node).remove(node, safe=True)
 
 
 def _holds(node: ir.Node) -> bool:
@@ -167,7 +183,7 @@ def _instance(
             metadata_props=dict(each.metadata_props),
         )
         known |= dict(zip(each.outputs, outputs))
-        model.graph.insert_before(node, copy)
+        _graph_of(node).insert_before(node, copy)
     return [made for value in body.outputs if (made := known.get(value, value)) is not None]
 
 
@@ -179,16 +195,16 @@ def _part(model: ir.Model, node: ir.Node, value: ir.Value | None, axis: int, ind
     if (stacked := array(value)) is not None:
         return constant(model, name, np.ascontiguousarray(np.take(stacked, index, axis)))
     position = constant(model, f"{name}/index", np.array(index, np.int64))
-    return _inserted(model, node, ir.node("Gather", [value, position], {"axis": axis}, name=name))
+    return _inserted(node, ir.node("Gather", [value, position], {"axis": axis}, name=name))
 
 
 def _stack(model: ir.Model, node: ir.Node, steps: Iterable[ir.Value], axis: int) -> ir.Value:
     """What every step wrote, along a new axis."""
     where = constant(model, f"{name_of(node)}/axis", np.array([axis], np.int64))
-    single = [_inserted(model, node, ir.node("Unsqueeze", [value, where])) for value in steps]
-    return _inserted(model, node, ir.node("Concat", single, {"axis": axis}))
+    single = [_inserted(node, ir.node("Unsqueeze", [value, where])) for value in steps]
+    return _inserted(node, ir.node("Concat", single, {"axis": axis}))
 
 
-def _inserted(model: ir.Model, before: ir.Node, node: ir.Node) -> ir.Value:
-    model.graph.insert_before(before, node)
+def _inserted(before: ir.Node, node: ir.Node) -> ir.Value:
+    _graph_of(before).insert_before(before, node)
     return node.outputs[0]

@@ -49,6 +49,7 @@ def canonicalize(model: ir.Model) -> int:
                 write = _dense if dense else _batched
                 written += write(model, node, product, left, right, output)
     if written:
+        passes.RemoveUnusedNodesPass()(model)
         passes.ShapeInferencePass()(model)
     return written
 

@@ -62,12 +62,14 @@ def canonicalize(model: ir.Model) -> int:
         How many were replaced.
     """
     known = ("LayerNormalization", *(["RMSNormalization"] if model_file.opset(model) >= RMS_OPSET else []))
-    found = [norm for node in list(model.graph) if _is_root(node) and (norm := _read(node)) is not None]
-    written = [norm for norm in found if norm.kind in known]
-    for count, norm in enumerate(written):
-        _build(model, norm, f"norm.{count}")
+    written = 0
+    for root in list(model.graph):  # one after the other: a norm may read another
+        norm = _read(root) if _is_root(root) else None
+        if norm is not None and norm.kind in known:
+            _build(model, norm, f"norm.{written}")
+            written += 1
     passes.RemoveUnusedNodesPass()(model)
-    return len(written)
+    return written
 
 
 def _is_root(node: ir.Node) -> bool:

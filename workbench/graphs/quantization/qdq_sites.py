@@ -88,8 +88,9 @@ def _is_linear(node: ir.Node) -> bool:
 
 
 def attention_products(model: ir.Model) -> list[ir.Node]:
-    """The products of two activations around a softmax: q kᵀ and probabilities v."""
-    found = {node for each in find_attentions(model) for node in (each.scores, each.context)}
+    """The products of two activations around a softmax: q kᵀ and probabilities v; none where q is learnt."""
+    own = [each for each in find_attentions(model) if array(each.query) is None]
+    found = {node for each in own for node in (each.scores, each.context)}
     return [node for node in model.graph if node in found and node.op_type == "MatMul"]
 
 

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from ...errors import WorkbenchError
 from ...places import block_name
 from ...records import ModelSpec
-from .operators import NORMALIZATIONS, REDUCTIONS, WITHOUT_ARITHMETIC
+from .operators import NORMALIZATIONS, PRODUCTS, REDUCTIONS, WITHOUT_ARITHMETIC, name_of
 from .values import array, elements, known_lengths, lengths, number
 
 
@@ -30,6 +30,11 @@ def infer(model: ir.Model, places: dict[ir.Node, str], name: str, image_size: in
     """
     try:
         read = _Reader(places)
+        outside = [node for node in model.graph if node.op_type in PRODUCTS and node not in places]
+        if outside and places:
+            raise _Unlike(
+                f"{len(outside)} products, {name_of(outside[0])} first, stand between or around its blocks"
+            )
         spec = _infer(read, name, image_size, lengths(model.graph.outputs[0])[-1:])
         left_out = ", ".join(read.left_out())
         return spec, f"The ModelSpec leaves out: {left_out}." if left_out else ""

@@ -54,11 +54,16 @@ class Walker:
 
     def is_linear(self, node: ir.Node) -> bool:
         """Whether a node multiplies one activation with constant weights."""
-        return self._multiplied(node) == 1
+        return self._multiplied(node) == 1 and not self._multiplies_learnt_rows(node)
 
     def is_product(self, node: ir.Node) -> bool:
-        """Whether a node multiplies two activations."""
-        return self._multiplied(node) == 2
+        """Whether a node multiplies two activations, or learnt rows per head, such as a query, with one."""
+        return self._multiplied(node) == 2 or (self._multiplied(node) == 1 and self._multiplies_learnt_rows(node))
+
+    def _multiplies_learnt_rows(self, node: ir.Node) -> bool:
+        """Whether the constant factor has batches of its own, and stands where an activation would."""
+        ranks = [0 if self.is_activation(value) else rank(value) or 0 for value in factors(node)]
+        return ranks[0] >= 3 or max(ranks) >= 4
 
     def _multiplied(self, node: ir.Node) -> int:
         """How many activations a matrix product multiplies; 0 for another operator."""
