@@ -194,6 +194,47 @@ def convolutions_between():
     return d.model(d.head(x))
 
 
+def shapes_at_run_time():
+    """DINOv2 as Hugging Face's code leaves torch's older exporter: shapes from the batch, positions resized."""
+    d = Drawing()
+    cls, placed = d.random(1, 1, WIDTH), d.random(1, 9, WIDTH)  # positions of a grid of 3 x 3
+    heads, size, width = d.ints(HEADS), d.ints(SIZE), d.ints(WIDTH)
+
+    def length(x, axis):
+        return d.op("Unsqueeze", d.op("Gather", d.op("Shape", x), d.weight(np.int64(axis)), axis=0), d.ints(0))
+
+    def split(x):
+        shape = d.op("Concat", length(x, 0), d.ints(-1), heads, size, axis=0)
+        return d.turn(d.op("Reshape", x, shape), 0, 2, 1, 3)
+
+    conv = d.op("Conv", "pixels", d.random(WIDTH, 3, 4, 4), kernel_shape=[4, 4], strides=[4, 4])
+    flat = d.op("Concat", length(conv, 0), length(conv, 1), d.ints(-1), axis=0)
+    x = d.turn(d.op("Reshape", conv, flat), 0, 2, 1)
+    many = d.op("Concat", length("pixels", 0), d.ints(-1), d.ints(-1), axis=0)
+    ones = d.op("ConstantOfShape", d.op("Shape", many), value=numpy_helper.from_array(np.array([1])))
+    many = d.op("Where", d.op("Equal", many, d.op("Mul", ones, d.ints(-1))), ones, many)
+    grid = [d.op("Div", length("pixels", axis), d.ints(4)) for axis in (2, 3)]
+    image = d.turn(d.reshape(placed, 1, 3, 3, WIDTH), 0, 3, 1, 2)
+    grid = d.op("Cast", d.op("Floor", d.op("Cast", d.op("Concat", *grid, axis=0), to=TensorProto.FLOAT)), to=7)
+    sizes = d.op("Concat", d.op("Slice", d.op("Shape", image), d.ints(0), d.ints(2)), grid, axis=0)
+    cubic = {"mode": "cubic", "coordinate_transformation_mode": "pytorch_half_pixel", "cubic_coeff_a": -0.75}
+    image = d.op("Resize", image, "", "", sizes, **cubic)
+    position = d.op("Concat", d.random(1, 1, WIDTH), d.reshape(d.turn(image, 0, 2, 3, 1), 1, -1, WIDTH), axis=1)
+    x = d.op("Add", d.op("Concat", d.op("Expand", cls, many), x, axis=1), position)
+    for _ in range(2):
+        y = d.norm(x)
+        q, k, v = (split(d.dense(y, WIDTH, WIDTH)) for _ in range(3))
+        last = d.op("Slice", d.op("Shape", q), d.ints(-1), d.ints(2**63 - 1))
+        root = d.op("Sqrt", d.op("Div", d.number(1), d.op("Sqrt", d.op("Cast", last, to=TensorProto.FLOAT))))
+        scores = d.op("MatMul", d.op("Mul", q, root), d.op("Mul", d.turn(k, 0, 1, 3, 2), root))
+        merged = d.turn(d.op("MatMul", d.op("Softmax", scores, axis=-1), v), 0, 2, 1, 3)
+        merged = d.op("Reshape", merged, d.op("Concat", length(merged, 0), length(merged, 1), width, axis=0))
+        x = d.op("Add", d.op("Mul", d.dense(merged, WIDTH, WIDTH), d.random(WIDTH)), x)
+        x = d.op("Add", d.op("Mul", d.mlp(d.norm(x)), d.random(WIDTH)), x)
+    pooled = d.op("Gather", d.norm(x), d.weight(np.int64(0)), axis=1)
+    return d.model(d.dense(pooled, WIDTH, CLASSES), batch="batch")
+
+
 ALL = {
     each.__name__: each for each in (windows, talking_heads, parallel, attention_pool, rotary, convolutions_between)
 }
