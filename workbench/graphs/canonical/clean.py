@@ -52,7 +52,7 @@ def clean(model: ir.Model) -> tuple[ir.Model, dict[ir.Node, str]]:
     passes.TopologicalSortPass()(model)
     infer_anew(model)
     model.ir_version = min(model.ir_version, LATEST_IR)
-    model.graph.name = "vit" if (places := naming.name(model)) else model.graph.name
+    model.graph.name = naming.CLEAN if (places := naming.name(model)) else model.graph.name
     return model, places
 
 

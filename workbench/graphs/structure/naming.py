@@ -11,6 +11,8 @@ from .operators import MATRIX_PRODUCTS, name_of
 from .placement import find_paths
 from .values import input_of, inputs_of, is_dense, producer_of, rank
 
+#: The name of a graph whose nodes are named by place.
+CLEAN = "vit"
 #: Place -> the operators that take the place's own name; other nodes of the place add a part to it.
 MAIN = {
     "norm1": ("LayerNormalization",),
