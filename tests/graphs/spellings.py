@@ -197,7 +197,7 @@ def convolutions_between():
 def shapes_at_run_time():
     """DINOv2 as Hugging Face's code leaves torch's older exporter: shapes from the batch, positions resized."""
     d = Drawing()
-    cls, placed = d.random(1, 1, WIDTH), d.random(1, 9, WIDTH)  # positions of a grid of 3 x 3
+    cls, placed = d.random(1, 1, WIDTH), d.random(1, TOKENS, WIDTH)
     heads, size, width = d.ints(HEADS), d.ints(SIZE), d.ints(WIDTH)
 
     def length(x, axis):
@@ -214,11 +214,9 @@ def shapes_at_run_time():
     ones = d.op("ConstantOfShape", d.op("Shape", many), value=numpy_helper.from_array(np.array([1])))
     many = d.op("Where", d.op("Equal", many, d.op("Mul", ones, d.ints(-1))), ones, many)
     grid = [d.op("Div", length("pixels", axis), d.ints(4)) for axis in (2, 3)]
-    image = d.turn(d.reshape(placed, 1, 3, 3, WIDTH), 0, 3, 1, 2)
-    grid = d.op("Cast", d.op("Floor", d.op("Cast", d.op("Concat", *grid, axis=0), to=TensorProto.FLOAT)), to=7)
-    sizes = d.op("Concat", d.op("Slice", d.op("Shape", image), d.ints(0), d.ints(2)), grid, axis=0)
-    cubic = {"mode": "cubic", "coordinate_transformation_mode": "pytorch_half_pixel", "cubic_coeff_a": -0.75}
-    image = d.op("Resize", image, "", "", sizes, **cubic)
+    image = d.turn(d.reshape(placed, 1, GRID, GRID, WIDTH), 0, 3, 1, 2)
+    sizes = d.op("Concat", d.ints(1), width, *grid, axis=0)
+    image = d.op("Resize", image, "", "", sizes, mode="cubic", coordinate_transformation_mode="half_pixel")
     position = d.op("Concat", d.random(1, 1, WIDTH), d.reshape(d.turn(image, 0, 2, 3, 1), 1, -1, WIDTH), axis=1)
     x = d.op("Add", d.op("Concat", d.op("Expand", cls, many), x, axis=1), position)
     for _ in range(2):

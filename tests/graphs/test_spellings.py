@@ -1,5 +1,7 @@
 """ViTs in the spellings of the field through the pipeline: import, 16 bits, 8 bits, and what is said of them."""
 
+from collections import Counter
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -7,12 +9,15 @@ import pytest
 
 from tests.graphs import spellings
 from tests.graphs.onnx_file import element_types
+from workbench.graphs import model_file
 from workbench.graphs.analysis.inspect import inspect
+from workbench.graphs.canonical import clean
 from workbench.graphs.import_ import import_onnx
 from workbench.graphs.quantization.recipe import apply_recipe
 from workbench.performance.cost import cost
 from workbench.performance.expected import expected
 from workbench.performance.predicted_fusion import predict_fusion
+from workbench.places import place_of
 from workbench.records import Recipe
 
 #: Multiply-accumulates of a block of 16 tokens, by hand: 4 S D² + 2 S² D + 2 S D M; windows of 4 have 2 · 4 S D.
@@ -94,3 +99,11 @@ def test_speed_and_fusion_are_estimated_without_a_spec(imported):
     assert predict_fusion(inspect(graph, runtimes=()), Recipe("fp16"), "T4").equals(rows)
     pool = predict_fusion(imported("attention_pool")[0], Recipe("fp16"), "T4")
     assert pool.block.tolist() == ["block00", "block01", "pool"]
+
+
+def test_shapes_that_an_open_batch_leaves_to_run_time_are_folded(tmp_path):
+    onnx.save(spellings.shapes_at_run_time(), tmp_path / "model.onnx")
+    model, places = clean.clean(model_file.load(tmp_path / "model.onnx"))
+    assert not any(node.op_type == "Shape" for node in model.graph)
+    nodes = Counter(place_of(path).block for path in places.values())
+    assert nodes["block00"] == nodes["block01"] == 23  # 22 and a Gelu, as every plain block
