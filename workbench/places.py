@@ -25,6 +25,7 @@ PLACES = {
     "norm2": "norm2",
     "mlp/fc1": "fc1",
     "mlp/gelu": "gelu",
+    "mlp/activation": "activation",  # another function than GELU
     "mlp/fc2": "fc2",
     "residual2": "residual",
 }

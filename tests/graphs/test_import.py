@@ -85,10 +85,10 @@ def test_the_spec_is_read_off_the_graph(name, imported):
 
 
 @pytest.mark.parametrize("name", ["distilled_dynamo", "distilled_legacy"])
-def test_a_distilled_vit_has_blocks_but_no_spec(name, imported):
+def test_a_distilled_vit_has_an_extra_token_and_the_spec_says_that_its_second_head_is_left_out(name, imported):
     graph = imported(name)
-    assert graph.spec is None
-    assert any("No ModelSpec describes this model" in note for note in graph.notes)
+    assert graph.spec == ModelSpec(name, 32, 8, 16, 2, 2, 32, 10, extra_tokens=1)
+    assert any("leaves out: that the head reads more than one token" in note for note in graph.notes)
     heads = [node.name for node in model_file.load(graph.path).graph if node.name.startswith("head")]
     assert len(heads) >= 6  # two products, two biases, their sum and its half
 
@@ -99,6 +99,12 @@ def test_what_is_no_vit_comes_in_without_invented_blocks(name, imported):
     assert graph.spec is None
     assert all(place_of(node.name) is None for node in model_file.load(graph.path).graph)
     assert any("No block of attention and MLP was found" in note for note in graph.notes)
+
+
+def test_registers_are_extra_tokens_of_the_spec(imported):
+    assert imported("registers_legacy").spec == ModelSpec(
+        "registers_legacy", 32, 8, 16, 2, 2, 32, 10, extra_tokens=3
+    )
 
 
 def test_a_static_batch_is_kept(imported):
@@ -221,7 +227,7 @@ MODELS = {
     "features for an output": (f"{IMAGE} x", f"{IMAGE} y", "y = Relu(x)", "one row of logits"),
     "an open image size": ("float[n,3,h,w] x", "float[n,c] y", FLATTEN, "one size"),
     "an image that is not square": ("float[n,3,8,6] x", "float[n,144] y", FLATTEN, "square"),
-    "one channel": ("float[n,1,8,8] x", "float[n,64] y", FLATTEN, "three channels"),
+    "one channel": ("float[n,1,8,8] x", "float[n,64] y", FLATTEN, "one channel"),
     "int32 images": ("int32[n,3,8,8] x", "int32[n,192] y", FLATTEN, "float32 or uint8 images"),
     "logits of whole numbers": ("uint8[n,3,8,8] x", "uint8[n,192] y", FLATTEN, "one float32 output"),
     "quantized weights": (

@@ -100,7 +100,7 @@ def test_every_role_of_a_block_has_one_row_and_the_rows_add_up(classifier):
     total = wb.cost(wb.model_spec("S/32", classifier=classifier, representation=8), batch=2)
     frame = total.frame()
     assert not frame.duplicated(["block", "role"]).any()
-    assert set(frame.role[frame.block == "block00"]) == set(PLACES.values())
+    assert set(frame.role[frame.block == "block00"]) == {*PLACES.values()} - {"activation"}
     assert set(frame.block[~frame.block.str.startswith("block")]) == {
         *("embedding", "norm", "pre_logits", "head"),
         *(["pool"] if classifier == "gap" else []),

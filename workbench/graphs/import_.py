@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,34 +15,34 @@ from ..progress import Progress, silent
 from ..records import Graph, Preprocessing
 from ..workspace import Workspace
 from . import model_file
-from .canonical import clean
+from .canonical import clean, control_flow
+from .canonical.widen import widen
 from .door import check_onnx
+from .model_input import preprocessing_for, read_input, take_three_channels
 from .parity import compare_outputs, outputs_of
 from .quantization.prepare import check_float32
+from .structure.recognition import left_out
 from .structure.spec import infer as infer_spec
 
 TOOLS = (*clean.TOOLS, "onnxruntime")
 #: The first opset with LayerNormalization; older files are converted.
 LEAST_OPSET = 17
-#: Random images that the clean graph is compared with the original on, and the batches they are given in.
-BATCHES = (1, 3)
-
-#: The type of a file's input -> what it is called in a ``Preprocessing``.
-_INPUTS = {ir.DataType.FLOAT: "float32", ir.DataType.UINT8: "uint8"}
 
 
 def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, progress: Progress = silent) -> Graph:
     """Import a ViT's ONNX file that torch, timm or any other program exported.
 
-    The graph is cleaned up like an exported one, and its blocks are found by structure, so that their names can be
+    The graph is cleaned up like an exported one: local functions are inlined, loops written out, and 16-bit files
+    widened to float32. Its blocks are found by structure, so that their names can be
     anything. Input and output are renamed to ``images`` and ``logits``. A model without blocks of attention and MLP
     is imported too, with its nodes as they are.
 
     Args:
         path: the file; external data lies beside it.
         workspace: a ``Workspace`` or a folder's path.
-        preprocessing: how images become the model's input. Layout and type are read off the file. When left out,
-            mean and std are vit_jax's, and a note says that this is a guess.
+        preprocessing: how images become the model's input. Layout and type are read off the file, and a size that
+            the file leaves open is the preprocessing's. When left out, mean and std are vit_jax's, and a note says
+            that this is a guess.
         progress: see ``progress.Progress``; stages ``read``, ``clean`` and ``compare``.
 
     Returns:
@@ -51,8 +50,8 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
         on random images; ``notes`` say what could not be read off.
 
     Raises:
-        WorkbenchError: the file is no ONNX model or damaged, has several inputs or outputs, an open image size, is
-            quantized already, or does not run.
+        WorkbenchError: the file is no ONNX model or damaged, has several inputs or outputs, an image size that
+            nothing tells, loops of unknown length, is quantized already, or does not run.
     """
     path = path_of("An ONNX model", path)
     check_onnx(path)
@@ -62,28 +61,32 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
 
     def make(folder: Path, key: str) -> Graph:
         model = _load(path)
-        batch, size, layout, kind = _input(model)
-        classes = _output(model)
-        used = _preprocessing(preprocessing, size, layout, kind)
-        images = _random_images(batch, size, layout, kind)
-        before = outputs_of(path, images)
+        taken = read_input(model, preprocessing)
+        half, used = widen(model), preprocessing_for(preprocessing, taken)
+        check_float32(model)
+        classes, images = _output(model), taken.random_images()
+        before = [logits.astype(np.float32) for logits in outputs_of(path, images)]
+        if taken.channels == 1:
+            take_three_channels(model, taken)
         progress("clean", 0, 1)
         model, places = clean.clean(model)
         _rename(model)
         saved = model_file.save(model, folder)
         progress("compare", 0, 1)
-        parity = compare_outputs(before, outputs_of(saved, images), path)
-        spec, reason = infer_spec(model, places, path.stem, size)
+        after = outputs_of(saved, list(map(taken.for_graph, images)))
+        parity = compare_outputs(before, after, path, "fp16" if half else "fp32")
+        spec, reason = infer_spec(model, places, path.stem, taken.size)
+        notes = (*_notes(preprocessing, taken.layout, places, reason), *taken.notes(), *_half_note(half))
         return Graph(
             path=saved,
             digest=key,
             opset=model_file.opset(model),
             preprocessing=used,
             spec=spec,
-            batch=batch,
-            classes=classes,
+            batch=taken.batch,
+            classes=classes or before[0].shape[-1],
             parity=parity,
-            notes=tuple(_notes(preprocessing, layout, places, reason)),
+            notes=(*notes, *left_out(model)),
         )
 
     return Workspace.of(workspace).artefact("graph", Graph, (files, preprocessing), make, tools=TOOLS)
@@ -113,36 +116,8 @@ def _load(path: Path) -> ir.Model:
             why=str(error).strip().splitlines()[0],
             remedy=f"export the model again with opset {LEAST_OPSET} or above",
         ) from error
-    check_float32(model)
+    control_flow.write_out(model)
     return model
-
-
-def _input(model: ir.Model) -> tuple[int | None, int, str, str]:
-    """Batch (None where it is open), image size, layout and type (``records.models.INPUTS``) of the one input."""
-    inputs = [value for value in model.graph.inputs if not value.is_initializer()]
-    kind = _INPUTS.get(inputs[0].dtype or ir.DataType.UNDEFINED, "") if inputs else ""
-    refuse_unless(
-        len(inputs) == 1,
-        "The model must have one input, the images",
-        why=f"it has {len(inputs)}: {', '.join(str(value.name) for value in inputs)}",
-        remedy="export the image encoder alone, with everything else fixed",
-    )
-    shape = list(inputs[0].shape or ())
-    refuse_unless(
-        bool(kind) and len(shape) == 4 and 3 in (shape[1], shape[3]),
-        "The model's input must be a batch of float32 or uint8 images with three channels",
-        why=f"{inputs[0].name} is {inputs[0].dtype} of shape {inputs[0].shape}",
-        remedy="export the model so that it takes (B, 3, H, W) or (B, H, W, 3), normalised or as pixels",
-    )
-    layout = "NCHW" if shape[1] == 3 else "NHWC"
-    height, width = shape[2:] if layout == "NCHW" else shape[1:3]
-    if not isinstance(height, int) or height != width or height < 1 or shape[0] == 0:
-        raise WorkbenchError(
-            "The model must take square images of one size, one or more at once",
-            why=f"{inputs[0].name} has shape {inputs[0].shape}",
-            remedy="export it with a fixed image size; only the batch may be open",
-        )
-    return (shape[0] if isinstance(shape[0], int) else None), height, layout, kind
 
 
 def _output(model: ir.Model) -> int | None:
@@ -165,28 +140,6 @@ def _output(model: ir.Model) -> int | None:
     return classes if isinstance(classes, int) else None
 
 
-def _preprocessing(given: Preprocessing | None, size: int, layout: str, kind: str) -> Preprocessing:
-    """The preprocessing that was given, or vit_jax's, in the model's layout and of its input's type."""
-    preprocessing = given or Preprocessing(size=size)
-    refuse_unless(
-        preprocessing.size == size,
-        f"The model takes images of {size} pixels",
-        why=f"the preprocessing makes {preprocessing.size}",
-        remedy=f"give a Preprocessing of size {size}, or export the model for {preprocessing.size}",
-    )
-    return dataclasses.replace(preprocessing, layout=layout, input=kind)
-
-
-def _random_images(batch: int | None, size: int, layout: str, kind: str) -> list[np.ndarray]:
-    """One array of images for each batch that original and import are compared in."""
-    rng = np.random.default_rng(0)
-    shape = (3, size, size) if layout == "NCHW" else (size, size, 3)
-    if kind == "uint8":
-        counts = BATCHES if batch is None else (batch,)
-        return [rng.integers(0, 256, (count, *shape), np.uint8) for count in counts]
-    return [rng.standard_normal((count, *shape), np.float32) for count in (BATCHES if batch is None else (batch,))]
-
-
 def _notes(given: Preprocessing | None, layout: str, places: Mapping, reason: str) -> Iterator[str]:
     """What could not be read off the file, or differs from what was given."""
     if given is None:
@@ -200,6 +153,12 @@ def _notes(given: Preprocessing | None, layout: str, places: Mapping, reason: st
         yield "No block of attention and MLP was found: nodes keep their names, and tables cannot group by block."
     if reason:
         yield reason
+
+
+def _half_note(half: bool) -> tuple[str, ...]:
+    if not half:
+        return ()
+    return ("The file computes in 16 bits; the graph computes in float32 with its weights, which were rounded.",)
 
 
 # ---- the imported graph ------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ def load(path: Path, least_opset: int = 0) -> ir.Model:
         why="it holds no operators",
         remedy="give the path of an .onnx file that was written whole",
     )
+    _inline(model, path)
     if opset(model) < least_opset:
         model = _raised(model, least_opset)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
@@ -60,6 +61,25 @@ def _find_external(model: ir.Model) -> None:
     kept = (value.const_value for value in model.graph.initializers.values())
     for path in {tensor.path for tensor in kept if isinstance(tensor, ir.ExternalTensor)}:
         os.stat(path)
+
+
+def _inline(model: ir.Model, path: Path) -> None:
+    """Put the bodies of ONNX's local functions where they are called, as runtimes do."""
+    if not model.functions:
+        return
+    own = {domain for domain, _, _ in model.functions}
+    for function in model.functions.values():  # versions of the functions' own domains mean nothing, and may differ
+        for domain in own.intersection(function.opset_imports):
+            function.opset_imports[domain] = model.opset_imports.setdefault(domain, 1)
+    try:
+        passes.InlinePass()(model)
+    except (ValueError, RuntimeError, KeyError) as error:  # functions that call each other in a circle, or miss one
+        raise WorkbenchError(
+            f"The local functions of {path} cannot be inlined",
+            why=str(error).strip().splitlines()[0],
+            remedy="export the model without functions",
+        ) from error
+    passes.NameFixPass()(model)
 
 
 def _raised(model: ir.Model, version: int) -> ir.Model:

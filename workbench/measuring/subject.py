@@ -94,11 +94,15 @@ class Subject:
             remedy="give the number of images per call",
         )
         low, high = (self.batches.min, self.batches.max) if self.batches else (1, batch)
+        wider = f"build for Batches({min(low, batch)}, {batch}, {max(high, batch)})"
+        one = f"measure {low} images a call, or {wider} where the graph's batch is open; else export an open one"
         refuse_unless(
             low <= batch <= high,
             f"A batch of {batch} is outside what the engine was built for",
-            why=f"it takes {low} to {high} images",
-            remedy=f"measure within these, or build for Batches({min(low, batch)}, {batch}, {max(high, batch)})",
+            why=f"it takes {low} to {high} images"
+            if low < high
+            else f"it takes {low} images, no more and no fewer",
+            remedy=one if low == high else f"measure within these, or {wider}",
         )
 
     def checked_images(self, images) -> np.ndarray:

@@ -23,7 +23,17 @@ ATTENTION, MLP = "MultiHeadDotProductAttention_0", "MlpBlock_0"
 
 
 def parameter_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    """Path in vit_jax's tree, joined with ``/``, to shape, for every parameter of a model."""
+    """Path in vit_jax's tree, joined with ``/``, to shape, for every parameter of a model.
+
+    Raises:
+        WorkbenchError: the model has tokens that vit_jax knows nothing of.
+    """
+    refuse_unless(
+        spec.extra_tokens == 0,
+        f"The JAX model cannot be {spec.name}",
+        why=f"it has {spec.extra_tokens} learnt tokens beside the class token, which vit_jax has no parameters for",
+        remedy="bring the model in as ONNX, with import_onnx",
+    )
     width, heads, head_size = spec.width, spec.heads, spec.head_size
     shapes: dict[str, tuple[int, ...]] = {"cls": (1, 1, width)} if spec.classifier == "token" else {}
     shapes |= _dense("embedding", (spec.patch, spec.patch, 3, width), (width,))

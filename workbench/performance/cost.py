@@ -8,6 +8,7 @@ weights once and writes its output once. Fusion saves a part of them, so the int
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..dtypes import TYPES
 from ..errors import WorkbenchError, one_of, refuse_unless
 from ..places import block_name
-from ..records import PRECISIONS, ModelSpec, whole
+from ..records import PRECISIONS, Graph, ModelSpec, whole
 from ..records.recipes import Precision
 
 if TYPE_CHECKING:
@@ -49,12 +50,30 @@ class Part:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one call of a model with ``batch`` images."""
+    """The cost of one call of a model with ``batch`` images.
 
-    spec: ModelSpec
+    ``spec`` is the shape that was counted, or the graph where no ModelSpec describes it.
+    """
+
+    spec: ModelSpec | Graph
     batch: int
     precision: str
     parts: tuple[Part, ...]
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self.spec.name if isinstance(self.spec, ModelSpec) else self.spec.path.stem
+
+    @property
+    def image_size(self) -> int:
+        """Pixels along an edge of an image."""
+        return self.spec.image_size if isinstance(self.spec, ModelSpec) else self.spec.preprocessing.size
+
+    @property
+    def classes(self) -> int:
+        """Logits of an image."""
+        return self.spec.classes or 0
 
     @cached_property
     def total_macs(self) -> int:
@@ -92,11 +111,12 @@ class Cost:
         return pd.DataFrame([{**asdict(part), "intensity": part.intensity} for part in self.parts])
 
 
-def cost(spec: ModelSpec, batch: int = 1, precision: str = "fp32") -> Cost:
+def cost(spec: ModelSpec | Graph, batch: int = 1, precision: str = "fp32") -> Cost:
     """Count the cost of a model before it runs.
 
     Args:
-        spec: its shape, from ``model_spec`` or ``load_checkpoint``.
+        spec: its shape, from ``model_spec`` or ``load_checkpoint``; or a graph, which is counted by its own shape,
+            or, where no ModelSpec describes it, from the nodes of its file.
         batch: images per call.
         precision: one of ``records.PRECISIONS``; it decides the bytes. Below 16 bits the dense layers of the
             blocks are quantized, and everything else is fp16.
@@ -106,15 +126,38 @@ def cost(spec: ModelSpec, batch: int = 1, precision: str = "fp32") -> Cost:
     """
     one_of("precision", precision, PRECISIONS)
     refuse_unless(
-        isinstance(spec, ModelSpec),
+        isinstance(spec, ModelSpec | Graph),
         "cost counts a model of a known shape",
         why=f"it was given a {type(spec).__name__}",
-        remedy="give a ModelSpec, such as model_spec('B/32')",
+        remedy="give a ModelSpec, such as model_spec('B/32'), or what export_onnx or import_onnx returned",
     )
     images = checked_batch(batch, "count")
     count = _Counter(images, PRECISIONS[precision])
+    if isinstance(spec, Graph):
+        if spec.spec is None:
+            return Cost(spec, images, precision, tuple(_counted_parts(count, spec)))
+        spec = spec.spec
     blocks = [part for index in range(spec.depth) for part in _block(count, spec, block_name(index))]
     return Cost(spec, images, precision, (_embedding(count, spec), *blocks, *_head(count, spec)))
+
+
+def _counted_parts(count: _Counter, graph: Graph) -> Iterator[Part]:
+    """The places of a graph's file as parts."""
+    from ..graphs.analysis.place_sizes import count as count_places  # reads ONNX, which a ModelSpec does not need
+
+    for place in count_places(graph):
+        quantized = place.role in LINEAR_ROLES and place.macs > 0
+        types, elsewhere = count.types, count.types.elsewhere
+        read, weights = (types.inputs, types.weights) if quantized else (elsewhere, elsewhere)
+        yield Part(
+            place.block,
+            place.role,
+            macs=count.batch * place.macs,
+            flops=count.batch * (2 * place.macs + place.flops),
+            parameters=place.parameters,
+            bytes_read=memory_bytes(count.batch * place.read, read) + memory_bytes(place.parameters, weights),
+            bytes_written=memory_bytes(count.batch * place.written, elsewhere),
+        )
 
 
 def checked_batch(batch, verb: str) -> int:

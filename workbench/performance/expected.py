@@ -19,7 +19,7 @@ from typing import NamedTuple
 from ..backends.hardware.peaks import Peak, peak_of
 from ..errors import WorkbenchError
 from ..models.sizes import model_spec
-from ..records import PRECISIONS, ModelSpec
+from ..records import PRECISIONS, Graph, ModelSpec
 from .cost import LINEAR_ROLES, Cost, Part, cost, low_bytes, memory_bytes
 from .roofline import Roof
 
@@ -97,11 +97,11 @@ class Expectation:
         return "\n".join((first, *self.notes))
 
 
-def expected(spec: ModelSpec, card: str, precision: str = "fp16", batch: int = 32) -> Expectation:
+def expected(spec: ModelSpec | Graph, card: str, precision: str = "fp16", batch: int = 32) -> Expectation:
     """Estimate the speed of a model on a card from the card's published peaks.
 
     Args:
-        spec: the model's shape.
+        spec: the model's shape, or a graph.
         card: a card of ``backends.hardware.peaks.PEAKS``, such as ``T4`` or what nvidia-smi prints.
         precision: any but int8-dynamic; eight bits and fewer in the linear layers, everything else in fp16.
         batch: images per call.
@@ -115,7 +115,7 @@ def expected(spec: ModelSpec, card: str, precision: str = "fp16", batch: int = 3
     low, high = likely_shares(precision)
     limit_s = max(arithmetic_s, memory_s)
     return Expectation(
-        model=spec.name,
+        model=counted.name,
         card=peak.card,
         precision=precision,
         batch=batch,
@@ -154,8 +154,8 @@ def _arithmetic(part: Part, precision: str, peak: Peak) -> float:
 
 def _least_memory(counted: Cost, peak: Peak) -> float:
     """Seconds to read weights and images, one byte per channel of a pixel, and to write the logits."""
-    spec, logits = counted.spec, counted.batch * counted.spec.classes
-    images = counted.batch * 3 * spec.image_size**2
+    logits = counted.batch * counted.classes
+    images = counted.batch * 3 * counted.image_size**2
     moved = _weight_bytes(counted) + images + memory_bytes(logits, PRECISIONS[counted.precision].elsewhere)
     return moved / peak.bandwidth
 

@@ -315,4 +315,4 @@ def _only_weights(layer: Layer) -> bool:
 def _fused_into_products(layers: Iterable[Timed]) -> set[Place]:
     """GELUs and residuals that are part of a product's layer."""
     found = (place for layer, _ in layers if is_product(layer) for place in layer.places)
-    return {place for place in found if place.role in ("gelu", "residual")}
+    return {place for place in found if place.role in ("gelu", "activation", "residual")}

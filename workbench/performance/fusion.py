@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from ..backends.hardware.kernel_trace import tracer_missing
 from ..backends.tensorrt.layers import Layer, layers_of
 from ..errors import WorkbenchError, refuse_unless
+from ..graphs import model_file
+from ..graphs.structure.attention import find_attentions
 from ..records import Engine
 from .attention_types import attention_types
 from .cost import LINEAR_ROLES
@@ -46,7 +48,10 @@ def fusion(engine: Engine):
 
 
 def attention_fused(engine: Engine) -> str:
-    """In how many blocks one kernel computes attention, and its type: ``12 of 12, fp16``; empty where unknown."""
+    """How many of a model's attentions one kernel computes, and its type: ``12 of 12, fp16``; empty where unknown.
+
+    The attentions are counted in the file: one that stands in no block counts, and no layer tells of it.
+    """
     try:
         rows = fusion_rows(engine)
     except WorkbenchError:  # no list of layers, or no block's name in it
@@ -54,7 +59,13 @@ def attention_fused(engine: Engine) -> str:
     fused = [row for row in rows if row["attention_fused"]]
     types = sorted({row["attention_type"] for row in fused} - {None})
     known = [row for row in rows if row["attention_fused"] is not None]
-    return ", ".join((f"{len(fused)} of {len(rows)}", *types)) if known else ""
+    return ", ".join((f"{len(fused)} of {max(len(rows), attentions_in(engine))}", *types)) if known else ""
+
+
+def attentions_in(engine: Engine) -> int:
+    """How many attentions the graph of an engine has; 0 where its file is gone."""
+    path = engine.variant.graph.path
+    return len(find_attentions(model_file.load(path))) if path.is_file() else 0
 
 
 def fusion_rows(engine: Engine) -> list[dict]:

@@ -14,7 +14,7 @@ from .layers import CALLS, locate, time_session
 #: ``crossover.attention_overtakes_mlp``.
 PART_OF = {
     **dict.fromkeys(("qkv", "split", "scores", "softmax", "proj"), "attention"),
-    **dict.fromkeys(("fc1", "gelu", "fc2"), "mlp"),
+    **dict.fromkeys(("fc1", "gelu", "activation", "fc2"), "mlp"),
 }
 PARTS = ("attention", "mlp", "rest")
 #: The parts agree with the whole where their sum differs from it by this share at most.

@@ -27,6 +27,8 @@ class ModelSpec:
         mlp: channels between the two layers of the MLP.
         classifier: ``token`` reads the class token, ``gap`` the mean of all tokens.
         representation: the width of the tanh layer before the head; None without such a layer.
+        extra_tokens: learnt tokens beside the class token and the patches: registers (arXiv:2309.16588), or the
+            distillation token. Imported models have them; the JAX model has none.
     """
 
     name: str
@@ -39,6 +41,7 @@ class ModelSpec:
     classes: int
     classifier: str = "token"
     representation: int | None = None
+    extra_tokens: int = 0
 
     def __post_init__(self):
         positive(self, "image_size", "patch", most=MOST_PIXELS_AN_EDGE)
@@ -61,6 +64,12 @@ class ModelSpec:
             remedy="choose a number of heads that divides the width",
         )
         refuse_unless(
+            self.extra_tokens >= 0,
+            "extra_tokens must be 0 or more",
+            why=f"it is {self.extra_tokens}",
+            remedy="give the number of registers and distillation tokens",
+        )
+        refuse_unless(
             self.tokens <= MOST_TOKENS,
             f"{self.name} would have too many tokens",
             why=f"{self.image_size} pixels in patches of {self.patch} are {self.tokens:,} tokens",
@@ -74,8 +83,8 @@ class ModelSpec:
 
     @property
     def tokens(self) -> int:
-        """Length of the sequence that the encoder sees, the class token included."""
-        return self.grid**2 + (self.classifier == "token")
+        """Length of the sequence that the encoder sees, the class token and extra tokens included."""
+        return self.grid**2 + (self.classifier == "token") + self.extra_tokens
 
     @property
     def head_size(self) -> int:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..dtypes import TYPES
+from ..errors import WorkbenchError
 from ..performance.cost import cost
 from ..performance.roofline import numpy_product, product_flops
-from ..records import PRECISIONS, Measurement, ModelSpec, Recipe
+from ..records import PRECISIONS, Graph, Measurement, Recipe
 from ..remote.host import Host
 from .study import Study
 
@@ -47,7 +48,7 @@ def estimate(study: Study, cells: Iterable[tuple[Host, Recipe, int]], known: Ite
     """
     cells = list(cells)
     engines = {(host, recipe) for host, recipe, _ in cells}
-    speed, basis = _images_per_second(study.graph.spec, known)
+    speed, basis = _images_per_second(study.graph, known)
     classifying = len(engines) * len(study.images) / speed
     timing = 2 * study.seconds * len(cells)
     file = study.graph.path.stat().st_size
@@ -59,13 +60,17 @@ def _weight_bits(recipe: Recipe) -> int:
     return TYPES[PRECISIONS[recipe.precision].weights].bits
 
 
-def _images_per_second(spec: ModelSpec | None, known: Iterable[Measurement]) -> tuple[float, str]:
+def _images_per_second(graph: Graph, known: Iterable[Measurement]) -> tuple[float, str]:
     measured = [m.images_per_second for m in known if m.latencies_s]
     if measured:
         return float(np.median(measured)), "from what was measured here"
-    if spec is None:
-        return 50.0, "a guess: the model's shape is unknown"
-    speed = EFFICIENCY * _macs_per_second() / cost(spec).total_macs
+    try:
+        macs = cost(graph).total_macs
+    except WorkbenchError:  # an operator whose products are not counted
+        macs = 0
+    if not macs:
+        return 50.0, "a guess: the model's products cannot be counted"
+    speed = EFFICIENCY * _macs_per_second() / macs
     return speed, "from the model's matrix products and one that was timed here"
 
 

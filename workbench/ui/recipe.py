@@ -222,11 +222,11 @@ def _refusals(graph: Graph, recipe: Recipe) -> list[str]:
 
 def _unfused(graph: Graph, recipe: Recipe, card: str | None) -> list[str]:
     """Why attention will not be fused on a card, and in which blocks."""
-    if card is None or graph.spec is None or recipe.precision == "int8-dynamic":
+    if card is None or recipe.precision == "int8-dynamic":
         return []
     blocks = {}
-    for row in predicted_rows(graph.spec, recipe, card):
-        if not row["attention_fused"]:
+    for row in predicted_rows(graph.spec or graph, recipe, card):
+        if row["attention_fused"] is False:
             blocks.setdefault(row["reason"], []).append(row["block"])
     return [f"On {card} the attention of {_some(names)} will not be fused: {why}." for why, names in blocks.items()]
 

@@ -168,3 +168,9 @@ def test_what_is_not_known_is_no_part_of_a_sum(tmp_path):
     made = look(retouch(draw(tmp_path), tmp_path, change, domain="com.microsoft"))
     assert list(made.blocks.macs.isna()) == [False, True, True]
     assert made.roles.set_index(["block", "role"]).macs["block01", "fc1"] == 16 * TINY.width * TINY.mlp
+
+
+def test_a_gelu_in_small_operators_is_described_in_fp16_too(drawn17, shelf):
+    variant = apply_recipe(drawn17, Recipe("fp16"), shelf)
+    found = inspect(variant, runtimes=()).findings
+    assert found[found.hazard == "GELU in pieces"]["where"].tolist() == [f"block{i:02d}/gelu" for i in range(3)]

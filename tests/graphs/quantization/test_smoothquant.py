@@ -82,3 +82,16 @@ def test_channels_of_zeros_are_left_alone(pictures, tmp_path):
     smooth = smoothed(graph, 0.5, pictures, wb.Workspace(tmp_path), silent)
     assert all(np.isfinite(w).all() for w in File(smooth.path).weights.values())
     assert error(logits(smooth.path, pictures), logits(graph.path, pictures)) < 1e-5
+
+
+def test_norms_that_share_their_scale_are_smoothed_each_by_its_own_factors(drawn, pictures, tmp_path):
+    def share(graph, nodes):
+        norms = [node for node in graph.node if node.op_type == "LayerNormalization"]
+        for norm in norms:
+            norm.input[1:3] = norms[0].input[1:3]
+
+    shared = retouch(drawn, tmp_path, share)
+    smooth = smoothed(shared, 0.5, pictures, wb.Workspace(tmp_path / "ws"), silent)
+    assert error(logits(smooth.path, pictures), logits(shared.path, pictures)) < 1e-5
+    norms = [node for node in File(smooth.path).nodes.values() if node.op_type == "LayerNormalization"]
+    assert len({norm.input[1] for norm in norms}) == 7  # two of each block, and the last one's own

@@ -15,9 +15,9 @@ EVERYWHERE = {**SITES, "scores": "softmax"}
 
 
 class Prediction(NamedTuple):
-    """Whether an attention will be one kernel, in which type (None where it will not), and why."""
+    """Whether an attention will be one kernel (None: not known), in which type (None if it will not), and why."""
 
-    fused: bool
+    fused: bool | None
     type: str | None
     reason: str
 

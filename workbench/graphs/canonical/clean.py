@@ -2,8 +2,8 @@
 
 1. ``slim``: onnxslim folds the shape arithmetic.
 2. ``rules``: onnxscript's rewriter turns what is left into the operators that were meant.
-3. ``gelu``, ``attention``, ``class_token``, ``patches``: recognised by what they compute, and brought to their
-   canonical form.
+3. ``norms``, ``gelu``, ``einsums``, ``attention``, ``class_token``, ``patches``: recognised by what they compute,
+   and brought to their canonical form.
 4. ``tidy``: small forms that make shapes and biases easy to read.
 5. ``structure.naming``: every node, tensor and weight is named by its place.
 """
@@ -15,8 +15,8 @@ import onnx_ir.passes.common as passes
 from onnxscript import optimizer
 
 from ..structure import naming
-from ..structure.source_lines import OWN_KEY
-from . import attention, class_token, gelu, patches, rules
+from ..structure.source_lines import OWN_KEY, source_of
+from . import attention, class_token, einsums, gelu, norms, patches, rules
 from .slim import slim
 from .tidy import infer_anew, keep_batch, lift_constants, tidy_biases
 
@@ -35,12 +35,14 @@ def clean(model: ir.Model) -> tuple[ir.Model, dict[ir.Node, str]]:
     Returns:
         The clean model, and the place of each node that has one.
     """
-    lines = {value.name: node.metadata_props.get(OWN_KEY) for node in model.graph for value in node.outputs}
+    lines = {value.name: source_of(node) for node in model.graph for value in node.outputs}
     model = slim(model)
     optimizer.fold_constants(model, input_size_limit=1 << 40, output_size_limit=1 << 40)
     apply_rules(model)
     _restore_lines(model, lines)
+    norms.canonicalize(model)
     gelu.canonicalize(model)
+    einsums.canonicalize(model)
     attention.canonicalize(model)
     class_token.canonicalize(model)
     patches.canonicalize(model)
@@ -50,7 +52,7 @@ def clean(model: ir.Model) -> tuple[ir.Model, dict[ir.Node, str]]:
     passes.TopologicalSortPass()(model)
     infer_anew(model)
     model.ir_version = min(model.ir_version, LATEST_IR)
-    model.graph.name = "vit" if (places := naming.name(model)) else model.graph.name
+    model.graph.name = naming.CLEAN if (places := naming.name(model)) else model.graph.name
     return model, places
 
 

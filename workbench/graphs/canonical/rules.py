@@ -161,27 +161,6 @@ class GatherOfSlice(RuleClass):
         return op.Gather(x, index, axis=self.axis)
 
 
-class LayerNormWrittenOut(_layer_norm.LayerNormFusion):
-    """onnxscript's rule for LayerNormalization, wherever ReduceMean has its axes: an attribute before opset 18."""
-
-    def pattern(self, op, x, scale, epsilon):
-        """(x - mean) / sqrt(mean((x - mean)²) + epsilon) * scale."""
-        anything = {"_allow_other_inputs": True, "_allow_other_attributes": True}
-        deviation = op.Sub(x, op.ReduceMean(x, **anything, _outputs=["mean"]))
-        squared = pattern.OrValue([op.Mul(deviation, deviation), op.Pow(deviation, 2)])
-        root = op.Sqrt(op.Add(op.ReduceMean(squared, **anything, _outputs=["variance"]), epsilon))
-        normal = pattern.OrValue([op.Div(deviation, root), op.Mul(deviation, op.Reciprocal(root))])
-        return op.Mul(normal, scale)
-
-    def check(self, context, x, scale, epsilon, mean, variance, **_):
-        """Whether both means are over the last axis, and the scale is a vector of it."""
-        gain = array(scale)
-        last_axis = all(_is_over_last_axis(value.producer(), x) for value in (mean, variance))
-        if not last_axis or gain is None or gain.ndim != 1:
-            return pattern.MatchResult().fail("Not a LayerNorm over the last axis.")
-        return super().check(context, x, epsilon)
-
-
 class LayerNormBias(_layer_norm.LayerNormBiasFusion):
     """onnxscript's rule that puts a bias into its LayerNorm, for vectors only: a residual may be added too."""
 
@@ -189,13 +168,6 @@ class LayerNormBias(_layer_norm.LayerNormBiasFusion):
         """Whether what is added is a constant vector."""
         values = array(bias)
         return values is not None and values.ndim == 1
-
-
-def _is_over_last_axis(mean: ir.Node, x: ir.Value) -> bool:
-    axes = mean.attributes.get_ints("axes")
-    axes = array(optional_input(mean, 1)) if axes is None else np.array(axes)
-    last = -1 if x.shape is None else len(x.shape) - 1
-    return axes is not None and axes.tolist() in ([-1], [last]) and bool(mean.attributes.get_int("keepdims", 1))
 
 
 class ScaledDense(RuleClass):
@@ -230,7 +202,6 @@ RULES = pattern.RewriteRuleSet(
         MeanOfSum.rule(),
         GatherOfTranspose.rule(),
         GatherOfSlice.rule(),
-        LayerNormWrittenOut.rule(),
         LayerNormBias.rule(),
         ScaledDense.rule(),
     ],

@@ -3,9 +3,10 @@
 What stays float32, between casts:
 
 * input and output of the graph;
-* LayerNorm and the mean over tokens: their sums and squares overflow FP16 (300² is beyond 65,504) and lose BF16's
-  eight bits. ONNX leaves a runtime free to compute the statistics in the type of the input; a cast does not;
-* a layer with a weight beyond FP16's largest number;
+* LayerNorm, the mean over tokens, and every square and sum that stands elsewhere (``overflow``): they overflow FP16
+  and lose BF16's eight bits. ONNX leaves a runtime free to compute the statistics in the type of the input; a cast
+  does not;
+* a layer with a finite weight beyond FP16's largest number; an infinite one is exact in FP16;
 * what a recipe excludes.
 
 Softmax subtracts the largest score first, so it cannot overflow; the scores can, and ``prepare`` moves their
@@ -26,14 +27,12 @@ from ...dtypes import TYPES, of_onnx
 from ...errors import WorkbenchError
 from ...places import place_of
 from ..structure.builder import constant, node, take_place
-from ..structure.operators import QUANTIZED, name_of
+from ..structure.operators import PRODUCTS, UNCOUNTED_PRODUCTS, name_of
 from ..structure.values import FLOATS, HALVES, array, numpy_type, onnx_type, tensor_name
-from .qdq_sites import excluded, role_of
+from .overflow import overflowing
+from .qdq_sites import excluded
 
 FLOAT = onnx_type("fp32")
-#: Operators and roles whose statistics need float32.
-GUARDED_OPERATORS = ("LayerNormalization", "ReduceMean", "ReduceSum", "GlobalAveragePool")
-GUARDED_ROLES = ("norm1", "norm2", "norm", "pool")
 #: Operators whose output's type is an attribute; what they make is cast where it is used.
 TYPED_BY_ATTRIBUTE = ("Cast", "ConstantOfShape", "RandomNormal", "RandomUniform")
 
@@ -49,7 +48,8 @@ def retype(model: ir.Model, precision: str, exclude: tuple[str, ...] = ()) -> tu
         exclude: names of blocks, places or nodes that stay float32.
 
     Returns:
-        Notes for the variant: the layers that stay float32 because of their weights.
+        Notes for the variant: the layers that stay float32 because of their weights, and other products that do,
+        though no recipe asked for it.
 
     Raises:
         WorkbenchError: the type of a tensor could not be inferred.
@@ -59,17 +59,35 @@ def retype(model: ir.Model, precision: str, exclude: tuple[str, ...] = ()) -> tu
         return ()
     beyond = layers_beyond(model, precision)
     high = {each for each in model.graph if _layer(each) in beyond or _stays_float32(each, exclude)}
-    types = {each: FLOAT if each in high else _node_type(model, each, target) for each in model.graph}
+    guarded = overflowing(model)
+    types = {each: FLOAT if each in high | guarded else _node_type(model, each, target) for each in model.graph}
+    left = [each for each in model.graph if _is_product(each) and types[each] == FLOAT and each not in high]
     _cast_inputs(model, types)
     for each, kind in types.items():
         for value in each.outputs:
             if value.dtype == FLOAT:
                 value.dtype = kind
     _cast_outputs_back(model)
-    return tuple(
-        f"{layer} stays float32: its largest weight is {amax:.4g}, beyond {TYPES['fp16'].largest:,.0f}"
-        for layer, amax in beyond.items()
+    return (
+        *(
+            f"{layer} stays float32: its largest weight is {amax:.4g}, beyond {TYPES['fp16'].largest:,.0f}"
+            for layer, amax in beyond.items()
+        ),
+        *_left_notes(model, left, precision),
     )
+
+
+def _is_product(each: ir.Node) -> bool:
+    return each.op_type in (*PRODUCTS, *UNCOUNTED_PRODUCTS) and any(value.dtype == FLOAT for value in each.outputs)
+
+
+def _left_notes(model: ir.Model, left: list[ir.Node], precision: str) -> list[str]:
+    if not left:
+        return []
+    products = sum(each.op_type in (*PRODUCTS, *UNCOUNTED_PRODUCTS) for each in model.graph)
+    kinds = " and ".join(sorted({each.op_type for each in left}))
+    first = name_of(left[0])
+    return [f"{len(left)} of {products} products stay float32, {first} first: ONNX's {kinds} takes no {precision}"]
 
 
 def _cast_inputs(model: ir.Model, types: Mapping[ir.Node, ir.DataType]) -> None:
@@ -133,9 +151,8 @@ def _stays_float32(each: ir.Node, exclude: tuple[str, ...]) -> bool:
 
 
 def _node_type(model: ir.Model, each: ir.Node, target: ir.DataType) -> ir.DataType:
-    """The type that a node computes in: the target, unless it is guarded or its specification excludes it."""
-    guarded = role_of(each) in GUARDED_ROLES and each.op_type not in QUANTIZED
-    if guarded or each.op_type in (*GUARDED_OPERATORS, *TYPED_BY_ATTRIBUTE):
+    """The type that a node computes in: the target, unless its specification excludes it."""
+    if each.op_type in TYPED_BY_ATTRIBUTE:
         return FLOAT
     allowed = _allowed(model, each)
     # An input of one fixed type, such as Resize's scales, says nothing about the others.
@@ -162,7 +179,7 @@ def _layer(each: ir.Node) -> str:
 
 
 def layers_beyond(model: ir.Model, precision: str) -> dict[str, float]:
-    """Layer -> the largest magnitude among its weights, where that is too large for FP16."""
+    """Layer -> the largest finite magnitude among its weights, where that is too large for FP16."""
     beyond: dict[str, float] = {}
     if precision != "fp16":
         return beyond
@@ -170,7 +187,7 @@ def layers_beyond(model: ir.Model, precision: str) -> dict[str, float]:
         for value in each.inputs:
             weight = array(value)
             if weight is not None and weight.dtype == np.float32 and weight.size:
-                amax = float(np.abs(weight).max())
+                amax = float(np.abs(weight[np.isfinite(weight)]).max(initial=0))
                 if amax > TYPES["fp16"].largest:
                     beyond[_layer(each)] = max(amax, beyond.get(_layer(each), 0))
     return beyond

@@ -16,7 +16,7 @@ from ...errors import WorkbenchError
 from ...places import is_excluded, place_of
 from ...records import Recipe
 from ..structure.attention import find_attentions
-from ..structure.operators import DENSE_PRODUCTS, WITHOUT_ARITHMETIC, name_of
+from ..structure.operators import DENSE_PRODUCTS, PRODUCTS, WITHOUT_ARITHMETIC, name_of
 from ..structure.values import FLOATS, array, input_of, producer_of, tensor_name
 
 
@@ -68,19 +68,29 @@ def role_of(node: ir.Node) -> str | None:
 
 
 def linear_products(model: ir.Model) -> list[ir.Node]:
-    """The products with constant weights inside the blocks, and those whose place in the ViT is unknown."""
-    return [node for node in model.graph if node.op_type in DENSE_PRODUCTS and _is_linear(node)]
+    """The products with constant weights, but for the patch embedding and the layers of the head."""
+    found = [node for node in model.graph if node.op_type in DENSE_PRODUCTS and _is_linear(node)]
+    return [node for node in found if node is not _patch_product(model)]
+
+
+def _patch_product(model: ir.Model) -> ir.Node | None:
+    """The product that turns patches of the image into tokens: the first of the embedding."""
+    return next((node for node in model.graph if node.op_type in PRODUCTS and role_of(node) == "embedding"), None)
+
+
+def _has_weights(node: ir.Node) -> bool:
+    return any((weight := array(value)) is not None and weight.ndim >= 2 for value in node.inputs)
 
 
 def _is_linear(node: ir.Node) -> bool:
-    place = place_of(node.name or "")
-    outside = place is not None and place.block is None
-    return not outside and array(node.inputs[1]) is not None and array(node.inputs[0]) is None
+    head = role_of(node) in ("pre_logits", "head")
+    return not head and array(node.inputs[1]) is not None and array(node.inputs[0]) is None
 
 
 def attention_products(model: ir.Model) -> list[ir.Node]:
-    """The products of two activations around a softmax: q kᵀ and probabilities v."""
-    found = {node for each in find_attentions(model) for node in (each.scores, each.context)}
+    """The products of two activations around a softmax: q kᵀ and probabilities v; none where q is learnt."""
+    own = [each for each in find_attentions(model) if array(each.query) is None]
+    found = {node for each in own for node in (each.scores, each.context)}
     return [node for node in model.graph if node in found and node.op_type == "MatMul"]
 
 
@@ -138,6 +148,21 @@ def unnamed_notes(model: ir.Model) -> list[str]:
         return []
     return [
         f"{len(unnamed)} products belong to no known block, {unnamed[0]} first; a recipe excludes them by that name"
+    ]
+
+
+def unquantized_notes(model: ir.Model) -> list[str]:
+    """A note on products with weights that no scope but ``everything`` quantizes, beside patches and head."""
+    known = set(linear_products(model))
+    products = [each for each in model.graph if each.op_type in PRODUCTS and _has_weights(each)]
+    left = [each for each in products if each not in known and role_of(each) not in ("pre_logits", "head")]
+    left = [each for each in left if each is not _patch_product(model)]
+    if not left:
+        return []
+    kinds = " and ".join(sorted({each.op_type for each in left}))
+    first = place_name(left[0])
+    return [
+        f"{len(left)} of {len(products)} products with weights are no MatMul ({kinds}) and stay high, {first} first"
     ]
 
 

@@ -15,7 +15,7 @@ from ...backends.onnxruntime import NO_KERNELS
 from ...dtypes import TYPES
 from ...errors import refuse_unless
 from ...progress import Progress, silent
-from ...records import Calibration, Graph, Recipe, Variant
+from ...records import PRECISIONS, Calibration, Graph, Recipe, Variant
 from ...workspace import Workspace
 from .. import model_file
 from ..structure.values import numpy_type
@@ -24,7 +24,7 @@ from .casts import layers_beyond, retype
 from .dynamic import quantize_dynamically
 from .prepare import check_graph, prepare
 from .qdq import quantize
-from .qdq_sites import check_excluded, excluded, unnamed_notes
+from .qdq_sites import check_excluded, excluded, unnamed_notes, unquantized_notes
 from .ranges import Ranges, calibrate
 from .saturation import FULL_RANGE, largest_weight, saturates
 from .scales import HALF_SCALES_OPSET, layout_of
@@ -209,7 +209,9 @@ def _rewritten(
     def make(folder: Path, key: str) -> Variant:
         model = prepare(source, least_opset(graph, recipe))
         check_excluded(model, recipe)
-        notes = (*unnamed_notes(model), *rewrite(model))
+        rounded = PRECISIONS[recipe.precision].layouts and recipe.scope != "everything"
+        left = unquantized_notes(model) if rounded else ()
+        notes = (*unnamed_notes(model), *left, *rewrite(model))
         path = model_file.save(model, folder)
         return Variant(path, key, graph, recipe, model_file.opset(model), runtimes_of(recipe), notes)
 

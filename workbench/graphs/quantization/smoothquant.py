@@ -19,7 +19,7 @@ from ...records import Calibration, Graph
 from ...workspace import Workspace
 from .. import model_file
 from ..structure.builder import constant
-from ..structure.values import elements, input_of, tensor_name
+from ..structure.values import array, elements, input_of, tensor_name
 from .activations import batches, open_model
 from .images import Images, calibration_images
 from .prepare import prepare
@@ -60,12 +60,19 @@ def smoothed(
 
 
 def _foldable(model: ir.Model) -> dict[ir.Node, list[ir.Node]]:
-    """LayerNorms with gamma and beta of their own that only linear layers read, and those layers."""
+    """LayerNorms with constant gamma and beta that only linear layers read, and those layers.
+
+    Exporters let norms of equal gamma or beta share one tensor; each gets one of its own.
+    """
     linear = set(linear_products(model))
     found = {}
     for norm in model.graph:
         readers = [use.node for use in norm.outputs[0].uses()]
-        if norm.op_type != "LayerNormalization" or not readers or not all(map(_is_own, norm.inputs[1:])):
+        if (
+            norm.op_type not in ("LayerNormalization", "RMSNormalization")
+            or not readers
+            or any(array(value) is None for value in norm.inputs[1:])
+        ):
             continue
         if all(reader in linear and reader.op_type == "MatMul" for reader in readers):
             found[norm] = readers
@@ -76,11 +83,6 @@ def _foldable(model: ir.Model) -> dict[ir.Node, list[ir.Node]]:
         remedy="leave smooth out",
     )
     return found
-
-
-def _is_own(value: ir.Value | None) -> bool:
-    """Whether a tensor is a constant that no other node reads."""
-    return value is not None and value.const_value is not None and len(value.uses()) == 1
 
 
 def _channel_extremes(graph: Graph, images: Images, progress: Progress) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from .masks import adds_nothing, hides_nothing, is_nan_guard
 from .operators import ATTENTION_OPERATORS, INSIDE_ATTENTION, QDQ, factors, is_standard
-from .values import input_of, lengths, only_reader, optional_input, rank, scaling
+from .values import array, input_of, lengths, only_reader, optional_input, rank, scaling
 from .walk import Walker
 
 
@@ -122,8 +122,13 @@ def attention_of(node: ir.Node, walker: Walker) -> Attention | None:
         return _operator(node)
     if node.op_type != "Softmax":
         return None
-    above = walker.up(input_of(node, 0), walker.is_product, INSIDE_ATTENTION)
-    below = walker.down(node.outputs[0], walker.is_product, INSIDE_ATTENTION)
+    heads = next(iter(lengths(node.outputs[0])[1:]), None)
+
+    def passes(each: ir.Node) -> bool:
+        return each.op_type in INSIDE_ATTENTION or _mixes_heads(each, heads, walker)
+
+    above = walker.up(input_of(node, 0), walker.is_product, passes)
+    below = walker.down(node.outputs[0], walker.is_product, passes)
     if above is None or below is None:
         return None
     query, key = factors(above.node)[:2]
@@ -140,6 +145,14 @@ def attention_of(node: ir.Node, walker: Walker) -> Attention | None:
         after=below.passed,
         probabilities=probabilities,
     )
+
+
+def _mixes_heads(node: ir.Node, heads: int | None, walker: Walker) -> bool:
+    """Whether a linear layer mixes the heads of scores or probabilities: talking heads (arXiv:2003.02436), CaiT."""
+    if not walker.is_linear(node):
+        return False
+    weight = next((found for value in node.inputs if (found := array(value)) is not None and found.ndim == 2), None)
+    return weight is not None and weight.shape == (heads, heads)
 
 
 def _operator(node: ir.Node) -> Attention:

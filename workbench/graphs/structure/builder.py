@@ -7,8 +7,10 @@ import onnx_ir as ir
 
 
 def constant(model: ir.Model, name: str, array: np.ndarray | np.generic | float) -> ir.Value:
-    """A new initializer, under a name of its own; types that NumPy lacks come from ml_dtypes."""
-    while name in model.graph.initializers:
+    """A new initializer, under a name that no tensor has; types that NumPy lacks come from ml_dtypes."""
+    made = {value.name for node in model.graph for value in node.outputs}
+    taken = made.union(model.graph.initializers, (value.name for value in model.graph.inputs))
+    while name in taken:
         name += "'"
     tensor = ir.tensor(np.asarray(array), name=name)
     value = ir.Value(

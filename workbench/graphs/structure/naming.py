@@ -11,6 +11,8 @@ from .operators import MATRIX_PRODUCTS, name_of
 from .placement import find_paths
 from .values import input_of, inputs_of, is_dense, producer_of, rank
 
+#: The name of a graph whose nodes are named by place.
+CLEAN = "vit"
 #: Place -> the operators that take the place's own name; other nodes of the place add a part to it.
 MAIN = {
     "norm1": ("LayerNormalization",),
@@ -20,7 +22,8 @@ MAIN = {
     "attention/scale": ("Mul", "Div"),
     "attention/softmax": ("Softmax", "Attention"),
     "attention/merge": ("Reshape",),
-    "mlp/gelu": ("Gelu", "Relu", "Silu"),
+    "mlp/gelu": ("Gelu",),
+    "mlp/activation": ("Relu", "Silu", "Swish", "HardSwish"),
     "residual1": ("Add",),
     "residual2": ("Add",),
     "pool": ("Gather", "ReduceMean"),
@@ -92,9 +95,9 @@ def name(model: ir.Model) -> dict[ir.Node, str]:
 
 
 def _split(place: str) -> tuple[str, str]:
-    """``block03/`` and ``attention/qkv``; nothing and the place itself outside the blocks."""
+    """``block03/`` and ``attention/qkv``, as in a pool by attention; nothing and the place itself elsewhere."""
     block, slash, inside = place.partition("/")
-    return (f"{block}{slash}", inside) if block.startswith("block") else ("", place)
+    return (f"{block}{slash}", inside) if slash and inside else ("", place)
 
 
 def _node_name(node: ir.Node, place: str) -> str:

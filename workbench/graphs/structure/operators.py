@@ -62,10 +62,28 @@ SHAPE_ARITHMETIC = (
     *(*SCALINGS, "Add", "Sub", "Equal", "Where"),
 )
 
+# ---- normalisation -----------------------------------------------------------------------------------------------
+
+#: Operators that normalise by themselves.
+NORMALIZATIONS = (
+    *("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization"),
+    *("GroupNormalization", "InstanceNormalization", "BatchNormalization", "LpNormalization"),
+)
+#: Operators that add up many numbers.
+REDUCTIONS = (
+    *("ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceProd"),
+    *("GlobalAveragePool", "AveragePool", "CumSum"),
+)
+#: What a normalisation is spelled with, beside its reductions.
+NORM_ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Reciprocal", "Max", "Clip", "Abs", "Neg", "Cast")
+
 # ---- what a walk passes ------------------------------------------------------------------------------------------
 
 #: Between the products of a block: changes of type, order or size of the numbers.
 BETWEEN_PRODUCTS = (*CARRIERS, *QDQ, *SCALINGS, "Where", "Dropout")
+#: Between the products of an attention and the addition to the stream: windows that are put together again and
+#: rolled back, and the normalisation of a block that normalises last.
+BEHIND_ATTENTION = (*BETWEEN_PRODUCTS, *NORMALIZATIONS, "Concat", "Pad")
 #: Between the two products of an attention beside the softmax: masks, caps and biases of the scores too.
 INSIDE_ATTENTION = (*BETWEEN_PRODUCTS, "Add", "Sub", "Max", "Clip", "Tanh")
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Iterator
 
 import onnx_ir as ir
 
 from ...errors import WorkbenchError
 from ...places import block_name
 from ...records import ModelSpec
+from .operators import NORMALIZATIONS, PRODUCTS, REDUCTIONS, WITHOUT_ARITHMETIC, name_of
 from .values import array, elements, known_lengths, lengths, number
 
 
@@ -17,7 +20,7 @@ class _Unlike(Exception):
 
 
 def infer(model: ir.Model, places: dict[ir.Node, str], name: str, image_size: int) -> tuple[ModelSpec | None, str]:
-    """The spec, or None and a sentence that says what a ModelSpec cannot express.
+    """The spec, and a sentence on what it leaves out; or None, and why no ModelSpec describes the model.
 
     Args:
         model: a clean model.
@@ -26,13 +29,21 @@ def infer(model: ir.Model, places: dict[ir.Node, str], name: str, image_size: in
         image_size: pixels along an edge of the input.
     """
     try:
-        return _infer(_Reader(places), name, image_size, lengths(model.graph.outputs[0])[-1:]), ""
+        read = _Reader(places)
+        outside = [node for node in model.graph if node.op_type in PRODUCTS and node not in places]
+        if outside and places:
+            raise _Unlike(
+                f"{len(outside)} products, {name_of(outside[0])} first, stand between or around its blocks"
+            )
+        spec = _infer(read, name, image_size, lengths(model.graph.outputs[0])[-1:])
+        left_out = ", ".join(read.left_out())
+        return spec, f"The ModelSpec leaves out: {left_out}." if left_out else ""
     except _Unlike as reason:
         return None, f"No ModelSpec describes this model: {reason}."
 
 
 def _infer(read: _Reader, name: str, image_size: int, classes: tuple[int | None, ...]) -> ModelSpec:
-    depth = sum(place.endswith("residual1") for place in read.places.values())
+    depth = len({place for place in read.places.values() if place.endswith("residual1")})
     blocks = [read.block(block_name(i)) for i in range(depth)]
     if not blocks:
         raise _Unlike("no block of attention and MLP was found")
@@ -55,6 +66,8 @@ def _infer(read: _Reader, name: str, image_size: int, classes: tuple[int | None,
         )
     except WorkbenchError as error:
         raise _Unlike(f"{error.what} ({error.why})") from error
+    if spec.tokens < tokens:
+        return dataclasses.replace(spec, extra_tokens=tokens - spec.tokens)
     if spec.tokens != tokens:
         raise _Unlike(
             f"it has {tokens} tokens where {spec.classifier} pooling of {spec.grid}² patches has {spec.tokens}"
@@ -103,14 +116,44 @@ class _Reader:
 
     def classifier(self) -> str:
         """``token`` where the first token goes to the head, ``gap`` for the mean."""
-        pool = self.one("pool", "Gather", "ReduceMean")
-        if pool.op_type == "ReduceMean":
-            return "gap"
-        if number(pool.inputs[1]) != 0:
+        pools = self.nodes("pool", "Gather", "ReduceMean")
+        tokens = [number(pool.inputs[1]) for pool in pools if pool.op_type == "Gather"]
+        if not pools:
+            raise _Unlike("nothing takes one token, or the mean of all, to its head")
+        if tokens and 0 not in tokens:
             raise _Unlike("its head reads another token than the first")
-        return "token"
+        return "token" if tokens else "gap"
 
     def representation(self) -> int | None:
         """The width of the layer before the head, if there is one."""
         products = self.nodes("pre_logits", "MatMul")
         return elements(products[0].inputs[1]).shape[1] if products else None
+
+    def left_out(self) -> Iterator[str]:
+        """What the model computes beside what a ModelSpec says, in the words of the field."""
+        split = self.every("attention/split")
+        kinds = {node.op_type for node in split}
+        if "RotaryEmbedding" in kinds or ("Mul" in kinds and kinds.intersection(("Neg", "Sub", "Concat"))):
+            yield "rotary position embeddings"
+        if kinds.intersection((*NORMALIZATIONS, *REDUCTIONS)):
+            yield "norms of q and k"
+        if any(node.op_type in ("Add", "Sub", "Where") for node in self.every("attention/scale")):
+            yield "what is added to the scores, such as relative positions or a mask"
+        if any(map(self._is_parallel, self.every("residual1"))):
+            yield "that attention and MLP are computed side by side"
+        if self.every("mlp/activation"):
+            yield "that the MLP's function is not GELU"
+        norms = {node.op_type for place in ("norm1", "norm2") for node in self.every(place)}
+        if norms.difference(("LayerNormalization", *WITHOUT_ARITHMETIC)):
+            yield "norms other than LayerNorm"
+        if len(self.nodes("pool", "Gather", "ReduceMean")) > 1:
+            yield "that the head reads more than one token or mean"
+
+    def every(self, inside: str) -> list[ir.Node]:
+        """The nodes of one place in any block."""
+        return [n for n, place in self.places.items() if place.startswith("block") and place.endswith(f"/{inside}")]
+
+    def _is_parallel(self, node: ir.Node) -> bool:
+        """Whether the addition of an attention also adds an MLP."""
+        made = [self.places.get(value.producer()) or "" for value in node.inputs if value and value.producer()]
+        return any(place.endswith("mlp/fc2") for place in made)

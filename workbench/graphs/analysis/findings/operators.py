@@ -9,6 +9,7 @@ from itertools import islice
 import onnx_ir as ir
 
 from ...canonical.gelu import spelled_out
+from ...structure.naming import CLEAN
 from ...structure.operators import CURVES
 from ...structure.placement import PlacedModel
 from ...structure.values import array, input_of, number, producer_of
@@ -70,6 +71,8 @@ def _is_number(value: ir.Value | None, wanted: float) -> bool:
 
 def shapes_at_run_time(placed: PlacedModel, sm: int) -> Iterator[Finding]:
     """Shapes that are computed inside a block."""
+    static = "export it with a static batch"
+    cleaned = placed.model.graph.name == CLEAN  # by an import or export, which folded what it could
     moving = ("Shape", "Reshape", "Expand", "Slice", "ConstantOfShape")
     inside = [n for n in placed.nodes if n.op_type in moving and placed.block(n)]
     yield from by_place(
@@ -77,6 +80,6 @@ def shapes_at_run_time(placed: PlacedModel, sm: int) -> Iterator[Finding]:
         (n for n in inside if n.op_type == "Shape" or any(array(v) is None for v in n.inputs[1:] if v is not None)),
         "shape computed at run time",
         "warning",
-        "import_onnx writes shapes as constants with 0 or -1 for the batch; or export with a static batch",
+        static if cleaned else f"import_onnx writes shapes as constants with 0 or -1 for the batch; or {static}",
         "small operators on the host between the kernels; some fusions want to know head size and tokens",
     )
