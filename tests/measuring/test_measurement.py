@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -243,11 +244,24 @@ def test_a_cancelled_measurement_closes_its_session(engine, monkeypatch):
 
 
 def test_half_precision_on_the_cpu_is_labelled_as_emulated_and_fp32_as_executed(tmp_path, tiny):
-    engine = engine_of(tmp_path, tiny.graph(tmp_path), Recipe("fp16"))
-    found = measure(engine, images=some_images(4), batch=4, seconds=0)
+    graph = tiny.graph(tmp_path)
+    rounded = Tiny.of(seed=1)  # another model, so that its predictions show which file was measured
+    (tmp_path / "emulation").mkdir()
+    variant = replace(variant_of(graph, Recipe("fp16")), emulation=rounded.graph(tmp_path / "emulation").path)
+    engine = build_engine(variant, "onnxruntime", tmp_path / "workspace")
+    found = measure(engine, images=some_images(21), batch=4, seconds=0)
     assert found.execution == "emulated"
+    assert found.predictions == tuple(rounded.logits(some_images(21)).argmax(axis=1))
+    assert found.predictions != tuple(tiny.logits(some_images(21)).argmax(axis=1))
     assert any("fp16" in note and "latency is not" in note for note in found.notes)
     assert measure(engine_of(tmp_path, tiny.graph(tmp_path)), **QUICK).execution == "executed"
+
+
+def test_half_precision_without_a_file_that_rounds_is_timed_and_its_accuracy_refused(tmp_path, tiny):
+    engine = engine_of(tmp_path, tiny.graph(tmp_path), Recipe("fp16"))
+    assert measure(engine, **QUICK).execution == "emulated"
+    with pytest.raises(WorkbenchError, match=r"computes fp16 in float32(.|\n)*apply_recipe"):
+        measure(engine, images=some_images(4), batch=4, seconds=0)
 
 
 class Baseline(Session):

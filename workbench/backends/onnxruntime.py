@@ -3,12 +3,13 @@
 Options of ``build_engine(..., "onnxruntime", options={...})``:
     threads: threads that share one operator's work; one per physical core when left out.
     inter_op: operators that run at the same time, 1 when left out; a ViT is a chain and gains nothing from more.
-    optimization: ``all`` (default), or ``none`` to see the error of quantization alone: fused kernels compute
-        with other roundings.
+    optimization: ``all`` (default); ``qdq-as-written`` computes Q/DQ pairs as they stand, without 8-bit kernels; ``none``
+        fuses nothing, to see the error of quantization alone: fused kernels compute with other roundings.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import tempfile
@@ -28,6 +29,8 @@ from .hardware.cpu import cores, environment
 from .hardware.memory import MemoryMeter
 
 OPTIONS = ("threads", "inter_op", "optimization")
+#: The optimization that fuses float operators alone.
+AS_WRITTEN = "qdq-as-written"
 PROVIDERS = ["CPUExecutionProvider"]
 #: The types that ONNX Runtime cannot multiply on a CPU: why such a precision is refused, and what to do.
 NO_KERNELS = {
@@ -127,6 +130,40 @@ class OnnxRuntime(Backend):
         types = variant.recipe.product_types
         return tuple(name for name in PRODUCT_TYPES if name in types and TYPES[name].is_float and name != "fp32")
 
+    def computes_as_written(self, variant: Variant) -> bool:
+        """Not with 16-bit floats, nor where its 8-bit kernels saturate on some CPUs, as in TensorRT's layout.
+
+        Without VNNI an x86 CPU adds two products of 8 bits in 16 bits. The cpu layout keeps its weights small enough
+        for that; TensorRT's needs all of ±127.
+        """
+        recipe = variant.recipe
+        saturates = recipe.precision == "int8" and recipe.resolved_layout == "tensorrt"
+        return not saturates and super().computes_as_written(variant)
+
+    def as_written(self, engine: Engine) -> Engine:
+        """The file that rounds after every operator, its Q/DQ pairs computed as they stand, without 8-bit kernels.
+
+        Raises:
+            WorkbenchError: a variant with 16-bit types has no such file.
+        """
+        variant, path = engine.variant, engine.path
+        if self.computes_as_written(variant):
+            return engine
+        if self.emulated_types(variant):
+            path = variant.emulation
+        if path is None or not path.is_file():
+            raise WorkbenchError(
+                f"The accuracy of {engine.label} cannot be measured on ONNX Runtime",
+                why=f"it computes {', '.join(self.emulated_types(variant))} in float32, and the variant has no file "
+                f"that rounds as that type does{f': {path} is gone' if path else ''}",
+                remedy="make the variant again with apply_recipe and build it again, or pass "
+                "graphs.quantization.emulation.emulated(variant, workspace) to build_engine",
+            )
+        own = {} if path != engine.path else engine.checksums
+        return dataclasses.replace(
+            engine, path=path, checksums=own, options={**engine.options, "optimization": AS_WRITTEN}
+        )
+
     def files(self, engine: Engine) -> tuple[Path, ...]:
         """The model and its files of external weights."""
         return (engine.path, *external_files(engine.path))
@@ -223,7 +260,7 @@ class OrtSession(Session):
 def _checked_options(options: Mapping) -> dict:
     for name in options:
         one_of("option of onnxruntime", name, OPTIONS)
-    one_of("optimization", options.get("optimization", "all"), ("all", "none"))
+    one_of("optimization", options.get("optimization", "all"), ("all", "none", AS_WRITTEN))
     for name in ("threads", "inter_op"):
         value = options.get(name, 1)
         refuse_unless(
@@ -291,6 +328,7 @@ def _load(path: Path, options: Mapping, *, profile: str = ""):
         threads=options.get("threads"),
         inter_op=options.get("inter_op", 1),
         optimize=options.get("optimization") != "none",
+        fuse_qdq=options.get("optimization") != AS_WRITTEN,
         profile=profile,
     )
 

@@ -153,7 +153,7 @@ def _packed(engine: Engine, draft: Path) -> Engine:
         shutil.copyfile(file, copy)
     path = home / engine.path.name
     options = {name: value for name, value in engine.options.items() if name != "timings"}  # a path of this machine
-    variant = replace(engine.variant, path=path, graph=graph)
+    variant = replace(engine.variant, path=path, graph=graph, emulation=None)
     return replace(engine, path=path, variant=variant, options=options, log_path=None, checksums={})
 
 

@@ -190,14 +190,17 @@ def _with_accuracy(
     if images is None:
         memory_bytes = memory_bytes or session.memory()
         return measurement_of(subject, batch, latency, memory_bytes, facts, dataset=request.dataset)
-    predictions = predict(
-        subject.logits(session),
-        images,
-        request.labels,
-        batch=batch,
-        at_least=subject.batches.min if subject.batches else 1,
-        progress=request.progress,
-    )
+    if subject.emulated:
+        memory_bytes = memory_bytes or session.memory()  # before the emulation adds to it
+    with subject.exact(session) as exact:
+        predictions = predict(
+            subject.logits(exact),
+            images,
+            request.labels,
+            batch=batch,
+            at_least=subject.batches.min if subject.batches else 1,
+            progress=request.progress,
+        )
     memory_bytes = memory_bytes or session.memory()  # before a reference adds to it
     classes, name = reference_classes(request.reference, subject, graph, images, batch, request.progress)
     evaluated = Evaluated(predictions, request.labels, classes, name)

@@ -176,7 +176,7 @@ class Host:
     ) -> Report:
         with disk_errors("The temporary folder cannot be used"), tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            files = files_of(job.variant, evaluation, folder)
+            files = files_of(job, evaluation, folder)
             digests = {name: file_digest(path) for name, path in files.items()}
             written = encode(job, lambda path: f"variant/{PurePath(path).name}")
             request = {"job": written, "files": digests, "cache": self.cache}

@@ -47,8 +47,8 @@ def predictions_of(
     def make(folder: Path, key: str) -> KeptPredictions:
         subject, path = Subject.of(engine), folder / "classes.npy"
         size = min(BATCH, engine.batches.max)
-        with open_engine(engine) as session:
-            logits = subject.logits(session)
+        with open_engine(engine) as session, subject.exact(session) as exact:
+            logits = subject.logits(exact)
             at_least = engine.batches.min
             found = predict(logits, images, labels, batch=size, at_least=at_least, progress=progress)
         np.save(path, found.classes, allow_pickle=False)

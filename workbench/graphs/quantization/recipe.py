@@ -22,6 +22,7 @@ from ..structure.values import numpy_type
 from .block_scaled import block_layers, quantize_blocks
 from .casts import layers_beyond, retype
 from .dynamic import quantize_dynamically
+from .emulation import with_emulation
 from .prepare import check_graph, prepare
 from .qdq import quantize
 from .qdq_sites import check_excluded, excluded, unnamed_notes
@@ -69,7 +70,9 @@ def apply_recipe(
         remedy="write Recipe(precision='int8')",
     )
     images = recipe.calibration if calibration is None else calibration
-    return LOWERINGS[recipe.precision](graph, recipe, Workspace.of(workspace), images, progress or silent)
+    workspace = Workspace.of(workspace)
+    variant = LOWERINGS[recipe.precision](graph, recipe, workspace, images, progress or silent)
+    return with_emulation(variant, workspace)
 
 
 def foreseen(graph: Graph, recipe: Recipe) -> Variant:
