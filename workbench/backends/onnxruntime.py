@@ -3,8 +3,8 @@
 Options of ``build_engine(..., "onnxruntime", options={...})``:
     threads: threads that share one operator's work; one per physical core when left out.
     inter_op: operators that run at the same time, 1 when left out; a ViT is a chain and gains nothing from more.
-    optimization: ``all`` (default); ``qdq-as-written`` computes Q/DQ pairs as they stand, without 8-bit kernels; ``none``
-        fuses nothing, to see the error of quantization alone: fused kernels compute with other roundings.
+    optimization: ``all`` (default); ``qdq-as-written`` computes Q/DQ pairs as they stand, without 8-bit kernels;
+        ``none`` fuses nothing, to see the error of quantization alone: fused kernels compute with other roundings.
 """
 
 from __future__ import annotations
@@ -81,20 +81,24 @@ class OnnxRuntime(Backend):
     def compile(self, request: BuildRequest, progress: Progress = silent) -> Engine:
         """Copy the variant into the request's folder and prove that ONNX Runtime loads it.
 
-        The log lists the nodes that remain after ONNX Runtime's own optimization and which provider takes them.
+        The log lists the nodes that run after ONNX Runtime's own optimization, in order, and the provider of each;
+        they come from the profile of one call.
 
         Raises:
-            WorkbenchError: the file is no ONNX model, or holds an operator without a kernel.
+            WorkbenchError: the file is no ONNX model, holds an operator without a kernel, or fails in the call.
         """
         options = _checked_options(request.options)
         progress("build", 0, 2)
         path = copy_model(request.variant.path, request.folder)
         progress("build", 1, 2)
-        begin = time.perf_counter()
-        native = _load(path, options)
-        seconds = time.perf_counter() - begin
+        with tempfile.TemporaryDirectory() as folder:
+            begin = time.perf_counter()
+            native = _load(path, options, profile=str(Path(folder) / "profile"))
+            seconds = time.perf_counter() - begin
+            events = _profile_of(native, _noise(native, request), 1)
         log = request.folder / "nodes.json"
-        log.write_text(json.dumps(_assigned_nodes(native), indent=1))
+        nodes = [{name: row[name] for name in ("name", "type", "provider")} for row in _layer_rows(events, skip=0)]
+        log.write_text(json.dumps(nodes, indent=1))
         progress("build", 2, 2)
         return Engine(
             backend=self.name,
@@ -133,8 +137,8 @@ class OnnxRuntime(Backend):
     def computes_as_written(self, variant: Variant) -> bool:
         """Not with 16-bit floats, nor where its 8-bit kernels saturate on some CPUs, as in TensorRT's layout.
 
-        Without VNNI an x86 CPU adds two products of 8 bits in 16 bits. The cpu layout keeps its weights small enough
-        for that; TensorRT's needs all of ±127.
+        Without VNNI an x86 CPU adds two products of 8 bits in 16 bits. The cpu layout keeps its weights small
+        enough for that; TensorRT's needs all of ±127.
         """
         recipe = variant.recipe
         saturates = recipe.precision == "int8" and recipe.resolved_layout == "tensorrt"
@@ -154,8 +158,8 @@ class OnnxRuntime(Backend):
         if path is None or not path.is_file():
             raise WorkbenchError(
                 f"The accuracy of {engine.label} cannot be measured on ONNX Runtime",
-                why=f"it computes {', '.join(self.emulated_types(variant))} in float32, and the variant has no file "
-                f"that rounds as that type does{f': {path} is gone' if path else ''}",
+                why=f"it computes {', '.join(self.emulated_types(variant))} in float32, and the variant has no "
+                f"file that rounds as that type does{f': {path} is gone' if path else ''}",
                 remedy="make the variant again with apply_recipe and build it again, or pass "
                 "graphs.quantization.emulation.emulated(variant, workspace) to build_engine",
             )
@@ -228,9 +232,7 @@ class OrtSession(Session):
         shared = self._checked(feeds)
         with tempfile.TemporaryDirectory() as folder:
             native = _load(shared.path, shared.options, profile=str(Path(folder) / "profile"))
-            for _ in range(2 + repeats):
-                native.run(shared.outputs, dict(feeds))
-            events = json.loads(Path(native.end_profiling()).read_text())
+            events = _profile_of(native, feeds, 2 + repeats)
         return _layer_rows(events, skip=2)
 
     def memory(self) -> int:
@@ -306,7 +308,6 @@ def inference_session(
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if not fuse_qdq:
         settings.add_session_config_entry("session.disable_quant_qdq", "1")
-    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if profile:
         settings.enable_profiling, settings.profile_file_prefix = True, profile
     source = model if isinstance(model, bytes) else str(model)
@@ -333,15 +334,26 @@ def _load(path: Path, options: Mapping, *, profile: str = ""):
     )
 
 
-def _assigned_nodes(native) -> list[dict]:
-    """Each node of the optimized graph with its provider; empty where the runtime is too old to list them."""
-    if not hasattr(native, "get_provider_graph_assignment_info"):
-        return []
-    return [
-        {"name": node.name, "type": node.op_type, "domain": node.domain, "provider": part.ep_name}
-        for part in native.get_provider_graph_assignment_info()
-        for node in part.get_nodes()
-    ]
+def _noise(native, request: BuildRequest) -> dict[str, np.ndarray]:
+    """The smallest batch that the engine takes, of noise."""
+    graph = request.variant.graph
+    shape = (request.batches.min, *graph.image_shape)
+    noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    return {native.get_inputs()[0].name: noise.astype(graph.preprocessing.input)}
+
+
+def _profile_of(native, feeds: Mapping[str, np.ndarray], calls: int) -> list[dict]:
+    """The events of a session that profiles, over some calls."""
+    try:
+        for _ in range(calls):
+            native.run(None, dict(feeds))
+    except Exception as error:  # its exception classes have no common base but Exception
+        raise WorkbenchError(
+            "ONNX Runtime loads the model and cannot run it",
+            why=str(error),
+            remedy="check the shapes in the model: export it again, or import it with import_onnx",
+        ) from error
+    return json.loads(Path(native.end_profiling()).read_text())
 
 
 def _runtime_facts(options: Mapping) -> dict:

@@ -17,7 +17,7 @@ from . import shapes
 from .corruptions import corrupt
 from .image_set import ImageSet
 from .source import Source, Unreadable
-from .splits import SPLITS
+from .splits import ALL, SPLITS
 
 #: Images that are read or drawn at once, and between two calls of ``progress``.
 CHUNK = 64
@@ -26,7 +26,7 @@ CHUNK = 64
 def images(
     dataset: str | Path = "shapes",
     split: str = "evaluation",
-    count: int = 1500,
+    count: int | None = 1500,
     seed: int = 0,
     size: int | None = None,
     variant: str = "plain",
@@ -39,9 +39,10 @@ def images(
     Args:
         dataset: ``shapes``; ``cifar10`` (what ``workbench fetch-images cifar10`` downloaded); or a path: a folder
             with one folder per class, CIFAR-10's archive or folder, an .npz or .npy file.
-        split: ``training``, ``calibration`` or ``evaluation``. No image is in two of them. How copies of an image
-            are treated is described in the module of each data set.
-        count: how many images.
+        split: ``training``, ``calibration`` or ``evaluation``; no image is in two of them. ``all`` takes the three
+            together, as for a folder that holds test images alone. How copies of an image are treated is described
+            in the module of each data set.
+        count: how many images; None takes all of the split. ``shapes`` has no end and needs a number.
         seed: chooses the images and their order.
         size: pixels along an edge. None is the size of the data set: 96 for shapes, 32 for CIFAR-10, 224 for
             folders.
@@ -59,7 +60,11 @@ def images(
             that the preprocessing does not name.
     """
     parts = stream(dataset, split, count, seed, size, variant, preprocessing=preprocessing, progress=progress)
-    first = next(parts)
+    first = replace(next(parts), source=str(dataset))
+    if count is None:
+        found = [first, *parts]
+        pixels, labels = (np.concatenate([getattr(part, name) for part in found]) for name in ("pixels", "labels"))
+        return replace(first, pixels=pixels, labels=labels, skipped=sum((part.skipped for part in found), ()))
     pixels, labels = np.empty((count, *first.pixels.shape[1:]), np.uint8), np.empty(count, np.int64)
     filled, skipped = 0, []
     for part in itertools.chain([first], parts):
@@ -73,7 +78,7 @@ def images(
 def stream(
     dataset: str | Path = "shapes",
     split: str = "evaluation",
-    count: int = 1500,
+    count: int | None = 1500,
     seed: int = 0,
     size: int | None = None,
     variant: str = "plain",
@@ -82,14 +87,14 @@ def stream(
     progress: Progress = silent,
 ) -> Iterator[ImageSet]:
     """The images that ``images`` gives, in parts of up to 64, so that memory does not grow with ``count``."""
-    one_of("split", split, tuple(SPLITS))
+    one_of("split", split, (*SPLITS, ALL))
     one_of("variant", variant, CORRUPTIONS)
     for name, value, least in (("count", count, 1), ("seed", seed, 0)):
         refuse_unless(
-            isinstance(value, int | np.integer) and value >= least,
+            (name == "count" and value is None) or (isinstance(value, int | np.integer) and value >= least),
             f"{name} must be a whole number of {least} or more",
             why=f"it is {value!r}",
-            remedy=f"give {name} as an integer",
+            remedy=f"give {name} as an integer" + (", or None for all images" if name == "count" else ""),
         )
     refuse_unless(
         preprocessing is None or size in (None, preprocessing.size),
@@ -99,13 +104,24 @@ def stream(
     )
     one_class = variant == "one-class"
     if dataset == "shapes":
+        number = _number_of_shapes(split, count)
         preparation = preprocessing or Preprocessing(size=shapes.SIZE if size is None else size)
-        parts = _draw_shapes(split, count, seed, one_class, preparation, progress)
+        parts = _draw_shapes(split, number, seed, one_class, preparation, progress)
     else:
         source = open_source(dataset)
         preparation = preprocessing or Preprocessing(size=source.size if size is None else size)
         parts = _read_source(source, dataset, split, count, seed, one_class, preparation, progress)
     return parts if variant == "plain" else corrupt(parts, variant, seed)
+
+
+def _number_of_shapes(split: str, count: int | None) -> int:
+    if count is None or split == ALL:
+        raise WorkbenchError(
+            "shapes cannot be taken whole",
+            why=f"its images are drawn without end, each split its own; split is {split!r} and count {count}",
+            remedy="give a number of images, and one of the splits training, calibration and evaluation",
+        )
+    return count
 
 
 def open_source(dataset: str | Path) -> Source:
@@ -158,19 +174,22 @@ def _read_source(
     source: Source,
     dataset: str | Path,
     split: str,
-    count: int,
+    count: int | None,
     seed: int,
     one_class: bool,
     preprocessing: Preprocessing,
     progress: Progress,
 ) -> Iterator[ImageSet]:
-    members = np.flatnonzero(source.splits == SPLITS[split])
+    members = np.flatnonzero(
+        (source.splits == SPLITS[split]) if split != ALL else np.ones(len(source.splits), bool)
+    )
     what = f"the {split} split of {dataset}"
     if one_class and len(members):
         label = np.bincount(source.labels[members]).argmax()
         members, what = members[source.labels[members] == label], f"class {source.classes[label]} in {what}"
-    _refuse_fewer(len(members), count, what, f"of {len(source.labels)} in the whole set")
-    order = np.random.default_rng([seed, SPLITS[split]]).permutation(members)
+    whole, count = count is None, len(members) if count is None else count
+    _refuse_fewer(len(members), max(count, 1), what, f"of {len(source.labels)} in the whole set")
+    order = np.random.default_rng([seed, SPLITS.get(split, len(SPLITS))]).permutation(members)
     read, skipped, reported = 0, [], 0
     for kept, pixels, broken in _read_in_order(source, order, count, preprocessing):
         read += len(kept)
@@ -182,7 +201,9 @@ def _read_source(
             yield _image_set(name, source.classes, np.stack(pixels), source.labels[kept], preprocessing, new)
     if skipped:
         warnings.warn(f"{len(skipped)} images of {dataset} were skipped: {'; '.join(skipped)}", stacklevel=3)
-    _refuse_fewer(read, count, what, f"that can be read, and {len(skipped)} that cannot: {'; '.join(skipped)}")
+    _refuse_fewer(
+        read, 1 if whole else count, what, f"that can be read, and {len(skipped)} that cannot: {'; '.join(skipped)}"
+    )
 
 
 def _read_in_order(

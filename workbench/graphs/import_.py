@@ -17,7 +17,7 @@ from ..records import Graph, Preprocessing
 from ..workspace import Workspace
 from . import model_file
 from .canonical import clean
-from .parity import compare_outputs, outputs_of
+from .parity import compare_outputs, constant_notes, outputs_of
 from .quantization.prepare import check_float32
 from .structure.spec import infer as infer_spec
 
@@ -81,7 +81,7 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
             batch=batch,
             classes=classes,
             parity=parity,
-            notes=tuple(_notes(preprocessing, layout, places, reason)),
+            notes=(*_notes(preprocessing, layout, places, reason), *constant_notes(np.concatenate(before))),
         )
 
     return Workspace.of(workspace).artefact("graph", Graph, (files, preprocessing), make, tools=TOOLS)

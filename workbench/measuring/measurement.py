@@ -18,7 +18,7 @@ from ..errors import refuse_unless
 from ..ledger import new_run_id
 from ..progress import Progress, silent
 from ..records import Engine, Graph, Measurement
-from .accuracy import Evaluated, predict
+from .accuracy import CONSTANT, Evaluated, predict
 from .reference import check_reference_array, reference_classes
 from .subject import Subject
 from .timing import Feeds, Latency, Round, interleaved_rounds, joined, time_calls
@@ -260,7 +260,7 @@ def measurement_of(
         execution="emulated" if subject.emulated else "executed",
         environment={**facts, **interleaved},
         run_id=run_id or new_run_id(),
-        notes=_notes(subject, latency),
+        notes=_notes(subject, latency, accuracy),
     )
 
 
@@ -274,12 +274,14 @@ def one_batch(subject: Subject, images: np.ndarray | None, batch: int) -> np.nda
     return images[np.arange(batch) % len(images)]
 
 
-def _notes(subject: Subject, latency: Latency) -> tuple[str, ...]:
+def _notes(subject: Subject, latency: Latency, accuracy: Evaluated) -> tuple[str, ...]:
     """What a reader of the numbers must know."""
     found = []
     if subject.emulated:
         types = ", ".join(subject.emulated)
         found.append(f"{types} is emulated by {subject.backend}: the accuracy is the type's, the latency is not")
+    if accuracy.predictions.constant:
+        found.append(CONSTANT)
     if not latency.steady:
         found.append("the warm-up reached its time limit before the steady state, where latencies agree within 2 %")
     return tuple(found)

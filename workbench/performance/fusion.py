@@ -8,7 +8,8 @@ TensorRT 8.6 compiles the whole encoder into one layer; there the proof is a GPU
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from ..backends.hardware.kernel_trace import tracer_missing
 from ..backends.tensorrt.layers import Layer, layers_of
@@ -143,7 +144,7 @@ def _row(block: str, layers: list[Layer]) -> dict:
     return {
         "block": block,
         "attention_fused": None if hidden else fused is not None,
-        "attention_type": fused.inputs[0] if fused and fused.inputs else None,
+        "attention_type": _attention_type(fused.inputs) if fused else None,
         "linear_types": " ".join(sorted(_linear_types(own, block))),
         "layers": len(layers),
         "reformats": sum(layer.is_reformat for layer in own),
@@ -151,6 +152,14 @@ def _row(block: str, layers: list[Layer]) -> dict:
         "fp32": " ".join(_float_roles(own, block)),
         "note": "one region compiled by Myelin; this version does not show what is inside" if hidden else "",
     }
+
+
+def _attention_type(inputs: Sequence[str]) -> str | None:
+    """The type of queries, keys and values: most inputs of a fused kernel have it; a bias or a mask may not."""
+    known = Counter(name for name in inputs if name in PRODUCT_TYPES)
+    if not known:
+        return inputs[0] if inputs else None
+    return min(known, key=lambda name: (-known[name], TYPES[name].bits))
 
 
 def _is_whole_attention(layer: Layer, block: str) -> bool:

@@ -101,10 +101,8 @@ class StudyFile:
             graph,
             workspace,
             recipes=recipes,
-            images=sample.x,
-            labels=sample.labels,
+            images=sample,
             name=values.get("name", self.path.stem),
-            dataset=sample.name,
             **grid,
         )
 
@@ -123,7 +121,7 @@ class StudyFile:
         return export_onnx(spec, params, workspace)
 
     def _dataset(self, name: str) -> str:
-        return name if name in ("shapes", "cifar10") else str(self.path.parent / name)
+        return name if name in ("", "shapes", "cifar10") else str(self.path.parent / name)
 
     def _place(self, key: str, default: str) -> Path:
         return self.path.parent / self.values.get(key, default)

@@ -66,7 +66,9 @@ def three_steps(weights):
 @pytest.mark.parametrize("recipe", [wb.Recipe("fp16"), wb.Recipe("int8"), wb.Recipe("w8")], ids=lambda r: r.label)
 def test_an_overflow_of_the_residual_stream_in_fp16_is_found_without_a_gpu(tmp_path, pictures, recipe):
     graph = draw(tmp_path, edit=three_steps)
-    engine = wb.build_engine(wb.apply_recipe(graph, recipe, tmp_path, calibration=pictures), "onnxruntime", tmp_path)
+    engine = wb.build_engine(
+        wb.apply_recipe(graph, recipe, tmp_path, calibration=pictures), "onnxruntime", tmp_path
+    )
     assert wb.measure(engine, batch=8, seconds=0.01).execution == "emulated"  # its latency can be taken
     with pytest.raises(wb.WorkbenchError, match="NaN or infinite"):
         wb.measure(engine, images=pictures, batch=8, seconds=0)
