@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from ..backends.external_data import external_files
+from ..datasets.input_range import unit_scale_note
 from ..errors import WorkbenchError, path_of, refuse_unless
 from ..progress import Progress, silent
 from ..records import Graph, Preprocessing
@@ -192,7 +193,9 @@ def _notes(given: Preprocessing | None, layout: str, places: Mapping, reason: st
             "How images are prepared cannot be read off a file: mean and std are vit_jax's (127.5, 127.5). Give the"
             " model's own Preprocessing, or its accuracy means nothing."
         )
-    elif given.layout != layout:
+    elif unit_scale_note(given):
+        yield f"The preprocessing looks wrong: {unit_scale_note(given)}."
+    if given is not None and given.layout != layout:
         yield f"The model takes {layout} images; the given preprocessing makes {given.layout}."
     if not places:
         yield "No block of attention and MLP was found: nodes keep their names, and tables cannot group by block."

@@ -19,6 +19,7 @@ from ..ledger import new_run_id
 from ..progress import Progress, silent
 from ..records import Engine, Graph, Measurement
 from .accuracy import CONSTANT, Evaluated, predict
+from .input_notes import input_notes
 from .reference import check_reference_array, reference_classes
 from .subject import Subject
 from .timing import Feeds, Latency, Round, interleaved_rounds, joined, time_calls
@@ -201,10 +202,12 @@ def _with_accuracy(
             at_least=subject.batches.min if subject.batches else 1,
             progress=request.progress,
         )
+        about_images = input_notes(exact, subject, images)
     memory_bytes = memory_bytes or session.memory()  # before a reference adds to it
     classes, name = reference_classes(request.reference, subject, graph, images, batch, request.progress)
     evaluated = Evaluated(predictions, request.labels, classes, name)
-    return measurement_of(subject, batch, latency, memory_bytes, facts, evaluated, dataset=request.dataset)
+    found = measurement_of(subject, batch, latency, memory_bytes, facts, evaluated, dataset=request.dataset)
+    return dataclasses.replace(found, notes=(*found.notes, *about_images))
 
 
 def measurement_of(

@@ -157,7 +157,7 @@ class Recipe:
             isinstance(self.calibration, Calibration),
             "Recipe.calibration must be a Calibration",
             why=f"it is {self.calibration!r}",
-            remedy='write calibration=Calibration(dataset="photos"); images go to apply_recipe',
+            remedy='write calibration=Calibration(dataset="shapes"); images go to apply_recipe',
         )
         refuse_unless(
             isinstance(self.exclude, tuple | list) and all(isinstance(name, str) for name in self.exclude),

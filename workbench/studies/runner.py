@@ -20,6 +20,7 @@ from ..digests import digest
 from ..errors import Cancelled, Refusal, WorkbenchError
 from ..measuring import Subject
 from ..measuring.accuracy import Evaluated, Predictions
+from ..measuring.input_notes import input_notes
 from ..measuring.measurement import measurement_of, one_batch
 from ..measuring.timing import Feeds, Latency, interleaved_rounds, joined
 from ..performance.fusion import attention_fused
@@ -58,6 +59,7 @@ class Runner:
 
     def __init__(self, request: Request, workspace: Workspace, meter: Meter, attempt: str):
         self.request, self.workspace, self.meter, self.attempt = request, workspace, meter, attempt
+        self.about_images: tuple[str, ...] = ()
         self.reference = self._reference()
 
     def _reference(self) -> Predictions:
@@ -67,7 +69,10 @@ class Runner:
 
         progress, labels = self.meter.step("FP32 reference"), self.request.labels
         variant = apply_recipe(self.request.graph, Recipe(), self.workspace, progress=progress)
-        found = self._predictions(self._engine(variant, REFERENCE, progress), REFERENCE, progress)
+        engine = self._engine(variant, REFERENCE, progress)
+        found = self._predictions(engine, REFERENCE, progress)
+        with open_engine(engine) as session:
+            self.about_images = input_notes(session, Subject.of(engine), self.request.images)
         classes = 1 + int(max(found.classes.max(), labels.max()))
         check_order("the labels", labels, found.classes, classes)
         return found
@@ -173,6 +178,7 @@ class Runner:
             run_id=engine.run_id,
         )
         fused, notes = attention_fused(engine), (*engine.variant.notes, *found.notes)
+        notes = (*notes, *self.about_images) if evaluated else notes
         return dataclasses.replace(found, attention_fused=fused, notes=notes)
 
     # ---- jobs on other hosts -----------------------------------------------------------------------------------

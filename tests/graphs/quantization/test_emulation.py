@@ -1,5 +1,7 @@
 """An emulated variant computes what its own types would, and says that it is emulated."""
 
+import json
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -98,9 +100,11 @@ def test_int8_in_tensorrts_layout_is_measured_without_8_bit_kernels(drawn, pictu
     assert measured.predictions == tuple(found.argmax(axis=1))
 
 
-def test_int8_in_the_cpu_layout_is_measured_as_it_runs(drawn, pictures, shelf):
+def test_int8_in_the_cpu_layout_is_measured_as_it_runs_and_the_log_lists_what_runs(drawn, pictures, shelf):
     recipe = wb.Recipe("int8", layout="cpu")
     engine = wb.build_engine(wb.apply_recipe(drawn, recipe, shelf, calibration=pictures), "onnxruntime", shelf)
+    listed = [row["type"] for row in json.loads(engine.log_path.read_text())]
+    assert listed.count("MatMulIntegerToFloat") == 4 * TINY.depth  # fused: no node of the file has this type
     with wb.open_engine(engine) as session, Subject.of(engine).exact(session) as exact:
         assert exact is session
     assert wb.measure(engine, images=pictures, batch=8, seconds=0).execution == "executed"
