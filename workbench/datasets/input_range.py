@@ -46,7 +46,7 @@ def on_unit_scale(preprocessing: Preprocessing) -> bool:
 
 
 def from_unit_scale(preprocessing: Preprocessing) -> Preprocessing:
-    """The same preprocessing for pixels of 0...255, from one whose mean and std are for 0...1, as torch has them."""
+    """The same preprocessing for pixels of 0...255, from one with torch's mean and std, which are for 0...1."""
     mean, std = (tuple(255 * value for value in values) for values in (preprocessing.mean, preprocessing.std))
     return replace(preprocessing, mean=mean, std=std)
 
