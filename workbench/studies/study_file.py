@@ -95,6 +95,8 @@ class StudyFile:
         recipes, graph = self.recipes(), self._graph(workspace)
         asked: dict[str, Any] = {"dataset": "shapes", **values.get("images", {})}
         asked["dataset"] = self._dataset(asked["dataset"])
+        if asked.get("split") == "all":
+            asked.setdefault("count", None)  # TOML has no word for it
         sample = images(**asked, preprocessing=graph.preprocessing, progress=progress)
         grid = {key: values[key] for key in ("backends", "batches", "cards", "options", "seconds") if key in values}
         return Study(
