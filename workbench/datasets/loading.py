@@ -16,6 +16,7 @@ from ..records import CORRUPTIONS, Preprocessing
 from . import shapes
 from .corruptions import corrupt
 from .image_set import ImageSet
+from .input_range import unit_scale_note
 from .source import Source, Unreadable
 from .splits import ALL, SPLITS
 
@@ -53,7 +54,8 @@ def images(
         progress: see ``progress.Progress``; counts images.
 
     Warns:
-        UserWarning: files could not be read and others were taken; ``skipped`` names them.
+        UserWarning: files could not be read and others were taken; ``skipped`` names them. Or mean and std of the
+            preprocessing look like torch's, which are for pixels of 0...1.
 
     Raises:
         WorkbenchError: the data set, split or variant is unknown; the data set has fewer images; it has a class
@@ -61,6 +63,8 @@ def images(
     """
     parts = stream(dataset, split, count, seed, size, variant, preprocessing=preprocessing, progress=progress)
     first = replace(next(parts), source=str(dataset))
+    if preprocessing is not None and (note := unit_scale_note(preprocessing)):
+        warnings.warn(note, stacklevel=2)
     if count is None:
         found = [first, *parts]
         pixels, labels = (np.concatenate([getattr(part, name) for part in found]) for name in ("pixels", "labels"))
