@@ -337,9 +337,10 @@ def _load(path: Path, options: Mapping, *, profile: str = ""):
 def _noise(native, request: BuildRequest) -> dict[str, np.ndarray]:
     """The smallest batch that the engine takes, of noise."""
     graph = request.variant.graph
-    shape = (request.batches.min, *graph.image_shape)
-    noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    return {native.get_inputs()[0].name: noise.astype(graph.preprocessing.input)}
+    shape, rng = (request.batches.min, *graph.image_shape), np.random.default_rng(0)
+    pixels = graph.preprocessing.input == "uint8"
+    noise = rng.integers(0, 256, shape, np.uint8) if pixels else rng.standard_normal(shape, dtype=np.float32)
+    return {native.get_inputs()[0].name: noise}
 
 
 def _profile_of(native, feeds: Mapping[str, np.ndarray], calls: int) -> list[dict]:
