@@ -8,8 +8,8 @@ without changing its function (``models.outliers``), with and without SmoothQuan
     python benchmarks/quantization_accuracy.py [--images 10000] [--lessons 2000]
 
 It fails where INT8 in either layout or int8-dynamic loses more than 0.5 points or INT8 agrees with FP32 on fewer
-than 98 % of the images, or FP16 loses more than 0.1 points. Where the CPU's 8-bit products saturate, the TensorRT
-layout as its kernels execute it is shown and not judged: that file is written for another machine.
+than 98 % of the images, or FP16 loses more than 0.1 points. The TensorRT layout is measured as its file is written,
+without the CPU's 8-bit kernels, which may saturate.
 """
 
 from __future__ import annotations
