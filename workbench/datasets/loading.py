@@ -140,7 +140,7 @@ def open_source(dataset: str | Path) -> Source:
 
         return open_cifar10(downloaded_images("cifar10"))
     path = Path(dataset).expanduser()
-    if path.is_dir():
+    if path.is_dir() and str(dataset):  # no name is not the current folder
         from .cifar10 import holds_cifar10, open_cifar10
         from .folders import open_folder
 
