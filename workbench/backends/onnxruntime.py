@@ -335,12 +335,16 @@ def _load(path: Path, options: Mapping, *, profile: str = ""):
 
 
 def _noise(native, request: BuildRequest) -> dict[str, np.ndarray]:
-    """The smallest batch that the engine takes, of noise."""
-    graph = request.variant.graph
-    shape, rng = (request.batches.min, *graph.image_shape), np.random.default_rng(0)
-    pixels = graph.preprocessing.input == "uint8"
-    noise = rng.integers(0, 256, shape, np.uint8) if pixels else rng.standard_normal(shape, dtype=np.float32)
-    return {native.get_inputs()[0].name: noise}
+    """The smallest batch that the engine takes, of noise; axes that the file leaves open are the graph's own."""
+    expected, rng = (request.batches.min, *request.variant.graph.image_shape), np.random.default_rng(0)
+    feeds = {}
+    for node in native.get_inputs():
+        own = expected if len(node.shape) == len(expected) else (1,) * len(node.shape)
+        shape = tuple(n if isinstance(n, int) else m for n, m in zip(node.shape, own))
+        kind = _numpy_type(node.type)
+        noise = rng.integers(0, 256, shape) if kind == np.uint8 else rng.standard_normal(shape)
+        feeds[node.name] = noise.astype(kind)
+    return feeds
 
 
 def _profile_of(native, feeds: Mapping[str, np.ndarray], calls: int) -> list[dict]:
