@@ -30,7 +30,7 @@ from workbench.records import Graph, decode
 folder, count = sys.argv[1:]
 graph = decode(Graph, json.load(open(f"{folder}/graph.json")))
 begin = time.perf_counter()
-wb.calibrate(graph, wb.Calibration(samples=int(count)), f"{folder}/{count}", scope="attention")
+wb.calibrate(graph, wb.Calibration("shapes", samples=int(count)), f"{folder}/{count}", scope="attention")
 seconds = time.perf_counter() - begin
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - graph.path.stat().st_size, seconds)
 """

@@ -70,6 +70,9 @@ def test_the_log_lists_the_provider_of_each_node_and_the_record_the_version(engi
     rows = json.loads(engine.log_path.read_text())
     assert {row["provider"] for row in rows} == {"CPUExecutionProvider"}
     assert "block00/mlp/fc1" in {row["name"] for row in rows}
+    with open_engine(engine) as session:
+        run = session.layers({"images": some_images(1)}, 1)
+    assert [(row["name"], row["type"]) for row in rows] == [(row["name"], row["type"]) for row in run]
     assert engine.environment["onnxruntime"] == onnxruntime.__version__
     assert engine.environment["threads"] >= 1
 

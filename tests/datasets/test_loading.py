@@ -88,3 +88,9 @@ def test_the_generated_set_needs_numpy_alone():
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=os.environ)
     loaded = {name.split(".")[0] for name in json.loads(out.stdout)}
     assert not loaded & {"PIL", "jax", "flax", "onnx", "onnxruntime", "pandas", "scipy", "torch"}
+
+
+def test_mean_and_std_on_the_scale_of_torch_are_warned_of_with_the_right_ones():
+    torch = wb.Preprocessing(32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    with pytest.warns(UserWarning, match=r"0…1 scale.*mean \(123.67, 116.28, 103.53\)"):
+        wb.images("shapes", count=2, preprocessing=torch)

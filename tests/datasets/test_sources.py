@@ -77,3 +77,23 @@ def test_size_and_digest_do_not_depend_on_the_kind(tmp_path):
     assert digests[3] == digests[4]
     assert [wb.images(path, count=1).pixels.shape[1] for path in paths] == [224, 32, 32, 32, 32]
     assert wb.images(paths[4], count=2, size=96).pixels.shape == (2, 96, 96, 3)
+
+
+def test_a_set_can_be_taken_whole_every_image_once(kind):
+    path = kind[0]()
+    whole = wb.images(path, "all", None, size=32)
+    assert whole.name.endswith("/all")
+    assert whole.source == str(path)
+    assert {i.tobytes(): n for i, n in zip(whole.pixels, whole.labels)} == {
+        image.tobytes(): label for image, label in zip(PIXELS, LABELS)
+    }
+    assert len(whole) == 120
+    split = wb.images(path, "training", None, size=32)
+    assert len(split) == int((open_source(path).splits == SPLITS["training"]).sum())
+    assert wb.images(path, "all", 7, size=32).pixels.tobytes() == whole.pixels[:7].tobytes()
+
+
+def test_shapes_have_no_end_and_say_so():
+    for split, count in (("all", 5), ("evaluation", None)):
+        with pytest.raises(WorkbenchError, match="cannot be taken whole"):
+            wb.images("shapes", split, count, size=32)

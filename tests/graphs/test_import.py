@@ -7,6 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from tests.graphs.drawn import TINY, draw, scaled
 from tests.graphs.onnx_file import logits, parsed
 from tests.graphs.references import EXPORTS, VITS
 from workbench.errors import WorkbenchError
@@ -264,3 +265,14 @@ def test_what_cannot_be_used_is_refused_with_the_reason_and_a_remedy(case, tmp_p
 def test_a_preprocessing_of_another_size_is_refused(tmp_path):
     with pytest.raises(WorkbenchError, match="images of 32 pixels"):
         import_onnx(EXPORTS / "fused_dynamo.onnx", tmp_path, preprocessing=Preprocessing(224))
+
+
+def test_a_graph_without_a_trained_head_and_a_scale_of_torchs_are_noted(tmp_path):
+    blind = draw(tmp_path, edit=scaled({"head/kernel": 0}))
+    torch = Preprocessing(TINY.image_size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    notes = import_onnx(blind.path, tmp_path / "w", preprocessing=torch).notes
+    assert any("does not depend on the image" in note for note in notes)
+    assert any("0…1 scale" in note and "mean (123.67, 116.28, 103.53)" in note for note in notes)
+    seeing = draw(tmp_path, seed=1)
+    notes = import_onnx(seeing.path, tmp_path / "w", preprocessing=Preprocessing(TINY.image_size)).notes
+    assert not any("depend on the image" in note or "scale" in note for note in notes)

@@ -1,5 +1,6 @@
 import contextlib
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from tests.tiny import CLASSES, SIZE, Tiny, some_images, variant_of
 from workbench.backends import build_engine, open_engine
 from workbench.backends.base import Session
 from workbench.backends.hardware.load import Load, Watch
+from workbench.datasets import normalise
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.measuring import (
     Subject,
@@ -254,11 +256,47 @@ def test_a_cancelled_measurement_closes_its_session(engine, monkeypatch):
 
 
 def test_half_precision_on_the_cpu_is_labelled_as_emulated_and_fp32_as_executed(tmp_path, tiny):
-    engine = engine_of(tmp_path, tiny.graph(tmp_path), Recipe("fp16"))
-    found = measure(engine, images=some_images(4), batch=4, seconds=0)
+    graph = tiny.graph(tmp_path)
+    rounded = Tiny.of(seed=1)  # another model, so that its predictions show which file was measured
+    (tmp_path / "emulation").mkdir()
+    variant = replace(variant_of(graph, Recipe("fp16")), emulation=rounded.graph(tmp_path / "emulation").path)
+    engine = build_engine(variant, "onnxruntime", tmp_path / "workspace")
+    found = measure(engine, images=some_images(21), batch=4, seconds=0)
     assert found.execution == "emulated"
+    assert found.predictions == tuple(rounded.logits(some_images(21)).argmax(axis=1))
+    assert found.predictions != tuple(tiny.logits(some_images(21)).argmax(axis=1))
     assert any("fp16" in note and "latency is not" in note for note in found.notes)
     assert measure(engine_of(tmp_path, tiny.graph(tmp_path)), **QUICK).execution == "executed"
+
+
+def test_an_answer_that_does_not_depend_on_the_image_is_noted_and_equal_images_are_not(tmp_path):
+    tiny = Tiny.of()
+    blind = Tiny(tiny.first, 0 * tiny.second)
+    engine = engine_of(tmp_path, blind.graph(tmp_path))
+    found = measure(engine, images=some_images(9), batch=4, seconds=0)
+    assert found.agreement == 1
+    assert any("does not depend on the image" in note for note in found.notes)
+    same = measure(engine, images=np.repeat(some_images(1), 9, axis=0), batch=4, seconds=0)
+    assert not any("does not depend" in note for note in same.notes)
+
+
+def test_images_of_another_scale_are_noted_with_the_scale_by_name(tmp_path, tiny):
+    graph = tiny.graph(tmp_path)
+    graph = replace(graph, preprocessing=replace(graph.preprocessing, mean=(0.5,) * 3, std=(0.5,) * 3))
+    pixels = np.random.default_rng(0).integers(0, 256, (9, SIZE, SIZE, 3)).astype(np.uint8)
+    found = measure(engine_of(tmp_path, graph), images=normalise(pixels, graph.preprocessing), batch=4, seconds=0)
+    (note,) = (note for note in found.notes if "0…1 scale" in note)
+    assert "mean (127.5, 127.5, 127.5), std (127.5, 127.5, 127.5)" in note
+    assert "their mean probability is" in note
+    usual = measure(engine_of(tmp_path, graph), images=some_images(9), batch=4, seconds=0)
+    assert usual.notes == ()
+
+
+def test_half_precision_without_a_file_that_rounds_is_timed_and_its_accuracy_refused(tmp_path, tiny):
+    engine = engine_of(tmp_path, tiny.graph(tmp_path), Recipe("fp16"))
+    assert measure(engine, **QUICK).execution == "emulated"
+    with pytest.raises(WorkbenchError, match=r"computes fp16 in float32(.|\n)*apply_recipe"):
+        measure(engine, images=some_images(4), batch=4, seconds=0)
 
 
 class Baseline(Session):

@@ -8,8 +8,9 @@ import pytest
 
 from tests.backends.vits import ALL_SITES, Block, draw
 from workbench.backends import build_engine
+from workbench.backends.tensorrt.layers import Layer
 from workbench.errors import WorkbenchError
-from workbench.performance.fusion import fusion
+from workbench.performance.fusion import fusion, rows_of
 from workbench.performance.products import products
 from workbench.records import Batches
 
@@ -55,3 +56,22 @@ def test_what_has_no_list_of_layers_is_refused(mixed):
         for table in (fusion, products):
             with pytest.raises(WorkbenchError, match=reason):
                 table(given)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kind"),
+    [
+        (("fp16", "int8", "int8", "int8"), "int8"),  # an additive bias comes first, as in BEiT
+        (("int8", "int8", "int8", "fp16"), "int8"),
+        (("fp16", "int8"), "int8"),  # queries, keys and values in one tensor
+        (("fp32", "fp16", "fp16", "fp16"), "fp16"),  # a mask in float32
+        (("fp16", "fp16", "fp16", "int8"), "fp16"),
+        (("fp16", "fp16", "fp16"), "fp16"),
+        ((), None),
+    ],
+)
+def test_the_type_of_attention_is_that_of_queries_keys_and_values_not_of_a_bias(inputs, kind):
+    nodes = tuple(f"block00/attention/{node}" for node in ("scores", "softmax", "context"))
+    (row,) = rows_of([Layer("_gemm_mha_v2_0", "kgen", nodes, inputs, ("fp16",))], 1)
+    assert row["attention_fused"] is True
+    assert row["attention_type"] == kind

@@ -1,11 +1,12 @@
 """Recipes: what they refuse, what they resolve, and how they are called."""
 
+import dataclasses
 import math
 
 import pytest
 
 from workbench.errors import WorkbenchError
-from workbench.records import Calibration, Recipe
+from workbench.records import GIVEN, Calibration, Recipe
 
 
 @pytest.mark.parametrize(
@@ -90,3 +91,28 @@ def test_a_recipe_that_makes_no_sense_is_refused(make, words):
     with pytest.raises(WorkbenchError) as caught:
         make()
     assert words in str(caught.value)
+
+
+def test_every_difference_of_calibration_or_of_excluded_places_is_in_the_label():
+    given = {"dataset": GIVEN, "samples": 24}
+    calibrations = [{}, {"samples": 64}, {"seed": 1}, {"dataset": "cifar10"}, {"dataset": "/a/photos"}]
+    calibrations += [{"dataset": "/b/photos"}, {**given, "digest": "a" * 32}, {**given, "digest": "b" * 32}]
+    calibrations += [{"method": "mse", "samples": 64}, {"variant": "noisy", "seed": 1}]
+    places = tuple(f"block{i:02d}/fc2" for i in range(6))
+    recipes = [Recipe("int8", calibration=Calibration(**each)) for each in calibrations]
+    recipes += [Recipe("int8", exclude=places[:5]), Recipe("int8", exclude=places[1:])]
+    recipes += [Recipe("int8", exclude=places[:1]), Recipe("int8", exclude=places[1:2])]
+    recipes += [Recipe("int8-dynamic", smooth=0.5, calibration=Calibration(samples=n)) for n in (64, 128)]
+    assert len({recipe.label for recipe in recipes}) == len(recipes)
+    assert Recipe("int8", calibration=Calibration("cifar10")).label == "int8 tensorrt on cifar10"
+    assert Recipe("fp16", calibration=Calibration("cifar10")).label == "fp16"  # nothing is calibrated
+
+
+@pytest.mark.parametrize("digest", ["../../etc/passwd", "A" * 32, "a" * 31])
+def test_the_digest_of_given_images_is_one(digest):
+    with pytest.raises(WorkbenchError, match="under their digest"):
+        Calibration(GIVEN, samples=3, digest=digest)
+
+
+def test_a_calibration_whose_data_set_is_replaced_forgets_the_images_that_were_given():
+    assert dataclasses.replace(Calibration(GIVEN, samples=3, digest="a" * 32), dataset="photos").digest == ""

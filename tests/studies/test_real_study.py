@@ -5,6 +5,7 @@ import pytest
 
 import workbench as wb
 from tests.tiny import CLASSES, SIZE, Tiny
+from workbench.records import Engine
 
 
 @pytest.fixture
@@ -49,3 +50,39 @@ def test_an_engine_for_a_gpu_that_is_not_here_is_built_and_says_so(study):
     engines = len(list((built.workspace.path / "engines").iterdir()))
     assert built.run().frame().execution[0] == "built"
     assert len(list((built.workspace.path / "engines").iterdir())) == engines  # tried again, not built again
+
+
+def test_int8_dynamic_is_classified_at_each_batch_because_its_ranges_are_the_batchs(study):
+    rng = np.random.default_rng(2)
+    images = rng.normal(size=(96, SIZE, SIZE, 3)) * rng.choice([0.02, 1.0], (96, 1, 1, 1))  # dark among bright ones
+    images = images.astype(np.float32)
+    labels = Tiny.of().logits(images).argmax(axis=1)
+    ran = study(wb.Recipe("int8-dynamic"), images=images, labels=labels, batches=(1, 8)).run()
+    one, eight = ran.results().measurements()
+    assert (one.batch, eight.batch) == (1, 8)
+    assert one.predictions != eight.predictions
+    engine = next(e for e in ran.workspace.observations("engine", Engine) if e.run_id == one.run_id)
+    for found in (one, eight):
+        alone = wb.measure(engine, images, labels, batch=found.batch, seconds=0)
+        assert found.predictions == alone.predictions
+    assert one.top1 > eight.top1  # an image alone has a range of its own
+
+
+def test_fp16_that_overflows_is_a_row_that_says_so(tmp_path, study):
+    tiny = Tiny.of()
+    graph = Tiny(tiny.first * np.float32(3e5), tiny.second / np.float32(3e5)).graph(tmp_path)
+    rng = np.random.default_rng(1)
+    images = rng.normal(size=(40, SIZE, SIZE, 3)).astype(np.float32)
+    labels = tiny.logits(images).argmax(axis=1)
+    ran = wb.Study(
+        graph,
+        tmp_path / "own",
+        recipes=[wb.Recipe(), wb.Recipe("fp16")],
+        images=images,
+        labels=labels,
+        seconds=0.05,
+    )
+    frame = ran.run().frame().set_index(["precision", "batch"])
+    assert frame.top1["fp32", 8] == 1
+    assert frame.execution["fp16", 8] == "refused" or frame.execution["fp16", 8] == "built"
+    assert "NaN or infinite" in frame.reason["fp16", 8] or "not finite" in frame.reason["fp16", 8]

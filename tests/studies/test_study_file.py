@@ -96,6 +96,25 @@ calibration = { dataset = "own.npz", samples = 3 }
     assert "Take " in told.splitlines()[-1]
 
 
+def test_images_of_ones_own_are_taken_whole_and_calibrate_the_recipes_that_name_none(write, tmp_path):
+    export = Path(__file__).parents[1] / "graphs" / "torch_exports" / "fused_dynamo.onnx"
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), np.uint8)
+    np.savez(tmp_path / "own.npz", images=pixels, labels=np.arange(60) % 10)
+    text = f"""
+model = "{export}"
+images = {{ dataset = "own.npz", split = "all" }}
+[[recipes]]
+precision = "int8"
+calibration = {{ samples = 3 }}
+[[recipes]]
+precision = "int8"
+calibration = {{ dataset = "shapes" }}
+"""
+    study = StudyFile.read(write(text)).study()
+    assert len(study.images) == 60
+    assert [recipe.calibration.dataset for recipe in study.recipes] == [str(tmp_path / "own.npz"), "shapes"]
+
+
 def test_limits_that_nothing_keeps_still_leave_table_and_report(write, mine, capsys, tmp_path):
     path = write(GRID.replace("max_drop = 60", "max_drop = 60\nmax_latency_ms = 0.000001"))
     assert main(["study", str(path)]) == 2

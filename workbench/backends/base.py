@@ -221,6 +221,18 @@ class Backend(abc.ABC):
         """The variant's types that this runtime computes in another type; empty where it has kernels for all."""
         return ()
 
+    def computes_as_written(self, variant: Variant) -> bool:
+        """Whether logits of this runtime are those of the variant's own arithmetic."""
+        return not self.emulated_types(variant)
+
+    def as_written(self, engine: Engine) -> Engine:
+        """The engine whose logits are those of the variant's own arithmetic, for accuracy; it is not timed.
+
+        Raises:
+            WorkbenchError: there is none.
+        """
+        return engine
+
     def files(self, engine: Engine) -> tuple[Path, ...]:
         """Every file that the engine needs to run, all in one folder."""
         return (engine.path,)

@@ -3,12 +3,13 @@
 Options of ``build_engine(..., "onnxruntime", options={...})``:
     threads: threads that share one operator's work; one per physical core when left out.
     inter_op: operators that run at the same time, 1 when left out; a ViT is a chain and gains nothing from more.
-    optimization: ``all`` (default), or ``none`` to see the error of quantization alone: fused kernels compute
-        with other roundings.
+    optimization: ``all`` (default); ``qdq-as-written`` computes Q/DQ pairs as they stand, without 8-bit kernels;
+        ``none`` fuses nothing, to see the error of quantization alone: fused kernels compute with other roundings.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import threading
@@ -29,6 +30,8 @@ from .hardware.cpu import cores, environment
 from .hardware.memory import MemoryMeter
 
 OPTIONS = ("threads", "inter_op", "optimization")
+#: The optimization that fuses float operators alone.
+AS_WRITTEN = "qdq-as-written"
 PROVIDERS = ["CPUExecutionProvider"]
 #: More threads than any machine has cores; starting a thousand million of them never ends.
 MOST_THREADS = 1024
@@ -82,20 +85,24 @@ class OnnxRuntime(Backend):
     def compile(self, request: BuildRequest, progress: Progress = silent) -> Engine:
         """Copy the variant into the request's folder and prove that ONNX Runtime loads it.
 
-        The log lists the nodes that remain after ONNX Runtime's own optimization and which provider takes them.
+        The log lists the nodes that run after ONNX Runtime's own optimization, in order, and the provider of each;
+        they come from the profile of one call.
 
         Raises:
-            WorkbenchError: the file is no ONNX model, or holds an operator without a kernel.
+            WorkbenchError: the file is no ONNX model, holds an operator without a kernel, or fails in the call.
         """
         options = _checked_options(request.options)
         progress("build", 0, 2)
         path = copy_model(request.variant.path, request.folder)
         progress("build", 1, 2)
-        begin = time.perf_counter()
-        native = _load(path, options)
-        seconds = time.perf_counter() - begin
+        with scratch_folder() as folder:
+            begin = time.perf_counter()
+            native = _load(path, options, profile=str(folder / "profile"))
+            seconds = time.perf_counter() - begin
+            events = _profile_of(native, _noise(native, request), 1)
         log = request.folder / "nodes.json"
-        log.write_text(json.dumps(_assigned_nodes(native), indent=1))
+        nodes = [{name: row[name] for name in ("name", "type", "provider")} for row in _layer_rows(events, skip=0)]
+        log.write_text(json.dumps(nodes, indent=1))
         progress("build", 2, 2)
         return Engine(
             backend=self.name,
@@ -134,6 +141,40 @@ class OnnxRuntime(Backend):
         """FP16, BF16 and FP8, whose products the CPU provider computes in FP32."""
         types = variant.recipe.product_types
         return tuple(name for name in PRODUCT_TYPES if name in types and TYPES[name].is_float and name != "fp32")
+
+    def computes_as_written(self, variant: Variant) -> bool:
+        """Not with 16-bit floats, nor where its 8-bit kernels saturate on some CPUs, as in TensorRT's layout.
+
+        Without VNNI an x86 CPU adds two products of 8 bits in 16 bits. The cpu layout keeps its weights small
+        enough for that; TensorRT's needs all of ±127.
+        """
+        recipe = variant.recipe
+        saturates = recipe.precision == "int8" and recipe.resolved_layout == "tensorrt"
+        return not saturates and super().computes_as_written(variant)
+
+    def as_written(self, engine: Engine) -> Engine:
+        """The file that rounds after every operator, its Q/DQ pairs computed as they stand, without 8-bit kernels.
+
+        Raises:
+            WorkbenchError: a variant with 16-bit types has no such file.
+        """
+        variant, path = engine.variant, engine.path
+        if self.computes_as_written(variant):
+            return engine
+        if self.emulated_types(variant):
+            path = variant.emulation
+        if path is None or not path.is_file():
+            raise WorkbenchError(
+                f"The accuracy of {engine.label} cannot be measured on ONNX Runtime",
+                why=f"it computes {', '.join(self.emulated_types(variant))} in float32, and the variant has no "
+                f"file that rounds as that type does{f': {path} is gone' if path else ''}",
+                remedy="make the variant again with apply_recipe and build it again, or pass "
+                "graphs.quantization.emulation.emulated(variant, workspace) to build_engine",
+            )
+        own = {} if path != engine.path else engine.checksums
+        return dataclasses.replace(
+            engine, path=path, checksums=own, options={**engine.options, "optimization": AS_WRITTEN}
+        )
 
     def files(self, engine: Engine) -> tuple[Path, ...]:
         """The model and its files of external weights."""
@@ -199,17 +240,8 @@ class OrtSession(Session):
         shared = self._checked(feeds)
         with scratch_folder() as folder:
             native = _load(shared.path, shared.options, profile=str(folder / "profile"))
-            for _ in range(2 + repeats):
-                native.run(shared.outputs, dict(feeds))
-            profile = Path(native.end_profiling()).read_text()
-        try:
-            return _layer_rows(json.loads(profile), skip=2)
-        except (ValueError, LookupError, TypeError) as error:  # the profiler does not say that the disk was full
-            raise WorkbenchError(
-                "The profile of ONNX Runtime is not whole",
-                why=f"{len(profile):,} characters were written: {error}"[:400],
-                remedy="free some space in the temporary folder, or name another in TMPDIR",
-            ) from error
+            events = _profile_of(native, feeds, 2 + repeats)
+        return _layer_rows(events, skip=2)
 
     def memory(self) -> int:
         """The peak of this process's physical memory since the session was opened, above what it held before.
@@ -244,7 +276,7 @@ def _checked_options(options: Mapping) -> dict:
     )
     for name in options:
         one_of("option of onnxruntime", name, OPTIONS)
-    one_of("optimization", options.get("optimization", "all"), ("all", "none"))
+    one_of("optimization", options.get("optimization", "all"), ("all", "none", AS_WRITTEN))
     for name in ("threads", "inter_op"):
         value = options.get(name, 1)
         refuse_unless(
@@ -290,7 +322,6 @@ def inference_session(
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if not fuse_qdq:
         settings.add_session_config_entry("session.disable_quant_qdq", "1")
-    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if profile:
         settings.enable_profiling, settings.profile_file_prefix = True, profile
     source = model if isinstance(model, bytes) else str(model)
@@ -350,19 +381,44 @@ def _load(path: Path, options: Mapping, *, profile: str = ""):
         threads=options.get("threads"),
         inter_op=options.get("inter_op", 1),
         optimize=options.get("optimization") != "none",
+        fuse_qdq=options.get("optimization") != AS_WRITTEN,
         profile=profile,
     )
 
 
-def _assigned_nodes(native) -> list[dict]:
-    """Each node of the optimized graph with its provider; empty where the runtime is too old to list them."""
-    if not hasattr(native, "get_provider_graph_assignment_info"):
-        return []
-    return [
-        {"name": node.name, "type": node.op_type, "domain": node.domain, "provider": part.ep_name}
-        for part in native.get_provider_graph_assignment_info()
-        for node in part.get_nodes()
-    ]
+def _noise(native, request: BuildRequest) -> dict[str, np.ndarray]:
+    """The smallest batch that the engine takes, of noise; axes that the file leaves open are the graph's own."""
+    expected, rng = (request.batches.min, *request.variant.graph.image_shape), np.random.default_rng(0)
+    feeds = {}
+    for node in native.get_inputs():
+        own = expected if len(node.shape) == len(expected) else (1,) * len(node.shape)
+        shape = tuple(n if isinstance(n, int) else m for n, m in zip(node.shape, own))
+        kind = _numpy_type(node.type)
+        noise = rng.integers(0, 256, shape) if kind == np.uint8 else rng.standard_normal(shape)
+        feeds[node.name] = noise.astype(kind)
+    return feeds
+
+
+def _profile_of(native, feeds: Mapping[str, np.ndarray], calls: int) -> list[dict]:
+    """The events of a session that profiles, over some calls."""
+    try:
+        for _ in range(calls):
+            native.run(None, dict(feeds))
+    except Exception as error:  # its exception classes have no common base but Exception
+        raise WorkbenchError(
+            "ONNX Runtime loads the model and cannot run it",
+            why=str(error),
+            remedy="check the shapes in the model: export it again, or import it with import_onnx",
+        ) from error
+    text = Path(native.end_profiling()).read_text()
+    try:
+        return json.loads(text)
+    except ValueError as error:  # the profiler does not say that the disk was full
+        raise WorkbenchError(
+            "The profile of ONNX Runtime is not whole",
+            why=f"{len(text):,} characters were written: {error}"[:400],
+            remedy="free some space in the temporary folder, or name another in TMPDIR",
+        ) from error
 
 
 def _runtime_facts(options: Mapping) -> dict:

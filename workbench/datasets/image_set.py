@@ -24,6 +24,7 @@ class ImageSet:
         name: where the images come from, for tables: ``shapes/evaluation``.
         preprocessing: how they were prepared, and how ``x`` normalises them.
         skipped: files that could not be read, each with the reason.
+        source: the name or path of the data set, from which other splits can be read.
     """
 
     pixels: np.ndarray
@@ -32,6 +33,7 @@ class ImageSet:
     name: str
     preprocessing: Preprocessing
     skipped: tuple[str, ...] = ()
+    source: str = ""
 
     def __post_init__(self):
         check_pixels(self.pixels)
@@ -62,3 +64,10 @@ class ImageSet:
     def x(self) -> np.ndarray:
         """The images as the model takes them: normalised float32, in the layout of ``preprocessing``."""
         return normalise(self.pixels, self.preprocessing)
+
+
+def arrays_of(images, labels=None) -> tuple:
+    """Images as a model takes them, and labels: of an image set its own, unless labels are given."""
+    if not isinstance(images, ImageSet):
+        return images, labels
+    return images.x, images.labels if labels is None else labels

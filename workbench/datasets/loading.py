@@ -18,9 +18,10 @@ from ..records import CORRUPTIONS, Preprocessing
 from . import shapes
 from .corruptions import corrupt
 from .image_set import ImageSet
+from .input_range import unit_scale_note
 from .preprocessing import vit_jax
 from .source import Source, Unreadable
-from .splits import SPLITS
+from .splits import ALL, SPLITS
 
 #: Images that are read or drawn at once, and between two calls of ``progress``.
 CHUNK = 64
@@ -29,7 +30,7 @@ CHUNK = 64
 def images(
     dataset: str | Path = "shapes",
     split: str = "evaluation",
-    count: int = 1500,
+    count: int | None = 1500,
     seed: int = 0,
     size: int | None = None,
     variant: str = "plain",
@@ -42,9 +43,10 @@ def images(
     Args:
         dataset: ``shapes``; ``cifar10`` (what ``workbench fetch-images cifar10`` downloaded); or a path: a folder
             with one folder per class, CIFAR-10's archive or folder, an .npz or .npy file.
-        split: ``training``, ``calibration`` or ``evaluation``. No image is in two of them. How copies of an image
-            are treated is described in the module of each data set.
-        count: how many images.
+        split: ``training``, ``calibration`` or ``evaluation``; no image is in two of them. ``all`` takes the three
+            together, as for a folder that holds test images alone. How copies of an image are treated is described
+            in the module of each data set.
+        count: how many images; None takes all of the split. ``shapes`` has no end and needs a number.
         seed: chooses the images and their order.
         size: pixels along an edge. None is the size of the data set: 96 for shapes, 32 for CIFAR-10, 224 for
             folders.
@@ -55,14 +57,21 @@ def images(
         progress: see ``progress.Progress``; counts images.
 
     Warns:
-        UserWarning: files could not be read and others were taken; ``skipped`` names them.
+        UserWarning: files could not be read and others were taken; ``skipped`` names them. Or mean and std of the
+            preprocessing look like torch's, which are for pixels of 0...1.
 
     Raises:
         WorkbenchError: the data set, split or variant is unknown; the data set has fewer images; it has a class
             that the preprocessing does not name.
     """
     parts = stream(dataset, split, count, seed, size, variant, preprocessing=preprocessing, progress=progress)
-    first = next(parts)
+    first = replace(next(parts), source=str(dataset))
+    if preprocessing is not None and (note := unit_scale_note(preprocessing)):
+        warnings.warn(note, stacklevel=2)
+    if count is None:
+        found = [first, *parts]
+        pixels, labels = (np.concatenate([getattr(part, name) for part in found]) for name in ("pixels", "labels"))
+        return replace(first, pixels=pixels, labels=labels, skipped=sum((part.skipped for part in found), ()))
     size_of_all = count * math.prod(first.pixels.shape[1:])
     refuse_beyond_memory(size_of_all, f"{count:,} images do not fit in memory", "ask for fewer, or use stream()")
     pixels, labels = np.empty((count, *first.pixels.shape[1:]), np.uint8), np.empty(count, np.int64)
@@ -78,7 +87,7 @@ def images(
 def stream(
     dataset: str | Path = "shapes",
     split: str = "evaluation",
-    count: int = 1500,
+    count: int | None = 1500,
     seed: int = 0,
     size: int | None = None,
     variant: str = "plain",
@@ -87,14 +96,14 @@ def stream(
     progress: Progress = silent,
 ) -> Iterator[ImageSet]:
     """The images that ``images`` gives, in parts of up to 64, so that memory does not grow with ``count``."""
-    one_of("split", split, tuple(SPLITS))
+    one_of("split", split, (*SPLITS, ALL))
     one_of("variant", variant, CORRUPTIONS)
     for name, value, least in (("count", count, 1), ("seed", seed, 0)):
         refuse_unless(
-            isinstance(value, int | np.integer) and value >= least,
+            (name == "count" and value is None) or (isinstance(value, int | np.integer) and value >= least),
             f"{name} must be a whole number of {least} or more",
             why=f"it is {value!r}",
-            remedy=f"give {name} as an integer",
+            remedy=f"give {name} as an integer" + (", or None for all images" if name == "count" else ""),
         )
     refuse_unless(
         preprocessing is None or size in (None, preprocessing.size),
@@ -104,13 +113,24 @@ def stream(
     )
     one_class = variant == "one-class"
     if dataset == "shapes":
+        number = _number_of_shapes(split, count)
         preparation = preprocessing or vit_jax(shapes.SIZE if size is None else size)
-        parts = _draw_shapes(split, count, seed, one_class, preparation, progress)
+        parts = _draw_shapes(split, number, seed, one_class, preparation, progress)
     else:
         source = open_source(dataset)
         preparation = preprocessing or vit_jax(source.size if size is None else size)
         parts = _read_source(source, dataset, split, count, seed, one_class, preparation, progress)
     return parts if variant == "plain" else corrupt(parts, variant, seed)
+
+
+def _number_of_shapes(split: str, count: int | None) -> int:
+    if count is None or split == ALL:
+        raise WorkbenchError(
+            "shapes cannot be taken whole",
+            why=f"its images are drawn without end, each split its own; split is {split!r} and count {count}",
+            remedy="give a number of images, and one of the splits training, calibration and evaluation",
+        )
+    return count
 
 
 def open_source(dataset: str | Path) -> Source:
@@ -125,7 +145,7 @@ def open_source(dataset: str | Path) -> Source:
 
         return open_cifar10(downloaded_images("cifar10"))
     path = path_of("A data set", dataset).expanduser()
-    if path.is_dir():
+    if path.is_dir() and str(dataset):  # no name is not the current folder
         from .cifar10 import holds_cifar10, open_cifar10
         from .folders import open_folder
 
@@ -163,19 +183,22 @@ def _read_source(
     source: Source,
     dataset: str | Path,
     split: str,
-    count: int,
+    count: int | None,
     seed: int,
     one_class: bool,
     preprocessing: Preprocessing,
     progress: Progress,
 ) -> Iterator[ImageSet]:
-    members = np.flatnonzero(source.splits == SPLITS[split])
+    members = np.flatnonzero(
+        (source.splits == SPLITS[split]) if split != ALL else np.ones(len(source.splits), bool)
+    )
     what = f"the {split} split of {dataset}"
     if one_class and len(members):
         label = np.bincount(source.labels[members]).argmax()
         members, what = members[source.labels[members] == label], f"class {source.classes[label]} in {what}"
-    _refuse_fewer(len(members), count, what, f"of {len(source.labels)} in the whole set")
-    order = np.random.default_rng([seed, SPLITS[split]]).permutation(members)
+    whole, count = count is None, len(members) if count is None else count
+    _refuse_fewer(len(members), max(count, 1), what, f"of {len(source.labels)} in the whole set")
+    order = np.random.default_rng([seed, SPLITS.get(split, len(SPLITS))]).permutation(members)
     read, skipped, reported = 0, [], 0
     for kept, pixels, broken in _read_in_order(source, order, count, preprocessing):
         read += len(kept)
@@ -187,7 +210,9 @@ def _read_source(
             yield _image_set(name, source.classes, np.stack(pixels), source.labels[kept], preprocessing, new)
     if skipped:
         warnings.warn(f"{len(skipped)} images of {dataset} were skipped: {'; '.join(skipped)}", stacklevel=3)
-    _refuse_fewer(read, count, what, f"that can be read, and {len(skipped)} that cannot: {'; '.join(skipped)}")
+    _refuse_fewer(
+        read, 1 if whole else count, what, f"that can be read, and {len(skipped)} that cannot: {'; '.join(skipped)}"
+    )
 
 
 def _read_in_order(

@@ -9,6 +9,8 @@ import numpy as np
 
 #: The number of each split. It is also part of the random seed of every image in ``shapes``.
 SPLITS = {"training": 0, "calibration": 1, "evaluation": 2}
+#: The three together: a folder of test images that is used whole.
+ALL = "all"
 
 
 def assign_splits(keys: Iterable[bytes], calibration: float, evaluation: float) -> np.ndarray:

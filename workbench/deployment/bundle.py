@@ -237,7 +237,7 @@ def _packed(engine: Engine, draft: Path) -> Engine:
         home.mkdir()
         path = copy_model(engine.path, home)
     options = {name: value for name, value in engine.options.items() if name != "timings"}  # a path of this machine
-    variant = replace(engine.variant, path=path, graph=graph)
+    variant = replace(engine.variant, path=path, graph=graph, emulation=None)
     return replace(engine, path=path, variant=variant, options=options, log_path=None, checksums={})
 
 

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from ..backends.external_data import external_files
+from ..datasets.input_range import unit_scale_note
 from ..errors import WorkbenchError, path_of, refuse_unless
 from ..progress import Progress, silent
 from ..records import Graph, Preprocessing
@@ -19,7 +20,7 @@ from .canonical import clean, control_flow
 from .canonical.widen import widen
 from .door import check_onnx
 from .model_input import preprocessing_for, read_input, take_three_channels
-from .parity import compare_outputs, outputs_of
+from .parity import compare_outputs, constant_notes, outputs_of
 from .quantization.prepare import check_float32
 from .structure.recognition import left_out
 from .structure.spec import infer as infer_spec
@@ -86,7 +87,7 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
             batch=taken.batch,
             classes=classes or before[0].shape[-1],
             parity=parity,
-            notes=(*notes, *left_out(model)),
+            notes=(*notes, *left_out(model), *constant_notes(np.concatenate(before))),
         )
 
     return Workspace.of(workspace).artefact("graph", Graph, (files, preprocessing), make, tools=TOOLS)
@@ -147,7 +148,9 @@ def _notes(given: Preprocessing | None, layout: str, places: Mapping, reason: st
             "How images are prepared cannot be read off a file: mean and std are vit_jax's (127.5, 127.5). Give the"
             " model's own Preprocessing, or its accuracy means nothing."
         )
-    elif given.layout != layout:
+    elif unit_scale_note(given):
+        yield f"The preprocessing looks wrong: {unit_scale_note(given)}."
+    if given is not None and given.layout != layout:
         yield f"The model takes {layout} images; the given preprocessing makes {given.layout}."
     if not places:
         yield "No block of attention and MLP was found: nodes keep their names, and tables cannot group by block."

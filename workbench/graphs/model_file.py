@@ -90,16 +90,16 @@ def _raised(model: ir.Model, version: int) -> ir.Model:
     return model
 
 
-def save(model: ir.Model, folder: Path) -> Path:
+def save(model: ir.Model, folder: Path, name: str = "model.onnx") -> Path:
     """Write ``model.onnx`` into a folder; weights that do not fit in one file go to ``model.onnx.data``."""
     passes.RemoveUnusedNodesPass()(model)
     passes.TopologicalSortPass()(model)
     passes.RemoveUnusedOpsetsPass()(model)
-    path = folder / "model.onnx"
+    path = folder / name
     large = _weight_bytes(model) > LARGEST_FILE
     if not large:
         ir.external_data.load_to_model(model)  # else the file would point to where the weights came from
-    ir.save(model, path, external_data="model.onnx.data" if large else None)
+    ir.save(model, path, external_data=f"{name}.data" if large else None)
     return path
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from ..backends.onnxruntime import TookTooLong, inference_session, run_within
 from ..datasets.preprocessing import as_float
 from ..errors import WorkbenchError, refuse_unless
+from ..measuring.accuracy import CONSTANT, same_logits
 from ..progress import Progress
 from ..records import Graph, ModelSpec, Parity, Preprocessing
 from .door import has_loops
@@ -76,12 +77,17 @@ def compare_with_jax(
             f" instead of {TOLERANCE:g}; the largest difference is {error:.2g}.",
         )
     if error < tolerance and agreement == 1:
-        return parity, notes
+        return parity, (*notes, *constant_notes(expected))
     raise WorkbenchError(
         f"The exported graph of {spec.name} does not compute what JAX computes",
         why=_difference(spec, params, path, preprocessing, images, parity, tolerance),
         remedy="compare the two with workbench.diff; another opset may be converted correctly",
     )
+
+
+def constant_notes(logits: np.ndarray) -> tuple[str, ...]:
+    """A note where different images have the same logits (N, classes), so that parity proves nothing."""
+    return (f"Mind that {CONSTANT}.",) if len(logits) > 1 and same_logits(logits, logits[0]) else ()
 
 
 def _same_class(found: np.ndarray, expected: np.ndarray, tolerance: float) -> np.ndarray:

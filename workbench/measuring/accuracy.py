@@ -10,13 +10,27 @@ import numpy as np
 from ..errors import WorkbenchError, refuse_unless
 from ..progress import Progress, silent
 
+#: Rows of logits are the same where they differ by less than this share of the largest logit.
+SAME = 1e-6
+TINY = float(np.finfo(np.float32).tiny)
+#: What a reader must know of a model whose logits are the same for all images.
+CONSTANT = (
+    "the logits are the same for every image: the answer does not depend on the image, so that parity, agreement"
+    " and accuracy prove nothing. A head of zeros is the usual cause: some checkpoints are published without a"
+    " trained head"
+)
+
 
 @dataclass(frozen=True)
 class Predictions:
-    """The top class of every image, (N,), and on how many the label is among the five highest logits."""
+    """The top class of every image, (N,), and on how many the label is among the five highest logits.
+
+    ``constant`` says that all images, though they differ, have the same logits.
+    """
 
     classes: np.ndarray
     top5_hits: int = 0
+    constant: bool = False
 
 
 def _none() -> np.ndarray:
@@ -65,17 +79,26 @@ def predict(
     Raises:
         WorkbenchError: a logit is NaN or infinite, or a label lies beyond the classes.
     """
-    chosen, hits = [], 0
+    chosen, hits, first = [], 0, np.empty(0, np.float32)
+    constant = len(images) > 1
     for start in range(0, len(images), batch):
         progress(stage, start, len(images))
         part = images[start : start + batch]
         found = np.asarray(logits(_padded(part, at_least)))[: len(part)].astype(np.float32)
-        check_logits(found, first=start)
+        check_logits(found, start)
+        first = first if start else found[0]
+        constant = constant and same_logits(found, first)
         chosen.append(found.argmax(axis=1))
         if labels is not None:
             hits += int((label_ranks(found, labels[start : start + batch]) < 5).sum())
     progress(stage, len(images), len(images))
-    return Predictions(np.concatenate(chosen), hits)
+    constant = constant and bool((images != images[0]).any())
+    return Predictions(np.concatenate(chosen), hits, constant)
+
+
+def same_logits(logits: np.ndarray, first: np.ndarray) -> bool:
+    """Whether all rows are the row ``first``, but for the last bits of its largest logit."""
+    return bool(np.abs(logits - first).max() <= SAME * max(float(np.abs(first).max()), TINY))
 
 
 def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

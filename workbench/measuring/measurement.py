@@ -20,7 +20,8 @@ from ..ledger import new_run_id
 from ..limits import refuse_beyond_memory
 from ..progress import Progress, silent
 from ..records import Engine, Graph, Measurement
-from .accuracy import Evaluated, predict
+from .accuracy import CONSTANT, Evaluated, predict
+from .input_notes import input_notes
 from .reference import check_reference_array, reference_classes
 from .subject import Subject
 from .timing import Feeds, Latency, Round, interleaved_rounds, joined, time_calls
@@ -194,18 +195,23 @@ def _with_accuracy(
     if images is None:
         memory_bytes = memory_bytes or session.memory()
         return measurement_of(subject, batch, latency, memory_bytes, facts, dataset=request.dataset)
-    predictions = predict(
-        subject.logits(session),
-        images,
-        request.labels,
-        batch=batch,
-        at_least=subject.batches.min if subject.batches else 1,
-        progress=request.progress,
-    )
+    if subject.emulated:
+        memory_bytes = memory_bytes or session.memory()  # before the emulation adds to it
+    with subject.exact(session) as exact:
+        predictions = predict(
+            subject.logits(exact),
+            images,
+            request.labels,
+            batch=batch,
+            at_least=subject.batches.min if subject.batches else 1,
+            progress=request.progress,
+        )
+        about_images = input_notes(exact, subject, images)
     memory_bytes = memory_bytes or session.memory()  # before a reference adds to it
     classes, name = reference_classes(request.reference, subject, graph, images, batch, request.progress)
     evaluated = Evaluated(predictions, request.labels, classes, name)
-    return measurement_of(subject, batch, latency, memory_bytes, facts, evaluated, dataset=request.dataset)
+    found = measurement_of(subject, batch, latency, memory_bytes, facts, evaluated, dataset=request.dataset)
+    return dataclasses.replace(found, notes=(*found.notes, *about_images))
 
 
 def measurement_of(
@@ -262,7 +268,7 @@ def measurement_of(
         execution="emulated" if subject.emulated else "executed",
         environment={**facts, **load, **interleaved},
         run_id=run_id or new_run_id(),
-        notes=_notes(subject, latency),
+        notes=_notes(subject, latency, accuracy),
     )
 
 
@@ -278,12 +284,14 @@ def one_batch(subject: Subject, images: np.ndarray | None, batch: int) -> np.nda
     return images[np.arange(batch) % len(images)]
 
 
-def _notes(subject: Subject, latency: Latency) -> tuple[str, ...]:
+def _notes(subject: Subject, latency: Latency, accuracy: Evaluated) -> tuple[str, ...]:
     """What a reader of the numbers must know."""
     found = []
     if subject.emulated:
         types = ", ".join(subject.emulated)
         found.append(f"{types} is emulated by {subject.backend}: the accuracy is the type's, the latency is not")
+    if accuracy.predictions.constant:
+        found.append(CONSTANT)
     if not latency.steady:
         found.append("the warm-up reached its time limit before the steady state, where latencies agree within 2 %")
     return (*found, *(latency.load.remarks if latency.load else ()))

@@ -66,9 +66,9 @@ def check_reference_array(reference, count: int) -> np.ndarray:
 def _of_engine(engine: Engine, images: np.ndarray, progress: Progress) -> np.ndarray:
     subject = Subject.of(engine)
     images = subject.checked_images(images)
-    with open_engine(engine) as session:
+    with open_engine(engine) as session, subject.exact(session) as exact:
         return predict(
-            subject.logits(session),
+            subject.logits(exact),
             images,
             batch=engine.batches.opt,
             at_least=engine.batches.min,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..backends import backend
-from ..backends.base import Session
+from ..backends import backend, open_engine
+from ..backends.base import Backend, Session
 from ..datasets.model_input import check_model_input, in_layout
 from ..errors import refuse_unless
-from ..records import Batches, Engine, Graph, Recipe, whole
+from ..records import Batches, Engine, Graph, Recipe, Variant, whole
+from ..workspace import check_artefact
 from .accuracy import check_label_range, checked_labels
 
 
@@ -20,7 +22,7 @@ class Subject:
     """What measuring must know about an engine, or about a baseline such as the JAX model.
 
     The subject of a baseline is ``Subject("jax", spec.name, spec.image_size, spec.classes)``. Where ``batches`` is
-    None, it takes any batch.
+    None, it takes any batch. ``emulated`` names the types that its runtime does not compute as the file has them.
     """
 
     backend: str
@@ -38,6 +40,7 @@ class Subject:
     engine_bytes: int = 0
     build_seconds: float = 0.0
     emulated: tuple[str, ...] = ()
+    engine: Engine | None = None
 
     @classmethod
     def of(cls, engine: Engine) -> Subject:
@@ -74,8 +77,27 @@ class Subject:
             card=engine.card,
             engine_bytes=sum(file.stat().st_size for file in runtime.files(engine)),
             build_seconds=engine.build_seconds,
-            emulated=runtime.emulated_types(engine.variant),
+            emulated=_emulated(runtime, engine.variant),
+            engine=engine,
         )
+
+    @contextlib.contextmanager
+    def exact(self, session: Session) -> Generator[Session]:
+        """The session whose logits are those of the subject's own types, which accuracy is measured on.
+
+        That is the given one, or, where its runtime computes in other types or with products that saturate, one of
+        the engine that ``Backend.as_written`` gives.
+
+        Raises:
+            WorkbenchError: there is no such engine, or it cannot be opened.
+        """
+        if not self.emulated or self.engine is None:
+            yield session
+            return
+        exact = backend(self.backend).as_written(self.engine)
+        check_artefact(exact.path)
+        with open_engine(exact) as opened:
+            yield opened
 
     def feeds(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """One batch (n, H, W, 3) under the input's name, in the graph's layout."""
@@ -119,6 +141,12 @@ class Subject:
         if self.classes:
             check_label_range(labels, self.classes)
         return labels
+
+
+def _emulated(runtime: Backend, variant: Variant) -> tuple[str, ...]:
+    if runtime.computes_as_written(variant):
+        return ()
+    return runtime.emulated_types(variant) or (variant.recipe.precision,)
 
 
 def model_name(graph: Graph) -> str:

@@ -8,10 +8,12 @@ TensorRT 8.6 compiles the whole encoder into one layer; there the proof is a GPU
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from ..backends.hardware.kernel_trace import tracer_missing
 from ..backends.tensorrt.layers import Layer, layers_of
+from ..dtypes import PRODUCT_TYPES, TYPES
 from ..errors import WorkbenchError, refuse_unless
 from ..graphs import model_file
 from ..graphs.structure.attention import find_attentions
@@ -161,7 +163,7 @@ def _row(block: str, layers: list[Layer]) -> dict:
     return {
         "block": block,
         "attention_fused": None if hidden else fused is not None,
-        "attention_type": fused.inputs[0] if fused and fused.inputs else None,
+        "attention_type": _attention_type(fused.inputs) if fused else None,
         "linear_types": " ".join(sorted(_linear_types(own, block))),
         "layers": len(layers),
         "reformats": sum(layer.is_reformat for layer in own),
@@ -169,6 +171,14 @@ def _row(block: str, layers: list[Layer]) -> dict:
         "fp32": " ".join(_float_roles(own, block)),
         "note": "one region compiled by Myelin; this version does not show what is inside" if hidden else "",
     }
+
+
+def _attention_type(inputs: Sequence[str]) -> str | None:
+    """The type of queries, keys and values: most inputs of a fused kernel have it; a bias or a mask may not."""
+    known = Counter(name for name in inputs if name in PRODUCT_TYPES)
+    if not known:
+        return inputs[0] if inputs else None
+    return min(known, key=lambda name: (-known[name], TYPES[name].bits))
 
 
 def _is_whole_attention(layer: Layer, block: str) -> bool:

@@ -19,7 +19,7 @@ from .encoding import (
 from .measurement import Measurement, quantile, wilson
 from .models import ModelSpec, Preprocessing
 from .pipeline import Batches, Engine, Graph, Parity, Variant
-from .recipes import CORRUPTIONS, DYNAMIC, LAYOUTS, METHODS, PRECISIONS, ROLES, SCOPES, Calibration, Recipe
+from .recipes import CORRUPTIONS, DYNAMIC, GIVEN, LAYOUTS, METHODS, PRECISIONS, ROLES, SCOPES, Calibration, Recipe
 from .throughput import Window
 
 #: The MIME type of the output with which a notebook's last cell records its scalars for papermill and for tests.
@@ -28,6 +28,7 @@ SCALARS_MIMETYPE = "application/vnd.workbench.scalars+json"
 __all__ = [
     "CORRUPTIONS",
     "DYNAMIC",
+    "GIVEN",
     "LAYOUTS",
     "METHODS",
     "PRECISIONS",

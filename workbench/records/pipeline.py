@@ -73,7 +73,12 @@ class Graph:
 
 @dataclass(frozen=True)
 class Variant:
-    """The ONNX file that a recipe made of a graph, and the runtimes that take it."""
+    """The ONNX file that a recipe made of a graph, and the runtimes that take it.
+
+    Attributes:
+        emulation: the same arithmetic as a float32 file that rounds after every operator, for a runtime that takes
+            the variant and computes its 16-bit types in float32; None where no runtime needs it.
+    """
 
     path: Path
     digest: str
@@ -82,6 +87,7 @@ class Variant:
     opset: int
     runtimes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    emulation: Path | None = None
 
     def __post_init__(self):
         check_fields(self)

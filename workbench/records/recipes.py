@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import numbers
+import re
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import NamedTuple
 
 from ..dtypes import FLOATS
@@ -57,6 +60,8 @@ SCOPES = ("linear", "attention", "everything")
 METHODS = ("minmax", "percentile", "entropy", "mse")
 #: The calibration method that looks at no image: every block's scale follows its activation as it comes.
 DYNAMIC = "dynamic"
+#: The data set of a calibration whose images were given as an array.
+GIVEN = "given images"
 #: Changes of calibration images, which show the cost of a set unlike the real images.
 CORRUPTIONS = ("plain", "dark", "noisy", "one-class", "random-noise")
 #: More images than any calibration reads.
@@ -70,19 +75,22 @@ class Calibration:
     """Which images, how many, and by which method the ranges of activations are found.
 
     Attributes:
-        dataset: the name of an image set, or the path of a folder of images.
+        dataset: the name of an image set, or the path of a folder of images; empty for the data set of the images
+            in hand: those that a study or a search evaluates on, or those that a model of ``shapes`` knows.
         variant: one of ``CORRUPTIONS``; ``plain`` leaves the images as they are.
         method: how a range is chosen from what was seen; one of ``METHODS``, or ``dynamic`` for nvfp4 without a
             calibrated scale.
         samples: how many images.
         seed: which images of the set, and with which noise.
+        digest: of images that were given as an array, which the workspace keeps; else empty.
     """
 
-    dataset: str = "shapes"
+    dataset: str = ""
     variant: str = "plain"
     method: str = "entropy"
     samples: int = 128
     seed: int = 0
+    digest: str = ""
 
     def __post_init__(self):
         one_of("calibration variant", self.variant, CORRUPTIONS)
@@ -95,6 +103,37 @@ class Calibration:
             why=f"it is {self.seed}",
             remedy="give a whole number of 0 or more",
         )
+        if self.dataset != GIVEN:  # of a record whose data set was replaced
+            object.__setattr__(self, "digest", "")
+        refuse_unless(
+            not self.digest or (self.variant == "plain" and re.fullmatch("[0-9a-f]{32}", self.digest) is not None),
+            "Given calibration images are taken as they are, under their digest",
+            why=f"the variant is {self.variant!r} and the digest {self.digest!r}",
+            remedy='leave the variant "plain", name a data set, or give other images as calibration=',
+        )
+
+    @property
+    def label(self) -> str:
+        """What differs from the defaults, in a few words; empty where nothing does."""
+        parts = [self.method] if self.method != "entropy" else []
+        if self.variant != "plain":
+            parts.append(f"{self.variant} set")
+        if self.digest:
+            parts.append(f"on {self.samples} given images ({self.digest[:6]})")
+            return " ".join(parts)
+        if self.dataset not in ("", "shapes"):
+            name = PurePath(self.dataset).name
+            parts.append(f"on {name}" if name == self.dataset else f"on {name} ({short_digest(self.dataset)})")
+        if self.samples != 128:
+            parts.append(f"{self.samples} images")
+        if self.seed != 0:
+            parts.append(f"seed {self.seed}")
+        return " ".join(parts)
+
+
+def short_digest(text: str) -> str:
+    """Six digits that tell apart texts which are too long for a label."""
+    return hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
 
 
 def _is_number(value) -> bool:
@@ -199,16 +238,26 @@ class Recipe:
         return PRECISIONS[self.precision].calibrated and self.calibration.method != DYNAMIC
 
     @property
+    def is_calibrated(self) -> bool:
+        """Whether calibration images shape the file: its ranges, or what SmoothQuant moves."""
+        return self.needs_ranges or (self.smooth is not None and bool(PRECISIONS[self.precision].layouts))
+
+    @property
+    def depends_on_batch(self) -> bool:
+        """Whether an image's logits depend on the images beside it, because a call sets the range of its batch."""
+        return self.precision == "int8-dynamic"
+
+    @property
     def label(self) -> str:
-        """A short name for tables and plots: only what differs from the defaults, and the layout of Q/DQ."""
+        """A name for tables and plots: what differs from the defaults, and the layout of Q/DQ.
+
+        Two recipes that make different files have different labels.
+        """
         parts = [self.precision]
         if self.is_mixed:
             parts.append(str(self.resolved_layout))
-        if PRECISIONS[self.precision].calibrated:
-            if self.calibration.method != "entropy":
-                parts.append(self.calibration.method)
-            if self.needs_ranges and self.calibration.variant != "plain":
-                parts.append(f"{self.calibration.variant} set")
+        if self.is_calibrated and self.calibration.label:
+            parts.append(self.calibration.label)
         if self.scope != "linear":
             parts.append(self.scope)
         if self.high_precision is not None:
@@ -216,5 +265,8 @@ class Recipe:
         if self.smooth is not None:
             parts.append(f"smooth {self.smooth:g}")
         if self.exclude:
-            parts.append(f"{len(self.exclude)} excluded")
+            names = ", ".join(self.exclude)
+            parts.append(
+                f"{len(self.exclude)} excluded ({names if len(self.exclude) < 3 else short_digest(names)})"
+            )
         return " ".join(parts)

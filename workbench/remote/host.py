@@ -188,7 +188,7 @@ class Host:
         with scratch_folder() as folder:
             written = encode(job, lambda path: f"variant/{PurePath(path).name}")
             request = {"job": written, "cache": self.cache}
-            files = files_of(job.variant, evaluation, folder)
+            files = files_of(job, evaluation, folder)
             archive = self._call_with_files(request, files, folder, progress)
             asked = Asked(job, evaluation, self.name, elsewhere=self.command is not None, trusted=self.trusted)
             return keep_results(asked, archive, workspace, folder)

@@ -20,13 +20,13 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from ..backends import backend
 from ..backends.external_data import external_files
 from ..code_version import import_closure, source_file
 from ..errors import WorkbenchError
 from ..ledger import new_run_id
-from ..records import Variant
 from ..workspace import Workspace
-from .job import EvaluationSet, Report
+from .job import EvaluationSet, Job, Report
 from .validation import REMEDY, Asked, validated
 
 #: The module that a host runs; with all that it imports it is the light half of this package.
@@ -46,11 +46,14 @@ _FOREIGN = "the other end is not the workbench, or somebody changed what travell
 # ---- to the host -------------------------------------------------------------------------------------------------
 
 
-def files_of(variant: Variant, evaluation: EvaluationSet, folder: Path) -> dict[str, Path]:
+def files_of(job: Job, evaluation: EvaluationSet, folder: Path) -> dict[str, Path]:
     """The files of a job: name on the host -> file here. The evaluation set is written into ``folder``."""
-    files = {f"variant/{variant.path.name}": variant.path}
-    for path in external_files(variant.path):
-        files[f"variant/{path.relative_to(variant.path.parent).as_posix()}"] = path
+    emulated = backend(job.backend).emulated_types(job.variant)
+    files = {}
+    for model in filter(None, (job.variant.path, job.variant.emulation if emulated else None)):
+        files[f"variant/{model.name}"] = model
+        for path in external_files(model):
+            files[f"variant/{path.relative_to(model.parent).as_posix()}"] = path
     if any(array is not None for array in (evaluation.images, evaluation.labels, evaluation.reference)):
         evaluation.save(folder / "evaluation.npz")
         files["evaluation.npz"] = folder / "evaluation.npz"

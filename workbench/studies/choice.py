@@ -12,6 +12,7 @@ from ..errors import WorkbenchError, one_of, refuse_unless
 from ..records import Engine, Measurement
 from ..statistics.sample_size import sample_to_decide
 from ..statistics.verdict import CANNOT_TELL, HOLDS, Interval, Verdict, holds_limit, lies_below
+from .frame import QUESTIONED
 
 
 def candidates(frame: pd.DataFrame, batch: int | None = None) -> pd.DataFrame:
@@ -153,6 +154,8 @@ def _reasons(best, runner_up, fits, found, max_drop, max_latency_ms, latency):
     speed = f"{best.images_per_second:,.0f} images/s"
     if not math.isnan(best.speedup):
         speed += f" ({best.speedup:.2f} × FP32 on ONNX Runtime)"
+    elif questions := [note for note in best.get("notes", "").split("; ") if QUESTIONED in note]:
+        speed += f" (questioned: {questions[0]})"
     yield f"Take {row_name(best)}: the fastest of {len(fits)} measured within the limits ({limits}), with {speed}."
     yield (
         f"It classifies {best.top1:.1%} of {best.images:,.0f} images correctly"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..dtypes import TYPES
+from ..dtypes import HALVES, TYPES
 from ..errors import WorkbenchError
 from ..performance.cost import cost
 from ..performance.roofline import numpy_product, product_flops
@@ -52,12 +52,14 @@ def estimate(study: Study, cells: Iterable[tuple[Host, Recipe, int]], known: Ite
     classifying = len(engines) * len(study.images) / speed
     timing = 2 * study.seconds * len(cells)
     file = study.graph.path.stat().st_size
-    disk = sum(2 * file * _weight_bits(recipe) / TYPES["fp32"].bits for _, recipe in engines)  # variant and engine
+    disk = sum(file * _weight_bits(host, recipe) / TYPES["fp32"].bits for host, recipe in engines)
     return Estimate(len(engines) * SETUP_S + classifying + timing, disk, basis)
 
 
-def _weight_bits(recipe: Recipe) -> int:
-    return TYPES[PRECISIONS[recipe.precision].weights].bits
+def _weight_bits(host: Host, recipe: Recipe) -> int:
+    """Bits that a weight takes in the files of a variant and an engine, and in the float32 file of an emulation."""
+    emulated = not recipe.product_types.isdisjoint(HALVES) and host.backend == "onnxruntime"
+    return 2 * TYPES[PRECISIONS[recipe.precision].weights].bits + (TYPES["fp32"].bits if emulated else 0)
 
 
 def _images_per_second(graph: Graph, known: Iterable[Measurement]) -> tuple[float, str]:

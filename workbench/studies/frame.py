@@ -10,8 +10,11 @@ import pandas as pd
 
 from ..records import Measurement, Recipe
 from ..statistics.intervals import discordant_pairs, latency_range, paired_interval, throughput_range
+from ..statistics.plausible import largest_speedup
 
 MIB = 1 << 20
+#: Words of the note on a speed-up that cannot be.
+QUESTIONED, REMEASURE = "is beyond the", "a busy machine slowed one of the two, measure both again"
 #: The columns of numbers; NaN in the rows of cells that were not measured.
 NUMBERS = (
     "p50_ms",
@@ -74,6 +77,8 @@ def measured_row(measurement: Measurement, host: str = "") -> dict:
         "attention_fused": m.attention_fused,
         "notes": "; ".join(filter(None, (*m.notes, m.caveat))),
     }
+    if row["where"] == "onnxruntime":  # on another machine than FP32's, no ratio is forbidden
+        row["largest_speedup"] = largest_speedup(m)
     row |= {"engine_mib": m.engine_bytes / MIB, "build_s": m.build_seconds}
     if m.latencies_s:
         row |= {"p50_ms": m.p50_ms, "p90_ms": m.p90_ms, "p99_ms": m.p99_ms, "memory_mib": m.memory_bytes / MIB}
@@ -107,9 +112,18 @@ def paired_drop(m: Measurement) -> tuple[float, float, float]:
 
 
 def as_frame(rows: Iterable[dict]) -> pd.DataFrame:
-    """Rows of cells as a frame, each with its speed-up over FP32 on ONNX Runtime at the same batch."""
-    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    """Rows of cells as a frame, each with its speed-up over FP32 on ONNX Runtime at the same batch.
+
+    A speed-up beyond what the row's arithmetic can give on this machine is not a number, and a note says why.
+    """
+    rows = list(rows)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
     plain = (frame.precision == "fp32") & (frame.backend == "onnxruntime") & frame.p50_ms.notna()
     base = frame[plain].groupby("batch").images_per_second.max()
-    frame["speedup"] = frame.images_per_second / frame.batch.map(base)
+    ratio = frame.images_per_second / frame.batch.map(base)
+    most = pd.Series([row.get("largest_speedup", math.inf) for row in rows], frame.index, float)
+    for index in frame.index[ratio > most]:
+        question = f"{ratio[index]:.2f} × FP32 {QUESTIONED} {most[index]:g} × of its arithmetic: {REMEASURE}"
+        frame.loc[index, "notes"] = "; ".join(filter(None, (frame.notes[index], question)))
+    frame["speedup"] = ratio.where(~(ratio > most))
     return frame

@@ -103,7 +103,7 @@ def _variant(request: Request, recipe: Recipe, workspace: Workspace, progress: P
     from ..graphs.quantization.recipe import apply_recipe
 
     try:
-        return apply_recipe(request.graph, recipe, workspace, calibration=request.calibration, progress=progress)
+        return apply_recipe(request.graph, recipe, workspace, progress=progress)
     except Cancelled:
         raise
     except WorkbenchError as error:

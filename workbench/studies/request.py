@@ -35,12 +35,11 @@ class Request:
 
     Attributes:
         graph: the model.
-        recipes: what to do to the graph, each once.
+        recipes: what to do to the graph, each once, with the calibration images named.
         hosts: where to build and measure, each once.
         batches: images per call, ascending.
         images: float32 (N, H, W, 3), normalised.
         labels: int64 (N,).
-        calibration: images that override each recipe's own calibration set, or None.
         options: name of a host -> the backend's own options.
         dataset: the name of the images.
         seconds: how long each cell is timed, warm-up not counted.
@@ -52,7 +51,6 @@ class Request:
     batches: tuple[int, ...]
     images: np.ndarray
     labels: np.ndarray
-    calibration: np.ndarray | None
     options: Mapping[str, Mapping]
     dataset: str
     seconds: float
@@ -107,8 +105,7 @@ class Request:
     def digest(self) -> str:
         """A digest of everything that the study asks for, and of the machine."""
         asked = [self.recipes, self.hosts, self.batches, self.options, self.seconds]
-        own = "" if self.calibration is None else digest(self.calibration)
-        return digest(self.graph.digest, asked, own, self.images_digest, machine_facts())
+        return digest(self.graph.digest, asked, self.images_digest, machine_facts())
 
     def cell_key(self, variant: str, host: Host, batch: int, here: bool = True) -> str:
         """The key under which the ledger keeps the measurements of a variant, given by its digest."""
@@ -190,3 +187,9 @@ def evaluation_arrays(graph: Graph, images, labels) -> tuple[np.ndarray, np.ndar
     )
     images = subject.checked_images(images)
     return images, subject.checked_labels(labels, len(images))
+
+
+def origin_of(dataset: str) -> str:
+    """The data set that an image set's name, such as ``shapes/evaluation``, names; empty for any other name."""
+    name = dataset.rpartition("/")[0] or dataset
+    return name if name in ("shapes", "cifar10") else ""

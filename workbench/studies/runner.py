@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from ..digests import digest
 from ..errors import Cancelled, Refusal, WorkbenchError
 from ..measuring import Subject
 from ..measuring.accuracy import Evaluated, Predictions
+from ..measuring.input_notes import input_notes
 from ..measuring.measurement import measurement_of, one_batch
 from ..measuring.timing import Feeds, Latency, interleaved_rounds, joined
 from ..performance.fusion import attention_fused
@@ -30,7 +31,7 @@ from ..remote.host import Host
 from ..remote.job import EvaluationSet, Job
 from ..workspace import Workspace
 from .plan import MEASUREMENT, REFUSAL, Cell, EngineCells, is_measured, newest_measurement
-from .predictions import predictions_of
+from .predictions import BATCH, predictions_of
 from .request import Request
 from .round_store import RoundStore
 
@@ -43,11 +44,14 @@ REFERENCE_LABEL = "fp32 on onnxruntime"
 
 @dataclass(frozen=True)
 class Ready:
-    """An engine that was built and has classified the images; its cells are still to be timed."""
+    """An engine that was built and has classified the images; its cells are still to be timed.
+
+    ``predictions`` are by batch size: with dynamic quantization an image's logits depend on its batch.
+    """
 
     group: EngineCells
     engine: Engine
-    predictions: Predictions
+    predictions: Mapping[int, Predictions]
 
 
 class Runner:
@@ -55,6 +59,7 @@ class Runner:
 
     def __init__(self, request: Request, workspace: Workspace, meter: Meter, attempt: str):
         self.request, self.workspace, self.meter, self.attempt = request, workspace, meter, attempt
+        self.about_images: tuple[str, ...] = ()
         self.reference = self._reference()
 
     def _reference(self) -> Predictions:
@@ -64,7 +69,10 @@ class Runner:
 
         progress, labels = self.meter.step("FP32 reference"), self.request.labels
         variant = apply_recipe(self.request.graph, Recipe(), self.workspace, progress=progress)
-        found = self._predictions(self._engine(variant, REFERENCE, progress), REFERENCE, progress)
+        engine = self._engine(variant, REFERENCE, progress)
+        found = self._predictions(engine, REFERENCE, progress)
+        with open_engine(engine) as session:
+            self.about_images = input_notes(session, Subject.of(engine), self.request.images)
         classes = 1 + int(max(found.classes.max(), labels.max()))
         check_order("the labels", labels, found.classes, classes)
         return found
@@ -97,8 +105,9 @@ class Runner:
             return None
         try:
             engine = self._engine(left.variant, left.host, progress)
-            found = self._predictions(engine, left.host, progress)
-            self._check_evidence(found.classes)
+            found = {c.batch: self._predictions(engine, left.host, progress, c.batch) for c in left.cells}
+            for each in found.values():
+                self._check_evidence(each.classes)
             return Ready(left, engine, found)
         except Cancelled:
             raise
@@ -125,10 +134,10 @@ class Runner:
         self.workspace.append(ENGINE, key, engine)
         return engine
 
-    def _predictions(self, engine: Engine, host: Host, progress: Progress) -> Predictions:
+    def _predictions(self, engine: Engine, host: Host, progress: Progress, batch: int = BATCH) -> Predictions:
         request = self.request
         inputs = [request.images_digest, request.host_key(host), self.attempt]
-        return predictions_of(engine, request.images, request.labels, self.workspace, inputs, progress)
+        return predictions_of(engine, request.images, request.labels, self.workspace, inputs, progress, batch)
 
     def _time(self, ready: Sequence[tuple[Ready, Cell]], batch: int, progress: Progress) -> None:
         """Time engines at one batch size in interleaved rounds, which are stored while they are taken."""
@@ -149,7 +158,9 @@ class Runner:
         for key, (one, cell) in timed.items():
             rounds = store.rounds[key]
             memory = max(each.memory_bytes for each in rounds)
-            evaluated = Evaluated(one.predictions, self.request.labels, self.reference.classes, REFERENCE_LABEL)
+            evaluated = Evaluated(
+                one.predictions[batch], self.request.labels, self.reference.classes, REFERENCE_LABEL
+            )
             found = self._record(one.engine, batch, joined(rounds, name), memory, evaluated)
             self.workspace.append(MEASUREMENT, cell.key, found)
 
@@ -167,6 +178,7 @@ class Runner:
             run_id=engine.run_id,
         )
         fused, notes = attention_fused(engine), (*engine.variant.notes, *found.notes)
+        notes = (*notes, *self.about_images) if evaluated else notes
         return dataclasses.replace(found, attention_fused=fused, notes=notes)
 
     # ---- jobs on other hosts -----------------------------------------------------------------------------------

@@ -13,6 +13,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from ..datasets import ImageSet
+from ..datasets.image_set import arrays_of
+from ..graphs.quantization.calibration_set import with_images
 from ..ledger import new_run_id
 from ..progress import PARTS, Meter, Progress, silent
 from ..records import Graph, Recipe
@@ -20,7 +23,7 @@ from ..remote.host import Host
 from ..workspace import Workspace
 from .choice import Choice
 from .plan import PLAN, Plan, planned, saved_plan, unplanned
-from .request import Request, ascending, axis_values, evaluation_arrays, hosts_of
+from .request import Request, ascending, axis_values, evaluation_arrays, hosts_of, origin_of
 from .results import Results
 from .runner import Runner
 
@@ -32,11 +35,13 @@ class Study:
         graph: what ``export_onnx`` or ``import_onnx`` made.
         workspace: a ``Workspace`` or a folder's path.
         recipes: what to do to the graph; FP32 on ONNX Runtime is the reference even when it is not among them.
-        images: float32 (N, H, W, 3) or in the graph's own layout, normalised as its preprocessing says.
+        images: float32 (N, H, W, 3) or in the graph's own layout, normalised as its preprocessing says; or an image
+            set, whose labels and name are taken, and whose data set calibrates the recipes that name none.
         labels: the true class of every image, (N,).
         backends: names of backends, which are used on this machine, and hosts.
         batches: images per call.
-        calibration: float32 images that override each recipe's own calibration set.
+        calibration: float32 images that override each recipe's own calibration set. The workspace keeps them, and
+            the recipes of the frame and of a choice name them by their digest.
         cards: backend -> the GPU to build for, where it is not the one at hand; a host has its own.
         options: backend or name of a host -> the backend's own options.
         name: the name by which ``study_results`` finds the study in its workspace.
@@ -50,8 +55,8 @@ class Study:
         workspace,
         *,
         recipes: Iterable[Recipe],
-        images: np.ndarray,
-        labels: np.ndarray,
+        images: np.ndarray | ImageSet,
+        labels: np.ndarray | None = None,
         backends: Iterable[str | Host] = ("onnxruntime",),
         batches: Iterable[int] = (1, 8),
         calibration: np.ndarray | None = None,
@@ -62,16 +67,20 @@ class Study:
         seconds: float = 2.0,
     ):
         hosts = hosts_of(backends, cards or {})
-        images, labels = evaluation_arrays(graph, images, labels)
+        origin = images.source if isinstance(images, ImageSet) else origin_of(dataset)
+        dataset = images.name if isinstance(images, ImageSet) and not dataset else dataset
+        images, labels = evaluation_arrays(graph, *arrays_of(images, labels))
         self.name, self.workspace = name, Workspace.of(workspace)
+        named = [
+            with_images(graph, r, self.workspace, calibration, origin) for r in axis_values("recipes", recipes)
+        ]
         self.request = Request(
             graph=graph,
-            recipes=axis_values("recipes", recipes),
+            recipes=axis_values("recipes", named),
             hosts=hosts,
             batches=ascending(batches),
             images=images,
             labels=labels,
-            calibration=calibration,
             options=dict(options or {}),
             dataset=dataset,
             seconds=seconds,
@@ -113,7 +122,7 @@ class Study:
         return self.request.seconds
 
     def narrowed(self, recipes: Iterable[Recipe], batches: Iterable[int]) -> Study:
-        """The same study of fewer recipes and batch sizes."""
+        """The same study of fewer recipes and batch sizes; recipes are those of the study."""
         study = copy.copy(self)
         study.request = dataclasses.replace(
             self.request, recipes=axis_values("recipes", recipes), batches=ascending(batches)

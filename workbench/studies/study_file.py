@@ -133,16 +133,16 @@ class StudyFile:
         recipes, graph = self.recipes(), self._graph(workspace)
         asked: dict[str, Any] = {"dataset": "shapes", **values.get("images", {})}
         asked["dataset"] = self._dataset(asked["dataset"])
+        if asked.get("split") == "all":
+            asked.setdefault("count", None)  # TOML has no word for it
         sample = images(**asked, preprocessing=graph.preprocessing, progress=progress)
         grid = {key: values[key] for key in ("backends", "batches", "cards", "options", "seconds") if key in values}
         return Study(
             graph,
             workspace,
             recipes=recipes,
-            images=sample.x,
-            labels=sample.labels,
+            images=sample,
             name=values.get("name", self.path.stem),
-            dataset=sample.name,
             **grid,
         )
 
@@ -158,7 +158,7 @@ class StudyFile:
         return export_onnx(spec, params, workspace)
 
     def _dataset(self, name: str) -> str:
-        return name if name in ("shapes", "cifar10") else str(self.path.parent / name)
+        return name if name in ("", "shapes", "cifar10") else str(self.path.parent / name)
 
     def _place(self, key: str, default: str) -> Path:
         return self.path.parent / self.values.get(key, default)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from tests.graphs.drawn import TINY, draw, jax_parameters
+from tests.graphs.drawn import TINY, draw, jax_parameters, scaled
 from tests.graphs.onnx_file import logits
 from workbench.datasets import ImageSet
 from workbench.errors import WorkbenchError
@@ -110,3 +110,11 @@ def test_a_bad_variant_is_not_mistaken_for_a_bad_evaluator(named, image_set, pic
     recipe = wb.Recipe("int8", scope="everything", calibration=wb.Calibration(method="entropy"))
     variant = wb.apply_recipe(named, recipe, shelf, calibration=0.01 * pictures)
     assert check_evaluator(image_set, graph=named, variant=variant)
+
+
+def test_a_model_whose_answer_does_not_depend_on_the_image_is_refused(tmp_path, pictures):
+    graph = draw(tmp_path, edit=scaled({"head/kernel": 0}))
+    with pytest.raises(WorkbenchError, match="does not depend on the image"):
+        check_evaluator(pictures, graph=graph)
+    one = check_evaluator(pictures[:1], graph=graph)  # of one image nothing can be said
+    assert one.checks

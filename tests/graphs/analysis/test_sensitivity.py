@@ -62,7 +62,8 @@ def test_linear_layers_are_tried_in_every_low_precision(drawn, many, labels, pic
     variant = emulated(wb.apply_recipe(drawn, alone, shelf, calibration=pictures), shelf)
     assert row.logit_error == pytest.approx(error(logits(variant.path, many), logits(drawn.path, many)), rel=2e-2)
     found = wb.search_recipe(drawn, recipe, shelf, max_drop=100, images=many, labels=labels, calibration=pictures)
-    assert found.recipe == recipe  # nothing need be excluded
+    assert found.recipe == tried.recipe  # nothing need be excluded, and both name the images that calibrated
+    assert found.recipe.calibration.samples == (len(pictures) if recipe.is_calibrated else 128)
 
 
 def test_a_place_with_outliers_is_the_most_sensitive(pictures, many, tmp_path):

@@ -91,7 +91,7 @@ def test_a_static_batch_counts_no_padding(ranges, pictures, tmp_path):
 
 
 def test_images_of_a_data_set_are_loaded_at_the_size_of_the_graph(drawn, tmp_path):
-    ranges = calibrate(drawn, wb.Calibration(samples=6), tmp_path)
+    ranges = calibrate(drawn, wb.Calibration("shapes", samples=6), tmp_path)
     assert ranges.images == 6
     same = wb.images("shapes", split="calibration", count=6, size=TINY.image_size)
     assert calibrate(drawn, same.x, tmp_path) == ranges
@@ -108,7 +108,7 @@ def test_images_that_are_channels_first_go_into_a_graph_that_wants_them(drawn, p
 
 @pytest.mark.parametrize("variant", ["plain", "noisy", "one-class"])
 def test_a_data_set_is_read_a_few_images_at_a_time_and_has_the_digest_of_the_whole(drawn, variant):
-    asked = wb.Calibration(samples=150, variant=variant, seed=3)
+    asked = wb.Calibration("shapes", samples=150, variant=variant, seed=3)
     found = calibration_images(drawn, asked, silent)
     whole = wb.images("shapes", "calibration", 150, seed=3, size=TINY.image_size, variant=variant).x
     parts = list(found.parts())

@@ -7,6 +7,8 @@ its preprocessing.
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
 from ...backends import open_engine
@@ -37,15 +39,16 @@ def engine_logits(engine: Engine, images: np.ndarray, progress: Progress = silen
     """
     subject = Subject.of(engine)
     images, size = subject.checked_images(images), engine.batches.opt
-    with open_engine(engine) as session:
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(open_engine(engine))
         for rows in sorted({engine.batches.opt, engine.batches.max}):
             check_equal_rows(session, subject, images[0], rows)
-        found = []
+        found, exact = [], stack.enter_context(subject.exact(session))
         for start in range(0, len(images), size):
             progress("engine", start, len(images))
             part = images[start : start + size]
             full = images[np.minimum(np.arange(start, start + max(len(part), engine.batches.min)), len(images) - 1)]
-            found.append(subject.logits(session)(full)[: len(part)])
+            found.append(subject.logits(exact)(full)[: len(part)])
         progress("engine", len(images), len(images))
     return np.concatenate(found).astype(np.float32)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...datasets import ImageSet
+from ...datasets.image_set import arrays_of
 from ...errors import refuse_unless
 from ...places import is_excluded
 from ...progress import Progress, silent
@@ -66,8 +68,8 @@ def search_recipe(
     workspace,
     *,
     max_drop: float,
-    images: np.ndarray,
-    labels,
+    images: np.ndarray | ImageSet,
+    labels=None,
     calibration: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> Search:
@@ -75,20 +77,22 @@ def search_recipe(
 
     The places are ordered by ``sensitivity``; bisection finds the shortest prefix of that order whose loss, as
     measured, is within the limit, with at most log2(places) + 2 evaluations beside those of ``sensitivity``.
+    Each computes the recipe's own file in its own types, so that an overflow in its high precision is found.
 
     Args:
         graph: a float32 graph.
         recipe: of a precision that ``sensitivity`` takes; its ``exclude`` stays excluded.
         workspace: a ``Workspace`` or a folder's path; evaluations are kept there as they come.
         max_drop: percentage points of top-1 that may be lost against float32.
-        images: (N, H, W, 3) float32, normalised, to judge by.
+        images: (N, H, W, 3) float32, normalised, to judge by; or an image set: its labels are taken, and its data
+            set calibrates a recipe that names none.
         labels: N whole numbers.
         calibration: images that replace the recipe's own calibration set.
         progress: see ``progress.Progress``; stages ``sensitivity`` and ``search``.
 
     Raises:
-        WorkbenchError: a limit below zero, labels that the float32 model meets by chance only, or what
-            ``sensitivity`` raises.
+        WorkbenchError: a limit below zero, labels that the float32 model meets by chance only, logits of a tried
+            recipe that are not finite, or what ``sensitivity`` raises.
     """
     refuse_unless(
         isinstance(max_drop, int | float) and max_drop >= 0,
@@ -97,6 +101,7 @@ def search_recipe(
         remedy="give the percentage points that may be lost, such as 0.5",
     )
     progress = progress or silent
+    _, labels = arrays_of(images, labels)
     refuse_unless(
         labels is not None,
         "Lost accuracy cannot be judged without labels",
@@ -105,25 +110,26 @@ def search_recipe(
     )
     evaluation = Evaluation.of(graph, recipe, workspace, images, labels, calibration, progress)
     check_labels(evaluation.reference(), np.asarray(labels))
-    ranking = sensitivity(
-        graph, recipe, workspace, images=images, labels=labels, calibration=calibration, progress=progress
-    )
+    recipe = evaluation.recipe  # it names the images that calibrate
+    ranking = sensitivity(graph, recipe, workspace, images=images, labels=labels, progress=progress)
     order = [place for place in ranking.order if not is_excluded(place, recipe.exclude)]
     tried: dict[int, PlaceLoss] = {}
+
+    def without(count: int) -> Recipe:
+        return dataclasses.replace(recipe, exclude=(*recipe.exclude, *order[:count]))
 
     def loss(count: int) -> PlaceLoss:
         if count not in tried:
             progress("search", len(tried), math.ceil(math.log2(len(order) + 1)) + 1)
-            tried[count] = evaluation.loss(f"all but {count}", tuple(sorted(order[count:])))
+            tried[count] = evaluation.variant_loss(graph, without(count), f"all but {count}")
         return tried[count]
 
     fewest = _shortest_prefix(len(order), lambda count: loss(count).points_lost <= max_drop)
     result = loss(fewest)
-    chosen = dataclasses.replace(recipe, exclude=(*recipe.exclude, *order[:fewest]))
     lost, interval = result.points_lost, result.points_lost_interval
     verdict = holds_limit(interval, max_drop)
     needed = sample_to_decide(lost, interval, max_drop, result.images) if verdict == CANNOT_TELL else None
-    return Search(chosen, verdict, max_drop, result, needed, tuple(sorted(tried.items())), ranking)
+    return Search(without(fewest), verdict, max_drop, result, needed, tuple(sorted(tried.items())), ranking)
 
 
 def _shortest_prefix(places: int, holds: Callable[[int], bool]) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...datasets import ImageSet
 from ...errors import WorkbenchError, refuse_unless
-from ...measuring.accuracy import check_label_range
+from ...measuring.accuracy import check_label_range, same_logits
 from ...progress import silent
 from ...records import Engine, Graph, ModelSpec, Preprocessing, Variant, wilson
 from ..quantization.activations import logits_of
@@ -85,6 +85,7 @@ def check_evaluator(
     x = graph_input(graph, images)
     checks.append(_in_range(x, graph.preprocessing))
     logits = logits_of(graph, load_widened(graph.path), x, silent)
+    _refuse_constant(logits, x)
     if model is not None:
         checks.append(_same_as_jax(graph, model, images[:COMPARED]))
     if variant is not None:
@@ -199,6 +200,16 @@ def _in_range(x: np.ndarray, preprocessing: Preprocessing) -> Check:
         remedy="call workbench.normalise(pixels, graph.preprocessing)",
     )
     return Check("range of the pixels", found)
+
+
+def _refuse_constant(logits: np.ndarray, x: np.ndarray) -> None:
+    """Refuse a model that answers the same to different images: every other check would pass."""
+    refuse_unless(
+        not same_logits(logits, logits[0]) or not (x != x[0]).any(),
+        "The comparison is refused: the model's answer does not depend on the image",
+        why=f"all {len(x)} images have the same logits, so that parity and agreement prove nothing",
+        remedy="load a checkpoint with a trained head: some are published with one of zeros, to be trained by you",
+    )
 
 
 def _same_as_jax(graph: Graph, model: tuple[ModelSpec, dict], images: np.ndarray) -> Check:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from ...datasets import ImageSet
+from ...datasets.image_set import arrays_of
 from ...digests import digest
 from ...errors import refuse_unless
 from ...measuring.accuracy import check_label_range, checked_labels
@@ -19,11 +21,13 @@ from ...statistics.intervals import discordant_pairs, paired_interval
 from ...workspace import Workspace
 from ..quantization.activations import logits_of
 from ..quantization.alone import LOW, quantize_alone, scope_of
+from ..quantization.calibration_set import images_of, with_images
+from ..quantization.emulation import load_widened
 from ..quantization.images import graph_input
 from ..quantization.prepare import check_graph, prepare
 from ..quantization.qdq_sites import check_excluded, place_name, qdq_sites
 from ..quantization.ranges import Ranges, calibrate
-from ..quantization.recipe import least_opset
+from ..quantization.recipe import apply_recipe, least_opset
 from ..quantization.saturation import largest_weight
 from ..quantization.smoothquant import smoothed
 from .selftest import check_order
@@ -115,7 +119,7 @@ def sensitivity(
     recipe: Recipe,
     workspace,
     *,
-    images: np.ndarray,
+    images: np.ndarray | ImageSet,
     labels=None,
     calibration: np.ndarray | None = None,
     progress: Progress | None = None,
@@ -130,7 +134,8 @@ def sensitivity(
         graph: a float32 graph.
         recipe: int8, fp8, mxfp8, nvfp4, w8 or w4; its scope decides which places are tried.
         workspace: a ``Workspace`` or a folder's path.
-        images: (N, H, W, 3) float32, normalised, that both models classify.
+        images: (N, H, W, 3) float32, normalised, that both models classify; or an image set, whose labels are taken
+            and whose data set calibrates a recipe that names none.
         labels: N whole numbers; without them only the logits are compared.
         calibration: images that replace the recipe's own calibration set.
         progress: see ``progress.Progress``; stage ``sensitivity``, counted in places.
@@ -149,7 +154,7 @@ def sensitivity(
         rows.append(evaluation.loss(place, (place,)))
         each(rows[-1])
     evaluation.progress("sensitivity", len(places), len(places))
-    return Sensitivity(tuple(rows), evaluation.top1(), len(images), recipe)
+    return Sensitivity(tuple(rows), evaluation.top1(), len(evaluation.images), evaluation.recipe)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +177,7 @@ class Evaluation:
         graph: Graph,
         recipe: Recipe,
         workspace: Workspace | str | Path,
-        images: np.ndarray,
+        images: np.ndarray | ImageSet,
         labels,
         calibration: np.ndarray | None,
         progress: Progress,
@@ -185,9 +190,12 @@ class Evaluation:
             why="sensitivity is about places in a low precision beside others in a high one",
             remedy=f"give a recipe with one of the precisions {', '.join(LOW)}",
         )
-        workspace, images = Workspace.of(workspace), graph_input(graph, images)
+        workspace, origin = Workspace.of(workspace), images.source if isinstance(images, ImageSet) else ""
+        recipe = with_images(graph, recipe, workspace, calibration, origin)
+        images, labels = arrays_of(images, labels)
+        images = graph_input(graph, images)
         labels = None if labels is None else checked_labels(labels, len(images))
-        source = recipe.calibration if calibration is None else calibration
+        source = images_of(graph, recipe.calibration, workspace) if recipe.is_calibrated else recipe.calibration
         if recipe.smooth is not None:
             graph = smoothed(graph, recipe.smooth, source, workspace, progress)
         scope, ranges = scope_of(recipe), None
@@ -213,6 +221,21 @@ class Evaluation:
             return _compare(name, quantized, self.reference(), self.labels)
 
         inputs = (self.key, name, places)
+        return self.workspace.artefact("sensitivity", PlaceLoss, inputs, make, tools=TOOLS)
+
+    def variant_loss(self, graph: Graph, recipe: Recipe, name: str) -> PlaceLoss:
+        """The loss of the file that a recipe makes of a graph, computed in its own types, see ``emulation``.
+
+        Raises:
+            WorkbenchError: its logits are not finite: something overflows in its high precision.
+        """
+
+        def make(folder: Path, key: str) -> PlaceLoss:
+            model = load_widened(apply_recipe(graph, recipe, self.workspace, progress=self.progress).path)
+            found = logits_of(self.graph, model, self.images, self.progress, BATCH)
+            return _compare(name, found, self.reference(), self.labels)
+
+        inputs = (self.key, graph.digest, recipe, name)
         return self.workspace.artefact("sensitivity", PlaceLoss, inputs, make, tools=TOOLS)
 
     def reference(self) -> np.ndarray:

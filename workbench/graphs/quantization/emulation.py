@@ -25,6 +25,8 @@ from ..structure.values import HALVES, elements, input_of, onnx_type
 from .block_emulation import expand_blocks
 
 FLOAT = onnx_type("fp32")
+#: The file's name differs from the variant's own, because both travel to a host in one folder.
+FILE = "emulated.onnx"
 EMULATED = "emulated on the CPU in float32, rounded after every operator"
 TOOLS = ("onnx", "onnx-ir", "ml_dtypes")
 
@@ -42,10 +44,21 @@ def emulated(variant: Variant, workspace) -> Variant:
         return variant
 
     def make(folder: Path, key: str) -> Variant:
-        path, notes = model_file.save(load_widened(variant.path), folder), (*variant.notes, EMULATED)
-        return dataclasses.replace(variant, path=path, digest=key, runtimes=("onnxruntime",), notes=notes)
+        path, notes = model_file.save(load_widened(variant.path), folder, FILE), (*variant.notes, EMULATED)
+        runtimes = ("onnxruntime",)
+        return dataclasses.replace(variant, path=path, digest=key, runtimes=runtimes, notes=notes, emulation=path)
 
     return Workspace.of(workspace).artefact("emulated", Variant, variant.digest, make, tools=TOOLS)
+
+
+def with_emulation(variant: Variant, workspace) -> Variant:
+    """The variant and its emulation, where ONNX Runtime takes the file and computes its 16-bit types in float32.
+
+    Without it ``measure`` would call the accuracy of float32 that of FP16, and hide what overflows on a GPU.
+    """
+    if "onnxruntime" not in variant.runtimes or variant.recipe.product_types.isdisjoint(dtypes.HALVES):
+        return variant
+    return dataclasses.replace(variant, emulation=emulated(variant, workspace).path)
 
 
 def load_widened(path: Path) -> ir.Model:

@@ -18,6 +18,7 @@ from ...records import METHODS, SCOPES, Calibration, Graph
 from ...workspace import Workspace
 from . import thresholds
 from .activations import batches, open_model
+from .calibration_set import images_of
 from .histogram import Histogram, magnitudes
 from .images import Images, calibration_images
 from .prepare import check_graph, prepare
@@ -148,6 +149,8 @@ def calibrate(
     one_of("scope", scope, SCOPES)
     workspace = Workspace.of(workspace)
     progress = progress or silent
+    if isinstance(calibration, Calibration):
+        calibration = images_of(graph, calibration, workspace)
     images = calibration_images(graph, calibration, progress)
     parts = [_part(graph, part, images, workspace, progress) for part in PARTS[scope]]
     return replace(

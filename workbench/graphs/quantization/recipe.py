@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from ...workspace import Workspace
 from .. import model_file
 from ..structure.values import numpy_type
 from .block_scaled import block_layers, quantize_blocks
+from .calibration_set import images_of, note_of, with_images
 from .casts import layers_beyond, retype
 from .dynamic import quantize_dynamically
+from .emulation import with_emulation
 from .prepare import check_graph, prepare
 from .qdq import quantize
 from .qdq_sites import check_excluded, excluded, unnamed_notes, unquantized_notes
@@ -51,7 +54,8 @@ def apply_recipe(
         recipe: what to do.
         workspace: a ``Workspace`` or a folder's path.
         calibration: (N, H, W, 3) float32 images, normalised, that replace the recipe's own calibration set;
-            ignored where nothing is calibrated.
+            ignored where nothing is calibrated. The workspace keeps them, and the variant's recipe names them by
+            digest and count, so that this recipe makes the same file again.
         progress: see ``progress.Progress``.
 
     Returns:
@@ -59,7 +63,7 @@ def apply_recipe(
 
     Raises:
         WorkbenchError: the graph is quantized already, a name in ``exclude`` is unknown, the calibration images are
-            missing, too few, of a wrong shape or type, or an activation is not finite.
+            not named, missing, too few, of a wrong shape or type, or an activation is not finite.
     """
     check_graph(graph)
     refuse_unless(
@@ -68,8 +72,13 @@ def apply_recipe(
         why=f"given was {recipe!r}",
         remedy="write Recipe(precision='int8')",
     )
-    images = recipe.calibration if calibration is None else calibration
-    return LOWERINGS[recipe.precision](graph, recipe, Workspace.of(workspace), images, progress or silent)
+    workspace = Workspace.of(workspace)
+    recipe = with_images(graph, recipe, workspace, calibration)
+    images = images_of(graph, recipe.calibration, workspace) if recipe.is_calibrated else recipe.calibration
+    variant = LOWERINGS[recipe.precision](graph, recipe, workspace, images, progress or silent)
+    if recipe.is_calibrated:
+        variant = replace(variant, notes=(*variant.notes, note_of(recipe)))
+    return with_emulation(variant, workspace)
 
 
 def foreseen(graph: Graph, recipe: Recipe) -> Variant:
