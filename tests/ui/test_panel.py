@@ -1,5 +1,6 @@
 import _thread
 import logging
+import signal
 import threading
 import time
 
@@ -124,7 +125,15 @@ def test_the_result_is_shown_and_a_picture_of_it_that_fails_says_so(number, show
     assert "ZeroDivisionError" in shown(panel)
 
 
-def test_an_interrupt_of_the_kernel_cancels_the_work(panel, work, shown):
+@pytest.fixture
+def interruptible():
+    """As in a kernel: a shell that starts tests in its background has them ignore interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_of_the_kernel_cancels_the_work(panel, work, shown, interruptible):
     threading.Timer(0.2, _thread.interrupt_main).start()
     with pytest.raises(KeyboardInterrupt):
         panel.result()
