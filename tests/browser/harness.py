@@ -98,13 +98,12 @@ class LabServer:
         except OSError:
             return False
 
-    def call(self, method: str, path: str):
-        """One call of the server's REST API."""
-        request = urllib.request.Request(
-            f"{self.url}api/{path}", method=method, headers={"Authorization": f"token {self.token}"}
-        )
+    def sessions(self) -> list[dict]:
+        """The notebooks whose kernels run, from the server's REST API."""
+        token = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(f"{self.url}api/sessions", headers=token)
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read() or "null")
+            return json.load(answer)
 
     def uncaught(self, offset: int = 0) -> list[str]:
         """Uncaught exceptions in the log, from ``offset`` bytes on."""
@@ -157,11 +156,13 @@ class LabPage:
         return self
 
     def end_kernels(self) -> None:
-        """Shut down every kernel while the page is still there to hear of it: to a page that has gone, the server
-        cannot send the kernel's last messages nor its end, and says so with an uncaught exception.
+        """Shut down every kernel, so that tests do not slow each other down; the page must still be open.
+
+        To a page that has gone the server cannot send a kernel's last messages nor its end, and logs an uncaught
+        exception for each.
         """
         self.page.evaluate("() => window.jupyterapp?.serviceManager.sessions.shutdownAll()")
-        assert self.server.call("GET", "sessions") == []
+        assert self.server.sessions() == []
 
     def wait_idle(self, seconds: float = 120) -> None:
         """Wait until the status bar says that the kernel is idle."""
