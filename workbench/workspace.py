@@ -18,14 +18,14 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from . import records
 from .code_version import code_digest, tool_versions
 from .digests import digest, file_digest
 from .errors import WorkbenchError, path_of
 from .files import disk_errors
-from .ledger import Ledger, new_run_id
+from .ledger import Ledger, Observation, Summary, new_run_id
 
 T = TypeVar("T")
 
@@ -34,6 +34,8 @@ RECORD = "record.json"
 FORMAT = 2
 #: An unfinished artefact of a killed process is removed after this many seconds.
 STALE_S = 24 * 3600
+#: Kind of observation -> what makes the summary that is kept beside each of them. A room adds its own kind here.
+SUMMARIES: dict[str, Callable[[Any], Summary]] = {}
 
 
 class Workspace:
@@ -137,8 +139,22 @@ class Workspace:
             WorkbenchError: the disk is full or read-only, or the ledger is damaged.
         """
         run_id = run_id or new_run_id()
-        Ledger(self.path).append(run_id, kind, key, json.dumps(_encoded(record, self.path)))
+        self.append_all(kind, [(key, record)], run_id)
         return run_id
+
+    def append_all(self, kind: str, records: Iterable[tuple[str, Any]], run_id: str | None = None) -> None:
+        """Append observations of one kind, each with its key: all of them or, where that fails, none.
+
+        Raises:
+            WorkbenchError: as for ``append``.
+        """
+        run_id, summary = run_id or new_run_id(), SUMMARIES.get(kind)
+        Ledger(self.path).append_all(
+            Observation(
+                run_id, kind, key, json.dumps(_encoded(record, self.path)), summary(record) if summary else None
+            )
+            for key, record in records
+        )
 
     def observations(self, kind: str, cls: type[T], key: str | None = None) -> list[T]:
         """All observations of a kind (and key), oldest first, as records of type ``cls``.
@@ -150,7 +166,16 @@ class Workspace:
             WorkbenchError: the ledger is damaged.
         """
         bodies = Ledger(self.path).bodies(kind, key)
-        return [_decoded(cls, json.loads(body), self.path) for body in bodies]
+        return [self.decoded(cls, body) for body in bodies]
+
+    def newest(self, kind: str, cls: type[T], key: str) -> T | None:
+        """The last observation of a kind and key, or None."""
+        body = Ledger(self.path).newest(kind, key).get(key)
+        return None if body is None else self.decoded(cls, body)
+
+    def decoded(self, cls: type[T], body: str) -> T:
+        """The record in the body of an observation of this workspace."""
+        return _decoded(cls, json.loads(body), self.path)
 
 
 def _encoded(record, folder: Path):

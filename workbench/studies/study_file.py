@@ -14,6 +14,7 @@ from ..errors import WorkbenchError, one_of, refuse_unless
 from ..progress import Progress, silent
 from ..records import Calibration, Graph, Preprocessing, Recipe
 from ..workspace import Workspace
+from .limits import NAMES
 from .study import Study
 
 #: Key of the file -> the types that its value may have.
@@ -35,7 +36,7 @@ KEYS = {
     "limits": dict,
 }
 IMAGES = {"dataset": str, "split": str, "count": int, "seed": int}
-LIMITS = {"max_drop": (int, float), "max_latency_ms": (int, float)}
+LIMITS = dict.fromkeys(NAMES, (int, float))
 
 
 @dataclass(frozen=True)
