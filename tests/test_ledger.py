@@ -55,12 +55,12 @@ def test_the_newest_observation_of_each_key_comes_with_its_summary_of_the_versio
     assert store.last() == 0
     store.append_all(Observation("run", "note", key, "{}", kept) for key in "aab")
     store.append("run", "note", "c", "{}")
-    found = {row.key: (row.number, row.words) for row in store.summarised("note", "v2")}
+    found = {key: (number, words) for number, key, _, words in store.summarised("note", "v2")}
     assert found == {"a": (2, '["x"]'), "b": (3, '["x"]'), "c": (4, None)}
-    assert {row.words for row in store.summarised("note", "v3")} == {None}
-    assert [row.key for row in store.summarised("note", "v2", ["b", "z"])] == ["b"]
+    assert {words for *_, words in store.summarised("note", "v3")} == {None}
+    assert [key for _, key, *_ in store.summarised("note", "v2", ["b", "z"])] == ["b"]
     store.keep([(4, kept)])
-    assert {row.numbers for row in store.summarised("note", "v2")} == {b"12345678"}
+    assert {numbers for _, _, numbers, _ in store.summarised("note", "v2")} == {b"12345678"}
     assert (store.keys("note"), store.last(), store.body(4)) == (["a", "b", "c"], 4, "{}")
 
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .errors import WorkbenchError
 from .files import text_or_empty
@@ -56,13 +56,8 @@ class Observation(NamedTuple):
     summary: Summary | None = None
 
 
-class Summarised(NamedTuple):
-    """The newest observation of a key, by its number in the ledger, and its summary if that is known."""
-
-    number: int
-    key: str
-    numbers: bytes | None
-    words: str | None
+#: The newest observation of a key: its number in the ledger, the key, and the summary's numbers and words, or None.
+Summarised = tuple[int, str, Any, Any]
 
 
 class Ledger:
@@ -146,7 +141,7 @@ class Ledger:
             f"SELECT newest.id, newest.key, numbers, words FROM ({newest}) AS newest"
             " LEFT JOIN summaries ON summaries.observation = newest.id AND summaries.version = ?"
         )
-        return [Summarised(*row) for row in self._read(query, (*values, version))]
+        return self._read(query, (*values, version))
 
     def body(self, number: int) -> str:
         """The body of the observation with this number."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 import warnings
@@ -56,7 +57,7 @@ def decode(cls: type[T], data, path: Callable[[str], Path] = Path) -> T:
 
 def _decode(hint, data, path: Callable[[str], Path]):
     if dataclasses.is_dataclass(hint):
-        data, hints = _with_names_of_today(hint.__name__, data), typing.get_type_hints(hint)
+        data, hints = _with_names_of_today(hint.__name__, data), _types_of(hint)
         fields = [f.name for f in dataclasses.fields(hint) if f.name in data]
         record = hint(**{name: _decode(hints[name], data[name], path) for name in fields})
         if caveat := getattr(record, "caveat", ""):
@@ -68,6 +69,10 @@ def _decode(hint, data, path: Callable[[str], Path]):
     if origin is tuple:
         return tuple(_decode(arguments[0], item, path) for item in data)
     return path(data) if hint is Path else data
+
+
+#: Name of each field of a record -> its type; a study of 100,000 cells decodes thousands of recipes.
+_types_of = functools.cache(typing.get_type_hints)
 
 
 def _with_names_of_today(record: str, data: Mapping) -> Mapping:

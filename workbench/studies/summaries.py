@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..code_version import code_digest
-from ..ledger import Ledger, Summarised, Summary
+from ..ledger import Ledger, Summary
 from ..records import Measurement
 from ..workspace import SUMMARIES, Workspace
 from . import frame
@@ -48,25 +48,25 @@ def newest_of(workspace: Workspace, keys: Iterable[str] | None = None) -> Newest
     """The newest measurement of all cells in the workspace, or of some, from their summaries."""
     ledger = Ledger(workspace.path)
     found = ledger.summarised(MEASUREMENT, _version(), keys)
-    missing = [row for row in found if row.words is None]
-    made = {row.number: summary for row, summary in zip(missing, _made(workspace, ledger, missing))}
-    numbers = b"".join(row.numbers if row.numbers is not None else made[row.number].numbers for row in found)
-    words = ",".join(row.words if row.words is not None else made[row.number].words for row in found)
+    if missing := [number for number, _, _, words in found if words is None]:
+        made = dict(_made(workspace, ledger, missing))
+        found = [(row[0], row[1], *made[row[0]][1:]) if row[0] in made else row for row in found]
+    all_numbers, all_words = b"".join(row[2] for row in found), ",".join(row[3] for row in found)
     return Newest(
-        {row.key: place for place, row in enumerate(found)},
-        np.frombuffer(numbers, np.float64).reshape(len(found), len(NUMBERS)),
-        json.loads(f"[{words}]"),
-        max((row.number for row in found), default=0),
+        {row[1]: place for place, row in enumerate(found)},
+        np.frombuffer(all_numbers, np.float64).reshape(len(found), len(NUMBERS)),
+        json.loads(f"[{all_words}]"),
+        max((row[0] for row in found), default=0),
     )
 
 
-def _made(workspace: Workspace, ledger: Ledger, rows: Sequence[Summarised]) -> Iterable[Summary]:
+def _made(workspace: Workspace, ledger: Ledger, numbers: Sequence[int]) -> Iterator[tuple[int, Summary]]:
     """Summaries of measurements that have none of this version; they are kept for the next time."""
-    for begin in range(0, len(rows), AT_A_TIME):
-        some = rows[begin : begin + AT_A_TIME]
-        summaries = [summary_of(workspace.decoded(Measurement, ledger.body(row.number))) for row in some]
-        ledger.keep((row.number, summary) for row, summary in zip(some, summaries))
-        yield from summaries
+    for begin in range(0, len(numbers), AT_A_TIME):
+        some = numbers[begin : begin + AT_A_TIME]
+        made = [(number, summary_of(workspace.decoded(Measurement, ledger.body(number)))) for number in some]
+        ledger.keep(made)
+        yield from made
 
 
 def executions(workspace: Workspace) -> dict[str, str]:
