@@ -91,7 +91,7 @@ def numbers_of(m: Measurement) -> dict[str, float]:
         row |= {"p50_ms": m.p50_ms, "p90_ms": m.p90_ms, "p99_ms": m.p99_ms, "memory_mib": m.memory_bytes / MIB}
         row |= dict(zip(("images_per_second_low", "images_per_second_high"), _throughput_range(m)))
         row |= {"images_per_second": m.images_per_second}
-        row |= {"compute_images_per_second": m.compute_images_per_second}
+        row |= {"compute_images_per_second": m.compute_images_per_second, "joules_per_image": m.joules_per_image}
     if m.labels:
         row |= dict(zip(("top1_low", "top1_high"), m.top1_interval))
         row |= {"top1": m.top1, "top5": m.top5, "images": m.images}
