@@ -16,6 +16,8 @@ from .plan import PLAN, Cell, Plan
 
 T = TypeVar("T", bound=Hashable)
 
+#: The kind of plans that came with imported measurements.
+IMPORTED = "imported study"
 #: The fields of a cell in the order in which a stored plan lists them; recipe and refusal are places in its lists.
 FIELDS = ("recipe", "backend", "batch", "host", "card", "key", "refusal")
 
@@ -26,11 +28,26 @@ def keep_plan(workspace: Workspace, plan: Plan) -> None:
 
 
 def saved_plan(workspace: Workspace, name: str, request: str | None = None) -> Plan | None:
-    """The newest plan of a study in the workspace, or None; with ``request`` only a plan for the same request."""
-    bodies = Ledger(workspace.path).bodies(PLAN, name)
-    return next(
-        (plan for body in reversed(bodies) if request in (None, (plan := decoded_plan(body)).request)), None
-    )
+    """The newest plan of a study in the workspace, or None; with ``request`` only a plan for the same request.
+
+    Cells that were imported from other machines into the study come after its own.
+    """
+    ledger = Ledger(workspace.path)
+    imported = tuple(ledger.bodies(IMPORTED, name))
+    for body in reversed(ledger.bodies(PLAN, name)):
+        if request in (None, decoded_plan(body).request):
+            return _with_imported(body, imported)
+    return _with_imported(None, imported) if imported and request is None else None
+
+
+@functools.lru_cache(maxsize=4)
+def _with_imported(body: str | None, imported: tuple[str, ...]) -> Plan:
+    """A plan, or that of a study which never ran here, with the cells of imports; of equal ones the newest."""
+    plans = [decoded_plan(each) for each in (*([] if body is None else [body]), *imported)]
+    if len(plans) == 1:
+        return plans[0]
+    cells = {cell.key or number: cell for number, cell in enumerate(cell for plan in plans for cell in plan.cells)}
+    return Plan(plans[0].name, plans[0].request, tuple(cells.values()))
 
 
 def encoded_plan(plan: Plan) -> str:
@@ -47,7 +64,7 @@ def _places(values: Iterable[T]) -> dict[T, int]:
     return {value: place for place, value in enumerate(dict.fromkeys(values))}
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def decoded_plan(body: str) -> Plan:
     """The plan that ``encoded_plan`` wrote, or an earlier version, which wrote every cell in full."""
     data = json.loads(body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from ..workspace import Workspace
 from .choice import Choice, choose, pareto
 from .frame import COLUMNS, NUMBERS, WORDS, place_of, with_speedups
 from .plan import PLAN, Cell, Plan, newest_measurement, newest_refusals
-from .plan_store import saved_plan
+from .plan_store import IMPORTED, saved_plan
 from .summaries import newest_of
 
 TO_DO = "to do"
@@ -60,7 +60,11 @@ class Results:
 
     def measurements(self) -> list[Measurement]:
         """The newest measurement of every cell that has one, in the order of the grid."""
-        found = (newest_measurement(self.workspace, cell.key) for cell in self.plan.cells if cell.key)
+        return self.measurements_at(range(len(self.plan.cells)))
+
+    def measurements_at(self, places: Iterable[int]) -> list[Measurement]:
+        """The newest measurements of those of some rows of the frame, by their index, that have one."""
+        found = (newest_measurement(self.workspace, key) for place in places if (key := self.plan.cells[place].key))
         return [measurement for measurement in found if measurement]
 
     def environment(self) -> Mapping:
@@ -85,12 +89,11 @@ class Results:
     ) -> Choice:
         """The fastest row within the limits, with its reason and its engine; all limits are ``choice.choose``'s."""
         choice = choose(self._frame(), max_drop, max_latency_ms, batch, latency, **limits)
-        cell = self.plan.cells[choice.place]
         built = self.workspace.observations("engine", Engine, choice.row["variant"])
         return dataclasses.replace(
             choice,
             engine=next((engine for engine in built if engine.run_id == choice.row["run_id"]), None),
-            measurement=newest_measurement(self.workspace, cell.key),
+            measurement=self.measurements_at([choice.place])[0],
         )
 
 
@@ -103,7 +106,7 @@ def study_results(workspace, name: str) -> Results:
     workspace = Workspace.of(workspace)
     plan = saved_plan(workspace, name)
     if plan is None:
-        known = Ledger(workspace.path).keys(PLAN)
+        known = sorted({name for kind in (PLAN, IMPORTED) for name in Ledger(workspace.path).keys(kind)})
         raise WorkbenchError(
             f"There is no study {name!r} in {workspace.path}",
             why=f"the studies there are {', '.join(known)}" if known else "no study ran there yet",
