@@ -22,6 +22,8 @@ NUMBERS = (
     "images_per_second_high",
     "compute_images_per_second",
     "speedup",
+    "speedup_low",
+    "speedup_high",
     "top1",
     "top1_low",
     "top1_high",
@@ -85,7 +87,7 @@ def words_of(m: Measurement) -> dict[str, str]:
 
 
 def numbers_of(m: Measurement) -> dict[str, float]:
-    """The columns of a measurement that are numbers; NaN for what was not measured, and for ``speedup``."""
+    """The columns of a measurement that are numbers; NaN for what was not measured, and for speed-ups."""
     row = dict.fromkeys(NUMBERS, math.nan) | {"engine_mib": m.engine_bytes / MIB, "build_s": m.build_seconds}
     if m.latencies_s:
         row |= {"p50_ms": m.p50_ms, "p90_ms": m.p90_ms, "p99_ms": m.p99_ms, "memory_mib": m.memory_bytes / MIB}

@@ -15,6 +15,7 @@ import pandas as pd
 from ..errors import Refusal, WorkbenchError
 from ..ledger import Ledger
 from ..records import Engine, Measurement
+from ..statistics.compare import compare
 from ..workspace import Workspace
 from .choice import Choice, choose, pareto
 from .frame import COLUMNS, NUMBERS, WORDS, place_of, with_speedups
@@ -23,6 +24,8 @@ from .plan_store import IMPORTED, saved_plan
 from .summaries import newest_of
 
 TO_DO = "to do"
+#: More rows than these are not compared call by call.
+MOST_COMPARED = 200
 #: The words, and the card, of a cell that has no measurement.
 UNMEASURED = [TO_DO, *[""] * len(WORDS)]
 
@@ -46,6 +49,27 @@ class Results:
     def _frame(self) -> pd.DataFrame:
         """The frame that was made of the ledger as it is now, if one was; it must not be changed."""
         return _frame_of(self.workspace.path, Ledger(self.workspace.path).last(), self.plan)
+
+    def with_intervals(self, most: int = MOST_COMPARED) -> pd.DataFrame:
+        """The frame with the 95 % interval of each speed-up: ``speedup_low`` and ``speedup_high``.
+
+        Calls are compared with those of FP32 on ONNX Runtime at the same batch, round by round where both took
+        turns; see ``statistics.compare``. That needs the raw calls, so that it is not done for large studies.
+
+        Args:
+            most: where more rows than these were timed, the columns stay NaN.
+        """
+        frame = self.frame()
+        plain = frame[(frame.speedup == 1) & (frame.precision == "fp32")].groupby("batch").head(1)
+        timed = frame[frame.speedup.notna()]
+        if len(timed) > most:
+            return frame
+        bases = {frame.batch[place]: self.measurements_at([place])[0] for place in plain.index}
+        for place in timed.index:
+            found = compare(self.measurements_at([place])[0], bases[frame.batch[place]])
+            ends = [frame.speedup[place] * end / found.speedup for end in found.speedup_interval]
+            frame.loc[place, ["speedup_low", "speedup_high"]] = [1.0, 1.0] if place in plain.index else ends
+        return frame
 
     def latencies(self) -> pd.DataFrame:
         """One row per timed call: ``label``, ``precision``, ``backend``, ``batch``, ``latency_ms``."""

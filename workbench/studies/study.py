@@ -173,6 +173,10 @@ class Study:
         """See ``Results.frame``."""
         return self.results().frame()
 
+    def with_intervals(self) -> pd.DataFrame:
+        """See ``Results.with_intervals``."""
+        return self.results().with_intervals()
+
     def pareto(self, batch: int | None = None) -> pd.DataFrame:
         """See ``Results.pareto``."""
         return self.results().pareto(batch)
