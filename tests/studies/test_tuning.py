@@ -114,11 +114,12 @@ def test_the_least_latency_at_a_load_counts_waiting(variant, tmp_path):
     assert "waiting included" in str(found)
 
 
-def test_streams_of_a_cpu_share_its_cores_unless_threads_were_given(variant, tmp_path):
+def test_streams_of_a_cpu_share_its_cores_unless_threads_were_given(variant, tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.studies.tuning.cores", lambda: 8)
     engine = wb.build_engine(variant, "onnxruntime", tmp_path)
-    assert [for_streams(engine, n, 8).options["threads"] for n in (1, 2, 4, 16)] == [8, 4, 2, 1]
+    assert [for_streams(engine, n).options["threads"] for n in (1, 2, 4, 16)] == [8, 4, 2, 1]
     own = wb.build_engine(variant, "onnxruntime", tmp_path, options={"threads": 3})
-    assert for_streams(own, 2, 8).options["threads"] == 3
+    assert for_streams(own, 2).options["threads"] == 3
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..backends import build_engine
-from ..backends.hardware.cpu import environment
+from ..backends.hardware.cpu import cores
 from ..errors import WorkbenchError, refuse_unless
 from ..measuring.open_loop import measure_open_loop
 from ..measuring.throughput import measure_streams
@@ -117,11 +117,8 @@ def tune(
         why="both max_latency_ms and load are given",
         remedy="give max_latency_ms for the best throughput within it, or load for the least latency at it",
     )
-    workspace, cores = Workspace.of(workspace), environment()["cores"]
-    batches, streams = (
-        _powers("max_batch", max_batch),
-        _powers("max_streams", max_streams or _streams(backend, cores)),
-    )
+    workspace, batches = Workspace.of(workspace), _powers("max_batch", max_batch)
+    streams = _powers("max_streams", max_streams or _streams(backend))
     if static := variant.graph.batch:
         batches = (static,)
     engine = build_engine(
@@ -135,8 +132,10 @@ def tune(
     grid = Grid(batches, streams)
 
     def measured(setting: Setting) -> Point:
-        fit = for_streams(engine, setting.streams, cores)
-        point = _open(fit, setting, load, seconds) if load else _closed(fit, setting, max_latency_ms, seconds)
+        if load is None:
+            point = measured_closed(engine, setting, max_latency_ms, seconds)
+        else:
+            point = _open(for_streams(engine, setting.streams), setting, load, seconds)
         workspace.append(POINT, variant.digest, point)
         return point
 
@@ -145,7 +144,7 @@ def tune(
     progress("tuning", grid.budget, grid.budget)
     if not best.allowed:
         raise _none_allowed(best, max_latency_ms, load)
-    fit = for_streams(engine, best.setting.streams, cores)
+    fit = for_streams(engine, best.setting.streams)
     return Tuning(best, tuple(search.points.values()), grid.size, max_latency_ms, load, fit)
 
 
@@ -158,19 +157,21 @@ def _powers(name: str, most) -> tuple[int, ...]:
     return tuple(1 << power for power in range(number.bit_length()))
 
 
-def _streams(backend: str, cores: int) -> int:
-    return min(cores, 4) if backend == "onnxruntime" else 4
+def _streams(backend: str) -> int:
+    return min(cores(), 4) if backend == "onnxruntime" else 4
 
 
-def for_streams(engine: Engine, streams: int, cores: int) -> Engine:
+def for_streams(engine: Engine, streams: int) -> Engine:
     """The engine as it is opened for so many streams: on a CPU they share the cores, unless threads were given."""
     if engine.backend != "onnxruntime" or "threads" in engine.options:
         return engine
-    return dataclasses.replace(engine, options={**engine.options, "threads": max(1, cores // streams)})
+    return dataclasses.replace(engine, options={**engine.options, "threads": max(1, cores() // streams)})
 
 
-def _closed(engine: Engine, setting: Setting, limit: float | None, seconds: float) -> Point:
-    (found,) = measure_streams(engine, (setting.streams,), batch=setting.batch, seconds=seconds)
+def measured_closed(engine: Engine, setting: Setting, limit: float | None, seconds: float) -> Point:
+    """A setting in a closed loop: calls follow each other without a pause; ``limit`` is the p99 in ms, or None."""
+    fit = for_streams(engine, setting.streams)
+    (found,) = measure_streams(fit, (setting.streams,), batch=setting.batch, seconds=seconds)
     allowed = limit is None or found.p99_ms <= limit
     return Point(setting, found.images_per_second, found.p50_ms, found.p99_ms, allowed)
 
