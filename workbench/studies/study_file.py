@@ -15,6 +15,7 @@ from ..progress import Progress, silent
 from ..records import Batches, Graph, Preprocessing, Recipe, decode_strictly
 from ..records.checks import positive
 from ..workspace import Workspace
+from .limits import Limits
 from .request import LONGEST_S
 from .study import Study
 
@@ -35,14 +36,6 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """The table ``[limits]``: what the choice must keep to."""
-
-    max_drop: float = 0.5
-    max_latency_ms: float | None = None
-
-
-@dataclass(frozen=True)
 class Keys:
     """Every key that a file can have, and the type of its value."""
 
@@ -60,7 +53,7 @@ class Keys:
     preprocessing: Preprocessing | None = None
     cards: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Mapping] = field(default_factory=dict)
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self):
         if self.image_size is not None:
