@@ -101,14 +101,14 @@ class Ledger:
                         "INSERT OR REPLACE INTO summaries VALUES (?, ?, ?, ?)", (row.lastrowid, *summary)
                     )
 
-        self._with(write)
+        self._with(write, writes=True)
 
     def keep(self, summaries: Iterable[tuple[int, Summary]]) -> None:
         """Keep summaries of observations, which are given by their numbers; nothing is kept on a read-only disk."""
         rows = [(number, *summary) for number, summary in summaries]
         if rows and os.access(self.folder, os.W_OK):
             statement = "INSERT OR REPLACE INTO summaries VALUES (?, ?, ?, ?)"
-            self._with(lambda ledger: ledger.executemany(statement, rows))
+            self._with(lambda ledger: ledger.executemany(statement, rows), writes=True)
 
     # ---- reading -------------------------------------------------------------------------------------------------
 
@@ -167,12 +167,15 @@ class Ledger:
     def _read(self, query: str, values: tuple = ()) -> list[tuple]:
         return self._with(lambda ledger: ledger.execute(query, values).fetchall()) if self.path.exists() else []
 
-    def _with(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What ``work`` returns; where it finds a damaged file, it works on the repaired one."""
+    def _with(self, work: Callable[[sqlite3.Connection], T], writes: bool = False) -> T:
+        """What ``work`` returns; where it finds a damaged file, it works on the repaired one.
+
+        On a read-only disk it reads a copy; work that ``writes`` is refused there.
+        """
         writable = os.access(self.folder, os.W_OK)
         try:
             before = self.path.stat().st_ino if self.path.exists() else 0
-            with self._open() if writable else self._copied() as ledger:
+            with self._open() if writable or writes else self._copied() as ledger:
                 return work(ledger)
         except DamagedError:
             if not writable:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backends import REGISTRY, backend
-from ..datasets.splits import SPLITS
+from ..datasets.splits import ALL, SPLITS
 from ..errors import WorkbenchError, one_of, path_of, refuse_unless
 from ..files import read_toml
 from ..progress import Progress, silent
@@ -30,7 +30,7 @@ class Images:
     seed: int = 0
 
     def __post_init__(self):
-        one_of("split", self.split, tuple(SPLITS))
+        one_of("split", self.split, (*SPLITS, ALL))
         positive(self, "count")
         refuse_unless(self.seed >= 0, "Images.seed must be 0 or more", why=f"it is {self.seed}", remedy="give 0")
 
@@ -126,7 +126,7 @@ class StudyFile:
         recipes, graph = self.recipes(), self._graph(workspace)
         asked: dict[str, Any] = {"dataset": "shapes", **values.get("images", {})}
         asked["dataset"] = self._dataset(asked["dataset"])
-        if asked.get("split") == "all":
+        if asked.get("split") == ALL:
             asked.setdefault("count", None)  # TOML has no word for it
         sample = images(**asked, preprocessing=graph.preprocessing, progress=progress)
         grid = {key: values[key] for key in ("backends", "batches", "cards", "options", "seconds") if key in values}
