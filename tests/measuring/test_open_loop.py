@@ -48,7 +48,7 @@ def test_more_images_than_calls_can_take_make_a_queue_that_larger_batches_carry(
     alone = measure_open_loop(slow, 400.0, batch=1, seconds=0.5)
     together = measure_open_loop(slow, 400.0, batch=64, seconds=0.5)
     assert not alone.keeps_up  # 50 calls a second at most
-    assert alone.calls == 200
+    assert alone.calls == len(alone.latencies_s) == len(alone.waits_s) < 100  # stopped after 1.5 s, not after 4 s
     assert together.calls < 100
     assert together.p50_ms < alone.p50_ms
     assert OpenLoop(1, 1, 1, (0.1,) * 10, (0.0,) * 10, 10, 1.0).keeps_up

@@ -27,6 +27,8 @@ from .timing import warm_up
 
 #: A run whose last images wait longer than this share of its length has a queue that grows.
 GROWING = 0.1
+#: An engine that is still busy at this many times the moment of the last arrival does not keep up, and is stopped.
+PATIENCE = 3.0
 #: A waiting stream looks this often whether the run was cancelled, in seconds.
 LOOK_S = 0.05
 
@@ -39,7 +41,8 @@ class OpenLoop:
         load: images that arrive in a second, on average.
         batch: the most images of one call: a free stream takes all that wait, up to these.
         streams: how many calls run at a time.
-        latencies_s: from the arrival of each image to its logits, in the order of arrival.
+        latencies_s: from the arrival of each image to its logits, in the order of arrival; where the queue was so
+            long that the run was stopped, of the images that were served.
         waits_s: the part of these before the call began.
         calls: how many calls the images shared.
         seconds: from the first arrival to the last logits.
@@ -162,7 +165,7 @@ class _Queue:
             with self.lock:
                 now = time.perf_counter() - self.begin
                 arrived = int(np.searchsorted(self.moments, now, side="right"))
-                if self.next == len(self.moments):
+                if self.next == len(self.moments) or now > PATIENCE * self.moments[-1] and self.next > 0:
                     break
                 if arrived > self.next:
                     taken = range(self.next, min(arrived, self.next + self.most))
@@ -179,7 +182,8 @@ class _Queue:
         self.finished_at[taken.start : taken.stop] = time.perf_counter() - self.begin
 
     def result(self, load: float, streams: int) -> OpenLoop:
-        latencies, waits = self.finished_at - self.moments, self.taken_at - self.moments
+        served = slice(0, self.next)
+        latencies, waits = (at[served] - self.moments[served] for at in (self.finished_at, self.taken_at))
         seconds = float(self.finished_at.max() - self.moments[0])
         return OpenLoop(
             load, self.most, streams, tuple(latencies.tolist()), tuple(waits.tolist()), self.calls, seconds
