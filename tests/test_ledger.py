@@ -11,7 +11,7 @@ from tests.stores import outputs, program
 from workbench import ledger
 from workbench.ledger import LEDGER, Ledger, Observation, Summary, new_run_id
 from workbench.records import Batches, UnknownFieldWarning
-from workbench.workspace import Workspace
+from workbench.workspace import SetAsideWarning, Workspace
 
 
 @pytest.fixture
@@ -62,6 +62,14 @@ def test_the_newest_observation_of_each_key_comes_with_its_summary_of_the_versio
     store.keep([(4, kept)])
     assert {numbers for _, _, numbers, _ in store.summarised("note", "v2")} == {b"12345678"}
     assert (store.keys("note"), store.last(), store.row(4)) == (["a", "b", "c"], 4, ("run", "{}"))
+
+
+def test_the_newest_row_that_can_be_read_is_the_newest_and_the_one_after_it_is_named(workspace):
+    workspace.append("batches", "a", Batches(1, 1, 7))
+    Ledger(workspace.path).append("bad run", "batches", "a", "no JSON")
+    Ledger(workspace.path).append("bad run", "batches", "b", "[]")
+    with pytest.warns(SetAsideWarning, match="bad run"):
+        assert workspace.newest_by_key("batches", Batches) == {"a": Batches(1, 1, 7)}
 
 
 def test_run_ids_differ_and_sort_by_time():

@@ -165,7 +165,7 @@ class _Queue:
             with self.lock:
                 now = time.perf_counter() - self.begin
                 arrived = int(np.searchsorted(self.moments, now, side="right"))
-                if self.next == len(self.moments) or now > PATIENCE * self.moments[-1] and self.next > 0:
+                if self.next == len(self.moments) or (now > PATIENCE * self.moments[-1] and self.next > 0):
                     break
                 if arrived > self.next:
                     taken = range(self.next, min(arrived, self.next + self.most))
