@@ -89,7 +89,7 @@ def test_what_a_page_mentions_exists(page):
 
 
 def test_a_name_that_does_not_exist_is_found():
-    wrong = ["graphs/quantization/grids.py", "wb.meassure", "Recipe.rest", "make tests", "workbench tune"]
+    wrong = ["graphs/quantization/grids.py", "wb.meassure", "Recipe.rest", "make tests", "workbench tunes"]
     assert [text for text in wrong if exists(text)] == []
     assert exists("graphs/quantization/scales.py")
     assert exists("graphs.quantization.recipe.LOWERINGS")

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores import Note, noted, outputs, program
+from tests.stores import outputs, program
 from workbench import ledger
-from workbench.errors import WorkbenchError
-from workbench.ledger import LEDGER, new_run_id
+from workbench.ledger import LEDGER, Ledger, Observation, Summary, new_run_id
 from workbench.records import Batches, UnknownFieldWarning
-from workbench.workspace import Workspace
+from workbench.workspace import SetAsideWarning, Workspace
 
 
 @pytest.fixture
@@ -36,6 +35,43 @@ def test_observations_come_back_in_order_and_by_key(workspace, monkeypatch, jour
     found.close()
 
 
+def test_observations_that_are_appended_together_are_all_kept_or_none(workspace):
+    def records():
+        yield "a", Batches(1, 1, 1)
+        raise ValueError("the source broke off")
+
+    with pytest.raises(ValueError, match="broke off"):
+        workspace.append_all("batches", records())
+    assert workspace.observations("batches", Batches) == []
+    workspace.append_all("batches", (("a", Batches(1, 1, n)) for n in range(1, 1001)))
+    assert [b.max for b in workspace.observations("batches", Batches)] == list(range(1, 1001))
+    assert workspace.newest("batches", Batches, "a") == Batches(1, 1, 1000)
+    assert workspace.newest("batches", Batches, "b") is None
+
+
+def test_the_newest_observation_of_each_key_comes_with_its_summary_of_the_version_asked_for(workspace):
+    kept, store = Summary("v2", b"12345678", '["x"]'), Ledger(workspace.path)
+    assert store.summarised("note", "v2") == [] == store.keys("note")
+    assert store.last() == 0
+    store.append_all(Observation("run", "note", key, "{}", kept) for key in "aab")
+    store.append("run", "note", "c", "{}")
+    found = {key: (number, words) for number, key, _, words in store.summarised("note", "v2")}
+    assert found == {"a": (2, '["x"]'), "b": (3, '["x"]'), "c": (4, None)}
+    assert {words for *_, words in store.summarised("note", "v3")} == {None}
+    assert [key for _, key, *_ in store.summarised("note", "v2", ["b", "z"])] == ["b"]
+    store.keep([(4, kept)])
+    assert {numbers for _, _, numbers, _ in store.summarised("note", "v2")} == {b"12345678"}
+    assert (store.keys("note"), store.last(), store.row(4)) == (["a", "b", "c"], 4, ("run", "{}"))
+
+
+def test_the_newest_row_that_can_be_read_is_the_newest_and_the_one_after_it_is_named(workspace):
+    workspace.append("batches", "a", Batches(1, 1, 7))
+    Ledger(workspace.path).append("bad run", "batches", "a", "no JSON")
+    Ledger(workspace.path).append("bad run", "batches", "b", "[]")
+    with pytest.warns(SetAsideWarning, match="bad run"):
+        assert workspace.newest_by_key("batches", Batches) == {"a": Batches(1, 1, 7)}
+
+
 def test_run_ids_differ_and_sort_by_time():
     ids = [new_run_id() for _ in range(100)]
     assert len(set(ids)) == 100
@@ -47,16 +83,6 @@ def test_processes_that_append_at_once_lose_nothing(workspace):
     outputs([program("append_many", workspace.path, start, 15) for _ in range(4)])
     found = workspace.observations("batches", Batches)
     assert sorted(b.max for b in found) == sorted([*range(1, 16)] * 4)
-
-
-def test_a_ledger_that_is_none_is_refused_and_the_artefacts_live_on(workspace):
-    note = workspace.artefact("note", Note, 1, noted("x"))
-    (workspace.path / LEDGER).write_text("no database")
-    with pytest.raises(WorkbenchError, match="cannot be used"):
-        workspace.append("batches", "a", Batches())
-    with pytest.raises(WorkbenchError, match="cannot be used"):
-        workspace.observations("batches", Batches)
-    assert workspace.artefact("note", Note, 1, noted("x")) == note
 
 
 def test_a_record_written_by_an_older_version_is_read_and_unknown_fields_are_left_out(workspace):

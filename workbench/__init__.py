@@ -45,6 +45,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "statistics.compare": "compare",
         "performance.roofline": "measure_roof measure_jax_roof",
         "studies.study": "Study",
+        "studies.tuning": "tune",
         "remote.host": "Host",
         "reporting.html": "write_report",
         "deployment.bundle": "export_bundle",

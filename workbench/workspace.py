@@ -18,14 +18,14 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from . import records
 from .code_version import code_digest, tool_versions
 from .digests import digest, file_digest
 from .errors import WorkbenchError, path_of
 from .files import abandoned, disk_errors, held_file, held_folder
-from .ledger import Ledger, new_run_id
+from .ledger import Ledger, Observation, Row, Summary, new_run_id
 
 T = TypeVar("T")
 
@@ -34,6 +34,8 @@ RECORD = "record.json"
 FORMAT = 2
 #: An unfinished artefact of a killed process is removed after this many seconds.
 STALE_S = 24 * 3600
+#: Kind of observation -> what makes the summary that is kept beside each of them. A room adds its own kind here.
+SUMMARIES: dict[str, Callable[[Any], Summary]] = {}
 
 
 class Workspace:
@@ -144,8 +146,22 @@ class Workspace:
             WorkbenchError: the disk is full or read-only, or the ledger is damaged.
         """
         run_id = run_id or new_run_id()
-        Ledger(self.path).append(run_id, kind, key, json.dumps(_encoded(record, self.path)))
+        self.append_all(kind, [(key, record)], run_id)
         return run_id
+
+    def append_all(self, kind: str, records: Iterable[tuple[str, Any]], run_id: str | None = None) -> None:
+        """Append observations of one kind, each with its key: all of them or, where that fails, none.
+
+        Raises:
+            WorkbenchError: as for ``append``.
+        """
+        run_id, summary = run_id or new_run_id(), SUMMARIES.get(kind)
+        Ledger(self.path).append_all(
+            Observation(
+                run_id, kind, key, json.dumps(_encoded(record, self.path)), summary(record) if summary else None
+            )
+            for key, record in records
+        )
 
     def observations(self, kind: str, cls: type[T], key: str | None = None) -> list[T]:
         """All observations of a kind (and key), oldest first, as records of type ``cls``.
@@ -162,6 +178,27 @@ class Workspace:
         """
         return records_in(Ledger(self.path), kind, cls, key)
 
+    def newest(self, kind: str, cls: type[T], key: str) -> T | None:
+        """The last observation of a kind and key that can be read, or None; see ``observations``."""
+        return self.newest_by_key(kind, cls, key).get(key)
+
+    def newest_by_key(self, kind: str, cls: type[T], key: str | None = None) -> dict[str, T]:
+        """Key -> its last observation of a kind that can be read; with ``key`` of that one alone.
+
+        Warns:
+            SetAsideWarning: a later row holds no such record.
+        """
+        ledger, found = Ledger(self.path), {}
+        for each, row in ledger.newest(kind, key).items():
+            record = record_in(ledger, kind, cls, row)
+            if record is None:
+                earlier = reversed(ledger.rows(kind, each)[:-1])
+                read = (record_in(ledger, kind, cls, each_row) for each_row in earlier)
+                record = next((one for one in read if one is not None), None)
+            if record is not None:
+                found[each] = record
+        return found
+
 
 def records_in(ledger: Ledger, kind: str, cls: type[T], key: str | None = None) -> list[T]:
     """The records of a kind (and key) in a ledger, oldest first; paths in them are relative to its folder.
@@ -169,18 +206,31 @@ def records_in(ledger: Ledger, kind: str, cls: type[T], key: str | None = None) 
     Warns:
         SetAsideWarning: a row holds no such record; the others are read.
     """
-    found = []
-    for run_id, body in ledger.rows(kind, key):
-        try:
-            found.append(_decoded(cls, json.loads(body), ledger.folder))
-            continue
-        except WorkbenchError as error:
-            reason = f"{error.what}: {error.why}"
-        except (ValueError, RecursionError) as error:
-            reason = f"it is no JSON: {error}"
-        message = f"row {run_id[:80]!r} ({kind}) of {ledger.path} is set aside: {reason}. A newer version of"
-        warnings.warn(f"{message} the workbench may have written it", SetAsideWarning, stacklevel=3)
-    return found
+    found = (record_in(ledger, kind, cls, row) for row in ledger.rows(kind, key))
+    return [record for record in found if record is not None]
+
+
+def record_in(ledger: Ledger, kind: str, cls: type[T], row: Row) -> T | None:
+    """The record in a row of a ledger, or None with a ``SetAsideWarning`` where the row holds no such record."""
+    return read_row(ledger, kind, row, lambda body: _decoded(cls, json.loads(body), ledger.folder))
+
+
+def read_row(ledger: Ledger, kind: str, row: Row, read: Callable[[str], T]) -> T | None:
+    """What ``read`` makes of the body of a row.
+
+    Warns:
+        SetAsideWarning: ``read`` refuses the body, or it is no JSON; then the result is None.
+    """
+    run_id, body = row
+    try:
+        return read(body)
+    except WorkbenchError as error:
+        reason = f"{error.what}: {error.why}"
+    except (ValueError, RecursionError) as error:
+        reason = f"it is no JSON: {error}"
+    message = f"row {run_id[:80]!r} ({kind}) of {ledger.path} is set aside: {reason}. A newer version of"
+    warnings.warn(f"{message} the workbench may have written it", SetAsideWarning, stacklevel=4)
+    return None
 
 
 class SetAsideWarning(UserWarning):

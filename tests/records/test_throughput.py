@@ -32,3 +32,11 @@ def test_joined_windows_lie_one_after_the_other():
 def test_a_window_of_no_time_or_with_other_counts_than_seconds_is_refused(calls, seconds):
     with pytest.raises(WorkbenchError, match="calls and the seconds of each stretch"):
         Window(calls, seconds)
+
+
+def test_the_energy_of_joined_windows_is_known_where_that_of_each_is():
+    known, unknown = Window((1,), (0.5,), 2.0), Window((1,), (0.5,))
+    assert Window.joined([known, known]).joules == 4.0
+    assert Window.joined([known, unknown]).joules is None
+    with pytest.raises(WorkbenchError, match="number of joules"):
+        Window((1,), (0.5,), -1.0)

@@ -185,6 +185,18 @@ def test_the_engines_of_a_batch_size_are_timed_in_the_same_rounds(study):
     assert first.environment["interleaved"] == second.environment["interleaved"]
 
 
+def test_a_speed_up_has_the_interval_of_its_rounds_paired_with_those_of_fp32(study):
+    ran = study(batches=(8,)).run()
+    assert ran.frame()[["speedup_low", "speedup_high"]].isna().all(axis=None)
+    plain, coarse = ran.with_intervals().to_dict("records")
+    assert (plain["speedup_low"], plain["speedup_high"]) == (1, 1)
+    assert coarse["speedup_low"] < coarse["speedup"] < coarse["speedup_high"]
+    found = wb.compare(*reversed(measurements(ran)))
+    expected = [coarse["speedup"] * end / found.speedup for end in found.speedup_interval]
+    assert [coarse["speedup_low"], coarse["speedup_high"]] == pytest.approx(expected)
+    assert ran.results().with_intervals(most=1).equals(ran.frame())
+
+
 def test_progress_never_goes_back_and_ends_at_the_whole(study):
     told = []
     study("fp32", "int8-dynamic", "fp8").run(lambda stage, done, total: told.append((done, total)))

@@ -123,6 +123,10 @@ class Session(abc.ABC):
         """
         return None
 
+    def joules(self) -> float | None:
+        """Energy of the device that computes, counted from some moment on; None where it cannot be read."""
+        return None
+
     def layers(self, feeds: Mapping[str, np.ndarray]) -> list[dict] | None:
         """One row per executed layer (``name``, ``type``, ``seconds``), or None where the runtime lists none."""
         return None

@@ -27,6 +27,7 @@ from ..records import Engine, Variant
 from .base import CLOSED, Backend, BuildRequest, Session, Tensor, check_feeds
 from .external_data import copy_model, external_files
 from .hardware.cpu import cores, environment
+from .hardware.energy import cpu_joules
 from .hardware.memory import MemoryMeter
 
 OPTIONS = ("threads", "inter_op", "optimization")
@@ -229,6 +230,10 @@ class OrtSession(Session):
             run(outputs, feeds)
             seconds.append(clock() - begin)
         return seconds
+
+    def joules(self) -> float | None:
+        """Energy of the CPU's packages, through RAPL."""
+        return cpu_joules()
 
     def layers(self, feeds: Mapping[str, np.ndarray], repeats: int = 10) -> list[dict]:
         """Rows ``name``, ``type``, ``seconds``, ``provider`` in the order of execution.

@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 from .. import __version__
 from ..errors import WorkbenchError, refuse_unless
 from .deployment import bundle, deploy, serve
+from .measurements import compare, export_records, import_records, tune
 from .progress_line import ProgressLine
 
 #: Exit codes: an error that the user can mend; 128 + SIGINT and 128 + SIGPIPE, as shells report them.
@@ -29,6 +30,8 @@ app = App(
 app.command(bundle)
 app.command(serve)
 app.command(deploy)
+for command in (tune, compare, export_records, import_records):
+    app.command(command)
 Json = Annotated[bool, Parameter("--json")]
 Pairs = Annotated[tuple[tuple[str, str], ...], Parameter(("--parameter", "-p"))]
 WORKSPACE = Path("workspace")
@@ -190,6 +193,10 @@ def report(
     out: Path = Path("report.html"),
     max_drop: float = 0.5,
     max_latency_ms: float | None = None,
+    min_images_per_second: float | None = None,
+    max_memory_mib: float | None = None,
+    max_engine_mib: float | None = None,
+    max_joules_per_image: float | None = None,
 ) -> None:
     """Write the report of a study that ran, under other limits if you like.
 
@@ -199,10 +206,16 @@ def report(
         out: the report.
         max_drop: points of top-1 that may be lost.
         max_latency_ms: of 99 calls in 100.
+        min_images_per_second: the throughput that is needed.
+        max_memory_mib: peak memory of the session.
+        max_engine_mib: size of the engine's files.
+        max_joules_per_image: energy, where the machine's can be read.
     """
     from ..studies.results import study_results
 
     limits = {"max_drop": max_drop, "max_latency_ms": max_latency_ms}
+    limits |= {"min_images_per_second": min_images_per_second, "max_memory_mib": max_memory_mib}
+    limits |= {"max_engine_mib": max_engine_mib, "max_joules_per_image": max_joules_per_image}
     _print_results(study_results(workspace, study), out, limits)
 
 

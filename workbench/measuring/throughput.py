@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import threading
 import time
@@ -21,7 +22,7 @@ from ..progress import Progress, silent
 from ..records import Engine, Measurement, Window
 from .measurement import measurement_of, one_batch
 from .subject import Subject
-from .timing import Feeds, Latency, warm_up
+from .timing import Feeds, Latency, joules_since, warm_up
 
 #: Reports progress; may raise ``Cancelled``.
 Report = Callable[[], None]
@@ -142,9 +143,10 @@ def count_end_to_end(
     for session in sessions:
         for _ in session.run_all([feeds] * ALLOCATING):
             pass
-    begin = time.perf_counter()
+    before, begin = sessions[0].joules(), time.perf_counter()
     calls = [call for of_stream in _together(_calls_of, sessions, feeds, seconds, report) for call in of_stream]
     window = Window.of_completions([completed - begin for _, completed in calls], STRETCHES)
+    window = dataclasses.replace(window, joules=joules_since(sessions[0], before))
     return [completed - begun for begun, completed in calls], window
 
 

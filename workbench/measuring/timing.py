@@ -136,9 +136,16 @@ def time_calls(session: Session, feeds: Feeds, *, seconds: float = 2.0, progress
 
 def _counted(session: Session, feeds: Feeds, calls: int) -> tuple[list[float], Window]:
     """Seconds of calls one after the other, and how many were completed in how much time of the wall clock."""
-    begin = time.perf_counter()
+    before, begin = session.joules(), time.perf_counter()
     times = session.time(feeds, calls)
-    return times, Window((len(times),), (time.perf_counter() - begin,))
+    seconds = time.perf_counter() - begin
+    return times, Window((len(times),), (seconds,), joules_since(session, before))
+
+
+def joules_since(session: Session, before: float | None) -> float | None:
+    """The energy used since ``session.joules()`` returned ``before``; None where it cannot be read."""
+    now = session.joules()
+    return None if now is None or before is None else max(0.0, now - before)
 
 
 def _compute_window(session: Session, feeds: Feeds, calls: int) -> Window | None:

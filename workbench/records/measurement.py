@@ -131,6 +131,14 @@ class Measurement:
         return math.nan if self.compute is None else self.batch * self.compute.calls_per_second
 
     @property
+    def joules_per_image(self) -> float:
+        """Energy of an image, end to end, with what the package or card uses idle; NaN where it cannot be read."""
+        window = self.end_to_end
+        if window is None or window.joules is None:
+            return math.nan
+        return window.joules / (self.batch * sum(window.calls))
+
+    @property
     def caveat(self) -> str:
         """What a reader of the stored figures must know; empty where every figure was counted."""
         return DERIVED_THROUGHPUT if self.latencies_s and self.end_to_end is None else ""

@@ -258,6 +258,8 @@ class Recipe:
             parts.append(str(self.resolved_layout))
         if self.is_calibrated and self.calibration.label:
             parts.append(self.calibration.label)
+        elif PRECISIONS[self.precision].calibrated and self.calibration.method == DYNAMIC:
+            parts.append(DYNAMIC)
         if self.scope != "linear":
             parts.append(self.scope)
         if self.high_precision is not None:

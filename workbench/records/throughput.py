@@ -20,10 +20,12 @@ class Window:
     Attributes:
         calls: calls that were completed in each stretch.
         seconds: the wall clock of each stretch.
+        joules: the energy used meanwhile, in all stretches together; None where it cannot be read.
     """
 
     calls: tuple[int, ...]
     seconds: tuple[float, ...]
+    joules: float | None = None
 
     def __post_init__(self):
         check_fields(self)
@@ -34,6 +36,12 @@ class Window:
             "A window needs the calls and the seconds of each stretch",
             why=f"calls are {self.calls[:5]}, seconds are {self.seconds[:5]}",
             remedy="give as many counts as seconds, counts of 0 or more and seconds above zero",
+        )
+        refuse_unless(
+            self.joules is None or 0 <= self.joules < math.inf,
+            "The energy of a window is a number of joules",
+            why=f"it is {self.joules!r}",
+            remedy="give 0 or more, or None where it was not read",
         )
 
     @property
@@ -65,4 +73,6 @@ class Window:
         """Windows that were taken one after the other, as one."""
         windows = list(windows)
         calls = tuple(count for one in windows for count in one.calls)
-        return cls(calls, tuple(second for one in windows for second in one.seconds))
+        joules = [one.joules for one in windows if one.joules is not None]
+        known = sum(joules) if len(joules) == len(windows) else None
+        return cls(calls, tuple(second for one in windows for second in one.seconds), known)

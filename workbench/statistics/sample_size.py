@@ -12,10 +12,8 @@ from .verdict import Interval
 POWER = 0.8
 
 
-def sample_to_decide(
-    estimate: float, interval: Interval, limit: float, sample: int, power: float = POWER
-) -> int | None:
-    """The size at which the interval would leave out the limit, in a share ``power`` of samples.
+def sample_to_decide(estimate: float, interval: Interval, limit: float, sample: int) -> int | None:
+    """The size at which the interval would leave out the limit, in four of five samples.
 
     It supposes that the estimate stays as it is, and that the interval narrows with the square root of the size.
 
@@ -24,7 +22,6 @@ def sample_to_decide(
         interval: its 95 % interval.
         limit: what the interval must leave out.
         sample: the size of the sample that gave them.
-        power: 0.5 is the size at which the expected interval ends at the limit.
 
     Returns:
         The size, or None where the estimate lies on the limit, so that no sample decides.
@@ -34,7 +31,7 @@ def sample_to_decide(
         return None
     low, high = interval
     reach = high - estimate if estimate < limit else estimate - low
-    return math.ceil(sample * (reach / distance * (Z + NormalDist().inv_cdf(power)) / Z) ** 2)
+    return math.ceil(sample * (reach / distance * (Z + NormalDist().inv_cdf(POWER)) / Z) ** 2)
 
 
 def images_to_tell_apart(only_a: int, only_b: int, images: int) -> int | None:

@@ -25,6 +25,9 @@ NUMBERS = (
     "images_per_second_high",
     "compute_images_per_second",
     "speedup",
+    "speedup_low",
+    "speedup_high",
+    "largest_speedup",
     "top1",
     "top1_low",
     "top1_high",
@@ -37,6 +40,7 @@ NUMBERS = (
     "memory_mib",
     "engine_mib",
     "build_s",
+    "joules_per_image",
 )
 COLUMNS = (
     "label",
@@ -60,31 +64,42 @@ COLUMNS = (
 def cell_row(backend: str, recipe: Recipe, batch: int, card: str | None = None, host: str = "") -> dict:
     """The row of a cell that was not measured: its place in the grid, and NaN for every number."""
     row = dict.fromkeys(COLUMNS, "") | dict.fromkeys(NUMBERS, math.nan)
-    at = f"at {host}" if host not in ("", backend) else ""
     known = {"label": recipe.label, "precision": recipe.precision, "backend": backend, "batch": batch}
-    known |= {"card": card or "", "where": " ".join(filter(None, (backend, at, card)))}
+    known |= {"card": card or "", "where": place_of(backend, host, card)}
     return row | known | {"recipe": recipe, "execution": "to do"}
+
+
+def place_of(backend: str, host: str, card: str | None) -> str:
+    """Backend, host and card in a few words; the host of this machine has the name of its backend."""
+    return " ".join(filter(None, (backend, f"at {host}" if host not in ("", backend) else "", card)))
 
 
 def measured_row(measurement: Measurement, host: str = "") -> dict:
     """The row of a measurement; ``host`` is the name of the host that it was taken on, if not this machine."""
     m = measurement
-    row = cell_row(m.backend, m.recipe, m.batch, m.card, host)
-    row |= {
-        "execution": m.execution,
-        "variant": m.variant,
-        "run_id": m.run_id,
-        "attention_fused": m.attention_fused,
-        "notes": "; ".join(filter(None, (*m.notes, m.caveat))),
-    }
-    if row["where"] == "onnxruntime":  # on another machine than FP32's, no ratio is forbidden
-        row["largest_speedup"] = largest_speedup(m)
-    row |= {"engine_mib": m.engine_bytes / MIB, "build_s": m.build_seconds}
+    return cell_row(m.backend, m.recipe, m.batch, m.card, host) | words_of(m) | numbers_of(m)
+
+
+#: The columns of ``words_of``.
+WORDS = ("execution", "variant", "run_id", "attention_fused", "notes")
+
+
+def words_of(m: Measurement) -> dict[str, str]:
+    """The columns of a measurement that are text and do not follow from its place in the grid."""
+    notes = "; ".join(filter(None, (*m.notes, m.caveat)))
+    return dict(zip(WORDS, (m.execution, m.variant, m.run_id, m.attention_fused, notes)))
+
+
+def numbers_of(m: Measurement) -> dict[str, float]:
+    """The columns of a measurement that are numbers; NaN for what was not measured, and for speed-ups."""
+    row = dict.fromkeys(NUMBERS, math.nan) | {"engine_mib": m.engine_bytes / MIB, "build_s": m.build_seconds}
     if m.latencies_s:
         row |= {"p50_ms": m.p50_ms, "p90_ms": m.p90_ms, "p99_ms": m.p99_ms, "memory_mib": m.memory_bytes / MIB}
         row |= dict(zip(("images_per_second_low", "images_per_second_high"), _throughput_range(m)))
         row |= {"images_per_second": m.images_per_second}
-        row |= {"compute_images_per_second": m.compute_images_per_second}
+        row |= {"compute_images_per_second": m.compute_images_per_second, "joules_per_image": m.joules_per_image}
+    if m.backend == "onnxruntime":
+        row["largest_speedup"] = largest_speedup(m)
     if m.labels:
         row |= dict(zip(("top1_low", "top1_high"), m.top1_interval))
         row |= {"top1": m.top1, "top5": m.top5, "images": m.images}
@@ -112,16 +127,20 @@ def paired_drop(m: Measurement) -> tuple[float, float, float]:
 
 
 def as_frame(rows: Iterable[dict]) -> pd.DataFrame:
-    """Rows of cells as a frame, each with its speed-up over FP32 on ONNX Runtime at the same batch.
+    """Rows of cells as a frame, see ``with_speedups``."""
+    return with_speedups(pd.DataFrame(list(rows), columns=list(COLUMNS)))
+
+
+def with_speedups(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with its column ``speedup`` filled in: over FP32 on ONNX Runtime at the same batch.
 
     A speed-up beyond what the row's arithmetic can give on this machine is not a number, and a note says why.
     """
-    rows = list(rows)
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
     plain = (frame.precision == "fp32") & (frame.backend == "onnxruntime") & frame.p50_ms.notna()
     base = frame[plain].groupby("batch").images_per_second.max()
     ratio = frame.images_per_second / frame.batch.map(base)
-    most = pd.Series([row.get("largest_speedup", math.inf) for row in rows], frame.index, float)
+    here = frame["where"] == "onnxruntime"  # on another machine than FP32's, no ratio is forbidden
+    most = frame.largest_speedup.where(here, math.inf).astype(float)
     for index in frame.index[ratio > most]:
         question = f"{ratio[index]:.2f} × FP32 {QUESTIONED} {most[index]:g} × of its arithmetic: {REMEASURE}"
         frame.loc[index, "notes"] = "; ".join(filter(None, (frame.notes[index], question)))

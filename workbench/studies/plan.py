@@ -11,9 +11,10 @@ from ..records import Measurement, Recipe, Variant
 from ..remote.host import Host
 from ..workspace import Workspace
 from .request import Request
+from .summaries import MEASUREMENT
 
-#: Kinds of observations in the ledger.
-PLAN, MEASUREMENT, REFUSAL = "study", "measurement", "refusal"
+#: Kinds of observations in the ledger, beside measurements.
+PLAN, REFUSAL = "study", "refusal"
 #: The kind under which refusals were stored until November 2026.
 OLD_REFUSAL = "obstacle"
 
@@ -35,7 +36,7 @@ class Cell:
     refusal: Refusal | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # found by identity: to compare 100,000 cells takes longer than to read them
 class Plan:
     """The cells of one study as they were planned; ``request`` is the digest of what was asked for."""
 
@@ -141,35 +142,29 @@ def why_skipped(made: Variant | Refusal, host: Host, batch: int, here: bool) -> 
     return None
 
 
-def is_measured(workspace: Workspace, host: Host, cell: Cell) -> bool:
+def is_measured(host: Host, execution: str | None) -> bool:
     """Whether a cell is skipped because an earlier run measured it.
 
     An engine that was built and could not be opened is tried again. A GPU backend of this machine is the exception:
     without a command its jobs run in a process of their own, and each try would build the engine anew.
+
+    Args:
+        host: where the cell is measured.
+        execution: of its newest measurement, see ``summaries.executions``; None where it has none.
     """
-    found = newest_measurement(workspace, cell.key)
     builds_anew = host.command is None and host.interpreter is not None
-    return found is not None and (found.execution != "built" or builds_anew)
+    return execution is not None and (execution != "built" or builds_anew)
 
 
 # ---- what the ledger holds ---------------------------------------------------------------------------------------
 
 
-def saved_plan(workspace: Workspace, name: str, request: str | None = None) -> Plan | None:
-    """The newest plan of a study in the workspace, or None; with ``request`` only a plan for the same request."""
-    plans = workspace.observations(PLAN, Plan, name)
-    return next((p for p in reversed(plans) if request in (None, p.request)), None)
-
-
 def newest_measurement(workspace: Workspace, key: str) -> Measurement | None:
     """The last measurement of a cell, or None."""
-    found = workspace.observations(MEASUREMENT, Measurement, key)
-    return found[-1] if found else None
+    return workspace.newest(MEASUREMENT, Measurement, key)
 
 
-def newest_refusal(workspace: Workspace, cell: Cell) -> Refusal | None:
-    """Why a cell is skipped, from its plan, or could not be measured, from the ledger; None where neither is so."""
-    if cell.refusal:
-        return cell.refusal
-    found = [each for kind in (OLD_REFUSAL, REFUSAL) for each in workspace.observations(kind, Refusal, cell.key)]
-    return found[-1] if found else None
+def newest_refusals(workspace: Workspace) -> dict[str, Refusal]:
+    """Key of a cell -> why it could not be measured, the last time that it was tried and could not."""
+    old = workspace.newest_by_key(OLD_REFUSAL, Refusal)
+    return old | workspace.newest_by_key(REFUSAL, Refusal)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,10 +31,11 @@ from ..remote.dispatch import Outcome, check_workers, send, spread
 from ..remote.host import Host
 from ..remote.job import EvaluationSet, Job
 from ..workspace import Workspace
-from .plan import MEASUREMENT, REFUSAL, Cell, EngineCells, is_measured, newest_measurement
+from .plan import REFUSAL, Cell, EngineCells, is_measured, newest_measurement
 from .predictions import BATCH, predictions_of
 from .request import Request
 from .round_store import RoundStore
+from .summaries import MEASUREMENT, executions
 
 #: The kind of observation of an engine of a study in the ledger.
 ENGINE = "study engine"
@@ -77,6 +79,11 @@ class Runner:
         check_order("the labels", labels, found.classes, classes)
         return found
 
+    @functools.cached_property
+    def _executions(self) -> dict[str, str]:
+        """What the ledger held of all cells when this run began."""
+        return executions(self.workspace)
+
     def _check_evidence(self, classes: Sequence[int] | np.ndarray) -> None:
         """Refuse an engine whose accuracy lies far above that of its own FP32 model."""
         from ..graphs.analysis.engine_evidence import check_not_far_above
@@ -85,7 +92,8 @@ class Runner:
 
     def _unmeasured(self, group: EngineCells) -> EngineCells | None:
         """The group with those cells that the ledger does not hold yet; None when it holds all."""
-        cells = [c for c in group.cells if self.attempt or not is_measured(self.workspace, group.host, c)]
+        known = {} if self.attempt else self._executions
+        cells = [cell for cell in group.cells if not is_measured(group.host, known.get(cell.key))]
         return dataclasses.replace(group, cells=tuple(cells)) if cells else None
 
     # ---- engines of one backend in this process, interleaved ---------------------------------------------------

@@ -22,7 +22,8 @@ from ..records import Graph, Recipe
 from ..remote.host import Host
 from ..workspace import Workspace
 from .choice import Choice
-from .plan import PLAN, Plan, planned, saved_plan, unplanned
+from .plan import Plan, planned, unplanned
+from .plan_store import keep_plan, saved_plan
 from .request import Request, ascending, axis_values, evaluation_arrays, hosts_of, origin_of
 from .results import Results
 from .runner import Runner
@@ -155,7 +156,7 @@ class Study:
         engines = len(request.recipes) * len(request.hosts)
         meter = Meter(progress, len(request.recipes) + 1 + engines * (1 + len(request.batches)))
         groups, cells = planned(request, self.workspace, meter, on_cluster=client is not None)
-        self.workspace.append(PLAN, self.name, Plan(self.name, request.digest, cells))
+        keep_plan(self.workspace, Plan(self.name, request.digest, cells))
         runner = Runner(request, self.workspace, meter, new_run_id() if repeat else "")
         if client is not None:
             runner.measure_on_cluster(groups, client)
@@ -181,16 +182,21 @@ class Study:
         """See ``Results.frame``."""
         return self.results().frame()
 
+    def with_intervals(self) -> pd.DataFrame:
+        """See ``Results.with_intervals``."""
+        return self.results().with_intervals()
+
     def pareto(self, batch: int | None = None) -> pd.DataFrame:
         """See ``Results.pareto``."""
         return self.results().pareto(batch)
 
     def choose(
         self,
-        max_drop: float = 0.5,
+        max_drop: float | None = 0.5,
         max_latency_ms: float | None = None,
         batch: int | None = None,
         latency: str = "p99_ms",
+        **limits: float | None,
     ) -> Choice:
         """See ``Results.choose``."""
-        return self.results().choose(max_drop, max_latency_ms, batch, latency)
+        return self.results().choose(max_drop, max_latency_ms, batch, latency, **limits)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..backends import REGISTRY, backend
-from ..datasets.splits import SPLITS
+from ..datasets.splits import ALL, SPLITS
 from ..errors import WorkbenchError, one_of, path_of, refuse_unless
 from ..files import read_toml
 from ..progress import Progress, silent
 from ..records import Batches, Graph, Preprocessing, Recipe, decode_strictly
 from ..records.checks import positive
 from ..workspace import Workspace
+from .limits import Limits
 from .request import LONGEST_S
 from .study import Study
 
@@ -29,17 +30,9 @@ class Images:
     seed: int = 0
 
     def __post_init__(self):
-        one_of("split", self.split, tuple(SPLITS))
+        one_of("split", self.split, (*SPLITS, ALL))
         positive(self, "count")
         refuse_unless(self.seed >= 0, "Images.seed must be 0 or more", why=f"it is {self.seed}", remedy="give 0")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The table ``[limits]``: what the choice must keep to."""
-
-    max_drop: float = 0.5
-    max_latency_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ class Keys:
     preprocessing: Preprocessing | None = None
     cards: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Mapping] = field(default_factory=dict)
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self):
         if self.image_size is not None:
@@ -133,7 +126,7 @@ class StudyFile:
         recipes, graph = self.recipes(), self._graph(workspace)
         asked: dict[str, Any] = {"dataset": "shapes", **values.get("images", {})}
         asked["dataset"] = self._dataset(asked["dataset"])
-        if asked.get("split") == "all":
+        if asked.get("split") == ALL:
             asked.setdefault("count", None)  # TOML has no word for it
         sample = images(**asked, preprocessing=graph.preprocessing, progress=progress)
         grid = {key: values[key] for key in ("backends", "batches", "cards", "options", "seconds") if key in values}

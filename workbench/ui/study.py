@@ -14,8 +14,9 @@ from ..progress import Progress
 from ..records import Engine, Measurement, Recipe
 from ..remote.host import Host
 from ..studies.estimate import estimate
-from ..studies.plan import MEASUREMENT, newest_measurement
+from ..studies.plan import newest_measurement
 from ..studies.study import Study
+from ..studies.summaries import MEASUREMENT
 from . import controls
 from .choices import Grid
 from .panel import Panel

@@ -24,7 +24,7 @@ def trade_off_panel(study, limits: Limits | None = None, *, batch: int | None = 
         limits: what the panel starts from.
         batch: choose among the cells of this batch size only.
     """
-    frame = study if isinstance(study, pd.DataFrame) else study.frame()
+    frame = study if isinstance(study, pd.DataFrame) else study.with_intervals()
     seed = limits or Limits()
     rows = _controls(seed, candidates(frame, batch))
     chart, reason = controls.with_class(controls.Chart(), "chart"), controls.with_class(widgets.HTML(), "choice")

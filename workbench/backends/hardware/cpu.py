@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...files import text_or_empty
+from .energy import energy_missing
 
 
 def cores() -> int:
@@ -74,6 +75,7 @@ def environment() -> dict:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "numpy": np.__version__,
+        "cpu_energy": "RAPL" if (refusal := energy_missing()) is None else f"not read: {refusal.reason}",
     }
     if hasattr(os, "getloadavg"):
         facts["load_average"] = round(os.getloadavg()[0], 2)  # over one minute

@@ -16,6 +16,7 @@ import numpy as np
 from ...errors import WorkbenchError, refuse_unless
 from ...records import Engine
 from ..base import CLOSED, Session, check_feeds
+from ..hardware.energy import gpu_joules
 from ..hardware.gpu import Buffer, CudaGraph, gpus
 from ..hardware.kernel_trace import trace
 from .engine import LoadedEngine, Shapes, profile_for
@@ -200,6 +201,10 @@ class TensorRTSession(Session):
         with tempfile.TemporaryDirectory() as folder:
             found = trace(call, lambda: save_call(loaded.engine, feeds, Path(folder)), ROOT)
         return None if found is None else [kernel.row() for kernel in found]
+
+    def joules(self) -> float | None:
+        """Energy of the GPU, through NVML."""
+        return gpu_joules()
 
     def memory(self) -> int:
         """The most of the device's memory that was taken since before the engine was loaded, in bytes.

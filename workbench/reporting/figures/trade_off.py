@@ -15,16 +15,19 @@ _COLUMNS = ("label", "precision", "where", "batch", "execution", "images_per_sec
 
 
 def pareto(frame: pd.DataFrame, choice=None, max_drop: float | None = None, batch: int | None = None) -> go.Figure:
-    """Top-1 over throughput: one point per cell, its 95 % intervals, and the Pareto front as a line.
+    """Top-1 over throughput: one point per cell, and the Pareto front as a line.
+
+    Bars are 95 % intervals of what is compared with FP32: across of the speed-up, where the frame has its interval;
+    up and down of the accuracy lost or won, paired image by image.
 
     Args:
-        frame: what ``Study.frame`` returns; rows that were not run are left out.
+        frame: what ``Study.with_intervals`` returns, or ``Study.frame``; rows that were not run are left out.
         choice: what ``Study.choose`` returned, to be ringed.
         max_drop: points of top-1 that may be lost against FP32, drawn as a line.
         batch: show this batch size only.
     """
     need_columns(frame, *_COLUMNS)
-    rows = choosing.candidates(frame, batch)
+    rows = _compared(choosing.candidates(frame, batch))
     need_columns(rows, *_COLUMNS)
     figure = new_figure(
         f"Accuracy against throughput<br><sup>{int(rows.images.max()):,} images, {_batches(rows)}</sup>",
@@ -38,6 +41,22 @@ def pareto(frame: pd.DataFrame, choice=None, max_drop: float | None = None, batc
     if choice is not None:
         _add_ring(figure, choice.row)
     return figure
+
+
+def _compared(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows, their intervals of throughput and accuracy replaced by those of the comparison with FP32."""
+    base, reference = rows.images_per_second / rows.speedup, rows.top1 + rows.drop_points / 100
+    ends = {
+        "images_per_second_low": base * rows.speedup_low,
+        "images_per_second_high": base * rows.speedup_high,
+        "top1_low": reference - rows.drop_points_high / 100,
+        "top1_high": reference - rows.drop_points_low / 100,
+    }
+    own = {"images_per_second_low": rows.images_per_second, "images_per_second_high": rows.images_per_second}
+    own |= {"top1_low": rows.top1, "top1_high": rows.top1}
+    return rows.assign(
+        **{f"run_{name}": rows[name] for name in ends}, **{n: e.fillna(own[n]) for n, e in ends.items()}
+    )
 
 
 def _batches(rows: pd.DataFrame) -> str:
@@ -137,10 +156,10 @@ def hover(row: dict) -> str:
     """All measured values of a cell, as the lines of a hover box."""
     lines = [
         f"<b>{row['label']}</b> on {row['where']}, batch {row['batch']} ({row['execution']})",
-        f"{row['images_per_second']:,.1f} images/s (95 % of the run {row['images_per_second_low']:,.1f} to"
-        f" {row['images_per_second_high']:,.1f})",
+        f"{row['images_per_second']:,.1f} images/s (95 % of the run {_of_run(row, 'images_per_second_low'):,.1f} to"
+        f" {_of_run(row, 'images_per_second_high'):,.1f})",
         f"latency {short(row['p50_ms'])} ms median, {short(row['p90_ms'])} ms p90, {short(row['p99_ms'])} ms p99",
-        f"top-1 {row['top1']:.2%} (95 % {row['top1_low']:.2%} to {row['top1_high']:.2%}) on"
+        f"top-1 {row['top1']:.2%} (95 % {_of_run(row, 'top1_low'):.2%} to {_of_run(row, 'top1_high'):.2%}) on"
         f" {row['images']:,.0f} images",
         f"{row['drop_points']:.2f} points lost against FP32 (95 % {row['drop_points_low']:.2f} to"
         f" {row['drop_points_high']:.2f})",
@@ -149,5 +168,17 @@ def hover(row: dict) -> str:
         f" {row['build_s']:.1f} s",
     ]
     if math.isfinite(row["speedup"]):
-        lines.insert(2, f"{row['speedup']:.2f} × FP32 on ONNX Runtime at this batch")
+        interval = (
+            ""
+            if math.isnan(row["speedup_low"])
+            else f" (95 % {row['speedup_low']:.2f} to {row['speedup_high']:.2f})"
+        )
+        lines.insert(2, f"{row['speedup']:.2f} × FP32 on ONNX Runtime at this batch{interval}")
+    if math.isfinite(row["joules_per_image"]):
+        lines.append(f"{short(row['joules_per_image'])} J per image")
     return "<br>".join(lines)
+
+
+def _of_run(row: dict, name: str) -> float:
+    """The interval of the row's own run, where the row has that of the comparison as well."""
+    return row.get(f"run_{name}", row[name])
