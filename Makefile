@@ -34,7 +34,7 @@ test-all: env ## all tests that need no GPU: other parameter sets, every noteboo
 	$(PYTEST) -m "not gpu"
 
 lab: env ## open JupyterLab on the notebooks
-	$(VENV)/bin/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb
+	@$(RUN) -m workbench lab
 
 lint: env ## ruff on code and notebooks, static types, who imports whom, no outputs in committed notebooks
 	$(VENV)/bin/ruff check .
