@@ -1,4 +1,4 @@
-"""Pages of reference, from docstrings: the public names, and a page for each room of the package."""
+"""Pages of reference, from docstrings: the public names, a page for each room of the package, and the commands."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from mkdocs.structure.files import File
 
 import workbench
+from workbench.cli.commands import app
 
 PACKAGE = Path(workbench.__file__).parent
 PUBLIC = """\
@@ -25,6 +26,7 @@ def on_files(files, config):
     """Add the pages."""
     for name, text in pages().items():
         files.append(File.generated(config, f"reference/{name}.md", content=text))
+    files.append(File.generated(config, "commands.md", content=app.generate_docs()))
     return files
 
 
