@@ -24,7 +24,7 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def installed(wheel, tmp_path):
-    """Runs a command of the wheel, unpacked as pip would, in an empty folder; its dependencies are this Python's."""
+    """Runs a command of the wheel, unpacked as pip would, in an empty folder, with this Python's other packages."""
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)

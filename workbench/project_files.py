@@ -1,4 +1,4 @@
-"""The notebooks and the data that come with the workbench: in a checkout beside the package, in a wheel inside it."""
+"""The notebooks and the data that come with the workbench: beside the package, or inside it in a wheel."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Pages of the tutorial: every notebook executed once, its text, code, tables and figures as Markdown.
 
-Executed copies are kept in ``runs/docs``; a notebook runs again when its own cells have changed. After a change of the
-package, remove that folder.
+Executed copies are kept in ``runs/docs``; a notebook runs again when its own cells have changed. After a change of
+the package, remove that folder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The page of troubleshooting: every error that the package raises and every refusal, with its cause and remedy.
 
-They are read from the source code, so none can be missing and none is out of date. What depends on the call, such as
-a path, is shown in braces as the code names it.
+They are read from the source code, so none can be missing and none is out of date. What depends on the call, such
+as a path, is shown in braces as the code names it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ PACKAGE = Path(__file__).parents[2] / "workbench"
 INTRODUCTION = """\
 # Troubleshooting
 
-Every error of the workbench says what was asked, why it does not work, and what to do about it. This page lists them all,
-by room; search it for a part of the message. Words in braces and dots stand for values of your call. *Refusals* are what panels,
-studies and `workbench doctor` show beside a choice that cannot work here.
+Every error of the workbench says what was asked, why it does not work, and what to do about it. This page lists them
+all, by room; search it for a part of the message. Words in braces and dots stand for values of your call. *Refusals*
+are what panels, studies and `workbench doctor` show beside a choice that cannot work here.
 
 Errors that are not on this page come from a library or are a bug of the workbench: please report those with the
 whole traceback.
@@ -80,7 +80,9 @@ def rows_of(file: Path, package: Path) -> Iterator[Row]:
             if why is not None and "remedy" in given:
                 what = text(given["what"], texts) if "what" in given else ""
                 row = Row(parts[0], what, text(why, texts), text(given["remedy"], texts))
-                if row.why != "{why}" and row.remedy != "{remedy}":  # the helpers in errors.py pass on what they get
+                if (
+                    row.why != "{why}" and row.remedy != "{remedy}"
+                ):  # the helpers in errors.py pass on what they get
                     yield row
 
 

@@ -2,10 +2,10 @@
 
     python docs/pictures/make.py
 
-opens notebook 07 in JupyterLab, runs it, and writes beside this file the screenshot of its last panel, the Pareto chart,
-and ``study.json``: the study's rows with the machine that measured them. The table in README.md and README.zh-CN.md is
-written from that record, and a test repeats it. A second run takes the measurements of the first from
-``runs/pictures``; remove that folder to measure anew. It needs Chromium.
+opens notebook 07 in JupyterLab, runs it, and writes beside this file the screenshot of its last panel, the Pareto
+chart, and ``study.json``: the study's rows with the machine that measured them. The table in README.md and
+README.zh-CN.md is written from that record, and a test repeats it. A second run takes the measurements of the first
+from ``runs/pictures``; remove that folder to measure anew. It needs Chromium.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.browser.harness import CHROMIUM_ARGUMENTS, CHROMIUM_REMEDY, LabPage, LabServer, chromium
 from workbench.reporting import figures
@@ -26,6 +25,7 @@ from workbench.studies.results import Results, study_results
 from workbench.tutorial import parameter_values
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 RUN = ROOT / "runs" / "pictures"
 NOTEBOOK = "notebooks/07_trade_offs.ipynb"
 SCREENSHOT, CHART, RECORD = HERE / "notebook-07.png", HERE / "pareto.png", HERE / "study.json"
@@ -38,13 +38,13 @@ NUMBERS += ("drop_points", "drop_points_low", "drop_points_high")
 READMES = {
     "README.md": (
         ("recipe", "runtime", "batch", "images/s", "× FP32", "p99 ms", "top-1 % [95 %]", "points lost [95 %]"),
-        "Measured on {images:,} images of `shapes` on {cpu}, {cores} cores, on {day}; a table of your machine comes out of "
-        "`make tutorial`. The choice under a limit of {max_drop:g} points: {choice}",
+        "Measured on {images:,} images of `shapes` on {cpu}, {cores} cores, on {day}; `make tutorial` prints the table "
+        "of your machine. The choice under a limit of {max_drop:g} points: {choice}",
     ),
     "README.zh-CN.md": (
         ("配方", "运行时", "批大小", "图像/秒", "× FP32", "p99 毫秒", "top-1 % [95 %]", "损失的百分点 [95 %]"),
-        "用 {images:,} 张 `shapes` 图像在 {cpu}（{cores} 核）上测得，{day}；您自己机器的表格由 `make tutorial` 给出。限制为 "
-        "{max_drop:g} 个百分点时的选择（程序原文）：{choice}",
+        "用 {images:,} 张 `shapes` 图像在 {cpu}（{cores} 核）上测得，{day}；您自己机器的表格由 `make tutorial` 给出。"
+        "限制为 {max_drop:g} 个百分点时的选择（程序原文）：{choice}",
     ),
 }
 

@@ -45,11 +45,10 @@ def test_a_notebook_runs_again_only_when_its_cells_have_changed(tmp_path, drawn)
 
 def test_a_copy_that_stopped_in_a_cell_is_not_fresh(tmp_path):
     import notebooks
-
     from workbench.errors import WorkbenchError
 
     path = write_notebook(tmp_path / "one.ipynb", "1 / 0")
-    with pytest.raises(WorkbenchError, match="one.ipynb stopped in its cell"):
+    with pytest.raises(WorkbenchError, match=r"one\.ipynb stopped in its cell"):
         notebooks.pages([path], tmp_path / "executed")
     assert not notebooks.is_fresh(path, tmp_path / "executed" / "one.ipynb")
 

@@ -98,7 +98,16 @@ def serves(words: list[str], address: str, project: Path, environment: dict[str,
     if "--port" in words:
         words = [*words[: words.index("--port")], "--port", str(port)]
     else:
-        words = [*words, str(project), "--", "--no-browser", "--allow-root", "--port", str(port), "--IdentityProvider.token="]
+        words = [
+            *words,
+            str(project),
+            "--",
+            "--no-browser",
+            "--allow-root",
+            "--port",
+            str(port),
+            "--IdentityProvider.token=",
+        ]
     process = subprocess.Popen(words, cwd=project, env=environment, start_new_session=True)
     try:
         answered_within(240, f"http://127.0.0.1:{port}{address}", process)
@@ -141,6 +150,8 @@ def test_the_guide_to_ones_own_model_runs(project, environment, tmp_path):
         Image.fromarray(pixels).save(folder / f"{index:04d}.png")
     (tmp_path / "my-vit.npz").symlink_to(ROOT / "data" / "checkpoints" / "shapes-vit.npz")
     guide = code(ROOT / "docs" / "own_model.md")
-    done = subprocess.run([sys.executable, "-c", guide], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", guide], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"

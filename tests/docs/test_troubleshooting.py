@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SOURCE = '''
+SOURCE = """
 from workbench.errors import Refusal, WorkbenchError, refuse_unless
 
 def check(path, batch, here):
@@ -11,7 +11,7 @@ def check(path, batch, here):
     if path:
         raise WorkbenchError(f"{path.name} | is damaged", why=str(path), remedy=remedy)
     return Refusal("it is Monday" if here else "it is far", "wait")
-'''
+"""
 
 
 def rows_of(tmp_path, source):
