@@ -14,8 +14,8 @@ PACKAGE = Path(workbench.__file__).parent
 PUBLIC = """\
 # Reference
 
-`import workbench as wb` gives the names below. Each room of the package has a page of its own; what a room is for is
-in [the architecture](../architecture.md).
+`import workbench as wb` gives the names below. Each room of the package has a page of its own; what a room is for
+is in [the architecture](../architecture.md).
 
 | name | what it does |
 | --- | --- |

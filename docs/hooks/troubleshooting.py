@@ -19,9 +19,9 @@ PACKAGE = Path(__file__).parents[2] / "workbench"
 INTRODUCTION = """\
 # Troubleshooting
 
-Every error of the workbench says what was asked, why it does not work, and what to do about it. This page lists them
-all, by room; search it for a part of the message. Words in braces and dots stand for values of your call. *Refusals*
-are what panels, studies and `workbench doctor` show beside a choice that cannot work here.
+Every error of the workbench says what was asked, why it does not work, and what to do about it. This page lists
+them all, by room; search it for a part of the message. Words in braces and dots stand for values of your call.
+*Refusals* are what panels, studies and `workbench doctor` show beside a choice that cannot work here.
 
 Errors that are not on this page come from a library or are a bug of the workbench: please report those with the
 whole traceback.
