@@ -12,7 +12,7 @@ import nbformat
 from mkdocs.structure.files import File
 from nbconvert import MarkdownExporter
 
-from workbench.reporting.figures.stills import add_stills
+from workbench.reporting.figures.stills import FIGURE, PICTURE, add_stills
 from workbench.tutorial import run_notebook
 
 ROOT = Path(__file__).parents[2]
@@ -33,10 +33,10 @@ def pages(notebooks: list[Path], executed: Path) -> dict[str, str | bytes]:
         WorkbenchError: a cell failed.
         RuntimeError: the figures cannot be drawn as pictures.
     """
-    stale = [path for path in notebooks if not is_fresh(path, executed / path.name)]
-    for path in stale:
-        run_notebook(path, executed / path.name, title=path.stem)
-    if missing := add_stills(executed / path.name for path in stale):
+    for path in notebooks:
+        if not is_fresh(path, executed / path.name):
+            run_notebook(path, executed / path.name, title=path.stem)
+    if missing := add_stills(executed / path.name for path in notebooks if not is_pictured(executed / path.name)):
         raise RuntimeError(missing)
     made: dict[str, str | bytes] = {}
     for path in notebooks:
@@ -49,6 +49,11 @@ def is_fresh(notebook: Path, executed: Path) -> bool:
     return executed.is_file() and cells(notebook) == cells(executed) and not failed(executed)
 
 
+def is_pictured(executed: Path) -> bool:
+    """Whether every figure of an executed notebook has its picture."""
+    return all(PICTURE in output.data for output in outputs(executed) if FIGURE in output.get("data", {}))
+
+
 def cells(notebook: Path) -> list[str]:
     """The sources of a notebook's cells, without the one that papermill adds."""
     read = nbformat.read(notebook, as_version=4)
@@ -57,8 +62,13 @@ def cells(notebook: Path) -> list[str]:
 
 def failed(notebook: Path) -> bool:
     """Whether papermill stopped in a cell."""
+    return any(output.output_type == "error" for output in outputs(notebook))
+
+
+def outputs(notebook: Path) -> list:
+    """All outputs of a notebook's cells."""
     read = nbformat.read(notebook, as_version=4)
-    return any(output.output_type == "error" for cell in read.cells for output in cell.get("outputs", ()))
+    return [output for cell in read.cells for output in cell.get("outputs", ())]
 
 
 def rendered(notebook: Path) -> dict[str, str | bytes]:

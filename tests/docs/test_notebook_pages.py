@@ -62,3 +62,13 @@ def test_figures_without_a_browser_to_draw_them_are_an_error(tmp_path, monkeypat
     monkeypatch.setattr("workbench.reporting.figures.stills._drawn", no_browser)
     with pytest.raises(RuntimeError, match="install kaleido and Chromium"):
         notebooks.pages([write_notebook(tmp_path / "one.ipynb", DRAW)], tmp_path / "executed")
+
+
+def test_a_copy_that_lacks_its_pictures_gets_them_without_running_again(tmp_path, monkeypatch):
+    import notebooks
+
+    path, executed = write_notebook(tmp_path / "one.ipynb", DRAW), tmp_path / "executed"
+    notebooks.run_notebook(path, executed / path.name)
+    monkeypatch.setattr("workbench.reporting.figures.stills._drawn", lambda figures: [b"picture"] * len(figures))
+    monkeypatch.setattr(notebooks, "run_notebook", None)
+    assert b"picture" in notebooks.pages([path], executed).values()
