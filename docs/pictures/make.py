@@ -41,14 +41,14 @@ NUMBERS += ("drop_points", "drop_points_low", "drop_points_high")
 READMES = {
     "README.md": (
         ("recipe", "runtime", "batch", "images/s", "× FP32", "p99 ms", "top-1 % [95 %]", "points lost [95 %]"),
-        "Measured on {images:,} images of `shapes` on {cpu}, {cores} cores, on {day}; `make tutorial` prints the table of "
-        "your machine. {busy}The choice under a limit of {max_drop:g} points: {choice}",
+        "Measured on {images:,} images of `shapes` on {cpu}, {cores} cores, on {day}; `make tutorial` prints the "
+        "table of your machine. {busy}The choice under a limit of {max_drop:g} points: {choice}",
         "**The machine was busy** (load {load:g} on {cores} cores): the times are longer than on a quiet one. ",
     ),
     "README.zh-CN.md": (
         ("配方", "运行时", "批大小", "图像/秒", "× FP32", "p99 毫秒", "top-1 % [95 %]", "损失的百分点 [95 %]"),
-        "用 {images:,} 张 `shapes` 图像在 {cpu}（{cores} 核）上测得，{day}；您自己机器的表格由 `make tutorial` 给出。{busy}"
-        "限制为 {max_drop:g} 个百分点时的选择（程序原文）：{choice}",
+        "用 {images:,} 张 `shapes` 图像在 {cpu}（{cores} 核）上测得，{day}；"
+        "您自己机器的表格由 `make tutorial` 给出。{busy}限制为 {max_drop:g} 个百分点时的选择（程序原文）：{choice}",
         "**测量时机器很忙**（{cores} 核，负载 {load:g}）：时间比空闲机器上的长。",
     ),
 }

@@ -18,7 +18,8 @@ from notebooks import rendered
 
 def on_files(files, config):
     for path in Path({str(ROOT / "notebooks")!r}).glob("*.ipynb"):
-        files.append(File.generated(config, f"tutorial/{{path.stem}}.md", content=rendered(path)[f"{{path.stem}}.md"]))
+        name = f"{{path.stem}}.md"
+        files.append(File.generated(config, f"tutorial/{{name}}", content=rendered(path)[name]))
     return files
 """
 
