@@ -87,5 +87,12 @@ def _parents(path: str):
     return Path(path).parents
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
+def test_every_notebook_is_in_both_readmes_in_the_sites_list_and_in_the_tutorials_index(path):
+    assert all(f"| `{path.stem}` |" in page.read_text() for page in PAGES)
+    assert f"- tutorial/{path.stem}.md" in (ROOT / "mkdocs.yml").read_text()
+    assert f"]({path.stem}.md)" in (ROOT / "docs" / "tutorial" / "index.md").read_text()
+
+
 def test_the_readme_names_every_command():
     assert all(name in README.read_text() for name in app if not name.startswith("-"))
