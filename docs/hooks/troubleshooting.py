@@ -57,7 +57,8 @@ def page(found: list[Row]) -> str:
     for room in sorted({row.room for row in found}):
         parts.append(f"## {room}\n\n| what was asked | why it does not work | remedy |\n| --- | --- | --- |")
         own = sorted({row for row in found if row.room == room}, key=lambda row: (not row.what, row.what, row.why))
-        parts[-1] += "".join(f"\n| {row.what or '*a refusal*'} | {row.why} | {row.remedy} |" for row in own)
+        cells = [(cell(row.what) or "*a refusal*", cell(row.why), cell(row.remedy)) for row in own]
+        parts[-1] += "".join(f"\n| {' | '.join(each)} |" for each in cells)
     return "\n\n".join(parts) + "\n"
 
 
@@ -80,12 +81,12 @@ def rows_of(file: Path, package: Path) -> Iterator[Row]:
             if why is not None and "remedy" in given:
                 what = text(given["what"], texts) if "what" in given else ""
                 row = Row(parts[0], what, text(why, texts), text(given["remedy"], texts))
-                if (
-                    row.why != "{why}" and row.remedy != "{remedy}"
-                ):  # the helpers in errors.py pass on what they get
+                if (row.why, row.remedy) not in PASSED_ON:
                     yield row
 
 
+#: Cause and remedy of the helpers in ``errors.py``, which pass on what they get.
+PASSED_ON = (("{why}", "{remedy}"), ("{reason}", "{remedy}"), ("{what}: {why}", "{remedy}"))
 #: Callable -> the names of its positional arguments, see ``workbench.errors``.
 FIELDS = {
     "WorkbenchError": ("what",),
@@ -115,11 +116,15 @@ def is_text(node: ast.expr) -> bool:
 
 
 def text(node: ast.expr, texts: dict[str, ast.expr]) -> str:
-    """An expression as a reader sees it, escaped for a cell of a table."""
-    plain = " ".join(spoken(node, texts).split())
+    """An expression as a reader sees it, on one line."""
+    return " ".join(spoken(node, texts).split())
+
+
+def cell(plain: str) -> str:
+    """Text for a cell of a table; braces at a cell's end would be attributes to Markdown."""
     for character in "\\|<>*_`[]":
         plain = plain.replace(character, f"\\{character}")
-    return plain
+    return plain.replace("{", "&#123;").replace("}", "&#125;")
 
 
 def spoken(node: ast.expr, texts: dict[str, ast.expr]) -> str:

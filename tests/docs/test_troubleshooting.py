@@ -1,3 +1,4 @@
+import html
 import re
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def test_errors_refusals_and_conditions_are_read_from_the_code(tmp_path):
     assert rows_of(tmp_path, SOURCE) == [
         troubleshooting.Row("room", "There is no call to time", "the batch is {batch}", "give 1 or more"),
         troubleshooting.Row("room", "", "it is Monday / it is far", "wait"),
-        troubleshooting.Row("room", "{path.name} \\| is damaged", "{path}", "export it again"),
+        troubleshooting.Row("room", "{path.name} | is damaged", "{path}", "export it again"),
     ]
 
 
@@ -44,3 +45,13 @@ def test_the_page_has_a_row_for_every_error_of_the_package():
     assert "The work was cancelled" in page
     for line in page.splitlines():
         assert not line.startswith("|") or len(re.findall(r"(?<!\\)\|", line)) == 4
+
+
+def test_a_value_at_the_end_of_a_cell_is_shown_and_is_no_attribute_of_it(tmp_path):
+    import markdown
+    import troubleshooting
+
+    page = troubleshooting.page(rows_of(tmp_path, SOURCE))
+    shown = html.unescape(markdown.markdown(page, extensions=["tables", "attr_list"]))
+    assert "<td>the batch is {batch}</td>" in shown
+    assert "<td>{path.name} | is damaged</td>" in shown
