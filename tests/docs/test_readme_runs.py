@@ -50,7 +50,8 @@ def write_programs(folder: Path) -> None:
     """The programs of a virtual environment, all of them this Python; pip only says what it would install."""
     folder.mkdir(parents=True)
     here = shlex.quote(sys.executable)
-    some = f"{here} -m pytest -p no:cacheprovider tests/test_places.py"  # 5: none of its tests has the markers asked for
+    # pytest ends with 5 where none of its tests has the markers that were asked for
+    some = f"{here} -m pytest -p no:cacheprovider tests/test_places.py"
     quick = f'[ "$1" = tutorial ] && exec {here} -m workbench "$@" {QUICK}'
     programs = {
         "python": f'[ "$2" = workbench ] && shift 2 && exec workbench "$@"\nexec {here} "$@"',
