@@ -216,8 +216,11 @@ def run(asked: argparse.Namespace) -> int:
     failed = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        wanted = {
+            part for case in asked.only for part in (case, f"{case}.json", f"{_folder(CASES[case].model)}.npz")
+        }
         with zipfile.ZipFile(asked.archive) as zipped:
-            zipped.extractall(folder)
+            zipped.extractall(folder, [each for each in zipped.namelist() if each.split("/")[0] in wanted])
         for case in asked.only:
             try:
                 record = {"case": case, "machine": rows(), **_one(case, folder, asked)}
@@ -290,10 +293,10 @@ def _logit_error(engine: Engine, images: np.ndarray, logits: np.ndarray | None) 
 
     if logits is None:
         return None
-    batch = images[np.arange(engine.batches.opt) % len(images)]
+    batch = np.arange(engine.batches.opt) % len(images)
     with open_engine(engine) as session:
-        found = session.run({"images": batch})["logits"][: len(logits)]
-    return float(np.abs(found - logits).max() / np.abs(logits).max())
+        found = session.run({"images": images[batch]})["logits"]
+    return float(np.abs(found - logits[batch]).max() / np.abs(logits).max())
 
 
 def _checked(name: str, engine: Engine, folder: Path, python: str | None) -> dict:
@@ -387,7 +390,7 @@ def summary(record: dict) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for m in decode(tuple[Measurement, ...], [*record["measurements"], *record["streams"]]):
-        top1 = f"{100 * m.accuracy:.2f} %" if m.labels else ""
+        top1 = f"{100 * m.top1:.2f} %" if m.labels else ""
         lines.append(
             f"| {m.batch} | {m.streams} | {m.images_per_second:,.0f} | {m.compute_images_per_second:,.0f} |"
             f" {m.p50_ms:.3f} | {m.p99_ms:.3f} | {m.memory_bytes >> 20} | {top1} |"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import Refusal, refuse_unless
+from ..errors import Refusal, WorkbenchError, refuse_unless
 from ..progress import Progress, silent
 from ..records import Batches, Engine, Variant
 
@@ -62,12 +62,20 @@ def _check_feed(name: str, value, tensor: Tensor) -> None:
         why=f"it takes {tensor}, given was {found}",
         remedy="resize the images or export the model at their size; a static batch takes exactly that many",
     )
-    refuse_unless(
-        np.issubdtype(value.dtype, np.integer) or bool(np.isfinite(value).all()),
-        f"The input {name!r} holds NaN or infinity",
-        why=f"{int((~np.isfinite(value)).sum())} of its {value.size} numbers are not finite",
-        remedy="look for a division by zero in the preprocessing, or an image that was read wrongly",
-    )
+    if not _is_finite(value):
+        raise WorkbenchError(
+            f"The input {name!r} holds NaN or infinity",
+            why=f"{int((~np.isfinite(value)).sum())} of its {value.size} numbers are not finite",
+            remedy="look for a division by zero in the preprocessing, or an image that was read wrongly",
+        )
+
+
+def _is_finite(value: np.ndarray) -> bool:
+    """Whether no number is NaN or infinite. Every call pays for this, so numbers are read once: their sum tells."""
+    if np.issubdtype(value.dtype, np.integer):
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(value.sum()) or np.isfinite(value).all())
 
 
 #: Why a closed session computes nothing.
