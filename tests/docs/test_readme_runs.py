@@ -21,7 +21,7 @@ SERVERS = {("workbench", "lab"): "/api", ("workbench", "serve"): "/v2/health/rea
 QUICK = "-p images 160 -p seconds 0.3"
 #: A study of the README's file takes minutes; its grid stays, its sample is smaller.
 FEWER = {"count = 1500": "count = 200", "# seconds = 2.0 ": "seconds = 0.2 "}
-TRAINING = {"--images": "64", "--epochs": "1", "--batch": "32", "--out": "trained.npz"}
+TRAINING = {"--images": "640", "--epochs": "1", "--batch": "32", "--out": "trained.npz"}
 
 
 @pytest.fixture(scope="module")
