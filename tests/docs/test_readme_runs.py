@@ -145,7 +145,7 @@ def test_the_guide_to_ones_own_model_runs(project, environment, tmp_path):
 
     import workbench as wb
 
-    shapes = wb.images("shapes", split="training", count=1200)
+    shapes = wb.images("shapes", split="training", count=1600)
     for index, (pixels, label) in enumerate(zip(shapes.pixels, shapes.labels)):
         folder = tmp_path / "my-images" / f"{label:02d} {shapes.classes[label]}"
         folder.mkdir(parents=True, exist_ok=True)
