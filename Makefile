@@ -6,7 +6,7 @@ PYTEST := $(RUN) -m pytest
 UNIT   := not notebooks and not browser and not slow and not gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help env tutorial test test-all lab lint bench lock clean
+.PHONY: help env tutorial test test-all lab lint bench docs pictures wheel lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -34,7 +34,7 @@ test-all: env ## all tests that need no GPU: other parameter sets, every noteboo
 	$(PYTEST) -m "not gpu"
 
 lab: env ## open JupyterLab on the notebooks
-	$(VENV)/bin/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb
+	@$(RUN) -m workbench lab
 
 lint: env ## ruff on code and notebooks, static types, who imports whom, no outputs in committed notebooks
 	$(VENV)/bin/ruff check .
@@ -46,8 +46,17 @@ lint: env ## ruff on code and notebooks, static types, who imports whom, no outp
 bench: env ## every ratio and accuracy figure that README quotes (100 min)
 	@for script in $(filter-out %/gpu_host.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(RUN) $$script || exit 1; done
 
+docs: env ## the documentation as a site in site/, with the notebooks executed (10 min the first time)
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+
+pictures: env ## the screenshot, the chart and the table of both READMEs, from a study on this machine
+	$(RUN) docs/pictures/make.py
+
+wheel: env ## dist/*.whl, with the notebooks and the data inside
+	$(RUN) -m hatchling build -t wheel
+
 lock: ## pin the dependencies anew (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev pyproject.toml -o requirements.lock
 
 clean: ## remove what runs have made; keeps .venv
-	rm -rf runs workspace .pytest_cache .ruff_cache
+	rm -rf runs workspace site dist .pytest_cache .ruff_cache

@@ -67,3 +67,14 @@ def test_make_help_explains_every_public_target():
     phony = next(line for line in text.splitlines() if line.startswith(".PHONY")).split()[1:]
     explained = re.findall(r"^([a-z-]+):.*## ", text, flags=re.M)
     assert sorted(phony) == sorted(explained)
+
+
+def test_the_version_is_one_everywhere_and_has_an_entry_in_the_changes():
+    from workbench import __version__
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    heading = re.search(r"^## (\S+) – (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert heading
+    assert (citation["version"], str(citation["date-released"])) == (__version__, heading[2])
+    assert heading[1] == __version__
+    assert PROJECT["dynamic"] == ["version"]

@@ -33,7 +33,7 @@ def notebook_parameters(path) -> tuple[str, ...]:
         raise WorkbenchError(
             f"There is no notebook {path}",
             why="the file does not exist",
-            remedy="name a file below notebooks/, or run from the project's root folder",
+            remedy="name a file below notebooks/; `workbench lab FOLDER` copies them into a folder of yours",
         )
     return tuple(papermill.inspect_notebook(path))
 
@@ -164,7 +164,7 @@ def run_tutorial(out, workspace, parameters: Mapping | None = None, notebooks="n
             textwrap.fill(choice.reason, min(116, shutil.get_terminal_size((116, 24)).columns)),
             "",
             f"Report:    {report}",
-            f"Notebooks: {out}, executed; open the originals with `make lab`",
+            f"Notebooks: {out}, executed; open the originals with `workbench lab`",
             *([missing] if missing else []),
         )
     )

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from workbench import __version__
 from workbench.cli.commands import REFUSED, UNREAD, app, main, parsed
 from workbench.cli.progress_line import ProgressLine
 from workbench.errors import WorkbenchError
@@ -68,7 +69,7 @@ def test_python_m_workbench_is_the_command_and_help_comes_without_importing_what
     done = subprocess.run(
         [sys.executable, "-m", "workbench", "--version"], capture_output=True, text=True, timeout=60
     )
-    assert (done.returncode, done.stdout) == (0, "workbench 0.1.0\n")
+    assert (done.returncode, done.stdout) == (0, f"workbench {__version__}\n")
     slow = ("jax", "pandas", "plotly", "onnx", "onnxruntime", "papermill", "numpy")
     code = "import sys, workbench.cli.commands as c; c.main(['profile', '--help']); "
     code += f"print([m for m in {slow} if m in sys.modules])"

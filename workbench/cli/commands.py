@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 from .. import __version__
 from ..errors import WorkbenchError, refuse_unless
 from .deployment import bundle, deploy, serve
+from .lab import lab
 from .measurements import compare, export_records, import_records, tune
 from .progress_line import ProgressLine
 
@@ -27,6 +28,7 @@ app = App(
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,
 )
+app.command(lab)
 app.command(bundle)
 app.command(serve)
 app.command(deploy)
@@ -243,7 +245,7 @@ def tutorial(
     *,
     out: Path = Path("runs/tutorial"),
     workspace: Path = WORKSPACE,
-    notebooks: Path = Path("notebooks"),
+    notebooks: Path | None = None,
     parameter: Pairs = (),
 ) -> None:
     """Run the main job: the notebooks in order, then the report and the choice.
@@ -251,12 +253,13 @@ def tutorial(
     Args:
         out: the folder of executed copies and report.html.
         workspace: where artefacts and measurements are kept.
-        notebooks: the folder of the notebooks.
+        notebooks: the folder of the notebooks; the workbench's own when left out.
         parameter: a name and a value for the notebooks.
     """
+    from ..project_files import project_folder
     from ..tutorial import run_tutorial
 
-    print(run_tutorial(out, workspace, parsed(parameter), notebooks))
+    print(run_tutorial(out, workspace, parsed(parameter), notebooks or project_folder() / "notebooks"))
 
 
 @app.command
