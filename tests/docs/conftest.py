@@ -3,6 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.download_server import server
+
+__all__ = ["server"]
+
 ROOT = Path(__file__).parents[2]
 
 

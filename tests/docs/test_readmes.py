@@ -10,7 +10,6 @@ from tests.test_docs import TARGETS, is_command
 from workbench.cli.commands import app, main
 from workbench.datasets import published
 
-pytest_plugins = ["tests.datasets.conftest"]
 PAGES = [README, CHINESE]
 GUIDES = [ROOT / "docs" / f"{name}.md" for name in ("index", "own_model", "gpu_host", "serving", "article", "exam")]
 
