@@ -72,6 +72,8 @@ class Case(NamedTuple):
         measure: batches at which it is measured.
         streams: numbers of streams, at the batch that it is tuned for.
         input: ``float32`` or ``uint8``.
+        of: the case whose file it is built from; empty for a file of its own.
+        level: TensorRT's optimization level; None leaves it at 3.
     """
 
     model: str
@@ -80,6 +82,8 @@ class Case(NamedTuple):
     measure: tuple[int, ...]
     streams: tuple[int, ...] = (1, 2, 4, 8)
     input: str = "float32"
+    of: str = ""
+    level: int | None = None
 
 
 WIDE, ALONE = Batches(1, 128, 256, exact=(32, 128)), Batches(128, 128, 128)
@@ -93,6 +97,9 @@ CASES = {
     "b32-int8-uint8": Case("B/32", INT8, ALONE, (128,), input="uint8"),
     "b32-int8-linear": Case("B/32", Recipe("int8"), ALONE, (128,)),
     "b32-int8-linear-uint8": Case("B/32", Recipe("int8"), ALONE, (128,), input="uint8"),
+    "b32-fp16-range": Case("B/32", Recipe("fp16"), Batches(1, 128, 256), SIZES, (), of="b32-fp16"),
+    "b32-fp16-level5": Case("B/32", Recipe("fp16"), ALONE, (128,), (), of="b32-fp16", level=5),
+    "b32-int8-level5": Case("B/32", INT8, ALONE, (128,), (), of="b32-int8", level=5),
     "b32-fp32": Case("B/32", Recipe("fp32"), Batches(1, 128, 256), SIZES, (1, 4)),
     "shapes-fp32": Case(SHIPPED, Recipe("fp32"), Batches(1, 128, 256), (1, 256), ()),
     "shapes-fp16": Case(SHIPPED, Recipe("fp16"), Batches(1, 128, 256), (1, 256), ()),
@@ -149,6 +156,7 @@ SWEEPS = {
 
 
 def prepare(target: Path, names: list[str]) -> None:
+    names = list(dict.fromkeys(CASES[name].of or name for name in names))
     with (
         tempfile.TemporaryDirectory() as folder,
         zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
@@ -242,9 +250,8 @@ def run(asked: argparse.Namespace) -> int:
     failed = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        wanted = {
-            part for case in asked.only for part in (case, f"{case}.json", f"{_folder(CASES[case].model)}.npz")
-        }
+        files = [(CASES[case].of or case, _folder(CASES[case].model)) for case in asked.only]
+        wanted = {part for case, model in files for part in (case, f"{case}.json", f"{model}.npz")}
         with zipfile.ZipFile(asked.archive) as zipped:
             zipped.extractall(folder, [each for each in zipped.namelist() if each.split("/")[0] in wanted])
         for case in asked.only:
@@ -274,7 +281,8 @@ def write_record(out: Path, record: dict) -> None:
 def _found(name: str, folder: Path, asked: argparse.Namespace) -> Iterator[dict]:
     """The findings of a case, in parts, so that a run that is cut short keeps the earlier ones."""
     case, begin = CASES[name], time.perf_counter()
-    variant = decode(Variant, json.loads((folder / f"{name}.json").read_text()), lambda path: folder / path)
+    record = json.loads((folder / f"{case.of or name}.json").read_text())
+    variant = decode(Variant, record, lambda path: folder / path)
     evaluation, logits = _images(case, variant, folder, asked.evaluation)
     print(f"== {name}", flush=True)
     report = _built(case, variant, evaluation, folder, asked)
@@ -311,6 +319,7 @@ def _built(
             case.batches,
             case.measure,
             layers=True,
+            options={} if case.level is None else {"optimization_level": case.level},
             seconds=asked.seconds,
             dataset="shapes",
         )
