@@ -21,6 +21,10 @@ The baselines need a Python with JAX or PyTorch, and so does the sweep over reso
     python benchmarks/gpu_host.py baselines --only b32-jax-bfloat16 b32-torch-float16-compiled --out results
     python benchmarks/gpu_host.py attention --out results
 
+Back here, what was found becomes the records that come with the workbench (``wb.recorded``)::
+
+    python benchmarks/gpu_host.py keep results data/recorded/h200.jsonl
+
 The weights of the other models are one short random tile, repeated, so that the files compress to almost nothing:
 its repeats lie within deflate's window of 32 KiB even where q, k and v are side by side, and its length is prime,
 so that no two rows are equal.
@@ -466,6 +470,17 @@ def _times(profile) -> dict:
     return {"source": profile.source, "times": rows, "load": dataclasses.asdict(profile.load)}
 
 
+def keep(results: Path, target: Path) -> None:
+    """Write what the other verbs found into one file of records, which comes with the workbench."""
+    from workbench.studies.recorded import write_run
+
+    order = [*CASES, *BASELINES, *SWEEPS]
+    found = {path.name.removesuffix(".json.gz"): path for path in results.glob("*.json.gz")}
+    kept = [json.loads(gzip.decompress(found[name].read_bytes())) for name in order if name in found]
+    write_run(target, kept)
+    print(f"{target}: {len(kept)} cases, {target.stat().st_size >> 10} KiB")
+
+
 # ---- tables ------------------------------------------------------------------------------------------------------
 
 
@@ -524,6 +539,9 @@ def main() -> int:
     for one in (runs, others, sweeps):
         one.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "results")))
         one.add_argument("--seconds", type=float, default=2.0, help="how long each batch is timed")
+    kept = verbs.add_parser("keep")
+    kept.add_argument("results", type=Path)
+    kept.add_argument("target", type=Path)
     checked = verbs.add_parser("check")
     checked.add_argument("case")
     checked.add_argument("record", type=Path)
@@ -539,6 +557,8 @@ def main() -> int:
         return baselines(asked.only, asked.batches, asked.out, asked.seconds)
     elif asked.verb == "attention":
         return attention(asked.only, asked.out, asked.seconds)
+    elif asked.verb == "keep":
+        keep(asked.results, asked.target)
     else:
         return check(asked.case, asked.record, asked.folder)
     return 0
