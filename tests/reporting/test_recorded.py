@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from tests.studies.recording import results
+from workbench.performance.expected import ARTICLE, published_roof
 from workbench.reporting import recorded as tables
 from workbench.studies.recorded import read_run, write_run
+
+#: Multiply-accumulates of ViT-B/32 for one image, by hand: 50 tokens of width 768, 12 blocks, an MLP of 3072.
+B32_MACS = 12 * (50 * (4 * 768**2 + 2 * 768 * 3072) + 2 * 50**2 * 768) + 49 * 3 * 32**2 * 768 + 768 * 1000
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +25,16 @@ def test_precisions_stand_beside_the_fp32_of_the_same_runtime_and_the_limit_of_t
     assert table["× fp32"].tolist() == pytest.approx([2.0, 1.6, 2.2, 1.0])
     assert table["share of limit"].between(0.05, 1).all()
     assert table.loc["b32-int8", "share of limit"] < table.loc["b32-fp16", "share of limit"]
+
+
+def test_the_articles_figures_stand_beside_tensorrt_and_each_point_lies_under_the_roof_of_its_type(run):
+    table = tables.beside_article(run).set_index("case")
+    assert table.loc["b32-fp16", "article on a T4, img/s"] == ARTICLE["fp16"]
+    assert table.loc["b32-int8", "its share of limit"] < 0.01
+    points = tables.roofline_points(run).set_index("label")
+    assert points.loc["b32-fp16", "gflops"] == pytest.approx(20_000 * 2 * B32_MACS / 1e9, rel=0.01)
+    for name, point in points.iterrows():
+        assert point.gflops < published_roof("H200", point.precision).row()["peak_gflops"], name
 
 
 def test_each_model_stands_at_its_best_batch_with_the_best_end_to_end_of_any_number_of_streams(run):

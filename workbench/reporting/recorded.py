@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from ..models.sizes import model_spec
-from ..performance.expected import Expectation, expected
+from ..performance.cost import cost
+from ..performance.expected import ARTICLE, Expectation, expected
 from ..records import ModelSpec
 from ..statistics.intervals import discordant_pairs, paired_interval
 from ..studies.recorded import RecordedCase, RecordedRun
@@ -47,6 +48,35 @@ def precisions(run: RecordedRun, model: str = "ViT-B/32", batch: int = 32) -> pd
             "recorded": rows.recorded,
         }
     ).reset_index(drop=True)
+
+
+def beside_article(run: RecordedRun) -> pd.DataFrame:
+    """``precisions`` of ViT-B/32 at batch 32, beside the table of the article that this project starts from.
+
+    Two columns more: ``article on a T4, img/s``, and ``its share of limit``, of the T4's; NaN where the article has
+    no such row.
+    """
+    table = precisions(run, "ViT-B/32", 32)
+    ours = table.runtime.str.startswith("TensorRT")
+    names = table.precision.str.split().str[0].where(ours)
+    limits = {name: expected(_spec("B/32"), "T4", name, 32).limit_images_per_second for name in ARTICLE}
+    table.insert(len(table.columns) - 1, "article on a T4, img/s", names.map(ARTICLE))
+    shares = names.map({name: rate / limits[name] for name, rate in ARTICLE.items()})
+    table.insert(len(table.columns) - 1, "its share of limit", shares)
+    return table
+
+
+def roofline_points(run: RecordedRun, model: str = "ViT-B/32", batch: int = 32) -> pd.DataFrame:
+    """The rows of ``precisions`` as points for ``figures.roofline``.
+
+    Columns: ``label`` (the case), ``precision``, ``intensity`` (FLOP/byte) and ``gflops`` (10⁹ FLOP/s).
+    """
+    table = precisions(run, model, batch)
+    names = table.precision.str.split().str[0]
+    costs = [cost(_spec(model), batch, name) for name in names]
+    flops = [counted.total_flops / batch * rate / 1e9 for counted, rate in zip(costs, table["img/s"])]
+    intensity = [counted.intensity for counted in costs]
+    return pd.DataFrame({"label": table.case, "precision": names, "intensity": intensity, "gflops": flops})
 
 
 def models(run: RecordedRun) -> pd.DataFrame:
