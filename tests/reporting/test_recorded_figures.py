@@ -3,17 +3,14 @@
 Nothing of the workbench computes here: the file is read as JSON.
 """
 
-import json
 import statistics
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 import workbench as wb
+from tests.reporting.raw import FILE, lines, percentile_ms, rate, timed
 from workbench.reporting import recorded as tables
 
-FILE = Path(__file__).parents[2] / "data" / "recorded" / "h200.jsonl"
 MIB = 1 << 20
 
 
@@ -24,23 +21,7 @@ def run():
 
 @pytest.fixture(scope="module")
 def raw():
-    """Case -> its line."""
-    return {line["case"]: line for line in map(json.loads, FILE.read_text().splitlines()[1:])}
-
-
-def rate(measurement, window):
-    """Images a second of a window."""
-    counted = measurement[window]
-    return measurement["batch"] * sum(counted["calls"]) / sum(counted["seconds"])
-
-
-def percentile_ms(measurement, percent):
-    return 1e3 * np.percentile(measurement["latencies_s"], percent)
-
-
-def timed(line):
-    """Batch -> the measurement of one caller."""
-    return {m["batch"]: m for m in line.get("measurements", ())}
+    return lines()
 
 
 def test_the_file_is_a_few_megabytes_and_names_no_machine_but_its_gpu():
