@@ -63,6 +63,16 @@ def test_the_price_of_dynamic_shapes_is_a_number(run):
     assert tables.profiles(run).gain.tolist() == pytest.approx([0.25, 0.2])
 
 
+def test_the_times_of_all_kernels_are_in_the_table_of_two_engines_by_role_and_kind(run):
+    table = tables.kernel_times(run)
+    for case, column in (("b32-fp16", "b32-fp16, ms"), ("b32-int8", "b32-int8, ms")):
+        assert table[column].sum() == pytest.approx(
+            sum(1e3 * one.kernel.seconds for one in run.case(case).placed())
+        )
+    assert {"product", "attention", "other"} <= set(table.kind)
+    assert table["b32-int8, ms"].is_monotonic_decreasing
+
+
 def test_points_lost_are_counted_against_the_runs_own_fp32_on_the_same_images(run):
     table = tables.accuracy(run).set_index("case")
     assert table.loc["shapes-fp32", "points lost"] == 0

@@ -16,6 +16,7 @@ import pandas as pd
 from ..models.sizes import model_spec
 from ..performance.cost import cost
 from ..performance.expected import ARTICLE, Expectation, expected
+from ..performance.kernel_places import PlacedKernel
 from ..records import ModelSpec
 from ..statistics.intervals import discordant_pairs, paired_interval
 from ..studies.recorded import RecordedCase, RecordedRun
@@ -156,6 +157,28 @@ def profiles(run: RecordedRun, exact: str = "b32-fp16", dynamic: str = "b32-fp16
     table = pd.DataFrame({"a profile a batch, img/s": rates[exact], "one range, img/s": rates[dynamic]})
     table["gain"] = table["a profile a batch, img/s"] / table["one range, img/s"] - 1
     return table.rename_axis("batch").reset_index()
+
+
+def kernel_times(run: RecordedRun, cases: Sequence[str] = ("b32-fp16", "b32-int8")) -> pd.DataFrame:
+    """Where the time of a call goes on the GPU, by role and kind of kernel, several engines side by side.
+
+    Columns: ``role``, ``kind`` (``product``, ``attention``, ``copy`` or ``other``), and for each case ``CASE, ms``;
+    the roles of all blocks are summed, and the longest of the last case stand first. The places of kernels between
+    the products are a guess, see ``performance.kernel_places``.
+    """
+    found = {}
+    for case in cases:
+        rows = [(one.place.role, _kind(one), 1e3 * one.kernel.seconds) for one in run.case(case).placed()]
+        frame = pd.DataFrame(rows, columns=["role", "kind", "ms"])
+        found[f"{case}, ms"] = frame.groupby(["role", "kind"]).ms.sum()
+    table = pd.DataFrame(found).fillna(0.0)
+    return table.sort_values(list(found)[-1], ascending=False).reset_index()
+
+
+def _kind(one: PlacedKernel) -> str:
+    if one.kernel.is_attention:
+        return "attention"
+    return "product" if one.kernel.is_product else "copy" if one.kernel.is_move else "other"
 
 
 def accuracy(run: RecordedRun) -> pd.DataFrame:
