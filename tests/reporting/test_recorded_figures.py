@@ -95,3 +95,11 @@ def test_accuracy_on_the_same_images(run, raw):
         assert row["images"] == len(m["labels"])
         assert row["top-1"] == pytest.approx(right[1] / len(m["labels"]))
         assert row["points lost"] == pytest.approx(100 * (right[0] - right[1]) / len(m["labels"]))
+
+
+def test_what_notebooks_01_and_06_say_in_words(run):
+    shares = tables.precisions(run).set_index("case")["share of limit"]
+    assert shares["b32-int8"] < shares["b32-fp16"] < 0.5
+    times = tables.kernel_times(run).groupby("kind").sum(numeric_only=True)
+    assert times.loc["product", "b32-int8, ms"] < times.loc["product", "b32-fp16, ms"]
+    assert times.loc["other", "b32-int8, ms"] > 0.8 * times.loc["other", "b32-fp16, ms"]
