@@ -475,8 +475,9 @@ def keep(results: Path, target: Path) -> None:
     from workbench.studies.recorded import write_run
 
     order = [*CASES, *BASELINES, *SWEEPS]
-    found = {path.name.removesuffix(".json.gz"): path for path in results.glob("*.json.gz")}
-    kept = [json.loads(gzip.decompress(found[name].read_bytes())) for name in order if name in found]
+    found = {path.name.removesuffix(".json.gz"): path for path in sorted(results.glob("*.json.gz"))}
+    names = [*(name for name in order if name in found), *(name for name in found if name not in order)]
+    kept = [json.loads(gzip.decompress(found[name].read_bytes())) for name in names]
     write_run(target, kept)
     print(f"{target}: {len(kept)} cases, {target.stat().st_size >> 10} KiB")
 

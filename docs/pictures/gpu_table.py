@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import workbench as wb
+from workbench.backends.hardware.load import OTHERS
 from workbench.reporting import recorded as tables
 from workbench.reporting.recorded import SHIPPED
 from workbench.studies.recorded import RecordedRun
@@ -24,6 +25,8 @@ ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- recorded: written by docs/pictures/gpu_table.py -->", "<!-- /recorded -->"
 #: Cases that answer questions of their own: notebooks 05 and 06 show them.
 ELSEWHERE = ("-uint8", "-range", "-level5")
+#: Where a baseline was measured on a quiet machine too, that one is shown: it is the stronger opponent.
+QUIET = "-quiet"
 #: File -> the headings of the table, and the sentences below it, by what they need.
 READMES = {
     "README.md": (
@@ -32,6 +35,10 @@ READMES = {
             "where": "Recorded on one {machine} on {day} by `benchmarks/gpu_host.py`; `wb.recorded()` reads every "
             "call of it. Images/s are counted with the images on the device, at each engine's best batch; "
             "latencies are those of one caller, from array to logits.",
+            "busy": "Other work kept up to {busy:.0f} of {cores} cores busy meanwhile, which latencies feel and "
+            "images/s on the device hardly do.",
+            "quiet": "Where a baseline suffered from that, the table has its figures from a quiet machine of the "
+            "same kind, on the same day.",
             "half": "On {model}, FP16 is {ratio} times as fast as the better of JAX and PyTorch.",
             "int8": "On {model}, INT8 is {ratio} times as fast as FP16.",
             "whole": 'With pixels as input (`input="uint8"`) and {streams} streams, {case} completes {rate} '
@@ -45,6 +52,9 @@ READMES = {
             "where": "{day} 在一块 {machine} 上由 `benchmarks/gpu_host.py` 记录；"
             "`wb.recorded()` 读取其中的每一次调用。图像/秒按图像已在设备上时完成的数量计算，"
             "取每个引擎最佳的批大小；延迟是单个调用者从数组到 logits 的时间。",
+            "busy": "期间其他工作最多占用 {cores} 核中的 {busy:.0f} 核，"
+            "延迟受其影响，设备上的图像/秒几乎不受影响。",
+            "quiet": "基线因此变慢时，表中列出同一天在同型号的空闲机器上测得的数字。",
             "half": "在 {model} 上，FP16 的速度是 JAX 与 PyTorch 中较快者的 {ratio} 倍。",
             "int8": "在 {model} 上，INT8 的速度是 FP16 的 {ratio} 倍。",
             "whole": '以像素为输入（`input="uint8"`）、{streams} 个流时，{case} 从数组到 logits '
@@ -81,7 +91,8 @@ def with_table(text: str, name: str, run: RecordedRun) -> str:
 def rows(run: RecordedRun) -> list[tuple[str, ...]]:
     """The rows of the table, model by model, the fastest first."""
     best, taken = _shown(run), tables.memory(run).set_index("case")
-    best = best.sort_values(["model", "img/s"], ascending=[True, False], kind="stable")
+    order = {model: place for place, model in enumerate(dict.fromkeys(best.model))}
+    best = best.assign(place=best.model.map(order)).sort_values(["place", "img/s"], ascending=[True, False])
     return [
         (
             row["model"],
@@ -98,11 +109,11 @@ def rows(run: RecordedRun) -> list[tuple[str, ...]]:
     ]
 
 
-def statements(run: RecordedRun) -> list[tuple[str, dict[str, str]]]:
+def statements(run: RecordedRun) -> list[tuple[str, dict]]:
     """What the sentences say: their kind and their figures, as far as the run holds them."""
     best = _shown(run)
     ours = best[best.runtime.str.startswith("TensorRT")]
-    found = [("where", {"machine": run.machine, "day": run.day})]
+    found = [("where", {"machine": run.machine, "day": run.day}), *_busy(run, best)]
     for model in dict.fromkeys(best.model):
         half, int8 = (_best(ours, model, name) for name in ("fp16", "int8"))
         other = best[(best.model == model) & ~best.case.isin(ours.case)]["img/s"].max()
@@ -113,9 +124,17 @@ def statements(run: RecordedRun) -> list[tuple[str, dict[str, str]]]:
     return found + _whole(run) + _accuracy(run)
 
 
+def _busy(run: RecordedRun, best) -> list[tuple[str, dict]]:
+    """What else the machine did, where that was much, and whether another machine's baselines are shown."""
+    most, cores = best["busy cores"].max(), next(iter(run.cases.values())).measurements[0].environment["cores"]
+    found = [("busy", {"busy": most, "cores": cores})] if most > OTHERS * cores else []
+    return [*found, *([("quiet", {})] if best.case.str.endswith(QUIET).any() else [])]
+
+
 def _shown(run: RecordedRun):
     best = tables.models(run)
-    return best[(best.model != SHIPPED) & ~best.case.str.endswith(ELSEWHERE)]
+    busy = [case.removesuffix(QUIET) for case in best.case if case.endswith(QUIET)]
+    return best[(best.model != SHIPPED) & ~best.case.str.endswith(ELSEWHERE) & ~best.case.isin(busy)]
 
 
 def _best(rows, model: str, precision: str) -> float:

@@ -19,7 +19,7 @@ from ..performance.expected import ARTICLE, Expectation, expected
 from ..performance.kernel_places import PlacedKernel
 from ..records import ModelSpec
 from ..statistics.intervals import discordant_pairs, paired_interval
-from ..studies.recorded import RecordedCase, RecordedRun
+from ..studies.recorded import RecordedCase, RecordedRun, precision_of
 
 #: The model that comes with the workbench; it is none of the published sizes.
 SHIPPED = "shapes-vit"
@@ -29,7 +29,7 @@ def precisions(run: RecordedRun, model: str = "ViT-B/32", batch: int = 32) -> pd
     """One model at one batch, in every runtime and precision, one caller.
 
     Columns: ``case``, ``runtime``, ``precision``, ``img/s`` (compute), ``× fp32`` (over TensorRT's, NaN without
-    one), ``share of limit``, ``end to end, img/s``, ``p50 ms``, ``p99 ms`` and ``recorded``.
+    one), ``share of limit``, ``end to end, img/s``, ``p50 ms``, ``p99 ms``, ``busy cores`` and ``recorded``.
     """
     frame = _alone(run)
     rows = frame[(frame.model == model) & (frame.batch == batch)]
@@ -46,6 +46,7 @@ def precisions(run: RecordedRun, model: str = "ViT-B/32", batch: int = 32) -> pd
             "end to end, img/s": rows.images_per_second,
             "p50 ms": rows.p50_ms,
             "p99 ms": rows.p99_ms,
+            "busy cores": rows["busy cores"],
             "recorded": rows.recorded,
         }
     ).reset_index(drop=True)
@@ -84,7 +85,8 @@ def models(run: RecordedRun) -> pd.DataFrame:
     """Every model in every runtime and precision, each at the batch with the highest throughput.
 
     Columns: ``model``, ``case``, ``runtime``, ``precision``, ``batch``, ``img/s`` (compute), ``share of limit``,
-    ``end to end, img/s`` (the best of any number of streams), ``p50 ms``, ``p99 ms`` and ``recorded``.
+    ``end to end, img/s`` (the best of any number of streams), ``p50 ms``, ``p99 ms``, ``busy cores`` and
+    ``recorded``.
     """
     frame, alone = run.frame(), _alone(run)
     best = alone.loc[alone.groupby("case", sort=False).compute_images_per_second.idxmax()]
@@ -101,6 +103,7 @@ def models(run: RecordedRun) -> pd.DataFrame:
             "end to end, img/s": best.case.map(whole),
             "p50 ms": best.p50_ms,
             "p99 ms": best.p99_ms,
+            "busy cores": best["busy cores"],
             "recorded": best.recorded,
         }
     ).reset_index(drop=True)
@@ -193,7 +196,7 @@ def accuracy(run: RecordedRun) -> pd.DataFrame:
     rows = []
     for name, m in found.items():
         lost = _points_lost(plain, m) if plain else (math.nan,) * 3
-        rows.append((name, m.recipe.label, m.images, m.top1, *m.top1_interval, *lost, run.label))
+        rows.append((name, precision_of(m.recipe), m.images, m.top1, *m.top1_interval, *lost, run.label))
     columns = ["case", "precision", "images", "top-1", "from", "to", "points lost", "at least", "at most"]
     return pd.DataFrame(rows, columns=[*columns, "recorded"])
 

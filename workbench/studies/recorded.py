@@ -7,6 +7,7 @@ observations when they are read, as for measurements of this machine.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from ..backends.hardware.load import Load
+from ..dtypes import FLOATS
 from ..errors import WorkbenchError, one_of, refuse_unless
 from ..graphs.analysis.findings.finding import Finding
 from ..models.sizes import model_spec
@@ -24,7 +26,7 @@ from ..performance.kernel_findings import find_in_kernels
 from ..performance.kernel_places import PlacedKernel, kernels_of_rows, place_kernels
 from ..performance.parts import PARTS, Split
 from ..project_files import project_folder
-from ..records import Engine, Measurement, decode
+from ..records import PRECISIONS, Engine, Measurement, Recipe, decode
 from .frame import MIB, measured_row
 from .signed_lines import checked, read_lines, write_lines
 
@@ -37,7 +39,7 @@ LEFT_OUT = ("machine", "log", "platform")
 DIGITS = 9
 #: The columns of ``RecordedRun.frame`` that ``studies.frame`` has as well.
 SHARED = ("label", "precision", "batch", "images_per_second", "compute_images_per_second")
-SHARED += ("p50_ms", "p90_ms", "p99_ms", "memory_mib", "engine_mib", "build_s", "top1", "drop_points", "images")
+SHARED += ("p50_ms", "p90_ms", "p99_ms", "memory_mib", "engine_mib", "build_s", "top1", "images", "notes")
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,9 @@ class RecordedRun:
         """A row for each measurement.
 
         Columns: ``case``, ``model``, ``runtime``, ``input``, ``profiles`` (what the engine was built for),
-        ``streams`` (0 where the calls of one caller were timed one by one), those of ``SHARED``, and ``recorded``.
+        ``streams`` (0 where the calls of one caller were timed one by one), those of ``SHARED``, where ``label`` is
+        the precision and what is quantized in it, ``busy cores`` (that other processes kept busy meanwhile),
+        ``notes`` and ``recorded``.
         """
         return pd.DataFrame([row for case in self.cases.values() for row in self._rows(case)])
 
@@ -139,6 +143,8 @@ class RecordedRun:
                 "profiles": _profiles(engine),
                 "streams": 0 if first else m.streams,
                 **{name: value for name, value in measured_row(m).items() if name in SHARED},
+                "label": precision_of(m.recipe),
+                "busy cores": m.environment.get("other_cores", math.nan),
                 "recorded": self.label,
             }
 
@@ -159,7 +165,7 @@ class RecordedRun:
         return {
             "case": case.name,
             "model": engine.variant.graph.spec.name if engine.variant.graph.spec else "",
-            "label": engine.variant.recipe.label,
+            "label": precision_of(engine.variant.recipe),
             "profiles": _profiles(engine),
             "build_s": engine.build_seconds,
             "engine_mib": sizes[0] if sizes else float("nan"),
@@ -169,6 +175,12 @@ class RecordedRun:
             "logit_error": case.logit_error,
             "recorded": self.label,
         }
+
+
+def precision_of(recipe: Recipe) -> str:
+    """The precision, and in eight bits what is quantized: ``int8 linear``, ``int8 attention``."""
+    low = PRECISIONS[recipe.precision].multiplies_in not in (None, *FLOATS)
+    return f"{recipe.precision} {recipe.scope}" if low else recipe.precision
 
 
 def _profiles(engine: Engine | None) -> str:
