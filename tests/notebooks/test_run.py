@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.reporting.raw import lines, rate, timed
 from workbench.backends import backend
 from workbench.deployment.manifest import bundle_digest
 from workbench.deployment.verify import read_bundle
@@ -29,6 +30,7 @@ def test_01_counts_measures_and_holds_a_published_table_against_a_roof(run):
         assert found["mlp_gflops"] <= found["peak_gflops"]
     assert found["bandwidth_gb_s"] > 0.1
     assert found["article_share_of_limit"] == pytest.approx(ARTICLE_FP32 * 2 * B32_MACS / T4_FLOPS, rel=1e-3)
+    assert found["recorded_fp16"] == pytest.approx(rate(timed(lines()["b32-fp16"])[32], "compute"))
 
 
 def test_02_repeats_jax_with_few_nodes(run):
@@ -83,6 +85,9 @@ def test_05_builds_here_and_for_a_card_that_is_not_here(run):
     assert found["backend"] == "onnxruntime"
     assert found["fp4_blocks"] == found["blocks"] == 6
     assert found["fused_share"] == found["prediction_agrees"] == 1
+    exact, spread = (timed(lines()[name]) for name in ("b32-fp16", "b32-fp16-range"))
+    gains = [rate(exact[batch], "compute") / rate(spread[batch], "compute") - 1 for batch in spread]
+    assert found["recorded_gain"] == pytest.approx(max(gains))
 
 
 def test_06_keeps_the_predictions_and_says_how_sure_the_speed_is(run):
@@ -90,6 +95,7 @@ def test_06_keeps_the_predictions_and_says_how_sure_the_speed_is(run):
     assert found["agreement"] >= 0.95
     assert found["speed"] in ("faster", "slower", "cannot tell")
     assert found["calls"] >= 5
+    assert 0.5 < found["recorded_share"] <= 1.05  # tests/reporting computes every row anew
 
 
 def test_07_chooses_within_the_limit_and_packs_the_engine(run, shared_workspace):
@@ -98,6 +104,7 @@ def test_07_chooses_within_the_limit_and_packs_the_engine(run, shared_workspace)
     assert found["drop_points"] <= 0.5
     assert found["verdict"] in ("holds", "cannot tell")
     assert found["speedup"] > 0
+    assert found["recorded_points_lost"] <= 0.5
     (bundle,) = (shared_workspace / "bundles" / "versions").iterdir()
     assert (bundle_digest(bundle), read_bundle(bundle).engine.label) == (bundle.name, engine_label(found))
 
