@@ -23,7 +23,9 @@ def test_00_classifies_most_of_the_images_it_shows_correctly(run):
 def test_01_counts_measures_and_holds_a_published_table_against_a_roof(run):
     found = run("01_profile_attention", depth=1, sizes=[32, 48, 64, 80, 96], seconds=0.05)
     assert found["crossover_tokens_by_mac"] == 2 * 192
-    assert found["crossover_b16"] == "1536 tokens, 627 px"  # M - 2D = 3072 - 2 * 768; 16 * sqrt(1535), a class token
+    assert (
+        found["crossover_b16"] == "1536 tokens, 627 px"
+    )  # M - 2D = 3072 - 2 * 768; 16 * sqrt(1535), a class token
     assert abs(found["extrapolation_error"]) < 1
     assert found["mlp_gflops"] > 0
     if found["roof_holds"]:  # a busy machine may spoil the roof; then the notebook says so and concludes nothing
@@ -106,7 +108,9 @@ def test_06_keeps_the_predictions_and_says_how_sure_the_speed_is(run):
     assert found["agreement"] >= 0.95
     assert found["speed"] in ("faster", "slower", "cannot tell")
     assert found["calls"] >= 5
-    assert found["waterfall_ends_at"] == pytest.approx(found["speedup"])  # one estimator for the chart and the verdict
+    assert found["waterfall_ends_at"] == pytest.approx(
+        found["speedup"]
+    )  # one estimator for the chart and the verdict
 
 
 def test_07_chooses_within_the_limit_and_packs_the_engine(run, shared_workspace):
