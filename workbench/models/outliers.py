@@ -53,7 +53,7 @@ def with_norm_outliers(
 
 
 def with_residual_outliers(
-    spec: ModelSpec, params: dict, images: np.ndarray, *, factor: float = 200.0, seed: int = 0
+    spec: ModelSpec, params: dict, images: np.ndarray, *, factor: float = 300.0, seed: int = 0
 ) -> dict:
     """Give the residual stream two channels that are large at every token, and let each LayerNorm undo them.
 
