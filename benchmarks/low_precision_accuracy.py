@@ -8,8 +8,8 @@ to leave in FP16, on calibration images that the table does not use.
     python benchmarks/low_precision_accuracy.py [--images 10000] [--searched 1000] [--processes 24]
 
 A run that was interrupted continues where it stopped: predictions are kept in the workspace, five hundred images at
-a time. With ``--processes`` so many of these parts are computed at a time, beside the searches. It fails where a loss is
-above its limit; with fewer than 10,000 images, where the whole interval is.
+a time. With ``--processes`` so many of these parts are computed at a time, beside the searches. It fails where a
+loss is above its limit; with fewer than 10,000 images, where the whole interval is.
 """
 
 from __future__ import annotations
