@@ -76,6 +76,39 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Aim:
+    """What a tuning looks for: the best throughput within a latency, or the least latency at a load.
+
+    Attributes:
+        max_latency_ms: what 99 of 100 calls may take; None is no limit.
+        load: images that arrive in a second; then the least latency at this load is looked for.
+        max_batch: the largest batch to try.
+        max_streams: the most calls at a time to try.
+        seconds: how long each setting is measured.
+    """
+
+    max_latency_ms: float | None = None
+    load: float | None = None
+    max_batch: int = 64
+    max_streams: int = 4
+    seconds: float = 1.0
+
+    def __post_init__(self):
+        refuse_unless(
+            self.max_latency_ms is None or self.load is None,
+            "A tuning has one aim",
+            why="a limit on latency and a load are both given",
+            remedy="give max_latency_ms for the best throughput within it, or load for the least latency at it",
+        )
+        refuse_unless(
+            0 < self.seconds < math.inf,
+            "A setting is measured for some time",
+            why=f"seconds is {self.seconds}",
+            remedy="give more than 0 seconds",
+        )
+
+
+@dataclass(frozen=True)
 class Resolution:
     """A published size of ViT, or ``tutorial``, and the edge of its image in pixels."""
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -123,6 +125,24 @@ def test_streams_show_throughput_with_its_spread_latency_and_where_more_gain_lit
     assert figure.layout.yaxis.range[1] > 520
     plain = figures.throughput_over_streams(table(columns, *rows).drop(columns=columns.split()[-2:]))
     assert plain.data[0].hovertext[0] == "<b>fp32</b>, 1 stream<br>100.0 images/s<br>latency 10 ms p99"
+
+
+def test_settings_of_a_tuning_are_lines_of_streams_with_what_is_not_allowed_hollow_and_the_best_ringed():
+    columns = "batch streams images_per_second p50_ms p99_ms allowed"
+    rows = [(8, 1, 200, 40, 50, True), (1, 1, 100, 9, 10, True), (4, 2, 260, 80, 90, False)]
+    best = SimpleNamespace(batch=8, streams=1)
+    figure = figures.throughput_over_latency(table(columns, *rows), "int8", best, 60.0)
+    one, two, ring = figure.data
+    assert (one.name, list(one.x), list(one.y), list(one.text)) == ("1 stream", [10, 50], [100, 200], ["1", "8"])
+    assert (two.name, list(two.marker.symbol)) == ("2 streams", ["square-open"])
+    assert list(one.marker.symbol) == ["circle", "circle"]
+    assert (list(ring.x), list(ring.y)) == ([50], [200])
+    assert figure.layout.shapes[0].x0 == 60
+    assert "not allowed" in two.hovertext[0]
+    assert "not allowed" not in one.hovertext[0]
+    waiting = figures.throughput_over_latency(table(columns, *rows), "int8", waiting=True)
+    assert "waiting included" in waiting.layout.xaxis.title.text
+    assert len(waiting.data) == 2
 
 
 def test_attention_over_resolution_marks_where_it_overtakes_the_mlp():
