@@ -186,9 +186,9 @@ class Study:
         """See ``Results.with_intervals``."""
         return self.results().with_intervals()
 
-    def pareto(self, batch: int | None = None) -> pd.DataFrame:
+    def pareto(self, batch: int | None = None, against: str = "images_per_second") -> pd.DataFrame:
         """See ``Results.pareto``."""
-        return self.results().pareto(batch)
+        return self.results().pareto(batch, against)
 
     def choose(
         self,

@@ -55,10 +55,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Limits:
-    """What an engine may cost: points of accuracy against FP32, and milliseconds a call (None: no limit)."""
+    """What an engine may cost: points of accuracy against FP32, milliseconds a call, and joules an image.
+
+    None is no limit.
+    """
 
     max_drop: float = 0.5
     max_latency_ms: float | None = None
+    max_joules_per_image: float | None = None
 
     def __post_init__(self):
         refuse_unless(
@@ -72,6 +76,12 @@ class Limits:
             "No call is within the limit on latency",
             why=f"max_latency_ms is {self.max_latency_ms}",
             remedy="give a positive number of milliseconds, or None for no limit",
+        )
+        refuse_unless(
+            self.max_joules_per_image is None or 0 < self.max_joules_per_image < math.inf,
+            "No engine is within the limit on energy",
+            why=f"max_joules_per_image is {self.max_joules_per_image}",
+            remedy="give a positive number of joules per image, or None for no limit",
         )
 
 

@@ -61,9 +61,19 @@ def tuning_panel(
             seen.append(point)
             chart.draw(_figure(variant, seen, None, chosen))
 
-        given = {"max_latency_ms": chosen.max_latency_ms, "load": chosen.load, "seconds": chosen.seconds}
-        given |= {"max_batch": chosen.max_batch, "max_streams": chosen.max_streams, "options": options}
-        tuned = tune(variant, backend, workspace, **given, progress=progress, each=add)
+        tuned = tune(
+            variant,
+            backend,
+            workspace,
+            max_latency_ms=chosen.max_latency_ms,
+            load=chosen.load,
+            max_batch=chosen.max_batch,
+            max_streams=chosen.max_streams,
+            seconds=chosen.seconds,
+            options=options,
+            progress=progress,
+            each=add,
+        )
         chart.draw(_figure(variant, tuned.points, tuned.best, chosen))
         return tuned
 

@@ -79,6 +79,23 @@ def test_the_front_joins_what_nothing_beats_and_the_choice_is_ringed(frame):
     assert figure.layout.shapes[0].y0 == pytest.approx(93)  # FP32's 95 % less 2 points
 
 
+def test_the_pareto_figure_against_energy_shows_the_cells_whose_energy_was_read(frame):
+    assert not figures.has_energy(frame)
+    frame.loc[frame.label == "fp32", "joules_per_image"] = [2.0, 1.5]
+    frame.loc[(frame.label == "int8-dynamic") & (frame.batch == 8), "joules_per_image"] = 0.5
+    assert figures.has_energy(frame)
+    figure = figures.pareto(frame, choose(frame, max_drop=2), max_drop=2, against="joules_per_image")
+    assert list(trace(figure, "fp32").x) == [2.0, 1.5]
+    assert list(trace(figure, "int8-dynamic").x) == [0.5]
+    assert list(trace(figure, "Pareto front").x) == [0.5, 1.5]
+    assert list(trace(figure, "chosen").x) == [0.5]
+    assert "J per image, lower is better" in figure.layout.xaxis.title.text
+    assert "Accuracy against energy" in figure.layout.title.text
+    frame.loc[frame.label == "int8-dynamic", "joules_per_image"] = np.nan  # the choice has no place there
+    unread = figures.pareto(frame, choose(frame, max_drop=2), against="joules_per_image")
+    assert "chosen" not in {trace.name for trace in unread.data}
+
+
 def test_what_was_not_run_is_not_drawn_and_what_was_emulated_says_so(frame):
     names = {trace.name for trace in figures.pareto(frame).data}
     assert names == {"Pareto front", "fp32", "int8-dynamic", "fp16 (emulated)"}

@@ -14,7 +14,7 @@ from .pictures import contact_sheet
 from .serving import service_timeline
 from .speed import latency_distribution, throughput_over_batch, throughput_over_latency, throughput_over_streams
 from .theme import COLOURS, SYMBOLS
-from .trade_off import pareto
+from .trade_off import has_energy, pareto
 
 __all__ = [
     "COLOURS",
@@ -23,6 +23,7 @@ __all__ = [
     "attention_cost",
     "block_views",
     "contact_sheet",
+    "has_energy",
     "heat_map",
     "latency_distribution",
     "marked_size",

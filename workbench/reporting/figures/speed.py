@@ -173,13 +173,14 @@ def throughput_over_latency(
     need_columns(frame, "batch", "streams", "images_per_second", "p50_ms", "p99_ms", "allowed")
     what = "an image, waiting included" if waiting else "a call"
     figure = new_figure("Settings that were measured", f"p99 latency of {what} (ms)", "throughput (images/s)")
-    for streams, rows in frame.sort_values("batch").groupby("streams"):
-        symbols = [DASHES_AND_SYMBOLS[_rank(streams)][1] + ("" if ok else "-open") for ok in rows.allowed]
+    for streams in sorted(map(int, set(frame.streams))):
+        rows, (dash, symbol) = frame[frame.streams == streams].sort_values("batch"), _look(streams)
+        symbols = [symbol + ("" if ok else "-open") for ok in rows.allowed]
         figure.add_scatter(
             x=rows.p99_ms,
             y=rows.images_per_second,
             mode="lines+markers+text",
-            line={"color": COLOURS[precision], "width": 1.5, "dash": DASHES_AND_SYMBOLS[_rank(streams)][0]},
+            line={"color": COLOURS[precision], "width": 1.5, "dash": dash},
             marker={"symbol": symbols, "size": 11, "line": {"width": 1, "color": ink()}},
             text=[str(batch) for batch in rows.batch],
             textposition="top center",
@@ -198,9 +199,9 @@ def throughput_over_latency(
     return figure
 
 
-def _rank(streams: int) -> int:
-    """1, 2, 3 to 4, 5 to 8 and more streams have a dash and a symbol each."""
-    return min((streams - 1).bit_length(), len(DASHES_AND_SYMBOLS) - 1)
+def _look(streams: int) -> tuple[str, str]:
+    """The dash and the symbol of 1, 2, 3 to 4, 5 to 8, or more streams."""
+    return DASHES_AND_SYMBOLS[min((streams - 1).bit_length(), len(DASHES_AND_SYMBOLS) - 1)]
 
 
 def _hover_setting(row: dict) -> str:
