@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from ..errors import refuse_unless
 from ..records import Measurement
-from .compare import medians_of_rounds, were_interleaved
+from .compare import were_interleaved
 from .intervals import CONFIDENCE
 from .sample_size import sample_to_decide
 from .verdict import CANNOT_TELL, Interval, side_of
@@ -97,15 +98,15 @@ def compare_builds(ours: Sequence[Measurement], theirs: Sequence[Measurement]) -
 
 def _levels(measurements: Sequence[Measurement]) -> np.ndarray:
     """The logarithm of each build's latency against the mean of its rounds."""
-    medians = [medians_of_rounds(each) for each in measurements]
-    common = sorted(set.intersection(*(set(each) for each in medians)))
+    medians = [pd.Series(each.latencies_s).groupby(list(each.rounds)).median() for each in measurements]
+    together = pd.concat(medians, axis=1).dropna()  # the rounds that all took part in
     refuse_unless(
-        bool(common),
+        not together.empty,
         "These builds cannot be compared",
         why="no round timed all of them",
         remedy="time them for longer, or at a smaller batch",
     )
-    logs = np.log([[each[number] for number in common] for each in medians])
+    logs = np.log(together.to_numpy().T)
     return np.median(logs - logs.mean(axis=0), axis=1)
 
 

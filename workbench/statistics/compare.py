@@ -150,15 +150,14 @@ def _ratios_of_rounds(a: Measurement, b: Measurement) -> np.ndarray:
     if not (a.rounds and b.rounds):
         log_a, log_b = _log_medians(a, b)
         return log_b - log_a
-    medians_a, medians_b = medians_of_rounds(a), medians_of_rounds(b)
+    medians_a, medians_b = _medians_of_rounds(a), _medians_of_rounds(b)
     common = sorted(medians_a.keys() & medians_b.keys())
     ratios = np.array([math.log(medians_b[number] / medians_a[number]) for number in common])
     groups = np.array_split(ratios, min(len(ratios), MOST_ROUNDS)) if len(ratios) else []
     return np.array([group.mean() for group in groups])
 
 
-def medians_of_rounds(measurement: Measurement) -> dict[int, float]:
-    """Number of a round -> the median latency of its calls, seconds."""
+def _medians_of_rounds(measurement: Measurement) -> dict[int, float]:
     rounds: dict[int, list[float]] = {}
     for number, seconds in zip(measurement.rounds, measurement.latencies_s):
         rounds.setdefault(number, []).append(seconds)
