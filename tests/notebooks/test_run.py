@@ -116,6 +116,9 @@ def test_06_keeps_the_predictions_and_says_how_sure_the_speed_is(run):
     assert 0.5 < found["recorded_share"] <= 1.05  # tests/reporting computes every row anew
     # one estimator for the chart and the verdict
     assert found["waterfall_ends_at"] == pytest.approx(found["speedup"])
+    assert 1 <= found["tuned_batch"] <= 8
+    assert found["tuned_streams"] in (1, 2)
+    assert found["tuned_points"] <= found["tuned_grid"] / 3
 
 
 def test_07_chooses_within_the_limit_and_packs_the_engine(run, shared_workspace):
