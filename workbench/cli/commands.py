@@ -165,7 +165,7 @@ def profile(
         text = file_profile(model, backend, batch, workspace, as_json)
     else:
         with ProgressLine() as progress:
-            spec = spec_of(model, depth)
+            spec = spec_of(model, depth, workspace)
             text = resolution_profile(spec, sizes, backend, batch, workspace, as_json, progress)
     print(text)
 
