@@ -17,7 +17,7 @@ from workbench.graphs.quantization.images import graph_input
 from workbench.progress import silent
 
 pytestmark = [pytest.mark.notebooks, pytest.mark.timeout(600)]
-MODEL = EXPORTS / "separate_legacy.onnx"
+MODEL = EXPORTS / "library_legacy.onnx"
 CLASSES = 10
 #: Neither vit_jax's nor any preset's.
 PREPROCESSING = {"mean": [110.0, 120.0, 130.0], "std": [60.0, 50.0, 40.0], "resize": 40, "keep_aspect": True}
@@ -28,7 +28,7 @@ PICTURES = 400
 def photographs(shared_workspace, tmp_path_factory):
     """A folder with a folder for each class; one picture of eight lies in the wrong one."""
     folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
-    light = rng.uniform(40, 215, (PICTURES, 4, 6, 3)).repeat(12, 1).repeat(10, 2)
+    light = rng.uniform(0, 255, (PICTURES, 1, 1, 3)).repeat(48, 1).repeat(60, 2)
     pixels = np.clip(light + rng.normal(0, 12, light.shape), 0, 255).astype(np.uint8)
     for index, one in enumerate(pixels):
         Image.fromarray(one).save(folder / f"{index:03d}.png")
@@ -49,12 +49,12 @@ def photographs(shared_workspace, tmp_path_factory):
 def run_own(run, photographs):
     """Run a notebook with the model, its preprocessing and its photographs."""
     own = {"checkpoint": str(MODEL), "preprocessing": PREPROCESSING, "dataset": photographs}
-    return lambda name, **parameters: run(name, **own | parameters)
+    return lambda notebook, /, **parameters: run(notebook, **own | parameters)
 
 
 def test_00_shows_the_pictures_and_counts_the_right_answers(run_own):
     found = run_own("00_start_here", images=24)
-    assert (found["model"], found["classes"], found["tokens"]) == ("separate_legacy", CLASSES, 17)
+    assert (found["model"], found["classes"], found["tokens"]) == ("library_legacy", CLASSES, 17)
     assert 24 * 0.6 < found["correct"] <= 24
 
 

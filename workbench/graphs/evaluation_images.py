@@ -63,10 +63,14 @@ def evaluation_images(
     Raises:
         WorkbenchError: what ``images`` raises.
     """
-    found = shown_images(dataset, count, graph.preprocessing, split, progress)
+    return labelled_for(graph, shown_images(dataset, count, graph.preprocessing, split, progress), progress)
+
+
+def labelled_for(graph: Graph, found: ImageSet, progress: Progress = silent) -> ImageSet:
+    """The same images with labels that mean something for a graph, see ``evaluation_images``."""
     classes = graph.classes or (graph.spec.classes if graph.spec else 0)
     known = found.classes != NOT_LABELLED and len(found.classes) == classes
-    if known and (str(dataset) != "shapes" or _knows(graph, found)):
+    if known and (found.source != "shapes" or _knows(graph, found)):
         return found
     logits = logits_of(graph, load_widened(graph.path), graph_input(graph, found.x), progress)
     names = tuple(f"class {index}" for index in range(logits.shape[1]))
