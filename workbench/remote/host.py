@@ -237,11 +237,8 @@ class Host:
     def _probed(self, bundle, registry: str | None, trust, progress: Progress) -> Probe:
         folder = path_of("A bundle", bundle).expanduser().absolute()
         if fault := untrusted_engine(read_bundle(folder, trust)):
-            raise WorkbenchError(
-                f"{folder} is not sent to {self.name}",
-                why=fault,
-                remedy="give the digest or key of a sender you trust",
-            )
+            remedy = "give the digest or the public key of a sender whom you trust"
+            raise WorkbenchError(f"{folder} is not sent to {self.name}", why=fault, remedy=remedy)
         wanted = {"trust": bundle_digest(folder), "registry": registry}
         if self.interpreter is None:
             return probed_bundle(folder, wanted)
