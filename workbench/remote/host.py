@@ -29,9 +29,9 @@ import numpy as np
 from ..backends import backend
 from ..deployment.manifest import bundle_digest
 from ..deployment.probe import Probe
-from ..deployment.verify import read_bundle
+from ..deployment.verify import read_bundle, untrusted_engine
 from ..digests import file_digest
-from ..errors import one_of, path_of, refuse_unless, shown
+from ..errors import WorkbenchError, one_of, path_of, refuse_unless, shown
 from ..files import read_toml, scratch_folder
 from ..progress import Progress, silent
 from ..records import Batches, Variant, decode, encode
@@ -236,7 +236,9 @@ class Host:
 
     def _probed(self, bundle, registry: str | None, trust, progress: Progress) -> Probe:
         folder = path_of("A bundle", bundle).expanduser().absolute()
-        read_bundle(folder, trust)
+        if fault := untrusted_engine(read_bundle(folder, trust)):
+            remedy = "give the digest or the public key of a sender whom you trust"
+            raise WorkbenchError(f"{folder} is not sent to {self.name}", why=fault, remedy=remedy)
         wanted = {"trust": bundle_digest(folder), "registry": registry}
         if self.interpreter is None:
             return probed_bundle(folder, wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import refuse_unless
@@ -136,17 +137,20 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint and images to show it.
+    """A model and images to show it.
 
     Attributes:
-        checkpoint: the path of an ``.npz`` file of vit_jax.
+        checkpoint: the path of an ``.npz`` file of vit_jax, or of an ``.onnx`` file of any program.
         dataset: ``shapes``, ``cifar10``, a folder with a folder per class, an .npz file, or a folder of pictures.
         images: how many; of pictures without labels at most so many.
+        preprocessing: how images become the model's input, as ``read_preprocessing`` takes it: the name of a preset
+            such as ``deit``, the path of the model's config, or a mapping; None is vit_jax's.
     """
 
     checkpoint: str = "data/checkpoints/shapes-vit.npz"
     dataset: str = "shapes"
     images: int = 12
+    preprocessing: str | Mapping | None = None
 
     def __post_init__(self):
         for name in ("checkpoint", "dataset"):
