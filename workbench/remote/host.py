@@ -31,7 +31,7 @@ from ..deployment.manifest import bundle_digest
 from ..deployment.probe import Probe
 from ..deployment.verify import read_bundle, untrusted_engine
 from ..digests import file_digest
-from ..errors import WorkbenchError, one_of, path_of, refuse_unless, shown
+from ..errors import one_of, path_of, refuse_unless, shown
 from ..files import read_toml, scratch_folder
 from ..progress import Progress, silent
 from ..records import Batches, Variant, decode, encode
@@ -210,7 +210,8 @@ class Host:
 
         Args:
             bundle: what ``export_bundle`` wrote.
-            trust: the ``bundle_digest``, or the file of the public key, that the sender gave by another way.
+            trust: the ``bundle_digest``, or the file of the public key, that the sender gave by another way;
+                without it a plan of TensorRT, which can hold code, is not loaded there either.
             progress: see ``progress.Progress``.
 
         Raises:
@@ -236,10 +237,8 @@ class Host:
 
     def _probed(self, bundle, registry: str | None, trust, progress: Progress) -> Probe:
         folder = path_of("A bundle", bundle).expanduser().absolute()
-        if fault := untrusted_engine(read_bundle(folder, trust)):
-            remedy = "give the digest or the public key of a sender whom you trust"
-            raise WorkbenchError(f"{folder} is not sent to {self.name}", why=fault, remedy=remedy)
-        wanted = {"trust": bundle_digest(folder), "registry": registry}
+        hands_on = not untrusted_engine(read_bundle(folder, trust))
+        wanted = {"trust": bundle_digest(folder) if hands_on else None, "registry": registry}
         if self.interpreter is None:
             return probed_bundle(folder, wanted)
         with scratch_folder() as scratch:
