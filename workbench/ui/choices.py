@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ..errors import refuse_unless
+from ..errors import one_of, refuse_unless
 from ..models.sizes import model_spec
 from ..records import Batches, ModelSpec, Recipe
 
@@ -34,6 +34,31 @@ class Build:
             why=f"streams is {self.streams}",
             remedy="give 1 or more",
         )
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where engines are built and run: names of backends of this machine, and of hosts in ``hosts.toml``."""
+
+    names: tuple[str, ...]
+
+    def __post_init__(self):
+        refuse_unless(
+            bool(self.names),
+            "There is no place to build and run engines",
+            why="nothing is chosen",
+            remedy="choose a backend of this machine or a host",
+        )
+
+    def checked(self, known: Iterable[str]) -> Places:
+        """The same places, once all of them are known.
+
+        Raises:
+            WorkbenchError: a name is neither a backend nor a host of the workspace.
+        """
+        for name in self.names:
+            one_of("place", name, tuple(known))
+        return self
 
 
 @dataclass(frozen=True)
