@@ -22,7 +22,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-tutorial: env ## run the main job: notebooks in order, then runs/tutorial/report.html
+tutorial: env ## run the whole tutorial: notebooks 00 to 08, then runs/tutorial/report.html
 	@$(RUN) -m workbench tutorial
 
 test: env ## unit tests, every notebook once with quick parameters, the main clicks in a browser (10 min)

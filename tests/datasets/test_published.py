@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from tests.datasets.conftest import CONTENT
+from tests.download_server import CONTENT
 from workbench.datasets import published
 from workbench.errors import WorkbenchError
 

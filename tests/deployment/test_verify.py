@@ -88,16 +88,31 @@ def test_a_pipe_in_place_of_a_file_does_not_hang(bundle):
     only_fault(bundle, "README.md", "no plain file")
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["../../etc/passwd", "/etc/passwd", "engine/../../x", "a\\b", "C:x", "", ".", "..", "./a", "a//b", "a/", "a\0b",
-     "x" * 500, 5, None],
-)  # fmt: skip
-def test_a_name_that_leads_out_of_the_folder_is_refused(name, bundle):
+OUTSIDE = ["../../etc/passwd", "/etc/passwd", "engine/../../x", "a\\b", "C:x", ".", "..", "./a", "a//b", "a/"]
+NO_PATHS = ["", "a\0b", "x" * 500, 5]
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, *NO_PATHS, None])
+def test_a_name_that_is_no_plain_one_is_refused(name):
     with pytest.raises(WorkbenchError, match="names a file"):
         plain_name(name)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_name_that_leads_out_of_the_folder_is_refused(name, bundle):
     change_manifest(bundle, lambda values: values["engine"].update(path=name))
-    only_fault(bundle, "names a file" if name is not None else "", "")
+    only_fault(bundle, "names a file")
+
+
+@pytest.mark.parametrize("name", NO_PATHS)
+def test_a_name_that_is_no_path_is_refused_as_the_manifest_is_read(name, bundle):
+    change_manifest(bundle, lambda values: values["engine"].update(path=name))
+    only_fault(bundle, "path in engine in a stored Manifest")
+
+
+def test_an_engine_without_a_path_is_refused(bundle):
+    change_manifest(bundle, lambda values: values["engine"].update(path=None))
+    only_fault(bundle, "engine")
 
 
 @pytest.mark.parametrize("name", ["engine/model.onnx", "engine/plan.v2_a-b c.bin", "a"])

@@ -4,7 +4,7 @@ import pytest
 
 import workbench as wb
 from workbench.models import vit
-from workbench.models.outliers import with_norm_outliers
+from workbench.models.outliers import with_norm_outliers, with_residual_outliers
 
 SPEC = wb.ModelSpec("tiny", image_size=16, patch=8, width=32, depth=2, heads=2, mlp=64, classes=5)
 
@@ -36,3 +36,24 @@ def test_outliers_are_in_the_tensors_that_quantization_sees(params, images):
 
     plain, spiky = (largest(tree, "block01/norm2") for tree in (params, with_norm_outliers(SPEC, params)))
     assert np.sort(spiky / plain)[-3:] == pytest.approx([1, 50, 50], rel=1e-2)
+
+
+def test_the_residual_stream_gets_two_constant_channels_and_every_later_layernorm_undoes_them(params, images):
+    treated = with_residual_outliers(SPEC, params, images, factor=200.0)
+    before, after = (vit.intermediates(SPEC, tree, images) for tree in (params, treated))
+    for name in ("block00/output", "block01/residual1", "block01/output"):
+        added = after[name] - before[name]
+        typical = np.median(before["block00/output"].std(axis=-1))
+        large = np.sort(np.abs(added).mean(axis=(0, 1)))[-2:]
+        assert large == pytest.approx(200 * typical, rel=0.05)
+        assert np.abs(after[name]).max() > 20 * np.abs(before[name]).max()
+    for name in ("block01/norm1", "block01/norm2", "norm/output"):
+        assert np.abs(after[name]).max() < 2 * np.abs(before[name]).max()
+    np.testing.assert_array_equal(after["block00/norm2"], before["block00/norm2"])
+    # nearly the same: where all tokens have the median variance nothing would differ
+    assert np.corrcoef(after["logits"].ravel(), before["logits"].ravel())[0, 1] > 0.95
+
+
+def test_small_outliers_in_the_residual_stream_change_little(params, images):
+    treated = with_residual_outliers(SPEC, params, images, factor=0.01)
+    np.testing.assert_allclose(wb.logits(SPEC, treated, images), wb.logits(SPEC, params, images), atol=1e-2)

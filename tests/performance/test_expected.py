@@ -100,7 +100,7 @@ def test_throughputs_of_others_are_below_the_limit_and_near_the_likely_range():
 @pytest.mark.parametrize(
     ("kinds", "miss"),
     [
-        (("fp16", "bf16"), 1.7),  # the RTX PRO 6000 keeps activations in 128 MB of cache, no other card here does
+        (("fp16", "bf16"), 1.3),
         (("fp32",), 1.5),
         (("mxfp8", "nvfp4"), 1.2),
         (("int8", "fp8"), 3.2),  # two rows, and TensorRT 8.6 ran the one on the H200 without a product in 8 bits
@@ -113,7 +113,9 @@ def test_each_piece_of_evidence_is_predicted_by_the_others_within_a_factor(kinds
         assert len(row.source) > 20
         assert row.images_per_second < estimate_of(row).limit_images_per_second
         low, high = likely_shares(row.precision, [other for other in EVIDENCE if other != row])
-        assert low / miss <= share_of_unfused(row) <= high * miss, row
+        # the RTX PRO 6000 keeps the activations in 128 MB of cache, which no other card of the evidence does
+        allowed = 1.7 if (row.precision, row.card) == ("fp16", "RTX PRO 6000") else miss
+        assert low / allowed <= share_of_unfused(row) <= high * allowed, row
 
 
 def test_precisions_in_blocks_rest_on_a_blackwell_card_and_fp4_is_expected_to_be_the_fastest():

@@ -18,6 +18,7 @@ import numpy as np
 from ..backends import build_engine, changed_file, open_engine
 from ..backends.base import Session
 from ..backends.hardware.cpu import environment
+from ..backends.hardware.load import watched
 from ..digests import digest
 from ..errors import Cancelled, Refusal, WorkbenchError
 from ..measuring import Subject
@@ -166,29 +167,45 @@ class Runner:
         return {batch: self._predictions(engine, group.host, each, batch) for batch, each in zip(batches, parts)}
 
     def _time(self, ready: Sequence[tuple[Ready, Cell]], batch: int, progress: Progress) -> None:
-        """Time engines at one batch size in interleaved rounds, which are stored while they are taken."""
+        """Time engines at one batch size in interleaved rounds, and write a measurement for each."""
         timed = {digest(cell.key, self.attempt): (one, cell) for one, cell in ready}
-        with contextlib.ExitStack() as stack:
-            store = stack.enter_context(RoundStore(self.workspace, timed))
-
-            def open_session(key: str) -> tuple[Session, Feeds]:
-                engine = timed[key][0].engine
-                subject = Subject.of(engine)
-                session = stack.enter_context(open_engine(engine))
-                return session, subject.feeds(one_batch(subject, self.request.images, batch))
-
-            taken, seconds = {key: tuple(rounds) for key, rounds in store.rounds.items()}, self.request.seconds
-            for key, one in interleaved_rounds(taken, open_session, seconds=seconds, progress=progress):
-                store.add(key, one)
-        name = digest(sorted(timed))  # compare() pairs measurements that were interleaved
-        for key, (one, cell) in timed.items():
-            rounds = store.rounds[key]
-            memory = max(each.memory_bytes for each in rounds)
+        latencies = self._take_rounds({key: one.engine for key, (one, _) in timed.items()}, batch, progress)
+        for key, (latency, memory) in latencies.items():
+            one, cell = timed[key]
             evaluated = Evaluated(
                 one.predictions[batch], self.request.labels, self.reference.classes, REFERENCE_LABEL
             )
-            found = self._record(one.engine, batch, joined(rounds, name), memory, evaluated)
+            found = self._record(one.engine, batch, latency, memory, evaluated)
             self.workspace.append(MEASUREMENT, cell.key, found)
+
+    def _take_rounds(
+        self, engines: Mapping[str, Engine], batch: int, progress: Progress
+    ) -> dict[str, tuple[Latency, int]]:
+        """Interleaved rounds, which are stored while they are taken, and what else the machine did meanwhile.
+
+        Returns:
+            Key -> all calls, with the load beside those of this run, and the session's peak memory in bytes.
+        """
+        with contextlib.ExitStack() as stack:
+            store = stack.enter_context(RoundStore(self.workspace, engines))
+
+            def open_session(key: str) -> tuple[Session, Feeds]:
+                subject = Subject.of(engines[key])
+                session = stack.enter_context(open_engine(engines[key]))
+                return session, subject.feeds(one_batch(subject, self.request.images, batch))
+
+            taken, seconds = {key: tuple(rounds) for key, rounds in store.rounds.items()}, self.request.seconds
+            with watched() as watch:
+                for key, one in interleaved_rounds(taken, open_session, seconds=seconds, progress=progress):
+                    store.add(key, one)
+        name = digest(sorted(engines))  # compare() pairs measurements that were interleaved
+        return {
+            key: (
+                dataclasses.replace(joined(rounds, name), load=watch.load),
+                max(each.memory_bytes for each in rounds),
+            )
+            for key, rounds in store.rounds.items()
+        }
 
     def _record(
         self, engine: Engine, batch: int, latency: Latency, memory_bytes=0, evaluated: Evaluated | None = None
