@@ -1,10 +1,11 @@
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import workbench as wb
@@ -80,12 +81,29 @@ def test_every_epoch_takes_each_image_once_in_a_new_order():
     assert list(first) != list(second)
 
 
-def test_augmentation_turns_and_mirrors_and_changes_no_pixel():
-    image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
-    found = np.asarray(loop._augmented(jax.random.key(0), jnp.asarray(np.stack([image] * 200))))
-    turned = [np.rot90(image, k) for k in range(4)]
-    allowed = {view.tobytes() for view in [*turned, *(view[:, ::-1] for view in turned)]}
-    assert {view.tobytes() for view in found} == allowed
+def test_the_learning_rate_rises_in_a_line_and_falls_as_a_cosine():
+    expected = optax.warmup_cosine_decay_schedule(0.0, PLAN.learning_rate, 5, 100)
+    for step in (0, 1, 4, 5, 6, 50, 99, 100):
+        assert loop._learning_rate(PLAN, 100, step) == pytest.approx(float(expected(step)), rel=1e-5, abs=1e-10)
+
+
+def test_a_time_gives_as_many_epochs_as_fit_in_it_and_the_same_again_when_the_run_goes_on(tmp_path):
+    seconds = iter(range(0, 1000, 10))  # each reading of the clock is ten later: a call takes 10 s
+    plan = dataclasses.replace(PLAN, epochs=50)  # an epoch is four steps, which is one call
+    within = functools.partial(training.loop.within, plan, tmp_path, clock=lambda: next(seconds))
+    assert within(200).epochs == (200 - 10 * (2 + training.loop.TIMED_CALLS)) // 10
+    assert within(10_000).epochs == 50
+    assert within(200) == dataclasses.replace(plan, epochs=15)
+    with pytest.raises(wb.WorkbenchError, match="too short"):
+        within(41)
+
+
+def test_the_average_of_the_parameters_is_the_result(finished, tmp_path):
+    params = training.train(dataclasses.replace(PLAN, average=0.9), tmp_path)
+    kernels = [tree["head"]["kernel"] for tree in (params, finished[0])]
+    assert not np.array_equal(*kernels)
+    start = wb.models.vit.init(TINY, PLAN.seed)["head"]["kernel"]
+    assert np.linalg.norm(kernels[0] - start) < np.linalg.norm(kernels[1] - start)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +135,7 @@ def test_the_command_writes_a_checkpoint_and_its_card(tmp_path, monkeypatch, cap
 
 # ---- the checkpoint that is shipped ------------------------------------------------------------------------------
 
-SHIPPED = Path(__file__).parents[2] / "data" / "checkpoints" / "shapes-vit.npz"
+SHIPPED = Path(__file__).parents[3] / "data" / "checkpoints" / "shapes-vit.npz"
 
 
 def test_the_shipped_checkpoint_is_small_and_its_card_says_how_good_it_is():
