@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from workbench.models.training import augmentation
-from workbench.models.training.augmentation import SHIFT, augmented
+from workbench.models.training.augmentation import SHIFT
 
 SIZE = 12
+augmented = jax.jit(augmentation.augmented, static_argnums=(0, 1))
 
 
 @pytest.fixture(scope="module")

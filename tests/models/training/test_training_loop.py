@@ -1,7 +1,5 @@
 import dataclasses
 import functools
-import json
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,11 +7,8 @@ import optax
 import pytest
 
 import workbench as wb
-from workbench.datasets import shapes
 from workbench.models import training
-from workbench.models.training import __main__ as command
-from workbench.models.training import images, loop
-from workbench.records import wilson
+from workbench.models.training import loop
 
 TINY = wb.ModelSpec("tiny", image_size=16, patch=8, width=16, depth=1, heads=1, mlp=32, classes=16)
 PLAN = training.Plan(TINY, images=64, epochs=6, batch=16, steps_per_call=4, compute="float32")
@@ -56,24 +51,6 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_parameters(finished, stop_af
     same(params, finished[0])
 
 
-def test_a_cancelled_drawing_leaves_no_images_behind(tmp_path):
-    def stop(stage, done, total):
-        raise wb.Cancelled
-
-    with pytest.raises(wb.Cancelled):
-        training.train(PLAN, tmp_path, progress=stop)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_pool_of_processes_draws_what_one_process_draws(monkeypatch):
-    monkeypatch.setattr(images, "DRAWN_AT_ONCE", 5)
-    pixels = np.empty((12, 16, 16, 3), np.uint8)
-    labels = images.draw("calibration", 3, pixels)
-    expected = shapes.generate(range(12), split="calibration", seed=3, size=16)
-    np.testing.assert_array_equal(pixels, expected[0])
-    np.testing.assert_array_equal(labels, expected[1])
-
-
 def test_every_epoch_takes_each_image_once_in_a_new_order():
     steps = PLAN.images // PLAN.batch
     first, second = (np.concatenate([loop._order(PLAN, e * steps + i) for i in range(steps)]) for e in (0, 1))
@@ -104,54 +81,3 @@ def test_the_average_of_the_parameters_is_the_result(finished, tmp_path):
     assert not np.array_equal(*kernels)
     start = wb.models.vit.init(TINY, PLAN.seed)["head"]["kernel"]
     assert np.linalg.norm(kernels[0] - start) < np.linalg.norm(kernels[1] - start)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"batch": 65}, {"epochs": 0}, {"steps_per_call": 25}, {"compute": "float8"},
-     {"spec": dataclasses.replace(TINY, classes=10)}],
-)  # fmt: skip
-def test_a_plan_that_cannot_be_trained_is_refused(change):
-    with pytest.raises(wb.WorkbenchError):
-        dataclasses.replace(PLAN, **change)
-
-
-def test_the_command_writes_a_checkpoint_and_its_card(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command.vit, "TUTORIAL", TINY)
-    out = tmp_path / "tiny.npz"  # the same plan as above, so that nothing is compiled again
-    options = ["--out", out, "--folder", tmp_path, "--evaluation-images", 32]
-    options += ["--images", 64, "--epochs", 6, "--batch", 16, "--steps-per-call", 4, "--compute", "float32"]
-    command.main([str(option) for option in options])
-    card = json.loads(out.with_suffix(".json").read_text())
-    spec, params = wb.load_checkpoint(out)
-    held_out = wb.images("shapes", split="evaluation", count=32, size=16)
-    right = (wb.logits(spec, params, held_out.x).argmax(-1) == held_out.labels).mean()
-    assert card["evaluation"]["top1"] == right
-    low, high = card["evaluation"]["top1_interval"]
-    assert low < right < high or right in (0, 1)
-    assert card["plan"]["spec"]["name"] == spec.name == "tiny"
-    assert f"{right:.2%} on 32 evaluation images" in capsys.readouterr().out
-
-
-# ---- the checkpoint that is shipped ------------------------------------------------------------------------------
-
-SHIPPED = Path(__file__).parents[3] / "data" / "checkpoints" / "shapes-vit.npz"
-
-
-def test_the_shipped_checkpoint_is_small_and_its_card_says_how_good_it_is():
-    with np.load(SHIPPED) as file:
-        assert {array.dtype for array in file.values()} == {np.dtype(np.float16)}
-    spec, _ = wb.load_checkpoint(SHIPPED)
-    assert (spec.patch, spec.head_size) == (8, 64)
-    assert spec.depth >= 6
-    assert SHIPPED.stat().st_size <= 8e6
-    evaluation = json.loads(SHIPPED.with_suffix(".json").read_text())["evaluation"]
-    assert evaluation["images"] == 10_000
-    assert 0.90 <= evaluation["top1"] <= 0.97
-
-
-@pytest.mark.slow
-def test_the_shipped_checkpoint_is_as_good_as_its_card_says():
-    hits, count = command.evaluate(SHIPPED, images=1_500)
-    low, high = wilson(hits, count, confidence=0.999)
-    assert low < json.loads(SHIPPED.with_suffix(".json").read_text())["evaluation"]["top1"] < high
