@@ -46,6 +46,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "performance.roofline": "measure_roof measure_jax_roof",
         "studies.study": "Study",
         "studies.tuning": "tune",
+        "studies.recorded": "recorded",
         "remote.host": "Host",
         "reporting.html": "write_report",
         "deployment.bundle": "export_bundle",

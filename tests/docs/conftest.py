@@ -12,5 +12,5 @@ def _hooks(monkeypatch):
     for folder in ("hooks", "pictures"):
         monkeypatch.syspath_prepend(ROOT / "docs" / folder)
     yield
-    for name in ("notebooks", "troubleshooting", "reference", "make"):
+    for name in ("notebooks", "troubleshooting", "reference", "make", "gpu_table"):
         sys.modules.pop(name, None)

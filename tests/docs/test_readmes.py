@@ -40,6 +40,15 @@ def test_the_table_of_a_readme_is_what_its_record_says(page):
     assert make.CHART.is_file()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_figure_about_a_gpu_is_what_the_recorded_run_says(page):
+    import gpu_table
+
+    import workbench
+
+    assert gpu_table.with_table(page.read_text(), page.name, workbench.recorded()) == page.read_text()
+
+
 @pytest.mark.parametrize("page", [*PAGES, *GUIDES], ids=lambda page: page.name)
 def test_what_a_page_links_to_and_the_commands_and_names_it_mentions_exist(page):
     import workbench
