@@ -159,9 +159,9 @@ def profiles(run: RecordedRun, exact: str = "b32-fp16", dynamic: str = "b32-fp16
 
 
 def accuracy(run: RecordedRun) -> pd.DataFrame:
-    """The shipped model as it was executed, on labelled images.
+    """The shipped models as they were executed, on labelled images.
 
-    Columns: ``case``, ``precision``, ``images``, ``top-1``, ``from`` and ``to`` (Wilson's 95 % interval), ``points
+    Columns: ``case``, ``precision``, ``how`` (executed or emulated), ``images``, ``top-1``, ``from`` and ``to`` (Wilson's 95 % interval), ``points
     lost`` against the run's own FP32 on the same images with Tango's 95 % interval ``at least`` and ``at most``
     (NaN where the run has no FP32), and ``recorded``.
     """
@@ -170,8 +170,8 @@ def accuracy(run: RecordedRun) -> pd.DataFrame:
     rows = []
     for name, m in found.items():
         lost = _points_lost(plain, m) if plain else (math.nan,) * 3
-        rows.append((name, m.recipe.label, m.images, m.top1, *m.top1_interval, *lost, run.label))
-    columns = ["case", "precision", "images", "top-1", "from", "to", "points lost", "at least", "at most"]
+        rows.append((name, m.recipe.label, m.execution, m.images, m.top1, *m.top1_interval, *lost, run.label))
+    columns = ["case", "precision", "how", "images", "top-1", "from", "to", "points lost", "at least", "at most"]
     return pd.DataFrame(rows, columns=[*columns, "recorded"])
 
 
