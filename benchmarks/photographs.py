@@ -1,8 +1,8 @@
 """What each precision costs on photographs: the CIFAR-10 model that comes with the workbench, on all test images.
 
-The FP16, BF16 and block-scaled recipes are emulated number for number; the INT8 ones execute on ONNX Runtime, whose
-kernels may differ from a GPU's. Calibration images are of the training batches. The results go to a file of records,
-which comes with the workbench because the images do not.
+The table says of each recipe whether it was executed on ONNX Runtime or emulated number for number. Calibration
+images are of the training batches; the model has not seen them. The results go to a file of records, which comes with
+the workbench because the images do not.
 
     workbench fetch-images cifar10
     python benchmarks/photographs.py [--images 10000] [--workspace runs/photographs] [--out runs/cifar10.jsonl]
@@ -31,6 +31,7 @@ from workbench.studies.recorded import read_run, write_run
 ROOT = Path(__file__).parents[1]
 CHECKPOINT = ROOT / "data" / "checkpoints" / "cifar10-vit.npz"
 LOOK = wb.Calibration("cifar10", samples=128)
+NOISE = wb.Calibration("cifar10", "random-noise", samples=128)
 #: Case -> the recipe, and the points of top-1 that it may lose.
 CASES = {
     "fp32": (wb.Recipe(), 0.0),
@@ -38,12 +39,7 @@ CASES = {
     "int8": (wb.Recipe("int8", high_precision="fp32", calibration=LOOK), 1.0),
     "int8-cpu": (wb.Recipe("int8", layout="cpu", calibration=LOOK), 1.0),
     "int8-dynamic": (wb.Recipe("int8-dynamic"), 1.0),
-    "int8-random-noise": (
-        wb.Recipe(
-            "int8", high_precision="fp32", calibration=wb.Calibration("cifar10", "random-noise", samples=128)
-        ),
-        None,
-    ),
+    "int8-random-noise": (wb.Recipe("int8", high_precision="fp32", calibration=NOISE), None),
     "w4": (wb.Recipe("w4", layout="cpu"), None),
     "mxfp8": (wb.Recipe("mxfp8", high_precision="fp32", calibration=LOOK), None),
     "nvfp4": (wb.Recipe("nvfp4", high_precision="fp32", calibration=LOOK), None),

