@@ -1,8 +1,8 @@
 """What each precision costs on photographs: the CIFAR-10 model that comes with the workbench, on all test images.
 
 The table says of each recipe whether it was executed on ONNX Runtime or emulated number for number. Calibration
-images are of the training batches; the model has not seen them. The results go to a file of records, which comes with
-the workbench because the images do not.
+images are of the training batches; the model has not seen them. The results go to a file of records, which comes
+with the workbench because the images do not.
 
     workbench fetch-images cifar10
     python benchmarks/photographs.py [--images 10000] [--workspace runs/photographs] [--out runs/cifar10.jsonl]

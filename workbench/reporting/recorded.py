@@ -162,8 +162,8 @@ def accuracy(run: RecordedRun) -> pd.DataFrame:
     """The shipped models as they were executed, on labelled images.
 
     Columns: ``case``, ``precision``, ``how`` (executed or emulated), ``images``, ``top-1``, ``from`` and ``to``
-    (Wilson's 95 % interval), ``points lost`` against the run's own FP32 on the same images with Tango's 95 % interval
-    ``at least`` and ``at most`` (NaN where the run has no FP32), and ``recorded``.
+    (Wilson's 95 % interval), ``points lost`` against the run's own FP32 on the same images with Tango's 95 %
+    interval ``at least`` and ``at most`` (NaN where the run has no FP32), and ``recorded``.
     """
     found = {case.name: case.measurements[0] for case in run.cases.values() if _labelled(case)}
     plain = next((m for m in found.values() if m.recipe.precision == "fp32"), None)

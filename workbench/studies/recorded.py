@@ -1,8 +1,8 @@
 """Runs that were recorded on another machine and come with the workbench, to explore them on a laptop.
 
 ``benchmarks/gpu_host.py`` measures them on a machine with a GPU, and its verb ``keep`` writes them;
-``benchmarks/photographs.py`` measures accuracy on images that do not come with the workbench. Statistics are computed
-from the raw observations when they are read, as for measurements of this machine.
+``benchmarks/photographs.py`` measures accuracy on images that do not come with the workbench. Statistics are
+computed from the raw observations when they are read, as for measurements of this machine.
 """
 
 from __future__ import annotations
