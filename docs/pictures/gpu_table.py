@@ -115,7 +115,7 @@ def statements(run: RecordedRun) -> list[tuple[str, dict[str, str]]]:
 
 def _shown(run: RecordedRun):
     best = tables.models(run)
-    return best[~best.model.isin(SHIPPED) & ~best.case.str.endswith(ELSEWHERE)]
+    return best[(best.model != SHIPPED) & ~best.case.str.endswith(ELSEWHERE)]
 
 
 def _best(rows, model: str, precision: str) -> float:

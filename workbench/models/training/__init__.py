@@ -1,4 +1,4 @@
-"""Training of the ViTs that are shipped: ``python -m workbench.models.training --help``.
+"""Training of small ViTs, of which one is shipped: ``python -m workbench.models.training --help``.
 
 A ``Plan`` comes in; the parameters go out, and from the command a checkpoint with a card that says how it was made
 and how accurate it is. ``plan`` has a recipe for each data set, ``images`` reads or draws the training set,

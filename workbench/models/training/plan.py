@@ -1,4 +1,4 @@
-"""What a training run depends on, and the two recipes that made the shipped checkpoints."""
+"""What a training run depends on, and a recipe for each data set."""
 
 from __future__ import annotations
 
