@@ -31,6 +31,7 @@ from .. import vit
 from .augmentation import augmented
 from .images import training_images
 from .plan import Plan
+from .start import starting_parameters
 
 #: Seconds between two writes of the state. A killed run loses at most this much, plus one call.
 SAVE_EVERY = 30.0
@@ -145,7 +146,7 @@ def _learning_rate(plan: Plan, steps, step) -> jax.Array:
 
 
 def _first_state(plan: Plan) -> dict:
-    params = jax.tree.map(jnp.asarray, vit.join_qkv(vit.init(plan.spec, plan.seed)))
+    params = jax.tree.map(jnp.asarray, vit.join_qkv(starting_parameters(plan.spec, plan.seed, plan.start)))
     average = jax.tree.map(jnp.copy, params)  # not the same buffers, which the first call gives back
     return {
         "params": params,

@@ -9,6 +9,7 @@ from ...errors import one_of, refuse_unless
 from ...records import ModelSpec
 from ..sizes import CIFAR10, TUTORIAL
 from .augmentation import POLICIES
+from .start import STARTS
 
 #: The types that products can be computed in.
 COMPUTE = ("float32", "bfloat16")
@@ -22,6 +23,7 @@ class Plan:
         spec: the model's shape.
         data: ``shapes``, which are drawn; ``cifar10``; or the path of a data set, as ``wb.images`` takes it.
         images: how many of the training split are used.
+        start: the parameters before the first step, one of ``start.STARTS``.
         augmentation: how images change from epoch to epoch, one of ``augmentation.POLICIES``.
         mix: the share of images that are mixed with another one; for ``photographs`` alone.
         average: the decay of the moving average of the parameters, which is the result; 0 takes the last ones.
@@ -41,6 +43,7 @@ class Plan:
     weight_decay: float = 0.05
     warmup: float = 0.05
     smoothing: float = 0.1
+    start: str = "vit_jax"
     augmentation: str = "squares"
     mix: float = 0.0
     average: float = 0.0
@@ -50,6 +53,7 @@ class Plan:
     def __post_init__(self):
         one_of("type to compute in", self.compute, COMPUTE)
         one_of("augmentation", self.augmentation, POLICIES)
+        one_of("start", self.start, STARTS)
         for name in ("warmup", "smoothing", "mix", "average"):
             refuse_unless(
                 0 <= getattr(self, name) <= 1,
