@@ -14,7 +14,7 @@ from pathlib import Path
 
 import workbench as wb
 from workbench.backends.hardware.cpu import environment
-from workbench.models.outliers import with_norm_outliers
+from workbench.graphs.quantization.outliers import with_norm_outliers
 from workbench.studies.calibration_grid import FOLDER, calibration_grid, write_grid
 
 CHECKPOINT = Path(__file__).parents[1] / "data" / "checkpoints" / "shapes-vit.npz"
@@ -30,18 +30,17 @@ def main() -> int:
     parser.add_argument("--workspace", type=Path, default=Path("workspace"))
     parser.add_argument("--out", type=Path, default=FOLDER)
     asked = parser.parse_args()
-    spec, params = wb.load_checkpoint(CHECKPOINT)
-    examples = wb.images("shapes", count=asked.images, size=spec.image_size)
+    plain = wb.load_graph(CHECKPOINT, asked.workspace)
+    examples = wb.images("shapes", count=asked.images, size=plain.preprocessing.size)
     models = {
-        "shapes-vit": (params, "shapes-vit as trained"),
+        "shapes-vit": (plain, "shapes-vit as trained"),
         "shapes-vit-outliers": (
-            with_norm_outliers(spec, params, factor=FACTOR),
+            with_norm_outliers(plain, asked.workspace, factor=FACTOR),
             f"shapes-vit with two channels of each LayerNorm {FACTOR:.0f} times as large",
         ),
     }
     recipe = wb.Recipe("int8", layout="cpu", calibration=wb.Calibration("shapes", samples=SAMPLES))
-    for name, (weights, words) in models.items():
-        graph = wb.export_onnx(spec, weights, asked.workspace)
+    for name, (graph, words) in models.items():
         grid = calibration_grid(graph, recipe, asked.workspace, images=examples, model=words)
         asked.out.mkdir(parents=True, exist_ok=True)
         write_grid(asked.out / f"{name}.jsonl", grid, str(environment()["cpu"]))

@@ -185,19 +185,21 @@ def _kind(one: PlacedKernel) -> str:
 
 
 def accuracy(run: RecordedRun) -> pd.DataFrame:
-    """The shipped model as it was executed, on labelled images.
+    """A model as it was executed, on labelled images.
 
-    Columns: ``case``, ``precision``, ``images``, ``top-1``, ``from`` and ``to`` (Wilson's 95 % interval), ``points
-    lost`` against the run's own FP32 on the same images with Tango's 95 % interval ``at least`` and ``at most``
-    (NaN where the run has no FP32), and ``recorded``.
+    Columns: ``case``, ``precision``, ``how`` (executed or emulated), ``images``, ``top-1``, ``from`` and ``to``
+    (Wilson's 95 % interval), ``points lost`` against the run's own FP32 on the same images with Tango's 95 %
+    interval ``at least`` and ``at most`` (NaN where the run has no FP32), and ``recorded``.
     """
     found = {case.name: case.measurements[0] for case in run.cases.values() if _labelled(case)}
     plain = next((m for m in found.values() if m.recipe.precision == "fp32"), None)
     rows = []
     for name, m in found.items():
         lost = _points_lost(plain, m) if plain else (math.nan,) * 3
-        rows.append((name, precision_of(m.recipe), m.images, m.top1, *m.top1_interval, *lost, run.label))
-    columns = ["case", "precision", "images", "top-1", "from", "to", "points lost", "at least", "at most"]
+        rows.append(
+            (name, precision_of(m.recipe), m.execution, m.images, m.top1, *m.top1_interval, *lost, run.label)
+        )
+    columns = ["case", "precision", "how", "images", "top-1", "from", "to", "points lost", "at least", "at most"]
     return pd.DataFrame(rows, columns=[*columns, "recorded"])
 
 
