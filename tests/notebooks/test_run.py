@@ -90,6 +90,9 @@ def test_06_keeps_the_predictions_and_says_how_sure_the_speed_is(run):
     assert found["agreement"] >= 0.95
     assert found["speed"] in ("faster", "slower", "cannot tell")
     assert found["calls"] >= 5
+    assert 1 <= found["tuned_batch"] <= 8
+    assert found["tuned_streams"] in (1, 2)
+    assert found["tuned_points"] <= found["tuned_grid"] / 3
 
 
 def test_07_chooses_within_the_limit_and_packs_the_engine(run, shared_workspace):

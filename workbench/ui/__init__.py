@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "bundle": "bundle_panel",
-        "choices": "Build Grid Limits Pair Resolution Source",
+        "choices": "Aim Build Grid Limits Pair Resolution Source",
         "comparison": "compare_panel",
         "engine": "engine_panel engine_table",
         "model": "Loaded model_panel",
@@ -28,5 +28,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "study": "study_panel",
         "frame_table": "table",
         "trade_off": "trade_off_panel",
+        "tuning": "tuning_panel",
     },
 )
