@@ -168,26 +168,27 @@ class Runner:
     def _time(self, ready: Sequence[tuple[Ready, Cell]], batch: int, progress: Progress) -> None:
         """Time engines at one batch size in interleaved rounds, which are stored while they are taken."""
         timed = {digest(cell.key, self.attempt): (one, cell) for one, cell in ready}
-        with contextlib.ExitStack() as stack:
-            store = stack.enter_context(RoundStore(self.workspace, timed))
 
-            def open_session(key: str) -> tuple[Session, Feeds]:
-                engine = timed[key][0].engine
-                subject = Subject.of(engine)
-                session = stack.enter_context(open_engine(engine))
-                return session, subject.feeds(one_batch(subject, self.request.images, batch))
+        def open_session(key: str) -> tuple[Session, Feeds]:
+            engine = timed[key][0].engine
+            subject = Subject.of(engine)
+            feeds = subject.feeds(one_batch(subject, self.request.images, batch))
+            return open_engine(engine), feeds
 
+        with RoundStore(self.workspace, timed) as store:
             taken, seconds = {key: tuple(rounds) for key, rounds in store.rounds.items()}, self.request.seconds
-            for key, one in interleaved_rounds(taken, open_session, seconds=seconds, progress=progress):
-                store.add(key, one)
+            rounds = interleaved_rounds(taken, open_session, seconds=seconds, progress=progress)
+            with contextlib.closing(rounds):  # closes the sessions, too
+                for key, one in rounds:
+                    store.add(key, one)
         name = digest(sorted(timed))  # compare() pairs measurements that were interleaved
         for key, (one, cell) in timed.items():
-            rounds = store.rounds[key]
-            memory = max(each.memory_bytes for each in rounds)
+            kept = store.rounds[key]
+            memory = max(each.memory_bytes for each in kept)
             evaluated = Evaluated(
                 one.predictions[batch], self.request.labels, self.reference.classes, REFERENCE_LABEL
             )
-            found = self._record(one.engine, batch, joined(rounds, name), memory, evaluated)
+            found = self._record(one.engine, batch, joined(kept, name), memory, evaluated)
             self.workspace.append(MEASUREMENT, cell.key, found)
 
     def _record(
