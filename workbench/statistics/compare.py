@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -182,13 +183,14 @@ def _medians_of_rounds(measurement: Measurement) -> dict[tuple[int, int], float]
     openings = measurement.openings or itertools.repeat(0)
     for opening, number, seconds in zip(openings, measurement.rounds, measurement.latencies_s):
         rounds.setdefault((opening, number), []).append(seconds)
-    return {key: float(np.median(seconds)) for key, seconds in rounds.items()}
+    return {key: median(seconds) for key, seconds in rounds.items()}
 
 
 def _grouped(ratios: Sequence[float]) -> np.ndarray:
     """The ratios, or the means of groups of successive ones where they are too many for the signed ranks."""
-    groups = np.array_split(np.array(ratios), min(len(ratios), MOST_RATIOS)) if ratios else []
-    return np.array([group.mean() for group in groups])
+    if len(ratios) <= MOST_RATIOS:
+        return np.array(ratios)
+    return np.array([group.mean() for group in np.array_split(np.array(ratios), MOST_RATIOS)])
 
 
 def _separate_ratio(a: Measurement, b: Measurement) -> tuple[float, Interval, None]:
