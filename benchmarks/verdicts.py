@@ -4,9 +4,10 @@
     taskset -c 0,1 python benchmarks/verdicts.py --pairs 17 --counts a.json  # one of many, on its own cores
     python benchmarks/verdicts.py --merge a.json b.json ...                  # their table
 
-Three sessions of the tutorial's model (batch 1, one thread) are timed in interleaved rounds. Two are equal; the
-third works after every call for 5 % of what the call took, a real delay within the timed call. Compared are the
-equal two, and the slower one with an equal one. Load is twice as many busy processes as there are cores that the
+Three sessions of the tutorial's model (batch 1, one thread) are timed in interleaved rounds, which open all of them
+anew several times, and never take a session over from the pair before. Two are equal; the third works after every
+call for 5 % of what the call took, a real delay within the timed call. Compared are the equal two, and the slower
+one with an equal one. Load is twice as many busy processes as there are cores that the
 benchmark may use, which work and sleep for random times. Printed are the shares of each verdict, with Wilson's
 95 % intervals.
 """
@@ -33,8 +34,8 @@ from workbench.backends.base import Session
 from workbench.backends.hardware.cpu import cores
 from workbench.measuring import Subject
 from workbench.measuring.measurement import one_batch
-from workbench.measuring.timing import interleaved_rounds, joined
-from workbench.records import Measurement, Recipe, wilson
+from workbench.measuring.timing import Feeds, interleaved_rounds, joined
+from workbench.records import Engine, Measurement, Recipe, wilson
 from workbench.statistics.compare import compare
 
 CHECKPOINT = Path(__file__).parents[1] / "data" / "checkpoints" / "shapes-vit.npz"
@@ -63,6 +64,9 @@ class Delayed(Session):
 
     def memory(self) -> int:
         return self._session.memory()
+
+    def close(self) -> None:
+        self._session.close()
 
 
 def busy(seed: int) -> None:
@@ -101,17 +105,27 @@ def measured(rounds: list) -> Measurement:
         "v",
         latency.seconds,
         rounds=latency.rounds,
+        openings=latency.openings,
         environment={"interleaved": "pair"},
     )
 
 
-def verdicts(sessions: dict[str, Session], feeds, seconds: float) -> tuple[str, str]:
+#: The sessions of a pair of verdicts, and the share by which each one is slower.
+SHARES = {"first": 0.0, "second": 0.0, "slower": SLOWER}
+
+
+def verdicts(engine: Engine, feeds, seconds: float) -> tuple[str, str]:
     """What is said of two equal sessions, and of the slower one against an equal one."""
-    rounds: dict[str, list] = {name: [] for name in sessions}
-    taken = dict.fromkeys(sessions, ())
-    for name, one in interleaved_rounds(taken, lambda name: (sessions[name], feeds), seconds=seconds):
-        rounds[name].append(one)
-    first, second, slower = (measured(rounds[name]) for name in ("first", "second", "slower"))
+    rounds: dict[str, list] = {name: [] for name in SHARES}
+
+    def open_session(name: str) -> tuple[Session, Feeds]:
+        return Delayed(wb.open_engine(engine), SHARES[name]), feeds
+
+    timed = interleaved_rounds(dict.fromkeys(SHARES, ()), open_session, seconds=seconds)
+    with contextlib.closing(timed):
+        for name, one in timed:
+            rounds[name].append(one)
+    first, second, slower = (measured(rounds[name]) for name in SHARES)
     return compare(first, second).speed, compare(slower, second).speed
 
 
@@ -143,21 +157,19 @@ def main() -> None:
 def pairs(asked) -> Generator[list[tuple[Condition, str]]]:
     """The two verdicts of each pair, each with its condition."""
     end = time.monotonic() + asked.stop_after
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder:
         spec, params = wb.load_checkpoint(CHECKPOINT)
         variant = wb.apply_recipe(wb.export_onnx(spec, params, folder), wb.Recipe(), folder)
         engine = wb.build_engine(variant, "onnxruntime", folder, options={"threads": 1})
         subject = Subject.of(engine)
         feeds = subject.feeds(one_batch(subject, None, 1))
-        shares = {"first": 0.0, "second": 0.0, "slower": SLOWER}
-        sessions = {name: Delayed(stack.enter_context(wb.open_engine(engine)), s) for name, s in shares.items()}
         for kind in asked.load:
             processes = 2 * cores() if kind == "busy" else 0
             with load(processes):
                 for _, seconds in itertools.product(range(asked.pairs), asked.seconds):
-                    if time.monotonic() + 3 * seconds > end:
+                    if time.monotonic() + 6 * seconds > end:  # opening takes as long as timing at most
                         return
-                    said = verdicts(sessions, feeds, seconds)
+                    said = verdicts(engine, feeds, seconds)
                     yield [((processes, seconds, share), one) for share, one in zip((0.0, SLOWER), said)]
 
 

@@ -6,9 +6,11 @@ from workbench.backends.base import Session
 from workbench.errors import Cancelled
 from workbench.measuring.timing import (
     MIN_CALLS,
+    OPENINGS,
     WINDOWS,
     interleaved_rounds,
     joined,
+    openings_in,
     rounds_in,
     time_calls,
     warm_up,
@@ -141,11 +143,88 @@ def test_rounds_that_were_taken_earlier_are_not_taken_again_and_their_session_st
     assert interleaved({}, earlier, seconds=1) == ({}, "")  # a session that is asked for raises KeyError
 
 
+class Opened(Scripted):
+    """Writes down when it is opened and closed."""
+
+    def __enter__(self):
+        self._heard.append(f"open {self._name}")
+        return self
+
+    def close(self):
+        self._heard.append(f"close {self._name}")
+
+
+def test_sessions_are_closed_together_and_opened_anew_in_random_order_every_few_rounds():
+    heard = []
+    sessions = {name: Opened(0.001, heard=heard, name=name) for name in "abc"}
+    rounds, _ = interleaved(sessions, seconds=4)
+    turns = [word for word in heard if " " in word]
+    opened = [[turns.pop(0) for _ in range(6)] for _ in range(len(turns) // 6)]
+    assert len(opened) == OPENINGS == 8
+    assert all({word.split()[0] for word in six[:3]} == {"open"} for six in opened)
+    assert all({word.split()[0] for word in six[3:]} == {"close"} for six in opened)
+    assert len({tuple(six[:3]) for six in opened}) > 1
+    for of_one in rounds.values():
+        lengths = [len(list(group)) for _, group in itertools.groupby(one.opening for one in of_one)]
+        assert len(lengths) == 8
+        assert set(lengths) == {12, 13}
+    assert [one.opening for one in rounds["a"]] == [one.opening for one in rounds["b"]]
+
+
+def test_every_opening_is_warmed_up_before_it_is_timed():
+    cold = {name: [] for name in "ab"}
+
+    class Cold(Scripted):
+        """Its first two calls after it was opened take a second."""
+
+        def __enter__(self):
+            self._script = itertools.chain([1.0, 1.0], itertools.repeat(0.01))
+            cold[self._name].append(self.calls)
+            return self
+
+    rounds, _ = interleaved({name: Cold(0.01, name=name) for name in "ab"}, seconds=4)
+    assert all(len(calls) > 1 for calls in cold.values())
+    assert {seconds for of_one in rounds.values() for one in of_one for seconds in one.seconds} == {0.01}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reopening_s", "expected"),
+    [
+        (4, 0.25, 8),
+        (10, 0.25, 20),  # one for each half second, so that a longer run narrows the interval of a verdict
+        (4, 1.0, 5),  # four more of a second each
+        (2, 3.0, 1),
+        (0.05, 0.1, 1),
+    ],
+)
+def test_openings_after_the_first_take_no_longer_than_the_timed_calls(seconds, reopening_s, expected):
+    assert openings_in(seconds, reopening_s) == expected
+
+
+def test_rounds_that_are_taken_later_belong_to_new_openings():
+    sessions = {"a": Scripted(0.001), "b": Scripted(0.001)}
+    earlier, _ = interleaved(sessions, seconds=4)
+    half = {name: rounds[:50] for name, rounds in earlier.items()}
+    later, _ = interleaved(sessions, half, seconds=4)
+    assert min(one.opening for one in later["a"]) == 1 + max(one.opening for one in half["a"])
+    assert [one.number for one in later["a"]] == list(range(50, 100))
+
+
+def test_closing_the_rounds_closes_the_sessions():
+    heard = []
+    rounds = interleaved_rounds({"a": ()}, lambda name: (Opened(0.01, heard=heard, name=name), {}), seconds=1)
+    next(rounds)
+    assert "close a" not in heard
+    rounds.close()
+    assert heard[-1] == "close a"
+
+
 def test_joined_rounds_hold_the_number_of_the_round_of_every_call():
     rounds, _ = interleaved({"a": Scripted(0.01)}, seconds=1)
     latency = joined(rounds["a"][::-1], "t")
     assert latency.rounds == tuple(n for n in range(rounds_in(1)) for _ in range(4))
-    assert len(latency.seconds) == len(latency.rounds)
+    assert len(latency.seconds) == len(latency.rounds) == len(latency.openings)
+    assert latency.openings == tuple(one.opening for one in rounds["a"] for _ in one.seconds)
 
 
 def test_cancelling_in_the_warm_up_of_interleaved_sessions_stops_it():

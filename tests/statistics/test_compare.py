@@ -5,16 +5,18 @@ import numpy as np
 import pytest
 
 from workbench.errors import WorkbenchError
+from workbench.measuring.timing import OPENINGS, rounds_in
 from workbench.records import Measurement, Recipe
 from workbench.statistics.compare import compare
 
 
 def timed(seconds, *, interleaved="", batch=8, **fields):
-    """A measurement; of interleaved calls each is a round of its own."""
+    """A measurement; of interleaved calls each is a round of its own, and an opening lasts 12 rounds."""
     environment = {"cpu": "a CPU", **({"interleaved": interleaved} if interleaved else {})}
     named = ("onnxruntime", "tiny", Recipe(), batch, "v")
     rounds = tuple(range(len(seconds))) if interleaved else ()
-    return Measurement(*named, tuple(seconds), environment=environment, **{"rounds": rounds} | fields)
+    numbers = {"rounds": rounds, "openings": tuple(number // 12 for number in rounds)}
+    return Measurement(*named, tuple(seconds), environment=environment, **numbers | fields)
 
 
 def noise(rng, calls, centre=0.01, spread=0.05):
@@ -100,14 +102,68 @@ def test_equal_engines_in_random_order_are_rarely_told_apart_on_a_busy_machine()
     assert verdicts.count("cannot tell") >= 273  # 95 % are promised; 273 is three deviations below
 
 
+#: Rounds of each session at 4 s; their scatter, which leaves 0.8 % of error; that of two openings of one engine.
+ROUNDS, OF_A_ROUND, OF_AN_OPENING = rounds_in(4), 0.08, 0.012
+
+
+def opened_anew(rng, openings, ratio):
+    """Two measurements of 4 s on a machine whose load wanders; the second's calls are ``ratio`` times as long.
+
+    Rounds are in random order, and each opening of a session is by chance faster or slower than another.
+    """
+    opening = np.arange(ROUNDS) * openings // ROUNDS
+    noise = np.exp(OF_A_ROUND / math.sqrt(2) * rng.standard_normal((ROUNDS, 2)))
+    load = busy(rng, 2 * ROUNDS).reshape(ROUNDS, 2) ** 0.3 * drifting(rng, ROUNDS)[:, None]
+    placed = np.exp(OF_AN_OPENING / math.sqrt(2) * rng.standard_normal((openings, 2)))[opening]
+    seconds = 0.01 * rng.permuted(noise * load, axis=1) * placed * [1, ratio]
+    return [timed(of_one, interleaved="t", openings=tuple(opening.tolist())) for of_one in seconds.T.tolist()]
+
+
+def test_openings_of_one_engine_are_rarely_told_apart_and_five_percent_mostly():
+    rng = np.random.default_rng(3)
+    equal = [compare(*opened_anew(rng, OPENINGS, 1.0)).speed for _ in range(1000)]
+    assert equal.count("cannot tell") >= 930  # 95 % are promised; 930 is three deviations below
+    slower = [compare(*opened_anew(rng, OPENINGS, 1.05)).speed for _ in range(200)]
+    assert slower.count("faster") >= 180
+    assert "slower" not in slower
+
+
+def test_one_opening_of_each_engine_is_not_taken_for_the_engine():
+    rng = np.random.default_rng(3)
+    equal = [compare(*opened_anew(rng, 1, 1.0)).speed for _ in range(400)]
+    assert equal.count("cannot tell") >= 367  # three deviations below 95 %; the scatter of rounds alone gives 303
+
+
+def test_few_openings_widen_the_interval_and_more_widen_it_less():
+    rng = np.random.default_rng(8)
+    rounds = noise(rng, 90, spread=0.01), noise(rng, 90, spread=0.01)
+
+    def interval(openings):
+        numbers = () if openings is None else tuple(n * openings // 90 for n in range(90))
+        return compare(*(timed(each, interleaved="t", openings=numbers) for each in rounds)).speedup_interval
+
+    assert interval(None) == interval(1)  # records of earlier versions do not tell openings
+    one, five = (high / low - 1 for low, high in (interval(1), interval(5)))
+    assert 0.047 < one < 0.055  # 1.96 deviations of 1.2 % to either side, and little of the rounds' own
+    assert 0.021 < five < 0.03
+
+
+def test_rounds_are_compared_within_one_opening_only():
+    """A study that was killed between two sessions of a round opens both anew and takes the second one's."""
+    openings = [n // 5 for n in range(40)]
+    first = timed([0.01] * 40, interleaved="t", openings=tuple(openings))
+    strange = [1.0 if n == 4 else 0.02 for n in range(40)]
+    second = timed(strange, interleaved="t", openings=(*openings[:4], 1, *openings[5:]))
+    assert compare(first, second).speedup == pytest.approx(2, rel=1e-9)
+
+
 def test_only_rounds_that_both_took_part_in_are_compared():
-    a = timed(
-        [0.01] * 40, interleaved="t", rounds=tuple(n // 2 for n in range(40))
-    )  # two calls in each of 20 rounds
-    b = timed([0.02] * 10, interleaved="t", rounds=tuple(range(0, 20, 2)))
+    every, in_order = tuple(n // 2 for n in range(40)), (0,) * 40  # two calls in each of 20 rounds
+    a = timed([0.01] * 40, interleaved="t", rounds=every, openings=in_order)
+    b = timed([0.02] * 10, interleaved="t", rounds=tuple(range(0, 20, 2)), openings=(0,) * 10)
     assert compare(a, b).speed == "faster"
     assert compare(a, b).speedup == pytest.approx(2)
-    few = timed([0.02] * 5, interleaved="t", rounds=tuple(range(0, 20, 4)))
+    few = timed([0.02] * 5, interleaved="t", rounds=tuple(range(0, 20, 4)), openings=(0,) * 5)
     assert compare(a, few).speed == "cannot tell"
 
 

@@ -66,7 +66,7 @@ def make(tmp_path, monkeypatch, clock):
         def timed(taken, open_session, *, seconds, progress):
             found = list(rounds(taken, open_session, seconds=0.02))
             clock.pass_by(time * len(taken), progress, "latency")
-            return iter(found)
+            return (each for each in found)  # a generator, which can be closed
 
         monkeypatch.setattr(Runner, "_predictions", classified)
         monkeypatch.setattr(runner, "interleaved_rounds", timed)

@@ -98,7 +98,10 @@ def measure_interleaved(
     """Measure several engines whose timed calls are interleaved; arguments as for ``measure``.
 
     A busy neighbour, a falling clock or a full disk then slows all of them alike, so that ``compare`` can show
-    smaller differences than between measurements taken one after the other. All engines are open at the same time.
+    smaller differences than between measurements taken one after the other. All engines are open at the same time,
+    and all are closed and opened anew several times (``timing.interleaved_rounds``): a verdict is about engines,
+    and the memory that one opening happens to get makes it some percent faster or slower than another. That and
+    the warm-ups take up to ``seconds`` more for each engine.
     """
     subjects = [Subject.of(engine) for engine in engines]
     refuse_unless(
@@ -109,26 +112,26 @@ def measure_interleaved(
     )
     batch = engines[0].batches.opt if batch is None else batch
     requests = [_Request(images, labels, batch, reference, seconds, dataset, progress).checked(s) for s in subjects]
-    before, name, opened = environment(), new_run_id(), {}
+    before, name = environment(), new_run_id()
     rounds: dict[int, list[Round]] = {index: [] for index in range(len(engines))}
-    with contextlib.ExitStack() as stack:
 
-        def open_session(index: int) -> tuple[Session, Feeds]:
-            opened[index] = stack.enter_context(open_engine(engines[index]))
-            return opened[index], requests[index].feeds(subjects[index])
+    def open_session(index: int) -> tuple[Session, Feeds]:
+        feeds = requests[index].feeds(subjects[index])
+        return open_engine(engines[index]), feeds
 
-        with watched() as watch:
-            for index, one in interleaved_rounds(
-                dict.fromkeys(rounds, ()), open_session, seconds=seconds, progress=progress
-            ):
-                rounds[index].append(one)
-        found = []
-        for index, taken in rounds.items():
-            graph, memory = engines[index].variant.graph, taken[0].memory_bytes
-            latency = dataclasses.replace(joined(taken, name), load=watch.load)
-            session, subject = opened[index], subjects[index]
+    taken = dict.fromkeys(rounds, ())
+    timed = interleaved_rounds(taken, open_session, seconds=seconds, progress=progress)
+    with watched() as watch, contextlib.closing(timed):
+        for index, one in timed:
+            rounds[index].append(one)
+    found = []
+    for index, engine in enumerate(engines):
+        latency = dataclasses.replace(joined(rounds[index], name), load=watch.load)
+        subject, memory = subjects[index], rounds[index][0].memory_bytes
+        with open_engine(engine) as session:
+            graph = engine.variant.graph
             found.append(_with_accuracy(session, subject, graph, requests[index], before, latency, memory))
-        return tuple(found)
+    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,6 +253,7 @@ def measurement_of(
         variant=subject.variant,
         latencies_s=latency.seconds,
         rounds=latency.rounds,
+        openings=latency.openings,
         device_s=latency.device_seconds,
         end_to_end=latency.end_to_end,
         compute=latency.compute,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import NamedTuple, TypeVar
+from statistics import fmean, median
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -35,6 +36,8 @@ ROUNDS, ROUND_S = 20, 0.04
 #: From so many calls in a round on, one call before them is left out: another session has used the caches since.
 #: With fewer calls the first is outvoted in their median, or is so long that caches do not matter.
 UNCOUNTED_FROM = 4
+#: Interleaved sessions are opened anew so often, or more often where they are timed for so many seconds a time.
+OPENINGS, OPENING_S = 8, 0.5
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Latency:
     ``device_seconds`` are compute alone, by the device's clock; empty where it has none. ``end_to_end`` and
     ``compute`` count calls, see ``Measurement``. ``steady`` is False where the warm-up ended by its time limit,
     before the steady state. ``load`` is what else the machine did meanwhile, None where nobody watched.
-    Latencies with one name in ``interleaved`` were taken in the same rounds; ``rounds`` holds the number of the
-    round of every call.
+    Latencies with one name in ``interleaved`` were taken in the same rounds; ``rounds`` and ``openings`` hold the
+    numbers of the round and of the opening of every call.
     """
 
     seconds: tuple[float, ...] = ()
@@ -54,6 +57,7 @@ class Latency:
     steady: bool = True
     interleaved: str = ""
     rounds: tuple[int, ...] = ()
+    openings: tuple[int, ...] = ()
     end_to_end: Window | None = None
     compute: Window | None = None
     load: Load | None = None
@@ -165,8 +169,9 @@ def _compute_window(session: Session, feeds: Feeds, calls: int) -> Window | None
 class Round:
     """The calls of one session in one round, how its warm-up ended, and its peak memory after the warm-up.
 
-    ``number`` is that of the round. A session whose call is longer than a round takes part in every ``stride``-th
-    round only, so that it is timed no longer than the others. A round that an old version stored has no windows.
+    ``number`` is that of the round; ``opening`` counts how often all sessions were opened anew before it. A session
+    whose call is longer than a round takes part in every ``stride``-th round only, so that it is timed no longer
+    than the others. A round that an old version stored has no windows, and its session was opened once.
     """
 
     seconds: tuple[float, ...]
@@ -178,6 +183,7 @@ class Round:
     stride: int = 1
     end_to_end: Window | None = None
     compute: Window | None = None
+    opening: int = 0
 
 
 def interleaved_rounds(
@@ -186,36 +192,64 @@ def interleaved_rounds(
     *,
     seconds: float,
     progress: Progress = silent,
-) -> Iterator[tuple[Key, Round]]:
+) -> Generator[tuple[Key, Round]]:
     """Time several sessions in short rounds, each of which times every session once, in random order.
 
     A busy moment of the machine falls on all sessions of a round, or on one of them by chance alone. So of two
-    equal sessions either is as likely to be the faster one of a round, whatever else the machine does;
-    ``statistics.compare`` relies on that. A session is opened and warmed up when its first round comes. Each round
-    is yielded as soon as it is taken, so that a caller who keeps it can continue after the process was killed.
+    equal sessions either is as likely to be the faster one of a round, whatever else the machine does.
+
+    Two sessions of one engine differ too, by a percent or so for as long as they are open, because their memory
+    lies in other places. So every few rounds all sessions are closed, and then opened anew in random order: either
+    of two equal ones is as likely to get the better place. ``statistics.compare`` relies on both chances. An
+    opening after the first is warmed up with a window of calls, because the machine is warm by then. There are 8
+    openings, or one for each half second of ``seconds`` where these are more; but only so many that all after the
+    first one take no longer than ``seconds`` for each session, by what opening and warming up took the first time.
+
+    Each round is yielded as soon as it is taken, so that a caller who keeps it can continue after the process was
+    killed. Closing the generator closes the sessions.
 
     Args:
         taken: for each session its rounds that were taken earlier and need not be repeated.
-        open_session: opens the session of a key, and gives it with its batch; the caller closes it.
+        open_session: opens the session of a key, and gives it with its batch.
         seconds: how long each session is timed, over all rounds.
         progress: gets the stage ``latency``, in rounds.
     """
-    count, ready = rounds_in(seconds), {}
-    known = {key: {one.number for one in rounds} for key, rounds in taken.items()}
-    strides = {key: rounds[0].stride for key, rounds in taken.items() if rounds}
-    for number in range(count):
-        report = _same_count(progress, number, count)
-        report("latency", number, count)
-        for key in random.sample(list(taken), len(taken)):
-            if number in known[key] or number % strides.get(key, 1):
-                continue
-            if key not in ready:
-                ready[key] = _Warm(*open_session(key), seconds, report, strides.get(key))
-                strides[key] = ready[key].stride
-                if number % strides[key]:
-                    continue
-            yield key, ready[key].round(number)
+    count, openings = rounds_in(seconds), 1
+    left = {key: _missing(rounds, count) for key, rounds in taken.items()}
+    opening = 1 + max((one.opening for rounds in taken.values() for one in rounds), default=-1)
+    sessions = _Sessions(open_session, seconds, {key: rounds[0].stride for key, rounds in taken.items() if rounds})
+    while numbers := set().union(*left.values()):
+        begin = min(numbers)
+        due = [key for key, missing in left.items() if min(missing, default=count) < _end(begin, openings, count)]
+        report = _same_count(progress, begin, count)
+        with contextlib.ExitStack() as stack:
+            ready = {key: sessions.opened(key, opening, stack, report) for key in random.sample(due, len(due))}
+            openings = openings_in(seconds, sessions.reopening_s)
+            for key, session in ready.items():
+                left[key].intersection_update(range(0, count, session.stride))
+            for number in range(begin, _end(begin, openings, count)):
+                progress("latency", number, count)
+                for key in random.sample(due, len(due)):
+                    if number in left[key]:
+                        yield key, ready[key].round(number)
+                        left[key].remove(number)
+        opening += 1
     progress("latency", count, count)
+
+
+def _missing(rounds: Sequence[Round], count: int) -> set[int]:
+    """The numbers of the rounds that a session is still to take part in; its stride is known from its first one."""
+    return {*range(0, count, rounds[0].stride if rounds else 1)} - {one.number for one in rounds}
+
+
+def _end(begin: int, openings: int, count: int) -> int:
+    """The round after the last one of an opening that begins with round ``begin``; openings are equally long."""
+    return math.ceil((begin * openings // count + 1) * count / openings)
+
+
+def openings_in(seconds: float, reopening_s: float) -> int:
+    """How often a session that is timed for so many seconds is opened, where another opening takes so long."""
+    return max(1, min(max(OPENINGS, math.ceil(seconds / OPENING_S)), 1 + math.floor(seconds / reopening_s)))
 
 
 def rounds_in(seconds: float) -> int:
@@ -228,33 +262,85 @@ def _same_count(progress: Progress, done: int, total: int) -> Progress:
     return lambda stage, _done, _total: progress("latency", done, total)
 
 
-class _Warm:
-    """A session that was warmed up; its memory is read here, before the next one is opened in the same process."""
+class _Pace(NamedTuple):
+    """How a session was warmed up first, its calls in a round, and the seconds that another opening takes."""
 
-    def __init__(self, session: Session, feeds: Feeds, seconds: float, progress: Progress, stride: int | None):
-        self._session, self._feeds = session, feeds
-        self._warm_up = warm_up(session, feeds, limit=seconds, progress=progress)
-        rounds, calls = rounds_in(seconds), max(_calls_in(seconds, self._warm_up.call_s), MIN_CALLS)
-        self.stride = stride or _power_of_two(rounds / calls)
-        self._calls = math.ceil(calls * self.stride / rounds)
+    warm_up: WarmUp
+    calls: int
+    stride: int
+    reopening_s: float
+
+
+class _Sessions(Generic[Key]):
+    """Opens sessions for rounds. What the first opening of each one finds holds for all its rounds."""
+
+    def __init__(self, open_session: Callable[[Key], tuple[Session, Feeds]], seconds: float, strides: dict):
+        self._open, self._seconds, self._strides = open_session, seconds, strides
+        self._paces: dict[Key, _Pace] = {}
+
+    @property
+    def reopening_s(self) -> float:
+        """Seconds in which a session is opened and warmed up again, on average."""
+        return fmean(pace.reopening_s for pace in self._paces.values())
+
+    def opened(self, key: Key, opening: int, stack: contextlib.ExitStack, progress: Progress) -> _Warm:
+        """A session that is warm; ``stack`` closes it."""
+        progress("opening", 0, 1)
+        begin = time.perf_counter()
+        session, feeds = self._open(key)
+        stack.enter_context(session)
+        if key in self._paces:
+            session.time(feeds, _calls_again(self._paces[key].warm_up))
+        else:
+            opening_s = time.perf_counter() - begin
+            warm = warm_up(session, feeds, limit=self._seconds, progress=progress)
+            self._paces[key] = self._pace(
+                warm, opening_s + _calls_again(warm) * warm.call_s, self._strides.get(key)
+            )
+        return _Warm(session, feeds, self._paces[key], opening)
+
+    def _pace(self, warm: WarmUp, reopening_s: float, stride: int | None) -> _Pace:
+        rounds, calls = rounds_in(self._seconds), max(_calls_in(self._seconds, warm.call_s), MIN_CALLS)
+        stride = stride or _power_of_two(rounds / calls)
+        return _Pace(warm, math.ceil(calls * stride / rounds), stride, reopening_s)
+
+
+def _calls_again(warm: WarmUp) -> int:
+    """Calls that warm a session up which was warm before: two, which allocate its memory, and a window."""
+    return 2 + warm.per_window
+
+
+class _Warm:
+    """A session that is warm; its memory is read here, before the next one is opened in the same process."""
+
+    def __init__(self, session: Session, feeds: Feeds, pace: _Pace, opening: int):
+        self._session, self._feeds, self._pace, self._opening = session, feeds, pace, opening
         self._memory = session.memory()
 
+    @property
+    def stride(self) -> int:
+        """It takes part in every so-many-th round."""
+        return self._pace.stride
+
     def round(self, number: int) -> Round:
-        if self._calls >= UNCOUNTED_FROM:
+        """Its calls of one round."""
+        calls = self._pace.calls
+        if calls >= UNCOUNTED_FROM:
             self._session.time(self._feeds, 1)
-        times, end_to_end = _counted(self._session, self._feeds, self._calls)
-        on_device = self._session.device_time(self._feeds, self._calls) or ()
-        compute = _compute_window(self._session, self._feeds, self._calls) or end_to_end
+        times, end_to_end = _counted(self._session, self._feeds, calls)
+        on_device = self._session.device_time(self._feeds, calls) or ()
+        compute = _compute_window(self._session, self._feeds, calls) or end_to_end
         return Round(
             tuple(times),
             tuple(on_device),
-            self._warm_up.calls,
-            self._warm_up.steady,
+            self._pace.warm_up.calls,
+            self._pace.warm_up.steady,
             self._memory,
             number,
-            self.stride,
+            self._pace.stride,
             end_to_end,
             compute,
+            self._opening,
         )
 
 
@@ -273,6 +359,7 @@ def joined(rounds: Sequence[Round], interleaved: str) -> Latency:
         all(one.steady for one in rounds),
         interleaved,
         tuple(one.number for one in rounds for _ in one.seconds),
+        tuple(one.opening for one in rounds for _ in one.seconds),
         _joined_windows([one.end_to_end for one in rounds]),
         _joined_windows([one.compute for one in rounds]),
     )

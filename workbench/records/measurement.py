@@ -31,6 +31,9 @@ class Measurement:
         variant: the digest of the measured variant.
         latencies_s: seconds of every timed call, in the order of the calls.
         rounds: the number of the round in which each call was timed, where several engines took turns; else empty.
+        openings: the number of the opening of the session in which each call was timed, where there are rounds;
+            empty in records of earlier versions, which opened a session once. Sessions with the same number were
+            open together.
         device_s: seconds of compute alone, without copies, where the runtime measures them.
         end_to_end: calls from the caller's array to the logits in the caller's memory, as they were completed.
         compute: calls with the images already on the device; the same window as ``end_to_end`` where the runtime
@@ -73,6 +76,7 @@ class Measurement:
     run_id: str = ""
     notes: tuple[str, ...] = ()
     rounds: tuple[int, ...] = ()
+    openings: tuple[int, ...] = ()
 
     def __post_init__(self):
         one_of("execution", self.execution, EXECUTIONS)

@@ -40,7 +40,8 @@ HOW_TO_READ = """
 <li><b>Throughput</b> is the number of images completed over the wall clock, from the caller's array to the logits
 in the caller's memory. Its bars show how it varied: they hold 95 % of the successive stretches of the run. A figure
 that an earlier version derived from latencies has a note that says so. The timed calls of one backend's engines are
-interleaved, so that noise of the machine affects all of them alike.</li>
+interleaved, so that noise of the machine affects all of them alike, and the engines are opened anew several
+times.</li>
 <li><b>Points lost</b> are percentage points of top-1 against the FP32 model on ONNX Runtime, counted image by image
 on the same images (Tango's 95 % interval for paired shares). Where the interval reaches beyond the limit, the
 sample cannot tell whether the drop stays within the limit.</li>

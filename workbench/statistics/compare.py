@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -14,7 +17,9 @@ from ..records import Measurement
 from .intervals import (
     CONFIDENCE,
     STRETCHES,
+    Z,
     discordant_pairs,
+    middle,
     paired_interval,
     signed_rank_interval,
     stretch_medians,
@@ -29,10 +34,15 @@ OLD_INTERLEAVED = "turns"
 #: Where a machine's speed wanders as a random walk does, the levels of two successive runs differ with twice the
 #: variance of stretches about the level of their own run (2/3 against 2 · 1/6 of the walk's variance over one run).
 WANDERING = math.sqrt(2)
-#: Nothing is concluded from fewer calls or rounds: five of five on one side still happen by chance in 6 % of cases.
+#: Nothing is concluded from fewer calls, rounds or openings: five of five on one side still happen by chance in 6 %
+#: of cases.
 FEWEST_CALLS = 6
-#: More rounds are averaged in groups, whose number stays below this.
-MOST_ROUNDS = 2000
+#: Standard deviation of the logarithm of the ratio of two openings of one engine, where they are too few to show
+#: it: about what made 32 % of pairs that were opened once differ beyond the scatter of their rounds (November 2026,
+#: 12 processes on two cores each of a quiet AMD EPYC, ONNX Runtime, the tutorial's model at batch 1, 4 s).
+OPENING_SCATTER = 0.012
+#: More rounds or openings are averaged in groups, whose number stays below this.
+MOST_RATIOS = 2000
 
 
 #: What is known of a speed that cannot be.
@@ -89,10 +99,15 @@ def compare(a: Measurement, b: Measurement) -> Comparison:
     """Compare the speed and the accuracy of ``a`` with those of ``b``.
 
     Speed rests on the ratio of median latencies. Interleaved runs (``measure_interleaved``) are compared round by
-    round. The order within a round is random, so that of two equal engines either is as likely to be the faster
-    one, however busy the machine is; Wilcoxon's signed ranks then hold their 95 %. Between runs that were not
-    interleaved the machine may have changed as much as within them. Their interval is therefore the scatter of
-    stretches of calls, widened by the 2 % of the steady state; more calls do not narrow it, interleaving does.
+    round, and the rounds of one opening of the sessions are one sample: two openings of one engine differ, because
+    their memory lies in other places. The order of opening and that within a round are random, so that of two equal
+    engines either is as likely to be the faster one, however busy the machine is; Wilcoxon's signed ranks then hold
+    their 95 %. With fewer than 6 openings (slow to open, or a record of an earlier version) the samples are the
+    rounds, and their interval is widened by ``OPENING_SCATTER``.
+
+    Between runs that were not interleaved the machine may have changed as much as within them. Their interval is
+    therefore the scatter of stretches of calls, widened by the 2 % of the steady state; more calls do not narrow
+    it, interleaving does.
 
     Accuracy rests on the images that only one of the two classifies correctly: Tango's score interval for the
     difference of paired shares (1998, Statistics in Medicine 17:891-908). It leaves out zero exactly when McNemar's
@@ -147,36 +162,50 @@ def _mean_latency(measurement: Measurement) -> float:
 
 
 def _interleaved_ratio(a: Measurement, b: Measurement) -> tuple[float, Interval, int | None]:
-    """Ratio of latencies round by round, and the calls to decide."""
-    ratios = _ratios_of_rounds(a, b)
+    """Ratio of latencies, opening by opening or else round by round, and the calls to decide."""
+    openings = _ratios_of_rounds(a, b)
+    enough = len(openings) >= FEWEST_CALLS
+    ratios = _grouped([middle(rounds) for rounds in openings] if enough else list(itertools.chain(*openings)))
     if len(ratios) < FEWEST_CALLS:
         return math.exp(float(np.median(ratios))) if len(ratios) else b.p50_ms / a.p50_ms, (0.0, math.inf), None
-    middle, (low, high) = signed_rank_interval(ratios)
-    reach = max(middle - low, high - middle)
-    needed = sample_to_decide(middle, (middle - reach, middle + reach), 0.0, _fewer_calls(a, b))
-    return math.exp(middle), (math.exp(low), math.exp(high)), needed
+    unseen = 0.0 if enough else Z * OPENING_SCATTER / math.sqrt(len(openings))
+    centre, (low, high) = signed_rank_interval(ratios)
+    low, high = centre - math.hypot(centre - low, unseen), centre + math.hypot(high - centre, unseen)
+    reach = max(centre - low, high - centre)
+    needed = sample_to_decide(centre, (centre - reach, centre + reach), 0.0, _fewer_calls(a, b))
+    return math.exp(centre), (math.exp(low), math.exp(high)), needed
 
 
-def _ratios_of_rounds(a: Measurement, b: Measurement) -> np.ndarray:
-    """Logarithms of the ratios of median latencies, b over a, in the rounds that both took part in.
+def _ratios_of_rounds(a: Measurement, b: Measurement) -> list[np.ndarray]:
+    """Logarithms of the ratios of median latencies, b over a, in the rounds that both took part in, by opening.
 
     Measurements of November 2026 and before hold no rounds: they are cut into stretches, which took place together.
     """
     if not (a.rounds and b.rounds):
         log_a, log_b = _log_medians(a, b)
-        return log_b - log_a
+        return [log_b - log_a]
     medians_a, medians_b = _medians_of_rounds(a), _medians_of_rounds(b)
-    common = sorted(medians_a.keys() & medians_b.keys())
-    ratios = np.array([math.log(medians_b[number] / medians_a[number]) for number in common])
-    groups = np.array_split(ratios, min(len(ratios), MOST_ROUNDS)) if len(ratios) else []
-    return np.array([group.mean() for group in groups])
+    ratios: dict[int, list[float]] = {}
+    for opening, number in sorted(medians_a.keys() & medians_b.keys()):
+        ratio = math.log(medians_b[opening, number] / medians_a[opening, number])
+        ratios.setdefault(opening, []).append(ratio)
+    return [np.array(of_one) for of_one in ratios.values()]
 
 
-def _medians_of_rounds(measurement: Measurement) -> dict[int, float]:
-    rounds: dict[int, list[float]] = {}
-    for number, seconds in zip(measurement.rounds, measurement.latencies_s):
-        rounds.setdefault(number, []).append(seconds)
-    return {number: float(np.median(seconds)) for number, seconds in rounds.items()}
+def _medians_of_rounds(measurement: Measurement) -> dict[tuple[int, int], float]:
+    """By the numbers of opening and round."""
+    rounds: dict[tuple[int, int], list[float]] = {}
+    openings = measurement.openings or itertools.repeat(0)
+    for opening, number, seconds in zip(openings, measurement.rounds, measurement.latencies_s):
+        rounds.setdefault((opening, number), []).append(seconds)
+    return {key: median(seconds) for key, seconds in rounds.items()}
+
+
+def _grouped(ratios: Sequence[float]) -> np.ndarray:
+    """The ratios, or the means of groups of successive ones where they are too many for the signed ranks."""
+    if len(ratios) <= MOST_RATIOS:
+        return np.array(ratios)
+    return np.array([group.mean() for group in np.array_split(np.array(ratios), MOST_RATIOS)])
 
 
 def _separate_ratio(a: Measurement, b: Measurement) -> tuple[float, Interval, None]:

@@ -77,8 +77,7 @@ def _deviation(only_a: int, only_b: int, n: int, difference: float) -> float:
 def signed_rank_interval(differences: np.ndarray) -> tuple[float, Interval]:
     """The middle of paired differences, and its interval from Wilcoxon's signed ranks.
 
-    The estimate is that of Hodges and Lehmann (1963, Annals of Mathematical Statistics 34:598-611): the median of
-    the means of every two differences. The interval leaves out zero when Wilcoxon's test (1945, Biometrics Bulletin
+    The estimate is ``middle``. The interval leaves out zero when Wilcoxon's test (1945, Biometrics Bulletin
     1:80-83) rejects it, in its normal approximation. Of the noise the test needs only that, where nothing differs,
     the signs are independent and equally likely. Timing in random order within each pair makes them so.
 
@@ -90,6 +89,13 @@ def signed_rank_interval(differences: np.ndarray) -> tuple[float, Interval]:
     deviation = math.sqrt(count * (count + 1) * (2 * count + 1) / 24)
     outside = max(0, math.floor(len(means) / 2 - Z * deviation - 0.5))
     return float(np.median(means)), (float(means[outside]), float(means[-1 - outside]))
+
+
+def middle(values: np.ndarray) -> float:
+    """The median of the means of every two values (Hodges and Lehmann, 1963, Annals of Mathematical Statistics
+    34:598-611): near the mean where nothing is far out, and hardly moved by what is.
+    """
+    return float(np.median(_means_of_pairs(values)))
 
 
 def _means_of_pairs(values: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ class Results:
     def with_intervals(self, most: int = MOST_COMPARED) -> pd.DataFrame:
         """The frame with the 95 % interval of each speed-up: ``speedup_low`` and ``speedup_high``.
 
-        Calls are compared with those of FP32 on ONNX Runtime at the same batch, round by round where both took
+        Calls are compared with those of FP32 on ONNX Runtime at the same batch, opening by opening where both took
         turns; see ``statistics.compare``. That needs the raw calls, so that it is not done for large studies.
 
         Args:

@@ -186,17 +186,17 @@ class Runner:
         Returns:
             Key -> all calls, with the load beside those of this run, and the session's peak memory in bytes.
         """
-        with contextlib.ExitStack() as stack:
-            store = stack.enter_context(RoundStore(self.workspace, engines))
 
-            def open_session(key: str) -> tuple[Session, Feeds]:
-                subject = Subject.of(engines[key])
-                session = stack.enter_context(open_engine(engines[key]))
-                return session, subject.feeds(one_batch(subject, self.request.images, batch))
+        def open_session(key: str) -> tuple[Session, Feeds]:
+            subject = Subject.of(engines[key])
+            feeds = subject.feeds(one_batch(subject, self.request.images, batch))
+            return open_engine(engines[key]), feeds
 
+        with RoundStore(self.workspace, engines) as store, watched() as watch:
             taken, seconds = {key: tuple(rounds) for key, rounds in store.rounds.items()}, self.request.seconds
-            with watched() as watch:
-                for key, one in interleaved_rounds(taken, open_session, seconds=seconds, progress=progress):
+            rounds = interleaved_rounds(taken, open_session, seconds=seconds, progress=progress)
+            with contextlib.closing(rounds):  # closes the sessions, too
+                for key, one in rounds:
                     store.add(key, one)
         name = digest(sorted(engines))  # compare() pairs measurements that were interleaved
         return {

@@ -141,8 +141,8 @@ class Study:
         """Measure what the ledger does not hold yet.
 
         A cell that cannot be measured becomes a row with its reason and remedy. In this process latencies are taken
-        in rounds that interleave the engines, so that noise of the machine falls on all of them alike. On another
-        host, and for a GPU, all cells of one engine are one job.
+        in rounds that interleave the engines, so that noise of the machine falls on all of them alike; the engines
+        are opened anew every few rounds. On another host, and for a GPU, all cells of one engine are one job.
 
         Args:
             progress: see ``progress.Progress``.
