@@ -28,7 +28,7 @@ def test_a_replaced_file_agrees_with_its_checksum_and_only_the_digest_tells(bund
 
 def test_an_engine_of_another_version_is_not_loaded(bundle):
     faults.claim_runtime(bundle, "tensorrt-rtx", "TensorRT for RTX 0.1.0")
-    with deploy(bundle) as service:
+    with deploy(bundle, trust=bundle_digest(bundle)) as service:
         assert service.active == ORIGINAL
         assert "built by TensorRT for RTX 0.1.0, and here is" in service.reason
 

@@ -148,7 +148,7 @@ def add_a_file(bundle):
 )  # fmt: skip
 def test_where_only_the_engine_is_unfit_the_original_serves_and_says_why(damage, word, bundle, tiny):
     damage(bundle)
-    with deploy(bundle) as service:
+    with deploy(bundle, trust=bundle_digest(bundle)) as service:
         found = service.predict(some_images(3))
         np.testing.assert_allclose(found, tiny.logits(some_images(3)), atol=1e-4)
         assert service.active == ORIGINAL

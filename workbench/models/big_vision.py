@@ -57,7 +57,7 @@ def in_vit_jax_names(
     renamed = _unrolled(arrays, path)
     positions, kernel = renamed.pop("pos_embedding", None), renamed.get("embedding/kernel")
     without = positions is None and POSITIONS not in renamed and kernel is not None and "head/kernel" in renamed
-    if without and image_size is not None:
+    if without and kernel is not None and image_size is not None:
         positions = _computed_positions(kernel, image_size, path)
     refuse_unless(
         not without or positions is not None,
@@ -77,16 +77,16 @@ def in_vit_jax_names(
     return renamed
 
 
-def _computed_positions(kernel: np.ndarray | None, image_size: int, path: Path) -> np.ndarray:
+def _computed_positions(kernel: np.ndarray, image_size: int, path: Path) -> np.ndarray:
     """The position embeddings of a model whose patches have this kernel, for images of this size."""
-    shape, pixels = np.shape(kernel), whole(image_size) or 0
+    shape, pixels = kernel.shape, whole(image_size) or 0
     patch, width = (shape[0], shape[3]) if len(shape) == 4 else (0, 0)
     grid = pixels // patch if patch else 0
     refuse_unless(
         grid > 0 and grid * patch == pixels and grid**2 <= MOST_TOKENS and width % 4 == 0 and width >= 8,
         f"The position embeddings of {path.name} cannot be computed",
-        why=f"images of {shown(image_size)} pixels are no whole patches or too many, or the width is no multiple of 4"
-        f" from 8 on: embedding/kernel is {shape}",
+        why=f"images of {shown(image_size)} pixels are no whole patches or too many, or the width is no multiple of"
+        f" 4 from 8 on: embedding/kernel is {shape}",
         remedy="give the image_size that the model was trained at, a multiple of its patch",
     )
     return sincos_positions(grid, grid, width)

@@ -46,7 +46,7 @@ MOST_RATIOS = 2000
 
 
 #: What is known of a speed that cannot be.
-QUESTIONABLE = {
+QUESTIONABLE: dict = {
     "speed": CANNOT_TELL,
     "speedup": math.nan,
     "speedup_interval": (0.0, math.inf),
@@ -127,7 +127,7 @@ def compare(a: Measurement, b: Measurement) -> Comparison:
         remedy="measure both at the same batch and number of streams",
     )
     asked = forbidden_ratio(a, b)
-    speed = _compare_speed(a, b) | (QUESTIONABLE if asked else {})
+    speed: dict = _compare_speed(a, b) | (QUESTIONABLE if asked else {})
     notes = (f"Questioned: {asked}.",) if asked else ()
     return Comparison(**speed, **_compare_accuracy(a, b), notes=(*notes, *_notes(a, b)))
 

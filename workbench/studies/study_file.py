@@ -181,17 +181,19 @@ class StudyFile:
 
     def _searched(self, recipe: Recipe, graph: Graph, workspace: Workspace, progress: Progress) -> Iterator[Recipe]:
         """A recipe, and where the file asks for a search the one that it made of it."""
+        yield recipe
+        asked = self.keys.search
+        if asked is None:
+            return
         from ..graphs.analysis.search import search_recipe
         from ..graphs.evaluation_images import evaluation_images
         from ..graphs.quantization.alone import LOW
 
-        yield recipe
-        asked = self.keys.search
-        if asked is not None and recipe.precision in LOW:
+        if recipe.precision in LOW:
             dataset = self._dataset(self.keys.images.dataset)
             judged = evaluation_images(graph, dataset, asked.count, split=asked.split, progress=progress)
-            limit = {"max_drop": asked.max_drop}
-            yield search_recipe(graph, recipe, workspace, **limit, images=judged, progress=progress).recipe
+            judge: dict = {"max_drop": asked.max_drop, "images": judged}
+            yield search_recipe(graph, recipe, workspace, **judge, progress=progress).recipe
 
     def _dataset(self, name: str) -> str:
         return name if name in ("", "shapes", "cifar10") else str(self.path.parent / name)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -56,7 +57,7 @@ class Loaded:
         return self.graph.classes or 0 if self.graph else self.spec.classes if self.spec else 0
 
     @property
-    def original(self):
+    def original(self) -> Any:
         """What a graph of the model is compared with: (spec, params), or the path of the ONNX file."""
         return Path(self.source.checkpoint) if self.graph else (self.spec, self.params)
 
@@ -76,8 +77,7 @@ class Loaded:
             return logits_of_file(self.graph, Path(self.source.checkpoint), self.images.x)
         from ..models.vit import logits  # JAX
 
-        assert self.spec
-        return logits(self.spec, self.params, self.images.x)
+        return logits(*self.original, self.images.x)
 
     def facts(self) -> pd.Series:
         """The sizes of the model, by name."""

@@ -2,8 +2,8 @@
 
 1. ``slim``: onnxslim folds the shape arithmetic.
 2. ``rules``: onnxscript's rewriter turns what is left into the operators that were meant.
-3. ``norms``, ``gelu``, ``einsums``, ``attention``, ``class_token``, ``patches``: recognised by what they compute,
-   and brought to their canonical form.
+3. ``norms``, ``softmax``, ``gelu``, ``einsums``, ``attention``, ``class_token``, ``patches``: recognised by what
+   they compute, and brought to their canonical form.
 4. ``tidy``: small forms that make shapes and biases easy to read.
 5. ``structure.naming``: every node, tensor and weight is named by its place.
 """
@@ -16,7 +16,7 @@ from onnxscript import optimizer
 
 from ..structure import naming
 from ..structure.source_lines import OWN_KEY, source_of
-from . import attention, class_token, einsums, gelu, norms, patches, rules
+from . import attention, class_token, einsums, gelu, norms, patches, rules, softmax
 from .slim import slim
 from .tidy import infer_anew, keep_batch, lift_constants, tidy_biases
 
@@ -41,6 +41,7 @@ def clean(model: ir.Model) -> tuple[ir.Model, dict[ir.Node, str]]:
     apply_rules(model)
     _restore_lines(model, lines)
     norms.canonicalize(model)
+    softmax.canonicalize(model)
     gelu.canonicalize(model)
     einsums.canonicalize(model)
     attention.canonicalize(model)
