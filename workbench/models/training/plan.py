@@ -82,9 +82,11 @@ class Plan:
         return self.epochs * (self.images // self.batch) // self.steps_per_call * self.steps_per_call
 
 
-#: The recipe for each data set. CIFAR-10's follows Lee et al., 2021 (arXiv:2112.13492, section 4.1: AdamW, warm-up
-#: and cosine, label smoothing 0.1, mixup, CutMix and colour), without stochastic depth. 44,800 images, because a
-#: hash puts one in ten of the 50,000 into the calibration split, where training must not see them.
+#: The recipe for each data set. CIFAR-10's takes from Lee et al., 2021 (arXiv:2112.13492) AdamW with warm-up and
+#: cosine, label smoothing 0.1, mixup, CutMix and changes of colour; stochastic depth is left out. 44,800 images,
+#: because a hash puts one in ten of the 50,000 into the calibration split, where training must not see them. With
+#: batches of 512, half of the images mixed and vit_jax's start, 227 epochs took 110 s on an H200 and reached 81.66 %
+#: while the loss still fell: hence more steps, less mixing and another start. That has not been trained to its end.
 RECIPES = {
     "shapes": Plan(),
     "cifar10": Plan(
@@ -92,10 +94,11 @@ RECIPES = {
         data="cifar10",
         images=44_800,
         epochs=400,
-        batch=512,
-        learning_rate=1.5e-3,
+        batch=256,
+        learning_rate=1e-3,
+        start="mimetic",
         augmentation="photographs",
-        mix=0.5,
+        mix=0.3,
         average=0.999,
     ),
 }
