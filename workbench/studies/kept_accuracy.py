@@ -53,7 +53,6 @@ def find_or_measure_accuracy(
     if kept := workspace.observations(KEPT, Measurement, key):
         return kept[-1]
     engine = build_engine(emulated(variant, workspace), "onnxruntime", workspace, progress=progress)
-    given = {"batch": BATCH, "reference": reference, "progress": progress}
-    found = measure(engine, images, labels, seconds=0, **given)
+    found = measure(engine, images, labels, batch=BATCH, reference=reference, seconds=0, progress=progress)
     workspace.append(KEPT, key, found)
     return found
