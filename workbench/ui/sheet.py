@@ -142,7 +142,7 @@ def engine_sheet_panel(source: Choice | Panel) -> Panel:
             parts.append(widgets.HTML(controls.table(sheet.fused)))
         if sheet.times is not None:
             title = f"{sheet.engine.label}: time of one call at batch {sheet.measurement.batch}, by block and role"
-            chart.draw(figures.heat_map(sheet.times, "ms", title, "ms", "lower"))
+            chart.draw(figures.heat_map(sheet.times, "ms", title, "", "lower"))
             parts.append(chart)
         return widgets.VBox(parts)
 
