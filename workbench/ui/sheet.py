@@ -19,6 +19,10 @@ from . import controls
 from .panel import Panel
 
 MIB = 2**20
+NO_LIST = (
+    "Fusion is not known: ONNX Runtime keeps no list of what it fused. What to do: look at its time by block, or "
+    "build for a card with tensorrt-rtx."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +65,8 @@ def engine_sheet(choice: Choice) -> EngineSheet:
     assert engine is not None
     assert measurement is not None
     unknown: list[str] = []
-    fused = _or_reason(lambda: fusion(engine), "Fusion", unknown)
+    fused = None if engine.backend == "onnxruntime" else _or_reason(lambda: fusion(engine), "Fusion", unknown)
+    unknown += [NO_LIST] if engine.backend == "onnxruntime" else []
     times = _or_reason(lambda: _by_block(engine, measurement.batch), "Time by block", unknown)
     facts = pd.DataFrame(_facts(choice, engine, measurement, fused, times), columns=["step", "what", "found"])
     return EngineSheet(engine, measurement, facts, fused, times, tuple(unknown))
@@ -137,7 +142,7 @@ def engine_sheet_panel(source: Choice | Panel) -> Panel:
             parts.append(widgets.HTML(controls.table(sheet.fused)))
         if sheet.times is not None:
             title = f"{sheet.engine.label}: time of one call at batch {sheet.measurement.batch}, by block and role"
-            chart.draw(figures.heat_map(sheet.times, "ms", title, "ms", "lower"))
+            chart.draw(figures.heat_map(sheet.times, "ms", title, "", "lower"))
             parts.append(chart)
         return widgets.VBox(parts)
 
