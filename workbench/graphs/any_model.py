@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..datasets.published_preprocessing import read_preprocessing
+from ..digests import digest
 from ..errors import path_of, refuse_unless
 from ..progress import Progress, silent
-from ..records import Graph, ModelSpec
+from ..records import Graph, ModelSpec, Recipe, Variant
 from .import_ import import_onnx
 
 ONNX = ".onnx"
@@ -56,6 +57,18 @@ def original_of(path):
     from ..models.checkpoint import load_checkpoint
 
     return load_checkpoint(path)
+
+
+def as_it_is(path, imported: Graph) -> Variant:
+    """An ONNX file without the clean-up of its import, to be timed beside the graph that was made of it.
+
+    Args:
+        path: the file.
+        imported: what ``import_onnx`` made of it; input, output and preprocessing are the same.
+    """
+    path = path_of("A model", path).absolute()
+    original = replace(imported, path=path, digest=digest(path), notes=())
+    return Variant(path, original.digest, original, Recipe(), original.opset, ("onnxruntime",))
 
 
 def shape_of(model: str, workspace) -> ModelSpec:
