@@ -85,8 +85,8 @@ class Plan:
 #: The recipe for each data set. CIFAR-10's takes from Lee et al., 2021 (arXiv:2112.13492) AdamW with warm-up and
 #: cosine, label smoothing 0.1, mixup, CutMix and changes of colour; stochastic depth is left out. 44,800 images,
 #: because a hash puts one in ten of the 50,000 into the calibration split, where training must not see them. With
-#: batches of 512, half of the images mixed and vit_jax's start, 227 epochs took 110 s on an H200 and reached 81.66 %
-#: while the loss still fell: hence more steps, less mixing and another start. That has not been trained to its end.
+#: batches of 512, half of the images mixed and vit_jax's start, 227 epochs (110 s on an H200) reached 81.66 % while
+#: the training loss was still high: hence more steps, less mixing and another start. This recipe was not tried yet.
 RECIPES = {
     "shapes": Plan(),
     "cifar10": Plan(
