@@ -3,7 +3,7 @@
 *Pure* is the error of rounding alone, with ONNX Runtime's own optimizations off; *executed* is the error of its
 kernels on this CPU. FP16, BF16 and FP8 are emulated with rounding after every operator. The lessons at the end use
 fewer images and are not judged: wrong calibration sets, quantizing everything, and outliers put into the checkpoint
-without changing its function (``models.outliers``), with and without SmoothQuant.
+without changing its function (``graphs.quantization.outliers``), with and without SmoothQuant.
 
     python benchmarks/quantization_accuracy.py [--images 10000] [--lessons 2000]
 
@@ -26,7 +26,7 @@ import numpy as np
 import workbench as wb
 from workbench.datasets import ImageSet
 from workbench.graphs.quantization.emulation import emulated
-from workbench.models.outliers import with_norm_outliers
+from workbench.graphs.quantization.outliers import with_norm_outliers
 
 CHECKPOINT = Path(__file__).parents[1] / "data" / "checkpoints" / "shapes-vit.npz"
 BATCH = 32
@@ -72,18 +72,15 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--lessons", type=int, default=2_000)
     asked = parser.parse_args()
-    spec, params = wb.load_checkpoint(CHECKPOINT)
     with tempfile.TemporaryDirectory() as folder:
-        graph = wb.export_onnx(spec, params, folder)
+        graph = wb.load_graph(CHECKPOINT, folder)
         broken = judged(Evaluation.of(graph, asked.images, folder))
         print(f"\nLessons, {asked.lessons:,} images")
         evaluation = Evaluation.of(graph, asked.lessons, folder)
         for recipe in (*METHODS, *CORRUPTIONS, EVERYTHING):
             evaluation.measure(Claim(recipe, "none"))
         print("\nThe checkpoint with outliers in LayerNorm (function-preserving)")
-        treated = Evaluation.of(
-            wb.export_onnx(spec, with_norm_outliers(spec, params), folder), asked.lessons, folder
-        )
+        treated = Evaluation.of(with_norm_outliers(graph, folder), asked.lessons, folder)
         for recipe in TREATED:
             treated.measure(Claim(recipe, "none"))
     for claim in broken:

@@ -27,6 +27,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "performance.attention_profile": "profile_attention",
         "graphs.export": "export_onnx trace_onnx",
         "graphs.import_": "import_onnx",
+        "graphs.any_model": "load_graph",
+        "graphs.evaluation_images": "evaluation_images",
         "graphs.analysis.inspect": "inspect",
         "graphs.quantization.recipe": "apply_recipe",
         "graphs.quantization.ranges": "calibrate",

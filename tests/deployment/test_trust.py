@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 
@@ -5,14 +6,16 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from workbench.backends import backend, open_engine
 from workbench.cli.commands import main
 from workbench.deployment.fault_injection import replace_file
-from workbench.deployment.manifest import SIGNATURE, bundle_digest
+from workbench.deployment.manifest import MANIFEST, SENDER, SIGNATURE, bundle_digest
 from workbench.deployment.registry import Registry
 from workbench.deployment.service import deploy
 from workbench.deployment.trust import sign_bundle
 from workbench.deployment.verify import read_bundle, verify_bundle
 from workbench.errors import WorkbenchError
+from workbench.remote.host import Host
 
 PEM = serialization.Encoding.PEM
 
@@ -95,3 +98,52 @@ def test_what_is_no_ed25519_key_is_refused_with_the_remedy(bundle, keys, tmp_pat
     for nothing in ("", "abc", tmp_path / "missing.pub"):
         with pytest.raises(WorkbenchError, match="nothing that could be trusted"):
             deploy(bundle, trust=nothing)
+
+
+# ---- engines that can hold code ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def holds_code(monkeypatch):
+    """ONNX Runtime in the place of TensorRT: its engines count as code that is run by whoever loads it."""
+    monkeypatch.setattr(type(backend("onnxruntime")), "copies_variant", False)
+
+
+def boasting(bundle):
+    """The bundle with a record that says of itself that it is trusted, and comes from this machine."""
+    path = bundle / MANIFEST
+    values = json.loads(path.read_text())
+    values["engine"] |= {"trusted": True, "host": ""}
+    path.write_text(json.dumps(values))
+    return bundle
+
+
+def test_a_record_that_calls_itself_trusted_opens_no_engine_that_can_hold_code(bundle, holds_code):
+    boasting(bundle)
+    manifest = read_bundle(bundle)
+    assert (manifest.engine.trusted, manifest.engine.host) == (False, SENDER)
+    with deploy(bundle) as service:
+        assert service.active == "original"
+        assert "nobody said whom to trust" in service.reason
+    with pytest.raises(WorkbenchError, match="is not loaded here"):
+        open_engine(manifest.engine)
+    with pytest.raises(WorkbenchError, match="is not loaded here"):
+        open_engine(manifest.engine, trust=["gpu-box", ""])  # no host has the sender's name
+
+
+def test_a_digest_or_key_of_the_receivers_opens_it(bundle, holds_code, keys):
+    for trust in (bundle_digest(bundle), keys[1]):
+        sign_bundle(bundle, keys[0])
+        with deploy(bundle, trust=trust) as service:
+            assert (service.active, service.reason) == ("engine", "")
+
+
+def test_a_probe_does_not_run_it_unless_it_is_trusted(bundle, holds_code):
+    here = Host("onnxruntime", "onnxruntime")
+    assert "nobody said whom to trust" in here.probe(boasting(bundle)).engine
+    assert here.probe(bundle, trust=bundle_digest(bundle)).engine == ""
+
+
+def test_an_engine_of_onnx_runtime_needs_no_trust_because_it_holds_no_code(bundle):
+    with deploy(bundle) as service:
+        assert service.active == "engine"

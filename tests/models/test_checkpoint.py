@@ -12,6 +12,7 @@ import pytest
 
 import workbench as wb
 from workbench.models import checkpoint, vit
+from workbench.models.big_vision import sincos_positions
 from workbench.models.position_embedding import resize_positions
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -375,6 +376,48 @@ def test_a_plain_vit_of_big_vision_gives_the_logits_of_the_same_parameters(model
     spec, params = wb.load_checkpoint(written(tmp_path / "x.npz", arrays))
     expected = reference(model)
     np.testing.assert_allclose(wb.logits(spec, params, expected["input"]), expected["logits"], atol=1e-4, rtol=0)
+
+
+#: A width of 8 has the frequencies 1 and 1/10,000: sine and cosine of the column, then of the row. By a pocket
+#: calculator: sin 1, cos 1, sin 2, cos 2, and those of 1/10,000 and 2/10,000.
+SIN_1, COS_1, SIN_2, COS_2 = 0.8414709848, 0.5403023059, 0.9092974268, -0.4161468365
+SMALL = {0: (0, 1), 1: (0.99999999833e-4, 0.999999995), 2: (1.9999999867e-4, 0.99999998)}
+LARGE = {0: (0, 1), 1: (SIN_1, COS_1), 2: (SIN_2, COS_2)}
+
+
+def test_the_fixed_positions_of_big_vision_are_those_of_its_formula():
+    found = sincos_positions(2, 3, 8)
+    assert found.shape == (1, 6, 8)
+    for token, (row, column) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]):
+        expected = [
+            *(LARGE[column][0], SMALL[column][0], LARGE[column][1], SMALL[column][1]),
+            *(LARGE[row][0], SMALL[row][0], LARGE[row][1], SMALL[row][1]),
+        ]
+        np.testing.assert_allclose(found[0, token], expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("model", ["gap", "token"])
+def test_a_model_with_fixed_positions_computes_what_it_computes_with_them_written_out(model, tmp_path):
+    arrays = big_visions(model)
+    spec, _ = wb.load_checkpoint(written(tmp_path / "whole.npz", arrays))
+    del arrays["pos_embedding"]
+    fixed = written(tmp_path / "fixed.npz", arrays)
+    written_out = arrays | {"pos_embedding": sincos_positions(spec.grid, spec.grid, spec.width)}
+    images = reference(model)["input"]
+    found = wb.logits(*wb.load_checkpoint(fixed, image_size=spec.image_size), images)
+    same = wb.logits(*wb.load_checkpoint(written(tmp_path / "out.npz", written_out)), images)
+    np.testing.assert_array_equal(found, same)
+    larger, params = wb.load_checkpoint(fixed, image_size=3 * spec.patch)
+    assert (larger.grid, params["Transformer"]["posembed_input"]["pos_embedding"].shape[1]) == (3, larger.tokens)
+
+
+@pytest.mark.parametrize("size", [None, 0, -16, 10**9, 17, 16.5, "16"])
+def test_without_a_size_or_with_none_that_fits_fixed_positions_are_refused_with_what_to_give(size, tmp_path):
+    arrays = big_visions("gap")
+    del arrays["pos_embedding"]
+    with pytest.raises(wb.WorkbenchError) as error:
+        wb.load_checkpoint(written(tmp_path / "x.npz", arrays), image_size=size)
+    assert "image_size" in error.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from workbench.errors import WorkbenchError
-from workbench.records import Measurement, Recipe, Window, quantile, wilson
+from workbench.records import Measurement, Recipe, Window, decode, encode, quantile, wilson
 
 
 def measurement(**fields):
@@ -64,3 +64,25 @@ def test_a_batch_of_none_or_an_unknown_execution_is_refused():
     for wrong, words in (({"batch": 0}, "positive whole number"), ({"execution": "guessed"}, "'executed'")):
         with pytest.raises(WorkbenchError, match=words):
             measurement(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("predictions", [1, True]),
+        ("predictions", [1, 2.5]),
+        ("predictions", [1, 10**30]),
+        ("latencies_s", [1.0, math.nan]),
+        ("latencies_s", [1.0, math.inf]),
+        ("latencies_s", [1.0, "2"]),
+    ],
+)
+def test_one_wrong_number_among_good_ones_is_refused_by_its_place(field, values):
+    data = encode(Measurement("jax", "m", Recipe(), 1, "digest", (1.0,))) | {field: values}
+    with pytest.raises(WorkbenchError, match=f"item 2 of {field}"):
+        decode(Measurement, data)
+
+
+def test_numbers_of_several_kinds_are_read_as_before():
+    data = encode(Measurement("jax", "m", Recipe(), 1, "digest", ())) | {"device_s": [1, 2.5]}
+    assert decode(Measurement, data).device_s == (1, 2.5)

@@ -51,7 +51,7 @@ def test_a_host_needs_python_310_and_nothing_of_ours(packed, tmp_path):
 
 def test_a_host_where_the_engine_does_not_run_says_so_and_serves_the_original(bundle, tmp_path):
     claim_runtime(bundle, "tensorrt-rtx", "TensorRT for RTX 0.1.0")
-    found = host(tmp_path).deploy(bundle, tmp_path / "registry")
+    found = host(tmp_path).deploy(bundle, tmp_path / "registry", trust=bundle_digest(bundle))
     assert found.active == ORIGINAL
     assert "cannot run here" in found.engine
     assert found.engine_ms is None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from tests.remote.jobs import acting_host, assert_right, customized_host, host, 
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.records import Engine
 from workbench.remote import transport
+from workbench.remote.protocol import JOB_ZIP
 from workbench.workspace import Workspace
 
 #: What the program on the host does -> what the error must say.
@@ -83,6 +87,35 @@ def test_a_worker_killed_in_the_middle_leaves_the_ledger_whole(tmp_path, tiny):
     with pytest.raises(WorkbenchError, match="killed by SIGKILL"):
         host(tmp_path, python).run(tiny[1], tmp_path / "workspace", measure=(4,), seconds=60, progress=kill)
     assert_right(measured(tmp_path, tiny, host(tmp_path)), tmp_path)
+
+
+def test_the_next_job_sweeps_the_zip_of_a_killed_one_and_leaves_that_of_a_running_one(tmp_path, tiny):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    env = ("env", f"TMPDIR={scratch}")
+    python, mark = marked_python(tmp_path)
+    zips: list[int] = []
+
+    def zips_there() -> list[Path]:
+        return sorted(scratch.glob(f"{JOB_ZIP}*.zip"))
+
+    def kill(stage, done, total):
+        if stage == "latency" and not zips:
+            zips.append(len(zips_there()))
+            os.kill(int(mark.read_text()), signal.SIGKILL)
+
+    with pytest.raises(WorkbenchError, match="killed by SIGKILL"):
+        host(tmp_path, *env, python).run(tiny[1], tmp_path / "workspace", measure=(4,), seconds=60, progress=kill)
+    (left,) = zips_there()
+    running = scratch / f"{JOB_ZIP}another.zip"
+    running.touch()
+    with open(running) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert_right(measured(tmp_path, tiny, host(tmp_path, *env, sys.executable)), tmp_path)
+    assert zips == [1]
+    assert not left.exists()
+    assert zips_there() == [running]
+    assert list(scratch.glob("vit-workbench-*")) == [running]
 
 
 def test_a_full_disk_on_the_host_is_reported_in_its_words(tmp_path, tiny):

@@ -124,6 +124,45 @@ def test_emulation_and_other_machines_are_told():
     assert any("different machines" in note for note in compare(a, b).notes)
 
 
+@pytest.mark.parametrize("interleaved", ["", "together"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_ratio_that_no_arithmetic_allows_is_questioned_and_not_printed(interleaved, turned):
+    rng = np.random.default_rng(0)
+    plain = timed(noise(rng, 100, 0.0935), interleaved=interleaved)
+    eight = timed(noise(rng, 100, 0.01), interleaved=interleaved)
+    eight = dataclasses.replace(eight, recipe=Recipe("int8-dynamic"))
+    found = compare(*((plain, eight) if turned else (eight, plain)))
+    assert (found.speed, found.speedup_interval) == ("cannot tell", (0.0, math.inf))
+    assert math.isnan(found.speedup)
+    assert found.calls_needed is None
+    lines = str(found).splitlines()
+    assert lines[0] == "Speed: cannot tell (100 and 100 calls)."
+    assert "× FP32 is beyond the 4 × of its arithmetic: a busy machine" in lines[2]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"environment": {"cpu": "a CPU", "threads": 8}},  # eight threads against one
+        {"environment": {"cpu": "another CPU"}},
+        {"backend": "tensorrt"},
+        {"latencies_s": (0.03,) * 50},  # 3.1 times
+    ],
+)
+def test_a_ratio_that_something_else_than_the_width_of_numbers_explains_is_not_questioned(changes):
+    plain = timed(noise(np.random.default_rng(0), 50, 0.0935))
+    eight = dataclasses.replace(timed((0.01,) * 50), recipe=Recipe("int8-dynamic"), **{"rounds": ()} | changes)
+    assert compare(eight, plain).speed == "faster"
+
+
+def test_two_recipes_below_fp32_may_differ_by_any_factor():
+    half, eight = (
+        dataclasses.replace(timed((seconds,) * 50), recipe=Recipe(name))
+        for name, seconds in (("fp16", 0.2), ("int8-dynamic", 0.01))
+    )
+    assert compare(eight, half).speedup == pytest.approx(20)
+
+
 # ---- accuracy --------------------------------------------------------------------------------------------------
 
 

@@ -99,6 +99,6 @@ def test_a_run_or_case_that_is_not_there_is_refused_with_those_that_are(run, mon
         run.case("b32-int8").placed(128)
 
 
-def test_nothing_is_recorded_where_no_gpu_built_an_engine(tmp_path):
+def test_nothing_is_recorded_where_no_engine_names_its_machine(tmp_path):
     with pytest.raises(WorkbenchError, match="none of 1 cases"):
         write_run(tmp_path / "x.jsonl", [{"case": "b32-jax-bfloat16", "measurements": [], "streams": []}])

@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,6 +57,7 @@ def test_the_example_file_is_valid_also_with_every_line_that_is_commented_out(wr
     file = StudyFile.read(write("\n".join(line.removeprefix("# ") for line in body.splitlines())))
     assert file.values["seconds"] == 2.0
     assert file.values["cards"] == {"tensorrt-rtx": "SM86"}
+    assert (file.keys.preprocessing, file.keys.search.max_drop) == ("vit_jax", 0.5)
     assert file.recipes()[2] == Recipe("int8", layout="cpu", smooth=0.5, exclude=("block00", "block05/fc2"))
 
 
@@ -143,3 +146,59 @@ def test_limits_that_nothing_keeps_still_leave_table_and_report(write, mine, cap
 def test_a_file_that_makes_no_sense_is_refused_before_any_work(write, text, message):
     with pytest.raises(WorkbenchError, match=message):
         StudyFile.read(write(text))
+
+
+# ---- preprocessing and search ------------------------------------------------------------------------------------
+
+
+EXPORT = Path(__file__).parents[1] / "graphs" / "torch_exports" / "library_legacy.onnx"
+
+
+@pytest.mark.parametrize(
+    ("written", "resize"),
+    [('"deit"', 36), ('"config.json"', 40), ("{ mean = [1, 2, 3], std = [4, 5, 6], resize = 48 }", 48)],
+)
+def test_the_preprocessing_is_a_preset_a_file_beside_the_study_or_a_table(write, tmp_path, written, resize):
+    (tmp_path / "config.json").write_text('{"input_size": [3, 32, 32], "crop_pct": 0.8}')
+    images = "[images]\ncount = 4"
+    head = f'model = "{EXPORT}"\npreprocessing = {written}\n{images}'
+    study = StudyFile.read(write(f'{head}\n[[recipes]]\nprecision = "fp32"')).study()
+    assert (study.graph.preprocessing.size, study.graph.preprocessing.resize) == (32, resize)
+    assert "labelled by FP32" in study.request.dataset  # the 16 shapes are not this model's 10 classes
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('preprocessing = "diet"', "deit"),
+        ("preprocessing = 3", "A config"),
+        ("preprocessing = { mean = [1, 2], std = [1, 1, 1] }", "mean"),
+        ("search = { max_drop = -1 }", "max_drop"),
+        ("search = { max_drop = nan }", "max_drop"),
+        ('search = { split = "test" }', "split"),
+        ("search = { limit = 1 }", "limit"),
+    ],
+)
+def test_what_is_no_preprocessing_or_search_is_refused_before_any_work(write, line, words):
+    with pytest.raises(WorkbenchError) as refused:
+        StudyFile.read(write(f'model = "x.onnx"\n{line}\n[[recipes]]\nprecision = "fp32"'))
+    assert words in str(refused.value)
+
+
+def test_a_search_adds_the_recipe_that_keeps_the_limit_where_it_leaves_something_out(write, monkeypatch):
+    from workbench.graphs.analysis import search
+
+    asked = []
+
+    def found(graph, recipe, workspace, *, max_drop, images, progress):
+        asked.append((recipe.precision, max_drop, len(images), images.name))
+        exclude = ("block00/fc2",) if recipe.precision == "w8" else ()
+        return SimpleNamespace(recipe=replace(recipe, exclude=exclude))
+
+    monkeypatch.setattr(search, "search_recipe", found)
+    grid = "".join(f'[[recipes]]\nprecision = "{name}"\n' for name in ("fp32", "w8", "w4"))
+    text = f'model = "{EXPORT}"\n[images]\ncount = 20\n[search]\nmax_drop = 2\ncount = 12\n{grid}'
+    study = StudyFile.read(write(text)).study()
+    assert [(one.precision, one.exclude) for one in study.recipes] == [
+        ("fp32", ()), ("w8", ()), ("w8", ("block00/fc2",)), ("w4", ())]  # fmt: skip
+    assert asked == [(name, 2, 12, "shapes/training, labelled by FP32") for name in ("w8", "w4")]

@@ -16,6 +16,7 @@ from ..errors import WorkbenchError, refuse_unless
 from .deployment import bundle, deploy, serve
 from .lab import lab
 from .measurements import compare, export_records, import_records, tune
+from .pipeline import build, import_model, recipe, search
 from .progress_line import ProgressLine
 
 #: Exit codes: an error that the user can mend; 128 + SIGINT and 128 + SIGPIPE, as shells report them.
@@ -32,7 +33,8 @@ app.command(lab)
 app.command(bundle)
 app.command(serve)
 app.command(deploy)
-for command in (tune, compare, export_records, import_records):
+app.command(import_model, name="import")
+for command in (recipe, build, search, tune, compare, export_records, import_records):
     app.command(command)
 Json = Annotated[bool, Parameter("--json")]
 Pairs = Annotated[tuple[tuple[str, str], ...], Parameter(("--parameter", "-p"))]
@@ -165,7 +167,7 @@ def profile(
         text = file_profile(model, backend, batch, workspace, as_json)
     else:
         with ProgressLine() as progress:
-            spec = spec_of(model, depth)
+            spec = spec_of(model, depth, workspace)
             text = resolution_profile(spec, sizes, backend, batch, workspace, as_json, progress)
     print(text)
 

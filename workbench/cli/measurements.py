@@ -26,7 +26,7 @@ def tune(
     """Find the batch and the streams with the best throughput within a latency, or the least latency at a load.
 
     Args:
-        model: the .onnx file of a ViT.
+        model: a checkpoint (.npz) or an .onnx file.
         backend: onnxruntime, tensorrt or tensorrt-rtx.
         precision: of the recipe.
         layout: of the recipe; cpu for int8 on onnxruntime.
@@ -36,13 +36,13 @@ def tune(
         seconds: how long each setting is measured.
         workspace: the folder where engines are kept.
     """
-    from ..graphs.import_ import import_onnx
+    from ..graphs.any_model import load_graph
     from ..graphs.quantization.recipe import apply_recipe
     from ..records import Recipe
     from ..studies import tuning
 
     with ProgressLine() as progress:
-        graph = import_onnx(model, workspace)
+        graph = load_graph(model, workspace)
         variant = apply_recipe(graph, Recipe(precision, layout=layout), workspace, progress=progress)
         found = tuning.tune(
             variant,

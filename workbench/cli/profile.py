@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..graphs.any_model import shape_of
 from ..performance.engine_meter import EngineMeter
 from ..performance.layers import CALLS
 from ..performance.onnx_profile import FileProfile, profile_onnx
@@ -120,14 +121,7 @@ def _curves(made, spec: ModelSpec) -> tuple[str, ...]:
     )
 
 
-def spec_of(model: str, depth: int | None) -> ModelSpec:
-    """The shape in a checkpoint, or of a published size, with fewer blocks where ``depth`` is given."""
-    if Path(model).suffix == ".npz":
-        from ..models.checkpoint import load_checkpoint
-
-        spec, _ = load_checkpoint(model)
-    else:
-        from ..models.sizes import model_spec
-
-        spec = model_spec(model)
+def spec_of(model: str, depth: int | None, workspace: Path) -> ModelSpec:
+    """The shape of a model, with fewer blocks where ``depth`` is given."""
+    spec = shape_of(model, workspace)
     return dataclasses.replace(spec, depth=depth) if depth else spec

@@ -224,3 +224,7 @@ def dinov2(size: int = 224) -> Preprocessing:
     github.com/facebookresearch/dinov2.
     """
     return Preprocessing(size, int(256 / 224 * size), True, "bicubic", IMAGENET_MEAN, IMAGENET_STD, "NCHW")
+
+
+#: Name of a preset -> the function of the size that makes it.
+PRESETS = {each.__name__: each for each in (vit_jax, augreg, deit, torchvision, clip, siglip, dinov2)}

@@ -1,45 +1,62 @@
-"""The preprocessing that a published model comes with: timm's config, or Hugging Face's preprocessor config."""
+"""The preprocessing of a model by name, from the config that it was published with, or written out key by key."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..errors import WorkbenchError, one_of, path_of, refuse_unless, shown
-from ..records import Preprocessing
+from ..records import Preprocessing, decode_strictly
 from ..records.values import conform
+from .preprocessing import PRESETS
 
 #: The files of a model's folder that are looked for, in this order.
 NAMES = ("preprocessor_config.json", "config.json")
 #: PIL's numbers of filters, which Hugging Face stores.
 RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _SCALE = 255.0
+#: Keys of which Hugging Face's config has one.
+_HUGGING_FACE = {"image_mean", "size", "do_resize"}
+_FIELDS = {field.name for field in fields(Preprocessing)}
 
 
-def read_preprocessing(source) -> Preprocessing:
-    """Read how images become a model's input from the model's own files.
+def read_preprocessing(source, size: int | None = None) -> Preprocessing:
+    """Read how images become a model's input: the one way in which notebooks, commands and study files say it.
 
     Args:
-        source: the path of ``preprocessor_config.json`` (Hugging Face) or ``config.json`` (timm), or of the folder
-            that holds one; or what is in it as a mapping, such as timm's ``model.pretrained_cfg`` or
-            ``resolve_data_config(...)``.
+        source: the name of a preset (``PRESETS``: vit_jax, augreg, deit, torchvision, clip, siglip, dinov2); or the
+            path of ``preprocessor_config.json`` (Hugging Face) or ``config.json`` (timm), or of the folder that
+            holds one; or what is in it as a mapping, such as timm's ``model.pretrained_cfg``; or the fields of a
+            ``Preprocessing`` as a mapping, ``{"mean": [...], "std": [...], "resize": 256}``, those left out with
+            their defaults; or a ``Preprocessing``.
+        size: pixels along an edge that the model takes, for what does not say it; 224 when left out.
 
     Returns:
-        The preprocessing in torch's layout, NCHW, mean and std on the 0...255 scale.
+        The preprocessing, mean and std on the 0...255 scale; of a config in torch's layout, NCHW.
 
     Raises:
-        WorkbenchError: there is no such file, it is not one of the two, or it asks for what a ``Preprocessing``
-            cannot do: images that are not square, or padding.
+        WorkbenchError: there is no such preset or file, a key or value is not allowed, or it asks for what a
+            ``Preprocessing`` cannot do: images that are not square, or padding.
     """
+    if isinstance(source, Preprocessing):
+        return source
+    own = isinstance(source, Mapping) and bool(source) and set(source) <= _FIELDS
+    if own and not isinstance(source.get("size"), Mapping):  # Hugging Face's size may be a table
+        return decode_strictly(
+            Preprocessing, {"size": 224 if size is None else size, **source}, "The preprocessing"
+        )
+    if isinstance(source, str) and source in PRESETS:
+        return PRESETS[source](224 if size is None else size)
     given = isinstance(source, Mapping)
     config, name = (source, "The preprocessing") if given else _read(path_of("A config", source))
     inner = config.get("pretrained_cfg", config)
     if isinstance(inner, Mapping) and "input_size" in inner:
         return _of_timm(inner, name)
-    if {"image_mean", "size", "do_resize"} & set(config):
+    if _HUGGING_FACE & set(config):
         return _of_hugging_face(config, name)
     raise WorkbenchError(
         f"{name} does not say how images are prepared",
@@ -58,7 +75,7 @@ def _read(path: Path) -> tuple[Mapping, str]:
         raise WorkbenchError(
             f"{path} holds no preprocessing",
             why="there is no such file" if config is None else f"it is {shown(config)}",
-            remedy=f"give the path of {' or '.join(NAMES)}",
+            remedy=f"give the path of {' or '.join(NAMES)}, or a preset: {', '.join(PRESETS)}",
         )
     return config, str(file)
 

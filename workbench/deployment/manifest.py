@@ -21,7 +21,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ..errors import WorkbenchError, refuse_unless
@@ -34,6 +34,8 @@ MEASUREMENT = "measurement.json"
 FORMAT = 1
 #: Limits on what a manifest may ask a reader to do.
 MAX_MANIFEST_BYTES, MAX_FILES, MAX_BYTES = 4 << 20, 1000, 1 << 40
+#: Where the engine of a bundle that was read comes from; no host has this name.
+SENDER = "the bundle's sender"
 _FOREIGN = "do not use this bundle; ask for it again, and for its digest by another way"
 
 
@@ -123,6 +125,8 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 def read_manifest(folder: Path, content: bytes | None = None) -> Manifest:
     """The checked record of a bundle's manifest; the files that it names are not looked at.
 
+    Its engine comes from elsewhere and nobody trusts it, whatever the record says of itself: see ``verify``.
+
     Args:
         folder: the bundle's.
         content: the manifest's bytes where they were read before, so that what was trusted is what is used.
@@ -136,7 +140,7 @@ def read_manifest(folder: Path, content: bytes | None = None) -> Manifest:
         _check_files(values["files"])
         manifest = decode(Manifest, values, lambda name: folder / plain_name(name))
         _check_paths(manifest, folder)
-        return manifest
+        return replace(manifest, engine=replace(manifest.engine, host=SENDER, trusted=False))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, StopIteration) as error:
         why = f"{type(error).__name__}: {error}"[:400]
         raise WorkbenchError(f"{folder / MANIFEST} cannot be read", why=why, remedy=_FOREIGN) from error

@@ -23,7 +23,7 @@ from .fallback import ENGINE, FIRST_CALLS_S, ORIGINAL
 from .golden import golden_error, golden_fault, read_golden
 from .manifest import MANIFEST, Manifest
 from .target import refuse_unbuilt
-from .verify import read_bundle
+from .verify import read_bundle, untrusted_engine
 
 #: Calls of each model that are timed, after as many that warm it up.
 CALLS = 10
@@ -62,7 +62,7 @@ class Probe:
 
 
 def probe_bundle(folder: Path, trust: str | None = None) -> Probe:
-    """Check a bundle's files, then run both of its models on the golden images.
+    """Check a bundle's files, then run both of its models on the golden images, if ``verify`` lets them run.
 
     Raises:
         WorkbenchError: the bundle is damaged, or not the trusted one; no model was loaded.
@@ -86,6 +86,8 @@ def _tried(run: Callable[[], tuple[str, float]]) -> tuple[str, float | None]:
 def _run_engine(manifest: Manifest, folder: Path, golden: tuple[np.ndarray, np.ndarray]) -> tuple[str, float]:
     engine = manifest.engine
     refuse_unbuilt(engine, folder)
+    if fault := untrusted_engine(manifest):
+        raise WorkbenchError("The engine was not run", why=fault, remedy="say whom you trust")
     with EngineProcess(engine, manifest.classes) as process:
         return _fault_and_time(
             "the engine",

@@ -24,7 +24,7 @@ from .golden import golden_error, golden_fault, read_golden
 from .manifest import Manifest
 from .metrics import ANSWERED, FAILED, REFUSED, Metrics
 from .target import EngineUnbuilt, refuse_unbuilt
-from .verify import file_faults, refuse_damage, trusted_manifest
+from .verify import file_faults, refuse_damage, trusted_manifest, untrusted_engine
 
 
 def deploy(
@@ -45,8 +45,9 @@ def deploy(
 
     Args:
         folder: what ``export_bundle`` wrote.
-        trust: the ``bundle_digest``, or the file of the public key, that the sender gave by another way; None
-            leaves malice unfound.
+        trust: the ``bundle_digest``, or the file of the public key, that the sender gave by another way. None
+            leaves malice unfound, and then an engine that can hold code, a plan of TensorRT, is not loaded: the
+            original serves.
         streams: calls of the engine that run at the same time.
         batch: images that are computed together; None is the batch that the engine is tuned for.
         delay_s: seconds for which a request waits for others.
@@ -65,7 +66,7 @@ def deploy(
     batch = manifest.engine.batches.opt if batch is None else batch
     _check_settings(streams, batch, most, delay_s, queue)
     queued = BatchQueue(batch, delay_s, max(queue, batch))
-    refusal = "; ".join(of_engine.values()) or _unbuilt(manifest, folder)
+    refusal = "; ".join(of_engine.values()) or _unbuilt(manifest, folder) or untrusted_engine(manifest)
     return Deployment(manifest, folder, queued, streams, watch or Watch(), refusal)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ..backends import backend
@@ -14,6 +15,7 @@ from .classifier import Classifier, open_original, original_engine
 from .engine_process import EngineProcess
 from .golden import golden_error, golden_fault, read_golden
 from .manifest import MANIFEST, SIGNATURE, Manifest, manifest_content, read_manifest
+from .target import is_built
 from .trust import trust_fault
 
 
@@ -65,6 +67,9 @@ def refuse_damage(folder: Path, faults: Mapping[str, str]) -> None:
 def trusted_manifest(folder: Path, trust) -> Manifest:
     """The manifest, after a check of whom the receiver trusts, if anybody.
 
+    An engine of TensorRT can hold code that runs when it is loaded. The engine of the manifest is ``trusted`` only
+    where ``trust`` was given and holds; what the record says of itself counts for nothing.
+
     Raises:
         BundleDamaged: the digest is another, or the signature is not that of the trusted key.
         WorkbenchError: the manifest cannot be read, or is of a later version; or ``trust`` is no digest and no key.
@@ -76,7 +81,19 @@ def trusted_manifest(folder: Path, trust) -> Manifest:
             why=fault,
             remedy="ask the sender for the bundle, and by another way for its digest or public key",
         )
-    return read_manifest(folder, content)
+    manifest = read_manifest(folder, content)
+    return replace(manifest, engine=replace(manifest.engine, trusted=trust is not None))
+
+
+def untrusted_engine(manifest: Manifest) -> str:
+    """Why the engine of a bundle is not loaded; empty for one that holds no code or that the receiver trusts."""
+    engine = manifest.engine
+    if engine.trusted or backend(engine.backend).copies_variant or not is_built(engine):
+        return ""
+    return (
+        f"{engine.label} is not loaded: it can hold code that runs then, and nobody said whom to trust."
+        " Give trust=DIGEST, or the sender's public key (in the shell --trust)"
+    )
 
 
 def file_faults(manifest: Manifest, folder: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from ..backends.external_data import external_files
 from ..datasets.input_range import unit_scale_note
+from ..datasets.published_preprocessing import read_preprocessing
 from ..errors import WorkbenchError, path_of, refuse_unless
 from ..progress import Progress, silent
 from ..records import Graph, Preprocessing
@@ -19,7 +20,7 @@ from . import model_file
 from .canonical import clean, control_flow
 from .canonical.widen import widen
 from .door import check_onnx
-from .model_input import preprocessing_for, read_input, take_three_channels
+from .model_input import preprocessing_for, read_input, take_three_channels, written_size
 from .parity import compare_outputs, constant_notes, outputs_of
 from .quantization.prepare import check_float32
 from .structure.recognition import left_out
@@ -30,7 +31,7 @@ TOOLS = (*clean.TOOLS, "onnxruntime")
 LEAST_OPSET = 17
 
 
-def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, progress: Progress = silent) -> Graph:
+def import_onnx(path, workspace, preprocessing=None, progress: Progress = silent) -> Graph:
     """Import a ViT's ONNX file that torch, timm or any other program exported.
 
     The graph is cleaned up like an exported one: local functions are inlined, loops written out, and 16-bit files
@@ -41,9 +42,10 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
     Args:
         path: the file; external data lies beside it.
         workspace: a ``Workspace`` or a folder's path.
-        preprocessing: how images become the model's input. Layout and type are read off the file, and a size that
-            the file leaves open is the preprocessing's. When left out, mean and std are vit_jax's, and a note says
-            that this is a guess.
+        preprocessing: how images become the model's input: a ``Preprocessing``, or what ``read_preprocessing``
+            takes, such as ``"deit"`` or the path of the model's config; what says no size gets the file's. Layout
+            and type are read off the file, and a size that the file leaves open is the preprocessing's. When left
+            out, mean and std are vit_jax's, and a note says that this is a guess.
         progress: see ``progress.Progress``; stages ``read``, ``clean`` and ``compare``.
 
     Returns:
@@ -57,6 +59,8 @@ def import_onnx(path, workspace, preprocessing: Preprocessing | None = None, pro
     path = path_of("An ONNX model", path)
     check_onnx(path)
     _check_file(path)
+    if preprocessing is not None:
+        preprocessing = read_preprocessing(preprocessing, written_size(path))
     progress("read", 0, 1)
     files = (path, *external_files(path))
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
@@ -66,6 +68,14 @@ class ModelInput(NamedTuple):
             yield f"The file leaves the image size open; it is fixed to the preprocessing's {self.size} pixels."
         if self.channels == 1:
             yield "The file takes one channel; the graph takes three and reads their luminance (ITU-R BT.601)."
+
+
+def written_size(path: Path) -> int | None:
+    """Pixels along an edge that a file's first input says, or None where it leaves them open or they differ."""
+    inputs = onnx.load(str(path), load_external_data=False).graph.input
+    axes = inputs[0].type.tensor_type.shape.dim if inputs else ()
+    lengths = [axis.dim_value for axis in axes[1:] if axis.dim_value > 3]
+    return lengths[0] if len(lengths) == 2 and lengths[0] == lengths[1] else None
 
 
 def read_input(model: ir.Model, given: Preprocessing | None) -> ModelInput:

@@ -41,7 +41,8 @@ def load_checkpoint(path, *, image_size: int | None = None) -> tuple[ModelSpec, 
         path: an ``.npz`` file in the published or in the in-memory (Linen) naming, in any floating type; bfloat16
             as NumPy stores it, two bytes without a type, is read too.
         image_size: pixels along an edge of the images; position embeddings are resized where the checkpoint was
-            trained at another size. None takes the size of the checkpoint.
+            trained at another size. None takes the size of the checkpoint. A model of big_vision with
+            ``posemb="sincos2d"`` holds none and needs it: they are computed.
 
     Returns:
         The shape inferred from the arrays, and the parameter tree with Linen names, float32 NumPy arrays.
@@ -52,7 +53,7 @@ def load_checkpoint(path, *, image_size: int | None = None) -> tuple[ModelSpec, 
             type; it says expected and found.
     """
     path = path_of("A checkpoint", path)
-    arrays = _linen_names(_parameters(_read(path), path), path)
+    arrays = _linen_names(_parameters(_read(path), path, image_size), path)
     spec = infer_spec(arrays, path)
     params = traverse_util.unflatten_dict(arrays, sep="/")
     check_parameters(spec, params, origin=f"The checkpoint {path.name}")
@@ -114,14 +115,14 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     return read_npz(path, f"The checkpoint {path.name}")
 
 
-def _parameters(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+def _parameters(arrays: dict[str, np.ndarray], path: Path, image_size: int | None) -> dict[str, np.ndarray]:
     """The arrays under the prefix that holds a ViT, named without the prefix as vit_jax names them."""
     refuse_other_families(arrays, PREFIXES, path)
     for prefix in PREFIXES:
         inside = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
         if any(_OURS.match(key) for key in inside):
             _refuse_branches(inside, path)
-            return in_vit_jax_names(inside, path)
+            return in_vit_jax_names(inside, path, image_size)
     raise WorkbenchError(
         f"{path.name} holds no Vision Transformer: embedding/kernel",
         why=f"expected vit_jax's names, found {', '.join(sorted(arrays)[:5])[:300] or 'no array at all'}",

@@ -9,6 +9,7 @@ the result says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -75,6 +76,8 @@ class Explanation:
     @property
     def outcome(self) -> str:
         """Which engine is faster, in a few words: measured with its interval, or estimated."""
+        if self.comparison is not None and math.isnan(self.comparison.speedup):
+            return " ".join((f"{self.comparison.speed}.", *self.comparison.notes[:1]))
         times = f"{self.ratio:.2f} times as fast"
         if self.comparison is not None:
             low, high = self.comparison.speedup_interval
@@ -200,7 +203,7 @@ def _ending_at(made: Explanation, base: Measurement, other: Measurement) -> Expl
     """The explanation with the whole calls of two measurements; each layer keeps its share of its call."""
     comparison = compare(other, base)
     base_s = base.p50_ms / 1e3
-    other_s = base_s / comparison.speedup
+    other_s = other.p50_ms / 1e3 if math.isnan(comparison.speedup) else base_s / comparison.speedup
     ours, theirs = base_s / made.base_s, other_s / made.other_s
     rows = tuple(
         {**row, "base_ms": ours * row["base_ms"], "other_ms": theirs * row["other_ms"]} for row in made.rows

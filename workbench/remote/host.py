@@ -29,7 +29,7 @@ import numpy as np
 from ..backends import backend
 from ..deployment.manifest import bundle_digest
 from ..deployment.probe import Probe
-from ..deployment.verify import read_bundle
+from ..deployment.verify import read_bundle, untrusted_engine
 from ..digests import file_digest
 from ..errors import one_of, path_of, refuse_unless, shown
 from ..files import read_toml, scratch_folder
@@ -210,7 +210,8 @@ class Host:
 
         Args:
             bundle: what ``export_bundle`` wrote.
-            trust: the ``bundle_digest``, or the file of the public key, that the sender gave by another way.
+            trust: the ``bundle_digest``, or the file of the public key, that the sender gave by another way;
+                without it a plan of TensorRT, which can hold code, is not loaded there either.
             progress: see ``progress.Progress``.
 
         Raises:
@@ -236,8 +237,8 @@ class Host:
 
     def _probed(self, bundle, registry: str | None, trust, progress: Progress) -> Probe:
         folder = path_of("A bundle", bundle).expanduser().absolute()
-        read_bundle(folder, trust)
-        wanted = {"trust": bundle_digest(folder), "registry": registry}
+        hands_on = not untrusted_engine(read_bundle(folder, trust))
+        wanted = {"trust": bundle_digest(folder) if hands_on else None, "registry": registry}
         if self.interpreter is None:
             return probed_bundle(folder, wanted)
         with scratch_folder() as scratch:

@@ -38,6 +38,8 @@ MESSAGES = {
     "missing": {"missing": [str]},  # digests of files that must be sent first
     "sent": {"sent": {"sha256": str, "bytes": int}},  # the last: the checksum of the results
 }
+#: How the name of a job's zip begins in a host's temporary folder.
+JOB_ZIP = "vit-workbench-job-"
 #: Files that may come back.
 MAX_FILES = 1000
 _FOREIGN = "the other end is not the workbench, or somebody changed what travelled; do not use its results"

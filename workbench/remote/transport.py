@@ -22,7 +22,7 @@ from ..digests import file_digest
 from ..errors import WorkbenchError
 from ..progress import Progress
 from .answer import Answer
-from .protocol import message_in
+from .protocol import JOB_ZIP, message_in
 
 #: Bytes that a host may send back.
 MAX_BYTES = 16 << 30
@@ -32,16 +32,21 @@ GRACE_S = 3
 PAUSE_S = 0.1
 
 #: The first program on the host. It reads the zip's digest and length from its arguments and the zip from standard
-#: input, checks it, and runs the worker out of it. One line, so that every kind of command can carry it.
+#: input, checks it, and runs the worker out of it. The zip is locked before it gets the name by which ``worker``
+#: sweeps those of killed processes. One line, so that every kind of command can carry it.
 BOOT = (
-    "import sys,tempfile,hashlib;"
-    'i=sys.stdin.buffer;n=int(sys.argv[2]);f=tempfile.NamedTemporaryFile(suffix=".zip");s=hashlib.sha256();'
+    "import os,sys,tempfile,hashlib,atexit,importlib.util as u;"
+    'd,p=tempfile.mkstemp(".zip",".new-");q=os.path.join(os.path.dirname(p),"'
+    + JOB_ZIP
+    + '"+os.path.basename(p)[5:]);'
+    'u.find_spec("fcntl") and __import__("fcntl").flock(d,2);os.rename(p,q);atexit.register(os.unlink,q);'
+    'i=sys.stdin.buffer;n=int(sys.argv[2]);f=os.fdopen(d,"wb");s=hashlib.sha256();'
     '[(f.write(b),s.update(b)) for b in iter(lambda:i.read(min(1<<20,n-f.tell())),b"")];'
     "f.flush();"
     's.hexdigest()==sys.argv[1] or sys.exit("the job arrived damaged");'
-    "sys.path.insert(0,f.name);"
+    "sys.path.insert(0,q);"
     "import workbench.remote.worker as w;"
-    "sys.exit(w.main(f.name))"
+    "sys.exit(w.main(q))"
 )
 
 

@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 import traceback
@@ -27,12 +28,12 @@ from typing import BinaryIO
 from ..deployment.probe import Probe, probe_bundle
 from ..deployment.registry import Registry
 from ..errors import WorkbenchError, refuse_unless
-from ..files import scratch_folder
+from ..files import scratch_folder, sweep
 from ..records import decode, encode
 from ..workspace import Workspace
 from .cache import FileCache, default_folder
 from .job import EvaluationSet, Job, run_job
-from .protocol import safe_name
+from .protocol import JOB_ZIP, safe_name
 
 #: Seconds between two progress messages of the same stage.
 PAUSE_S = 0.05
@@ -42,9 +43,10 @@ def main(archive: str | None = None) -> int:
     """Do the job in a zip file, or in the zip on standard input; returns the exit status."""
     results = _own_stdout()
     try:
+        sweep(Path(tempfile.gettempdir()), f"{JOB_ZIP}*.zip")
         with scratch_folder("The host's temporary folder cannot be used") as folder:
             if archive is not None:
-                _end_with_stdin(folder)
+                _end_with_stdin(folder, Path(archive))
             with zipfile.ZipFile(archive or _stdin_as_file(folder)) as job:
                 return _serve(job, folder, results)
     except WorkbenchError as error:
@@ -64,7 +66,7 @@ def _own_stdout() -> BinaryIO:
     return results
 
 
-def _end_with_stdin(folder: Path) -> None:
+def _end_with_stdin(folder: Path, archive: Path) -> None:
     """End this process when standard input ends: then nobody waits for the job any more."""
 
     def wait():
@@ -72,6 +74,7 @@ def _end_with_stdin(folder: Path) -> None:
             while os.read(0, 1 << 16):
                 pass
         shutil.rmtree(folder, ignore_errors=True)
+        archive.unlink(missing_ok=True)
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

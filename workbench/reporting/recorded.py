@@ -7,7 +7,7 @@ card's published peaks, see ``performance.expected``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -185,33 +185,35 @@ def _kind(one: PlacedKernel) -> str:
 
 
 def accuracy(run: RecordedRun) -> pd.DataFrame:
-    """The shipped model as it was executed, on labelled images.
+    """A model as it was executed, on labelled images.
 
-    Columns: ``case``, ``precision``, ``images``, ``top-1``, ``from`` and ``to`` (Wilson's 95 % interval), ``points
-    lost`` against the run's own FP32 on the same images with Tango's 95 % interval ``at least`` and ``at most``
-    (NaN where the run has no FP32), and ``recorded``.
+    Columns: ``case``, ``precision``, ``how`` (executed or emulated), ``images``, ``top-1``, ``from`` and ``to``
+    (Wilson's 95 % interval), ``points lost`` against the run's own FP32 on the same images with Tango's 95 %
+    interval ``at least`` and ``at most`` (NaN where the run has no FP32), and ``recorded``.
     """
     found = {case.name: case.measurements[0] for case in run.cases.values() if _labelled(case)}
     plain = next((m for m in found.values() if m.recipe.precision == "fp32"), None)
     rows = []
     for name, m in found.items():
         lost = _points_lost(plain, m) if plain else (math.nan,) * 3
-        rows.append((name, precision_of(m.recipe), m.images, m.top1, *m.top1_interval, *lost, run.label))
-    columns = ["case", "precision", "images", "top-1", "from", "to", "points lost", "at least", "at most"]
+        rows.append(
+            (name, precision_of(m.recipe), m.execution, m.images, m.top1, *m.top1_interval, *lost, run.label)
+        )
+    columns = ["case", "precision", "how", "images", "top-1", "from", "to", "points lost", "at least", "at most"]
     return pd.DataFrame(rows, columns=[*columns, "recorded"])
 
 
-def against_estimates(run: RecordedRun) -> pd.DataFrame:
+def against_estimates(run: RecordedRun, cases: Collection[str] | None = None) -> pd.DataFrame:
     """The likely ranges of ``wb.expected`` held against what was recorded, at every batch.
 
     The ranges rest on measured throughputs at batches of 32 and more; smaller ones show how far they carry.
 
     Columns: ``case``, ``model``, ``precision``, ``batch``, ``recorded, img/s``, ``likely from`` and ``to``,
-    ``limit`` and ``inside``.
+    ``limit`` and ``inside``; of all cases, or of ``cases`` alone.
     """
     rows = []
     for row in _alone(run).to_dict("records"):
-        if row["model"] == SHIPPED:
+        if row["model"] == SHIPPED or row["case"] not in (run.cases if cases is None else cases):
             continue
         estimate, rate = _estimate(run.machine, row), row["compute_images_per_second"]
         low, high = estimate.likely_images_per_second
@@ -240,7 +242,7 @@ def batch_guide(
         likely from`` and ``recorded / to``: the same prediction on the recorded machine, NaN where it has none.
     """
     first = run.case(case).measurements[0]
-    held = against_estimates(run).query("case == @case").set_index("batch")
+    held = against_estimates(run, (case,)).set_index("batch")
     rows = []
     for card in cards:
         for batch in batches:

@@ -19,6 +19,7 @@ from .intervals import (
     signed_rank_interval,
     stretch_medians,
 )
+from .plausible import forbidden_ratio
 from .sample_size import images_to_tell_apart, sample_to_decide
 from .verdict import CANNOT_TELL, Interval, side_of
 
@@ -34,13 +35,24 @@ FEWEST_CALLS = 6
 MOST_ROUNDS = 2000
 
 
+#: What is known of a speed that cannot be.
+QUESTIONABLE = {
+    "speed": CANNOT_TELL,
+    "speedup": math.nan,
+    "speedup_interval": (0.0, math.inf),
+    "calls_needed": None,
+    "seconds_needed": None,
+}
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A measurement compared with another; intervals have 95 % confidence.
 
     Attributes:
         speed: ``faster``, ``slower``, ``cannot tell``, or ``not measured``.
-        speedup: median latency of the other over that of this one.
+        speedup: median latency of the other over that of this one; NaN where no arithmetic allows it, and a note
+            says so (see ``plausible``).
         speedup_interval: what the true ratio may be.
         calls: how many calls of each were timed, and ``interleaved`` whether in the same rounds.
         calls_needed: about how many timed calls of each would decide with 80 % power; None where it is decided, or
@@ -99,7 +111,10 @@ def compare(a: Measurement, b: Measurement) -> Comparison:
         why=f"one has batch {a.batch} and {a.streams} streams, the other {b.batch} and {b.streams}",
         remedy="measure both at the same batch and number of streams",
     )
-    return Comparison(**_compare_speed(a, b), **_compare_accuracy(a, b), notes=_notes(a, b))
+    asked = forbidden_ratio(a, b)
+    speed = _compare_speed(a, b) | (QUESTIONABLE if asked else {})
+    notes = (f"Questioned: {asked}.",) if asked else ()
+    return Comparison(**speed, **_compare_accuracy(a, b), notes=(*notes, *_notes(a, b)))
 
 
 # ---- speed -----------------------------------------------------------------------------------------------------
@@ -239,6 +254,8 @@ def _speed_sentence(c: Comparison) -> str:
         return "Speed: not measured."
     low, high = c.speedup_interval
     calls = " and ".join(f"{n:,}" for n in c.calls)
+    if math.isnan(c.speedup):
+        return f"Speed: {c.speed} ({calls} calls)."
     sentence = f"Speed: {c.speed}, {c.speedup:.2f} × ({CONFIDENCE:.0%} {low:.2f} to {high:.2f}; {calls} calls)."
     if c.speed != CANNOT_TELL:
         return sentence

@@ -11,9 +11,9 @@ import pandas as pd
 
 from ..errors import WorkbenchError, one_of, refuse_unless
 from ..records import Engine, Measurement
+from ..statistics.plausible import QUESTIONED
 from ..statistics.sample_size import sample_to_decide
 from ..statistics.verdict import CANNOT_TELL, HOLDS, Interval, Verdict, holds_limit, lies_below
-from .frame import QUESTIONED
 from .limits import Limits
 
 

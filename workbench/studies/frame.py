@@ -10,11 +10,9 @@ import pandas as pd
 
 from ..records import Measurement, Recipe
 from ..statistics.intervals import discordant_pairs, latency_range, paired_interval, throughput_range
-from ..statistics.plausible import largest_speedup
+from ..statistics.plausible import largest_speedup, question
 
 MIB = 1 << 20
-#: Words of the note on a speed-up that cannot be.
-QUESTIONED, REMEASURE = "is beyond the", "a busy machine slowed one of the two, measure both again"
 #: The columns of numbers; NaN in the rows of cells that were not measured.
 NUMBERS = (
     "p50_ms",
@@ -143,7 +141,7 @@ def with_speedups(frame: pd.DataFrame) -> pd.DataFrame:
     here = frame["where"] == "onnxruntime"  # on another machine than FP32's, no ratio is forbidden
     most = frame.largest_speedup.where(here, math.inf).astype(float)
     for index in frame.index[ratio > most]:
-        question = f"{ratio[index]:.2f} × FP32 {QUESTIONED} {most[index]:g} × of its arithmetic: {REMEASURE}"
-        frame.loc[index, "notes"] = "; ".join(filter(None, (frame.notes[index], question)))
+        asked = question(ratio[index], most[index])
+        frame.loc[index, "notes"] = "; ".join(filter(None, (frame.notes[index], asked)))
     frame["speedup"] = ratio.where(~(ratio > most))
     return frame

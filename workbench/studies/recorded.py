@@ -1,7 +1,8 @@
-"""Runs that were recorded on a machine with a GPU and come with the workbench, to explore them on a laptop.
+"""Runs that were recorded on another machine and come with the workbench, to explore them on a laptop.
 
-``benchmarks/gpu_host.py`` measures them, and its verb ``keep`` writes them. Statistics are computed from the raw
-observations when they are read, as for measurements of this machine.
+``benchmarks/gpu_host.py`` measures them on a machine with a GPU, and its verb ``keep`` writes them;
+``benchmarks/photographs.py`` measures accuracy on images that do not come with the workbench. Statistics are
+computed from the raw observations when they are read, as for measurements of this machine.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class RecordedRun:
 
     Attributes:
         name: such as ``h200``.
-        machine: the GPU.
+        machine: the GPU, or the processor where there was none.
         day: when it was measured, ``2026-11-28``.
         cases: by name, in the order of the file.
     """
@@ -259,17 +260,20 @@ def write_run(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
         results: a case each. What is in ``LEFT_OUT`` is left out, and seconds are rounded to nanoseconds.
 
     Raises:
-        WorkbenchError: no case names a GPU, or the file cannot be written.
+        WorkbenchError: no engine names the machine that built it, or the file cannot be written.
     """
     environments = [result["engine"]["environment"] for result in results if "engine" in result]
-    named = [facts for facts in environments if facts.get("gpu")]
+    named = [
+        (facts[kind], facts["time"][:10]) for kind in ("gpu", "cpu") for facts in environments if facts.get(kind)
+    ]
     refuse_unless(
         bool(named),
         "Nothing can be recorded",
-        why=f"none of {len(results)} cases holds an engine that was built on a GPU",
+        why=f"none of {len(results)} cases holds an engine that names its machine",
         remedy="give the folder that `benchmarks/gpu_host.py run` wrote",
     )
-    header = {"format": FORMAT, "version": VERSION, "machine": named[0]["gpu"], "day": named[0]["time"][:10]}
+    machine, day = named[0]
+    header = {"format": FORMAT, "version": VERSION, "machine": machine, "day": day}
     write_lines(path, header, [_kept(result) for result in results])
 
 

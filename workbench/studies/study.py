@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..datasets import ImageSet
 from ..datasets.image_set import arrays_of
+from ..graphs.evaluation_images import labelled_for
 from ..graphs.quantization.calibration_set import with_images
 from ..ledger import new_run_id
 from ..progress import PARTS, Meter, Progress, silent
@@ -38,7 +39,8 @@ class Study:
         workspace: a ``Workspace`` or a folder's path.
         recipes: what to do to the graph; FP32 on ONNX Runtime is the reference even when it is not among them.
         images: float32 (N, H, W, 3) or in the graph's own layout, normalised as its preprocessing says; or an image
-            set, whose labels and name are taken, and whose data set calibrates the recipes that name none.
+            set, whose labels and name are taken, and whose data set calibrates the recipes that name none. Labels
+            of other classes than the model's are replaced by FP32's own answers, and the name says so.
         labels: the true class of every image, (N,).
         backends: names of backends, which are used on this machine, and hosts.
         batches: images per call.
@@ -69,6 +71,8 @@ class Study:
         seconds: float = 2.0,
     ):
         hosts = hosts_of(backends, cards or {})
+        if isinstance(images, ImageSet) and labels is None:
+            images = labelled_for(graph, images)
         origin = images.source if isinstance(images, ImageSet) else origin_of(dataset)
         dataset = images.name if isinstance(images, ImageSet) and not dataset else dataset
         images, labels = evaluation_arrays(graph, *arrays_of(images, labels))

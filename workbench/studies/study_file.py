@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..backends import REGISTRY, backend
+from ..datasets.preprocessing import PRESETS
+from ..datasets.published_preprocessing import read_preprocessing
 from ..datasets.splits import ALL, SPLITS
 from ..errors import WorkbenchError, one_of, path_of, refuse_unless
 from ..files import read_toml
 from ..progress import Progress, silent
-from ..records import Batches, Graph, Preprocessing, Recipe, decode_strictly
+from ..records import Batches, Graph, Recipe, decode_strictly
 from ..records.checks import positive
 from ..workspace import Workspace
 from .limits import Limits
@@ -36,6 +38,31 @@ class Images:
 
 
 @dataclass(frozen=True)
+class Search:
+    """The table ``[search]``: each recipe below 16 bits is followed by the one that a search made of it.
+
+    Attributes:
+        max_drop: percentage points of top-1 that the search may lose, see ``search_recipe``.
+        split: of the data set of ``[images]``; another than theirs, so that no recipe is judged by what chose it.
+        count: how many images the search judges by.
+    """
+
+    max_drop: float = 0.5
+    split: str = "training"
+    count: int = 256
+
+    def __post_init__(self):
+        one_of("split of the search", self.split, (*SPLITS, ALL))
+        positive(self, "count")
+        refuse_unless(
+            0 <= self.max_drop <= 100,
+            "search.max_drop must be percentage points of 0 to 100",
+            why=f"it is {self.max_drop}",
+            remedy="give the points of top-1 that may be lost, such as 0.5",
+        )
+
+
+@dataclass(frozen=True)
 class Keys:
     """Every key that a file can have, and the type of its value."""
 
@@ -50,7 +77,8 @@ class Keys:
     batches: tuple[int, ...] = ()
     seconds: float = 2.0
     images: Images = Images()
-    preprocessing: Preprocessing | None = None
+    preprocessing: Any = None
+    search: Search | None = None
     cards: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Mapping] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
@@ -94,10 +122,13 @@ class StudyFile:
         except WorkbenchError as error:
             raise WorkbenchError(f"{path} cannot be read as a study", why=error.why, remedy=error.remedy) from error
         keys = decode_strictly(Keys, values, str(path))
+        if keys.preprocessing is not None:
+            keys = replace(keys, preprocessing=_beside(path.parent, keys.preprocessing))
+            read_preprocessing(keys.preprocessing, 1)  # refuses what is none; the size is the model's
         refuse_unless(
             ("checkpoint" in values) != ("model" in values) and bool(keys.recipes),
             f"{path} does not say what to study",
-            why="it needs either checkpoint (a vit_jax .npz) or model (an ONNX file), and at least one [[recipes]]",
+            why="it needs either checkpoint (a .npz) or model (an .onnx file), and at least one [[recipes]]",
             remedy="add what is missing; data/study.toml is an example",
         )
         return cls(path, values, keys)
@@ -123,12 +154,15 @@ class StudyFile:
         from ..datasets import images
 
         values, workspace = self.values, Workspace(self._place("workspace", "workspace"))
-        recipes, graph = self.recipes(), self._graph(workspace)
+        graph = self._graph(workspace)
         asked: dict[str, Any] = {"dataset": "shapes", **values.get("images", {})}
         asked["dataset"] = self._dataset(asked["dataset"])
         if asked.get("split") == ALL:
             asked.setdefault("count", None)  # TOML has no word for it
         sample = images(**asked, preprocessing=graph.preprocessing, progress=progress)
+        recipes = [
+            found for recipe in self.recipes() for found in self._searched(recipe, graph, workspace, progress)
+        ]
         grid = {key: values[key] for key in ("backends", "batches", "cards", "options", "seconds") if key in values}
         return Study(
             graph,
@@ -140,18 +174,33 @@ class StudyFile:
         )
 
     def _graph(self, workspace: Workspace) -> Graph:
-        if "model" in self.values:
-            from ..graphs.import_ import import_onnx
+        from ..graphs.any_model import load_graph
 
-            return import_onnx(self._place("model", ""), workspace, preprocessing=self.keys.preprocessing)
-        from ..graphs.export import export_onnx
-        from ..models.checkpoint import load_checkpoint
+        key = "model" if "model" in self.values else "checkpoint"
+        return load_graph(self._place(key, ""), workspace, self.keys.preprocessing, image_size=self.keys.image_size)
 
-        spec, params = load_checkpoint(self._place("checkpoint", ""), image_size=self.values.get("image_size"))
-        return export_onnx(spec, params, workspace)
+    def _searched(self, recipe: Recipe, graph: Graph, workspace: Workspace, progress: Progress) -> Iterator[Recipe]:
+        """A recipe, and where the file asks for a search the one that it made of it."""
+        from ..graphs.analysis.search import search_recipe
+        from ..graphs.evaluation_images import evaluation_images
+        from ..graphs.quantization.alone import LOW
+
+        yield recipe
+        asked = self.keys.search
+        if asked is not None and recipe.precision in LOW:
+            dataset = self._dataset(self.keys.images.dataset)
+            judged = evaluation_images(graph, dataset, asked.count, split=asked.split, progress=progress)
+            limit = {"max_drop": asked.max_drop}
+            yield search_recipe(graph, recipe, workspace, **limit, images=judged, progress=progress).recipe
 
     def _dataset(self, name: str) -> str:
         return name if name in ("", "shapes", "cifar10") else str(self.path.parent / name)
 
     def _place(self, key: str, default: str) -> Path:
         return self.path.parent / self.values.get(key, default)
+
+
+def _beside(folder: Path, preprocessing):
+    """A preset's name or a table as it is; anything else is a path, relative to the study's folder."""
+    named = not isinstance(preprocessing, str) or preprocessing in PRESETS
+    return preprocessing if named else str(folder / preprocessing)

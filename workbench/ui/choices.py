@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ..errors import refuse_unless
+from ..errors import one_of, refuse_unless
 from ..models.sizes import model_spec
 from ..records import Batches, ModelSpec, Recipe
 
@@ -33,6 +34,31 @@ class Build:
             why=f"streams is {self.streams}",
             remedy="give 1 or more",
         )
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where engines are built and run: names of backends of this machine, and of hosts in ``hosts.toml``."""
+
+    names: tuple[str, ...]
+
+    def __post_init__(self):
+        refuse_unless(
+            bool(self.names),
+            "There is no place to build and run engines",
+            why="nothing is chosen",
+            remedy="choose a backend of this machine or a host",
+        )
+
+    def checked(self, known: Iterable[str]) -> Places:
+        """The same places, once all of them are known.
+
+        Raises:
+            WorkbenchError: a name is neither a backend nor a host of the workspace.
+        """
+        for name in self.names:
+            one_of("place", name, tuple(known))
+        return self
 
 
 @dataclass(frozen=True)
@@ -136,17 +162,20 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint and images to show it.
+    """A model and images to show it.
 
     Attributes:
-        checkpoint: the path of an ``.npz`` file of vit_jax.
+        checkpoint: the path of an ``.npz`` file of vit_jax, or of an ``.onnx`` file of any program.
         dataset: ``shapes``, ``cifar10``, a folder with a folder per class, an .npz file, or a folder of pictures.
         images: how many; of pictures without labels at most so many.
+        preprocessing: how images become the model's input, as ``read_preprocessing`` takes it: the name of a preset
+            such as ``deit``, the path of the model's config, or a mapping; None is vit_jax's.
     """
 
     checkpoint: str = "data/checkpoints/shapes-vit.npz"
     dataset: str = "shapes"
     images: int = 12
+    preprocessing: str | Mapping | None = None
 
     def __post_init__(self):
         for name in ("checkpoint", "dataset"):

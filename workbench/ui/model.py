@@ -1,18 +1,26 @@
-"""Choose a checkpoint and images, by path or by upload, and see what the model says of them."""
+"""Choose a model and images, by path or by upload, and see what the model says of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ipywidgets as widgets
+import numpy as np
+import pandas as pd
 
-from ..datasets import ImageSet, images
-from ..datasets.folders import image_files
-from ..datasets.pictures import NOT_LABELLED, pictures
+from ..datasets import ImageSet
+from ..datasets.pictures import NOT_LABELLED
+from ..datasets.preprocessing import PRESETS, vit_jax
+from ..datasets.published_preprocessing import read_preprocessing
 from ..errors import WorkbenchError
+from ..graphs.analysis.original import logits_of_file
+from ..graphs.any_model import ONNX, is_onnx, load_graph
+from ..graphs.evaluation_images import shown_images
 from ..progress import Progress
-from ..records import ModelSpec, Preprocessing
+from ..records import Graph, ModelSpec
 from . import controls
 from .choices import Source
 from .panel import Panel
@@ -25,38 +33,76 @@ class Loaded:
 
     Attributes:
         source: what was chosen.
-        spec: the model's shape.
-        params: its parameters.
+        spec: the model's shape; None where no ModelSpec describes an ONNX file.
+        params: its parameters; None of an ONNX file.
         images: pictures of the model's size.
+        graph: the import of an ONNX file; None of a checkpoint, which ``export_onnx`` makes a graph of.
     """
 
     source: Source
-    spec: ModelSpec
-    params: dict
+    spec: ModelSpec | None
+    params: dict | None
     images: ImageSet
+    graph: Graph | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self.spec.name if self.spec else Path(self.source.checkpoint).stem
+
+    @property
+    def classes(self) -> int:
+        """Logits of an image."""
+        return self.graph.classes or 0 if self.graph else self.spec.classes if self.spec else 0
+
+    @property
+    def original(self):
+        """What a graph of the model is compared with: (spec, params), or the path of the ONNX file."""
+        return Path(self.source.checkpoint) if self.graph else (self.spec, self.params)
 
     @property
     def labelled(self) -> bool:
         """Whether the images have labels that are classes of this model."""
-        return self.images.classes != NOT_LABELLED and len(self.images.classes) == self.spec.classes
+        return self.images.classes != NOT_LABELLED and len(self.images.classes) == self.classes
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """A name for every logit: the data set's where it has as many classes, else ``class 7``."""
-        names = tuple(f"class {index}" for index in range(self.spec.classes))
-        return self.images.classes if self.labelled else names
+        return self.images.classes if self.labelled else tuple(f"class {index}" for index in range(self.classes))
+
+    def logits(self) -> np.ndarray:
+        """What the model computes of the images, (N, classes): by JAX, or ONNX Runtime of an ONNX file."""
+        if self.graph:
+            return logits_of_file(self.graph, Path(self.source.checkpoint), self.images.x)
+        from ..models.vit import logits  # JAX
+
+        assert self.spec
+        return logits(self.spec, self.params, self.images.x)
+
+    def facts(self) -> pd.Series:
+        """The sizes of the model, by name."""
+        if self.spec:
+            derived = {"tokens": self.spec.tokens, "head size": self.spec.head_size}
+            return pd.Series(vars(self.spec) | derived, name=self.name)
+        size = self.images.preprocessing.size
+        return pd.Series({"image_size": size, "classes": self.classes}, name=self.name)
 
     def __str__(self) -> str:
         labels = f"{len(self.images.classes)} classes" if self.labelled else "no labels that this model knows"
         return (
-            f"{self.spec.name}: {self.spec.depth} blocks of width {self.spec.width:,}, {self.spec.image_size:,} "
-            f"pixels, {self.spec.tokens:,} tokens, {self.spec.classes:,} classes. "
+            f"{self.name}: {self._shape()}{self.classes:,} classes. "
             f"{len(self.images):,} images of {self.images.name}, {labels}."
         )
 
+    def _shape(self) -> str:
+        if self.spec is None:
+            return f"no plain ViT, {self.images.preprocessing.size:,} pixels, "
+        spec = self.spec
+        return f"{spec.depth} blocks of width {spec.width:,}, {spec.image_size:,} pixels, {spec.tokens:,} tokens, "
+
 
 def model_panel(workspace, source: Source | None = None) -> Panel:
-    """Choose or upload a checkpoint and images; ``panel.result()`` is the ``Loaded`` model with its images.
+    """Choose or upload a model and images; ``panel.result()`` is the ``Loaded`` model with its images.
 
     Args:
         workspace: a ``Workspace`` or a folder's path; uploaded files are kept there.
@@ -64,11 +110,14 @@ def model_panel(workspace, source: Source | None = None) -> Panel:
     """
     seed = source or Source()
     rows = {
-        "checkpoint": controls.text("checkpoint", "Checkpoint (.npz)", seed.checkpoint, _beside(seed.checkpoint)),
-        "upload": controls.upload("upload-checkpoint", "Upload a checkpoint", ".npz"),
+        "checkpoint": controls.text("checkpoint", "Model (.npz, .onnx)", seed.checkpoint, _beside(seed.checkpoint)),
+        "upload": controls.upload("upload-checkpoint", "Upload a model", ".npz,.onnx"),
         "dataset": controls.text("dataset", "Images", seed.dataset, ("shapes", "cifar10")),
         "pictures": controls.upload("upload-images", "Upload pictures", "image/*", multiple=True),
         "images": controls.integer("images", "How many", seed.images, 1, 100_000),
+        "preprocessing": controls.text(
+            "preprocessing", "Preprocessing", _written(seed.preprocessing), tuple(PRESETS)
+        ),
     }
     refused: list[WorkbenchError] = []
 
@@ -89,38 +138,61 @@ def model_panel(workspace, source: Source | None = None) -> Panel:
     def read() -> Source:
         if refused:
             raise refused[0]
-        return Source(rows["checkpoint"].value, rows["dataset"].value, rows["images"].value)
+        given = _read_text(rows["preprocessing"].value)
+        return Source(rows["checkpoint"].value, rows["dataset"].value, rows["images"].value, given)
 
     return Panel(
         "model",
         list(rows.values()),
         read,
-        load,
+        lambda source, progress: load(source, workspace, progress),
         verb="Load",
         show=lambda loaded: widgets.HTML(controls.paragraph(str(loaded))),
     )
 
 
-def load(source: Source, progress: Progress) -> Loaded:
-    """Load a checkpoint, and images in its size.
+def load(source: Source, workspace, progress: Progress) -> Loaded:
+    """Load a checkpoint or import an ONNX file, and load images as its preprocessing says.
 
     Raises:
-        WorkbenchError: there is no such checkpoint or data set, or it has too few images.
+        WorkbenchError: there is no such model, preprocessing or data set, or it has too few images.
     """
-    from ..models.checkpoint import load_checkpoint  # JAX
-
     progress("checkpoint", 0, 2)
-    spec, params = load_checkpoint(source.checkpoint)
-    progress("images", 1, 2)
-    folder = Path(source.dataset)
-    if folder.is_dir() and image_files(folder):
-        found = pictures(folder, Preprocessing(size=spec.image_size), source.images)
+    path, graph, params = Path(source.checkpoint), None, None
+    if is_onnx(path):
+        graph = load_graph(path, workspace, source.preprocessing)
+        spec, preprocessing = graph.spec, graph.preprocessing
     else:
-        found = images(source.dataset, split="evaluation", count=source.images, size=spec.image_size)
+        from ..models.checkpoint import load_checkpoint  # JAX
+
+        spec, params = load_checkpoint(source.checkpoint)
+        preprocessing = read_preprocessing(source.preprocessing or vit_jax(spec.image_size), spec.image_size)
+        preprocessing = replace(preprocessing, layout="NHWC")
+    progress("images", 1, 2)
+    found = shown_images(source.dataset, source.images, preprocessing)
     progress("images", 2, 2)
-    return Loaded(source, spec, params, found)
+    return Loaded(source, spec, params, found, graph)
+
+
+def _written(preprocessing) -> str:
+    return json.dumps(dict(preprocessing)) if isinstance(preprocessing, Mapping) else preprocessing or ""
+
+
+def _read_text(text: str):
+    """What stands in the row: nothing, a name or a path, or a table as JSON."""
+    text = text.strip()
+    if not text.startswith("{"):
+        return text or None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise WorkbenchError(
+            "The preprocessing cannot be read",
+            why=str(error),
+            remedy='write a preset, a path, or a table such as {"mean": [127.5, 127.5, 127.5], "resize": 256}',
+        ) from error
 
 
 def _beside(checkpoint: str) -> list[str]:
-    """Checkpoints in the folder of this one."""
-    return sorted(map(str, Path(checkpoint).parent.glob("*.npz")))
+    """Models in the folder of this one."""
+    return sorted(str(path) for path in Path(checkpoint).parent.glob("*") if path.suffix in (".npz", ONNX))

@@ -13,21 +13,21 @@ from ..workspace import Workspace
 
 
 def kept_checkpoint(upload: Sequence, workspace) -> Path:
-    """Write an uploaded ``.npz`` below the workspace and return its path.
+    """Write an uploaded ``.npz`` or ``.onnx`` below the workspace and return its path.
 
     Args:
         upload: the value of a ``FileUpload``: dictionaries with ``name`` and ``content``.
         workspace: a ``Workspace`` or a folder's path.
 
     Raises:
-        WorkbenchError: it is not one .npz file, or it cannot be written.
+        WorkbenchError: it is not one such file, or it cannot be written.
     """
     names = [file["name"] for file in upload]
     refuse_unless(
-        len(names) == 1 and Path(names[0]).suffix == ".npz",
+        len(names) == 1 and Path(names[0]).suffix.lower() in (".npz", ".onnx"),
         "That is no checkpoint",
         why=f"uploaded was {', '.join(names)}",
-        remedy="upload one .npz file in the form of vit_jax",
+        remedy="upload one .npz file in the form of vit_jax, or one .onnx file that holds its weights",
     )
     return _keep(upload, workspace)[0]
 

@@ -122,8 +122,8 @@ def test_what_is_no_model_and_models_without_common_names_are_refused(deep, pict
 def test_the_error_of_a_role_is_that_of_the_last_tensor_it_makes(deep, pictures, spoilt):
     other = spoilt("block02/mlp/fc2/kernel", 1.01)
     errors = role_errors(other, deep, pictures).set_index(["block", "role"]).error
-    in_order = [role for role in dict.fromkeys(PLACES.values()) if role != "activation"]  # this MLP has GELU
-    assert list(errors["block01"].index) == in_order
+    roles = [role for role in dict.fromkeys(PLACES.values()) if role != "activation"]  # the MLP has a GELU
+    assert list(errors["block01"].index) == roles  # in the order of computation
     assert errors["block02", "gelu"] == 0 < errors["block02", "fc2"]
     assert (errors[["block00", "block01"]] == 0).all()
     assert errors["block02", "fc2"] == pytest.approx(0.01, rel=0.05)

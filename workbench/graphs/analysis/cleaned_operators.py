@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 import onnx_ir as ir
 import pandas as pd
@@ -12,15 +13,15 @@ from ...records import Graph
 from .. import model_file
 
 
-def cleaned_operators(traced: Graph, cleaned: Graph) -> pd.DataFrame:
+def cleaned_operators(traced: Graph | Path, cleaned: Graph) -> pd.DataFrame:
     """Count the operators of a graph before and after the clean-up.
 
     A node computes shapes where all its outputs are whole numbers: in a ViT, pixels and all that is made of them
     are floating-point numbers, and only lengths and indices are whole.
 
     Args:
-        traced: what ``trace_onnx`` made.
-        cleaned: what ``export_onnx`` made of the same model.
+        traced: what ``trace_onnx`` made, or the path of the file that was imported.
+        cleaned: what ``export_onnx`` or ``import_onnx`` made of the same model.
 
     Returns:
         ``operator``, ``traced``, ``on shapes`` (how many of these computed shapes only) and ``cleaned``; the most
@@ -29,7 +30,7 @@ def cleaned_operators(traced: Graph, cleaned: Graph) -> pd.DataFrame:
     Raises:
         WorkbenchError: a file is no ONNX model.
     """
-    before = list(model_file.load(traced.path).graph)
+    before = list(model_file.load(traced if isinstance(traced, Path) else traced.path).graph)
     counts = Counter(node.op_type for node in before)
     shapes = Counter(node.op_type for node in before if _on_shapes(node))
     after = Counter(node.op_type for node in model_file.load(cleaned.path).graph)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from ...errors import refuse_unless
 from ...places import place_of
 from ...progress import Progress, silent
+from ...records import Graph
 from ..quantization.images import check_same_images
+from .original import logits_of_file
 from .relative_error import RelativeError
 from .sides import GraphSide, JaxSide, both_sides, side_of
 
@@ -74,7 +77,8 @@ def diff(a, b, images: np.ndarray, progress: Progress | None = None) -> Differen
 
     Args:
         a: a Variant, a Graph, or (spec, params) for the JAX model.
-        b: what it is compared with, likewise; one of the two is a variant or a graph.
+        b: what it is compared with, likewise; one of the two is a variant or a graph. Or the path of the ONNX file
+            that the graph ``a`` was imported from, whose names mean nothing: then only the logits are compared.
         images: (N, H, W, 3) float32, normalised.
         progress: see ``progress.Progress``; stage ``compare``, counted in images.
 
@@ -85,6 +89,8 @@ def diff(a, b, images: np.ndarray, progress: Progress | None = None) -> Differen
     Raises:
         WorkbenchError: the images do not fit, the two want different images, or have no named output in common.
     """
+    if isinstance(b, Path):
+        return _from_file(a, b, images)
     left_side, right_side = side_of(a), side_of(b)
     graph = _checked(left_side, right_side, images)
     theirs = set(right_side.names())
@@ -106,6 +112,23 @@ def diff(a, b, images: np.ndarray, progress: Progress | None = None) -> Differen
         same += int((left[names[-1]].argmax(axis=-1) == right[names[-1]].argmax(axis=-1)).sum())
     rows = tuple(OutputError(name, sums[name].relative, alone[name].relative, sums[name].max_abs) for name in names)
     return Difference(rows, _first_jump(rows), same / len(images), len(images))
+
+
+def _from_file(graph, path: Path, images: np.ndarray) -> Difference:
+    """The logits of a graph against those of the file that it was imported from."""
+    refuse_unless(
+        isinstance(graph, Graph) and len(images) > 0,
+        "Only a graph is compared with a file, on one image or more",
+        why=f"given was a {type(graph).__name__} and {len(images)} images",
+        remedy="compare a variant with its .graph, and the graph with the file",
+    )
+    original = logits_of_file(graph, path, images)
+    found = side_of(graph).outputs([graph.output_name])(images)[graph.output_name]
+    error = RelativeError()
+    error.add(found, original, "logits")
+    row = OutputError(graph.output_name, error.relative, error.relative, error.max_abs)
+    same = float((found.argmax(axis=1) == original.argmax(axis=1)).mean())
+    return Difference((row,), _first_jump((row,)), same, len(images))
 
 
 def _checked(left: GraphSide | JaxSide, right: GraphSide | JaxSide, images: np.ndarray) -> GraphSide:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -16,11 +17,13 @@ from ...errors import WorkbenchError, refuse_unless
 from ...measuring.accuracy import check_label_range, same_logits
 from ...progress import silent
 from ...records import Engine, Graph, ModelSpec, Preprocessing, Variant, wilson
+from ..parity import HALF_TOLERANCE
 from ..quantization.activations import logits_of
 from ..quantization.emulation import load_widened
 from ..quantization.images import check_same_images, graph_input
 from .difference import diff
 from .engine_evidence import check_not_far_above, engine_logits
+from .original import computes_in_half
 
 #: Largest relative error of the logits. Rounding in float32 stays below it; a wrong GELU gives three times as much.
 PARITY = 1e-4
@@ -59,7 +62,7 @@ def check_evaluator(
     labels=None,
     *,
     graph: Graph,
-    model: tuple[ModelSpec, dict] | None = None,
+    model: tuple[ModelSpec, dict] | Path | None = None,
     variant: Variant | None = None,
     engine: Engine | None = None,
 ) -> SelfTest:
@@ -69,7 +72,8 @@ def check_evaluator(
         images: an image set, or (N, H, W, 3) float32, normalised.
         labels: N whole numbers; an image set brings its own.
         graph: the float32 graph.
-        model: (spec, params) of the JAX model that the graph was exported from.
+        model: (spec, params) of the JAX model that the graph was exported from, or the path of the ONNX file that
+            it was imported from.
         variant: what is to be compared with the graph.
         engine: what is to be evidence; it is run here on all images.
 
@@ -87,7 +91,7 @@ def check_evaluator(
     logits = logits_of(graph, load_widened(graph.path), x, silent)
     _refuse_constant(logits, x)
     if model is not None:
-        checks.append(_same_as_jax(graph, model, images[:COMPARED]))
+        checks.append(_same_as_original(graph, model, images[:COMPARED]))
     if variant is not None:
         checks.append(_same_preprocessing("the variant", variant.graph.preprocessing, graph.preprocessing))
         chosen = logits_of(graph, load_widened(variant.path), x[:COMPARED], silent).argmax(axis=1)
@@ -212,13 +216,15 @@ def _refuse_constant(logits: np.ndarray, x: np.ndarray) -> None:
     )
 
 
-def _same_as_jax(graph: Graph, model: tuple[ModelSpec, dict], images: np.ndarray) -> Check:
+def _same_as_original(graph: Graph, model: tuple[ModelSpec, dict] | Path, images: np.ndarray) -> Check:
+    name = model.name if isinstance(model, Path) else "JAX"
     difference = diff(graph, model, images)
     error = difference.rows[-1].error
+    allowed = HALF_TOLERANCE if isinstance(model, Path) and computes_in_half(model) else PARITY
     refuse_unless(
-        error <= PARITY,
-        f"The comparison is refused: JAX and the FP32 graph differ at {difference.jump or 'the logits'}",
-        why=f"relative error {error:.2g} over {difference.images} images, where rounding stays below {PARITY:g}",
-        remedy="export the graph again from these parameters",
+        error <= allowed,
+        f"The comparison is refused: {name} and the FP32 graph differ at {difference.jump or 'the logits'}",
+        why=f"relative error {error:.2g} over {difference.images} images, where rounding stays below {allowed:g}",
+        remedy=f"make the graph again from {'this file' if isinstance(model, Path) else 'these parameters'}",
     )
-    return Check("FP32 graph against JAX", f"relative error {error:.1g} over {difference.images} images")
+    return Check(f"FP32 graph against {name}", f"relative error {error:.1g} over {difference.images} images")

@@ -48,10 +48,11 @@ def smoothed(
     images = calibration_images(graph, calibration, progress)
 
     def make(folder: Path, key: str) -> Graph:
-        amax = _channel_extremes(graph, images, progress)
+        largest = _channel_extremes(graph, images, progress)
         model = prepare(graph)
-        for norm, products in _foldable(model).items():
-            _fold(model, norm, products, amax[tensor_name(norm.outputs[0])], alpha)
+        for norm, products in foldable(model).items():
+            amax = largest[tensor_name(norm.outputs[0])]
+            fold(model, norm, products, _factors(amax, _largest_in_rows(products), alpha), "smooth")
         path = model_file.save(model, folder)
         note = f"smoothed with alpha {alpha:g} over {len(images)} images"
         return dataclasses.replace(graph, path=path, digest=key, notes=(*graph.notes, note))
@@ -59,7 +60,7 @@ def smoothed(
     return workspace.artefact("graph", Graph, (graph.digest, alpha, images.digest), make, tools=TOOLS)
 
 
-def _foldable(model: ir.Model) -> dict[ir.Node, list[ir.Node]]:
+def foldable(model: ir.Model) -> dict[ir.Node, list[ir.Node]]:
     """LayerNorms with constant gamma and beta that only linear layers read, and those layers.
 
     Exporters let norms of equal gamma or beta share one tensor; each gets one of its own.
@@ -88,7 +89,7 @@ def _foldable(model: ir.Model) -> dict[ir.Node, list[ir.Node]]:
 def _channel_extremes(graph: Graph, images: Images, progress: Progress) -> dict[str, np.ndarray]:
     """Tensor name -> the largest magnitude in each channel."""
     model = prepare(graph)
-    session = open_model(model, [tensor_name(norm.outputs[0]) for norm in _foldable(model)])
+    session = open_model(model, [tensor_name(norm.outputs[0]) for norm in foldable(model)])
     del model
     largest: dict[str, np.ndarray] = {}
     for values in batches(graph, session, images, progress, "smooth"):
@@ -99,17 +100,20 @@ def _channel_extremes(graph: Graph, images: Images, progress: Progress) -> dict[
     return largest
 
 
-def _fold(model: ir.Model, norm: ir.Node, products: list[ir.Node], amax: np.ndarray, alpha: float) -> None:
-    """Divide LayerNorm's gamma and beta by the factors and multiply the rows of the weights that read it."""
-    rows = np.max([np.abs(elements(product.inputs[1])).max(axis=1) for product in products], axis=0)
-    factors = _factors(amax, rows, alpha)
+def fold(model: ir.Model, norm: ir.Node, products: list[ir.Node], factors: np.ndarray, name: str) -> None:
+    """Divide LayerNorm's gamma and beta by factors and multiply the rows of the weights that read it, in place."""
     for index in range(1, len(norm.inputs)):
         value = input_of(norm, index)
-        norm.replace_input_with(index, constant(model, f"{value.name}/smooth", elements(value) / factors))
+        norm.replace_input_with(index, constant(model, f"{value.name}/{name}", elements(value) / factors))
     for product in products:
         value = input_of(product, 1)
         scaled = elements(value) * factors[:, None]
-        product.replace_input_with(1, constant(model, f"{value.name}/smooth", scaled))
+        product.replace_input_with(1, constant(model, f"{value.name}/{name}", scaled))
+
+
+def _largest_in_rows(products: list[ir.Node]) -> np.ndarray:
+    """The largest weight that multiplies each channel."""
+    return np.max([np.abs(elements(product.inputs[1])).max(axis=1) for product in products], axis=0)
 
 
 def _factors(amax: np.ndarray, rows: np.ndarray, alpha: float) -> np.ndarray:
