@@ -41,6 +41,17 @@ def test_this_machine_has_what_the_workbench_needs_in_rows_that_survive_json():
     assert doctor.CLASH not in status.values()
 
 
+def test_it_says_by_which_counter_energy_is_read_or_why_it_is_not(machine, monkeypatch):
+    monkeypatch.setattr(doctor, "energy_missing", lambda: Refusal("no counters here", "measure elsewhere"))
+    monkeypatch.setattr(doctor, "gpu_energy_missing", lambda: None)
+    found = machine()
+    processor, gpu = found["energy of the processor"], found["energy of the GPU"]
+    assert (processor["status"], processor["found"]) == (doctor.MISSING, "no counters here")
+    assert processor["remedy"] == "measure elsewhere"
+    assert (gpu["status"], gpu["found"]) == (doctor.OK, "by NVML")
+    assert "energy of the GPU" not in machine(gpu=None)
+
+
 #: What clashes -> the machine, the row's item, words of what was found, and words of the remedy.
 CLASHES = {
     "a jaxlib that is newer than jax": (

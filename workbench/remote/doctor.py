@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..backends import REGISTRY, backend
 from ..backends.hardware.cpu import environment
+from ..backends.hardware.energy import energy_missing, gpu_energy_missing
 from ..backends.hardware.gpu import INSTALL_PYCUDA, Gpu, driver_cuda, gpus, pycuda_cuda
 from ..backends.hardware.kernel_trace import tracer_missing, tracer_name
 from ..backends.tensorrt.backend import tensorrt_rtx
@@ -55,6 +56,7 @@ def rows() -> list[dict]:
         *_gpu_rows(found),
         *_cuda_rows(found),
         *_kernel_lists(found),
+        *_energy(found),
         *_backends(),
         *_combinations(found),
     ]
@@ -114,6 +116,16 @@ def _kernel_lists(found: tuple[Gpu, ...]) -> Iterator[dict]:
         yield _row("kernel lists", refusal.reason, MISSING, refusal.remedy)
     else:
         yield _row("kernel lists", f"by {tracer_name()}")
+
+
+def _energy(found: tuple[Gpu, ...]) -> Iterator[dict]:
+    """Whether the energy of an image can be measured, on the processor and on the first GPU."""
+    looks = {"energy of the processor": (energy_missing, "RAPL")}
+    if found:
+        looks["energy of the GPU"] = (gpu_energy_missing, "NVML")
+    for item, (missing, counter) in looks.items():
+        refusal = missing()
+        yield _row(item, refusal.reason, MISSING, refusal.remedy) if refusal else _row(item, f"by {counter}")
 
 
 def _cuda_rows(found: tuple[Gpu, ...]) -> Iterator[dict]:

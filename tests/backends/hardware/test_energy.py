@@ -56,4 +56,5 @@ def test_a_machine_without_an_nvidia_driver_counts_no_energy_of_a_gpu(monkeypatc
     monkeypatch.setattr(energy, "NVML", "libno-such-library.so")
     energy._nvml.cache_clear()
     assert energy.gpu_joules() is None
+    assert "libno-such-library.so cannot be used" in energy.gpu_energy_missing().reason
     energy._nvml.cache_clear()

@@ -103,3 +103,11 @@ def energy_missing() -> Refusal | None:
         return Refusal("the CPU's energy counters may not be read", f"let root run: chmod a+r {zones[0]}")
     reason = "the system shows no energy counters of the CPU (RAPL)"
     return Refusal(reason, "measure on the machine itself: a virtual one has none")
+
+
+def gpu_energy_missing() -> Refusal | None:
+    """Why no energy of the first GPU can be read, or None when it can."""
+    if gpu_joules() is not None:
+        return None
+    reason = "NVML counts no energy of this GPU" if _nvml() else f"the driver's {NVML} cannot be used"
+    return Refusal(reason, "cards before the Volta generation, and slices of a card, have no such counter")

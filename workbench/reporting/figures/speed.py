@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ...records import quantile
-from .labels import label_lines
+from .labels import label_lines, log_ticks, padded
 from .theme import COLOURS, error_bars, ink, marker, need_columns, new_figure, short, template_name
 from .trade_off import hover
 
@@ -193,7 +193,8 @@ def throughput_over_latency(
         figure.add_vline(x=max_latency_ms, line={"dash": "dash", "width": 1, "color": ink()})
     if best is not None:
         _add_best(figure, frame[(frame.batch == best.batch) & (frame.streams == best.streams)])
-    figure.update_xaxes(type="log")
+    shown = padded(math.log10(frame.p99_ms.min()), math.log10(max(frame.p99_ms.max(), max_latency_ms or 0)))
+    figure.update_xaxes(type="log", **log_ticks(shown), range=shown)
     figure.update_yaxes(range=[0, 1.15 * frame.images_per_second.max()])
     figure.update_layout(showlegend=True)
     return figure
