@@ -201,6 +201,16 @@ def test_openings_after_the_first_take_no_longer_than_the_timed_calls(seconds, r
     assert openings_in(seconds, reopening_s) == expected
 
 
+def test_before_a_round_a_call_of_every_session_is_left_out_where_one_makes_several_calls():
+    fast, slow = Scripted(0.001), Scripted(0.03)
+    rounds, _ = interleaved({"fast": fast, "slow": slow}, seconds=1)
+    assert len(rounds["fast"][0].seconds) >= 4 > len(rounds["slow"][0].seconds)
+    openings = 1 + rounds["slow"][-1].opening
+    timed = sum(len(one.seconds) for one in rounds["slow"])
+    again = 2 + 4  # calls of 30 ms that warm it up again: two, and those of a window
+    assert slow.calls == rounds["slow"][0].warmup_calls + again * (openings - 1) + timed + len(rounds["slow"])
+
+
 def test_rounds_that_are_taken_later_belong_to_new_openings():
     sessions = {"a": Scripted(0.001), "b": Scripted(0.001)}
     earlier, _ = interleaved(sessions, seconds=4)

@@ -33,8 +33,8 @@ MIN_CALLS = 10
 #: The fewest rounds of interleaved sessions, and about how many seconds a round times each of them. Shorter rounds
 #: leave a machine less time to change within one.
 ROUNDS, ROUND_S = 20, 0.04
-#: From so many calls in a round on, one call before them is left out: another session has used the caches since.
-#: With fewer calls the first is outvoted in their median, or is so long that caches do not matter.
+#: Where a session makes so many calls in a round, one call of each session before them is left out: another one has
+#: used the caches since. Where all make fewer, calls are so long that caches do not matter.
 UNCOUNTED_FROM = 4
 #: Interleaved sessions are opened anew so often, or more often where they are timed for so many seconds a time.
 OPENINGS, OPENING_S = 8, 0.5
@@ -96,7 +96,7 @@ def warm_up(session: Session, feeds: Feeds, *, limit: float, progress: Progress 
         progress("warm-up", min(int(1e3 * elapsed), limit_ms), limit_ms)
         steady = _agree(medians[-WINDOWS:])
         if steady or (elapsed >= limit and len(medians) >= WINDOWS):
-            return WarmUp(len(first) + per_window * len(medians), medians[-1], steady)
+            return WarmUp(len(first) + per_window * len(medians), median(medians[-WINDOWS:]), steady)
         medians.append(median(session.time(feeds, per_window)))
 
 
@@ -231,7 +231,7 @@ def interleaved_rounds(
                 progress("latency", number, count)
                 for key in random.sample(due, len(due)):
                     if number in left[key]:
-                        yield key, ready[key].round(number)
+                        yield key, ready[key].round(number, settle=sessions.settle)
                         left[key].remove(number)
         opening += 1
     progress("latency", count, count)
@@ -249,7 +249,8 @@ def _end(begin: int, openings: int, count: int) -> int:
 
 def openings_in(seconds: float, reopening_s: float) -> int:
     """How often a session that is timed for so many seconds is opened, where another opening takes so long."""
-    return max(1, min(max(OPENINGS, math.ceil(seconds / OPENING_S)), 1 + math.floor(seconds / reopening_s)))
+    wanted = max(OPENINGS, math.ceil(seconds / OPENING_S))
+    return min(wanted, 1 + math.floor(seconds / max(reopening_s, 1e-6)))
 
 
 def rounds_in(seconds: float) -> int:
@@ -282,6 +283,11 @@ class _Sessions(Generic[Key]):
     def reopening_s(self) -> float:
         """Seconds in which a session is opened and warmed up again, on average."""
         return fmean(pace.reopening_s for pace in self._paces.values())
+
+    @property
+    def settle(self) -> bool:
+        """Whether a call before those of a round is left out; of all sessions, or equal ones would not be alike."""
+        return any(pace.calls >= UNCOUNTED_FROM for pace in self._paces.values())
 
     def opened(self, key: Key, opening: int, stack: contextlib.ExitStack, progress: Progress) -> _Warm:
         """A session that is warm; ``stack`` closes it."""
@@ -322,10 +328,10 @@ class _Warm:
         """It takes part in every so-many-th round."""
         return self._pace.stride
 
-    def round(self, number: int) -> Round:
-        """Its calls of one round."""
+    def round(self, number: int, *, settle: bool) -> Round:
+        """Its calls of one round, after one that is left out where it is to settle."""
         calls = self._pace.calls
-        if calls >= UNCOUNTED_FROM:
+        if settle:
             self._session.time(self._feeds, 1)
         times, end_to_end = _counted(self._session, self._feeds, calls)
         on_device = self._session.device_time(self._feeds, calls) or ()

@@ -179,26 +179,30 @@ def _interleaved_ratio(a: Measurement, b: Measurement) -> tuple[float, Interval,
 def _ratios_of_rounds(a: Measurement, b: Measurement) -> list[np.ndarray]:
     """Logarithms of the ratios of median latencies, b over a, in the rounds that both took part in, by opening.
 
+    Where one was called more often in a round, only as many of its calls count: times have a long tail to the
+    right, so that the medians of one call scatter about another middle than those of many.
+
     Measurements of November 2026 and before hold no rounds: they are cut into stretches, which took place together.
     """
     if not (a.rounds and b.rounds):
         log_a, log_b = _log_medians(a, b)
         return [log_b - log_a]
-    medians_a, medians_b = _medians_of_rounds(a), _medians_of_rounds(b)
+    rounds_a, rounds_b = _rounds_of(a), _rounds_of(b)
     ratios: dict[int, list[float]] = {}
-    for opening, number in sorted(medians_a.keys() & medians_b.keys()):
-        ratio = math.log(medians_b[opening, number] / medians_a[opening, number])
-        ratios.setdefault(opening, []).append(ratio)
+    for key in sorted(rounds_a.keys() & rounds_b.keys()):
+        calls = min(len(rounds_a[key]), len(rounds_b[key]))
+        ratio = math.log(median(rounds_b[key][:calls]) / median(rounds_a[key][:calls]))
+        ratios.setdefault(key[0], []).append(ratio)
     return [np.array(of_one) for of_one in ratios.values()]
 
 
-def _medians_of_rounds(measurement: Measurement) -> dict[tuple[int, int], float]:
-    """By the numbers of opening and round."""
+def _rounds_of(measurement: Measurement) -> dict[tuple[int, int], list[float]]:
+    """The seconds of the calls in each round, by the numbers of opening and round."""
     rounds: dict[tuple[int, int], list[float]] = {}
     openings = measurement.openings or itertools.repeat(0)
     for opening, number, seconds in zip(openings, measurement.rounds, measurement.latencies_s):
         rounds.setdefault((opening, number), []).append(seconds)
-    return {key: median(seconds) for key, seconds in rounds.items()}
+    return rounds
 
 
 def _grouped(ratios: Sequence[float]) -> np.ndarray:
