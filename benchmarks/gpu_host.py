@@ -16,9 +16,14 @@ that interpreter, to which the light half travels. The shipped model is measured
     python benchmarks/gpu_host.py render shapes.npz --count 10000         # needs Pillow
     python benchmarks/gpu_host.py run gpu-host.zip --evaluation shapes.npz --only shapes-fp16 shapes-int8
 
-The baselines need a Python with JAX or PyTorch::
+The baselines need a Python with JAX or PyTorch, and so does the sweep over resolutions of notebook 01::
 
     python benchmarks/gpu_host.py baselines --only b32-jax-bfloat16 b32-torch-float16-compiled --out results
+    python benchmarks/gpu_host.py attention --out results
+
+Back here, what was found becomes the records that come with the workbench (``wb.recorded``)::
+
+    python benchmarks/gpu_host.py keep results data/recorded/h200.jsonl
 
 The weights of the other models are one short random tile, repeated, so that the files compress to almost nothing:
 its repeats lie within deflate's window of 32 KiB even where q, k and v are side by side, and its length is prime,
@@ -39,6 +44,7 @@ import time
 import traceback
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,8 +53,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.gpu import checks
+from workbench.backends.hardware.cpu import environment
 from workbench.backends.kernel_record import recorded_kernels
 from workbench.datasets.preprocessing import normalise
+from workbench.measuring.throughput import measure_streams
 from workbench.records import Batches, Engine, Measurement, Recipe, Variant, decode, encode
 from workbench.remote.job import EvaluationSet, Job, Report, run_job
 
@@ -68,6 +76,8 @@ class Case(NamedTuple):
         measure: batches at which it is measured.
         streams: numbers of streams, at the batch that it is tuned for.
         input: ``float32`` or ``uint8``.
+        of: the case whose file it is built from; empty for a file of its own.
+        level: TensorRT's optimization level; None leaves it at 3.
     """
 
     model: str
@@ -76,25 +86,35 @@ class Case(NamedTuple):
     measure: tuple[int, ...]
     streams: tuple[int, ...] = (1, 2, 4, 8)
     input: str = "float32"
+    of: str = ""
+    level: int | None = None
 
 
 WIDE, ALONE = Batches(1, 128, 256, exact=(32, 128)), Batches(128, 128, 128)
+#: A profile for the batch that the floors are at, and one for the others; a third one builds half as long again.
+TWO = Batches(1, 128, 256, exact=(128,))
 SIZES = (1, 8, 32, 128, 256)
 CASES = {
     "b32-fp16": Case("B/32", Recipe("fp16"), WIDE, SIZES),
     "b32-fp16-uint8": Case("B/32", Recipe("fp16"), ALONE, (128,), input="uint8"),
     "b32-int8": Case("B/32", INT8, WIDE, SIZES),
     "b32-int8-uint8": Case("B/32", INT8, ALONE, (128,), input="uint8"),
-    "b32-int8-linear": Case("B/32", Recipe("int8"), ALONE, (128,), ()),
+    "b32-int8-linear": Case("B/32", Recipe("int8"), ALONE, (128,)),
+    "b32-int8-linear-uint8": Case("B/32", Recipe("int8"), ALONE, (128,), input="uint8"),
+    "b32-fp16-range": Case("B/32", Recipe("fp16"), Batches(1, 128, 256), SIZES, (), of="b32-fp16"),
+    "b32-fp16-level5": Case("B/32", Recipe("fp16"), ALONE, (128,), (), of="b32-fp16", level=5),
+    "b32-int8-level5": Case("B/32", INT8, ALONE, (128,), (), of="b32-int8", level=5),
     "b32-fp32": Case("B/32", Recipe("fp32"), Batches(1, 128, 256), SIZES, (1, 4)),
     "shapes-fp32": Case(SHIPPED, Recipe("fp32"), Batches(1, 128, 256), (1, 256), ()),
     "shapes-fp16": Case(SHIPPED, Recipe("fp16"), Batches(1, 128, 256), (1, 256), ()),
     "shapes-int8": Case(SHIPPED, INT8, Batches(1, 128, 256), (1, 256), ()),
-    "b16-fp16": Case("B/16", Recipe("fp16"), ALONE, (128,), (1, 4)),
-    "b16-int8": Case("B/16", INT8, ALONE, (128,), (1, 4)),
-    "l16-fp16": Case("L/16", Recipe("fp16"), ALONE, (128,), (1, 4)),
-    "l16-int8": Case("L/16", INT8, ALONE, (128,), (1, 4)),
-    "h14-fp16": Case("H/14", Recipe("fp16"), Batches(32, 32, 32), (32,), (1, 4)),
+    "shapes-int8-linear": Case(SHIPPED, Recipe("int8"), Batches(1, 128, 256), (1, 256), ()),
+    "b16-fp16": Case("B/16", Recipe("fp16"), TWO, SIZES),
+    "b16-int8": Case("B/16", INT8, TWO, SIZES),
+    "l16-fp16": Case("L/16", Recipe("fp16"), TWO, SIZES),
+    "l16-int8": Case("L/16", INT8, TWO, SIZES),
+    "l16-int8-linear": Case("L/16", Recipe("int8"), ALONE, (128,), (1, 4)),
+    "h14-fp16": Case("H/14", Recipe("fp16"), Batches(1, 32, 128), (1, 8, 32, 128), (1, 4)),
 }
 #: Error of a logit against FP32 on ONNX Runtime, as a share of the largest. FP16 rounded after every operator errs
 #: by 0.004 here, TensorRT 8.6 by 0.034, whatever type LayerNorm has and from an FP32 file with the FP16 flag alike:
@@ -118,11 +138,29 @@ BASELINES = {
     )
 }
 
+PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+
+
+class Sweep(NamedTuple):
+    """A model whose parts are timed over resolution: the first ``depth`` blocks, ``batch`` images a call."""
+
+    model: str
+    depth: int
+    batch: int
+    dtype: str
+    sizes: tuple[int, ...] = (224, 320, 416, 512, 640, 768, 896)
+
+
+SWEEPS = {
+    "attention-b16-bfloat16": Sweep("B/16", 4, 8, "bfloat16"),
+    "attention-b16-float32": Sweep("B/16", 4, 8, "float32"),
+}
 
 # ---- here --------------------------------------------------------------------------------------------------------
 
 
 def prepare(target: Path, names: list[str]) -> None:
+    names = list(dict.fromkeys(CASES[name].of or name for name in names))
     with (
         tempfile.TemporaryDirectory() as folder,
         zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
@@ -216,34 +254,66 @@ def run(asked: argparse.Namespace) -> int:
     failed = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        wanted = {
-            part for case in asked.only for part in (case, f"{case}.json", f"{_folder(CASES[case].model)}.npz")
-        }
+        files = [(CASES[case].of or case, _folder(CASES[case].model)) for case in asked.only]
+        wanted = {part for case, model in files for part in (case, f"{case}.json", f"{model}.npz")}
         with zipfile.ZipFile(asked.archive) as zipped:
             zipped.extractall(folder, [each for each in zipped.namelist() if each.split("/")[0] in wanted])
         for case in asked.only:
+            record = {"case": case, "machine": rows()}
             try:
-                record = {"case": case, "machine": rows(), **_one(case, folder, asked)}
+                for found in _found(case, folder, asked):
+                    record |= found
+                    write_record(asked.out, record)
             except Exception as error:
                 traceback.print_exc()
-                record = {"case": case, "error": str(error)}
                 failed.append(case)
-            write_record(asked.out, case, record)
+                record["error"] = str(error)
+                write_record(asked.out, record)
+            print(summary(record), flush=True)
     return 1 if failed else 0
 
 
-def write_record(out: Path, name: str, record: dict) -> None:
-    """Write the records of a case as ``out/NAME.json.gz``, and print them as a table."""
-    with gzip.open(out / f"{name}.json.gz", "wt") as file:
+def write_record(out: Path, record: dict) -> None:
+    """Write what is known of a case to ``out/CASE.json.gz``, whole or not at all."""
+    target = out / f"{record['case']}.json.gz"
+    draft = target.with_suffix(".part")
+    with gzip.open(draft, "wt") as file:
         json.dump(record, file)
-    print(summary(record), flush=True)
+    draft.replace(target)
 
 
-def _one(name: str, folder: Path, asked: argparse.Namespace) -> dict:
+def _found(name: str, folder: Path, asked: argparse.Namespace) -> Iterator[dict]:
+    """The findings of a case, in parts, so that a run that is cut short keeps the earlier ones."""
     case, begin = CASES[name], time.perf_counter()
-    variant = decode(Variant, json.loads((folder / f"{name}.json").read_text()), lambda path: folder / path)
+    record = json.loads((folder / f"{case.of or name}.json").read_text())
+    variant = decode(Variant, record, lambda path: folder / path)
     evaluation, logits = _images(case, variant, folder, asked.evaluation)
     print(f"== {name}", flush=True)
+    report = _built(case, variant, evaluation, folder, asked)
+    engine = report.engine
+    yield {
+        "engine": encode(engine, lambda path: Path(path).name),
+        "measurements": encode(report.measurements),
+        "streams": encode(report.streams),
+        "layers": [dict(row) for row in report.layers],
+        "kernels": recorded_kernels(engine),
+        "kernels_refusal": report.kernels_refusal and report.kernels_refusal.reason,
+        "log": engine.log_path.read_text(errors="replace")[-20_000:],
+        "logits": _logit_error(engine, evaluation.images, logits),
+        "seconds": time.perf_counter() - begin,
+    }
+    streams = list(report.streams)
+    for count in case.streams if not streams else ():
+        streams += measure_streams(engine, [count], images=evaluation.images, seconds=asked.seconds)
+        yield {"streams": encode(tuple(streams)), "seconds": time.perf_counter() - begin}
+    if asked.checks:
+        yield {"checks": _checked(name, engine, folder, asked.python), "seconds": time.perf_counter() - begin}
+
+
+def _built(
+    case: Case, variant: Variant, evaluation: EvaluationSet, folder: Path, asked: argparse.Namespace
+) -> Report:
+    """Build and measure here, streams left out, or all of it on a host that is another interpreter."""
     if asked.python:
         report = _on_host(asked.python, asked.backend, case, variant, evaluation, folder)
     else:
@@ -252,27 +322,15 @@ def _one(name: str, folder: Path, asked: argparse.Namespace) -> dict:
             asked.backend,
             case.batches,
             case.measure,
-            case.streams,
             layers=True,
+            options={} if case.level is None else {"optimization_level": case.level},
             seconds=asked.seconds,
             dataset="shapes",
         )
         report = run_job(job, folder / "workspace", evaluation)
     if report.refusal:
         raise RuntimeError(f"{report.refusal.reason}; {report.refusal.remedy}")
-    engine = report.engine
-    return {
-        "engine": encode(engine, lambda path: Path(path).name),
-        "measurements": encode(report.measurements),
-        "streams": encode(report.streams),
-        "layers": [dict(row) for row in report.layers],
-        "kernels": recorded_kernels(engine),
-        "kernels_refusal": report.kernels_refusal and report.kernels_refusal.reason,
-        "log": engine.log_path.read_text(errors="replace")[-20_000:],
-        "checks": _checked(name, engine, folder, asked.python) if asked.checks else None,
-        "logits": _logit_error(engine, evaluation.images, logits),
-        "seconds": time.perf_counter() - begin,
-    }
+    return report
 
 
 def _images(
@@ -362,18 +420,66 @@ def baselines(names: list[str], batches: list[int], out: Path, seconds: float) -
     from workbench.models.baselines import open_jax, open_torch
     from workbench.models.vit import model_spec
 
+    failed = []
     for name in names:
         model, framework, dtype, compiled = BASELINES[name]
-        spec = model_spec(model)
-        params, found = repeating_parameters(spec), []
-        opened = open_jax if framework == "jax" else open_torch
+        spec, record = model_spec(model), {"case": name, "measurements": [], "streams": []}
+        subject = Subject(framework, spec.name, spec.image_size, spec.classes, Recipe(PRECISIONS[dtype]))
         options = {"compiled": True} if compiled else {}
-        with opened(spec, params, dtype=dtype, **options) as session:
-            for batch in batches:
-                subject = Subject(framework, spec.name, spec.image_size, spec.classes)
-                found.append(measure_session(session, subject, None, None, batch=batch, seconds=seconds))
-        write_record(out, name, {"case": name, "measurements": encode(tuple(found)), "streams": []})
+        try:
+            opened = open_jax if framework == "jax" else open_torch
+            with opened(spec, repeating_parameters(spec), dtype=dtype, **options) as session:
+                for batch in batches:
+                    found = measure_session(session, subject, None, None, batch=batch, seconds=seconds)
+                    record["measurements"].append(encode(found))
+                    write_record(out, record)
+        except Exception as error:
+            traceback.print_exc()
+            failed.append(name)
+            record["error"] = str(error)
+            write_record(out, record)
+        print(summary(record), flush=True)
+    return 1 if failed else 0
+
+
+def attention(names: list[str], out: Path, seconds: float) -> int:
+    """Time attention, MLP and the rest over resolution in JAX, as notebook 01 does."""
+    out.mkdir(parents=True, exist_ok=True)
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    from workbench.models.meter import JaxMeter, device
+    from workbench.models.vit import model_spec
+    from workbench.performance.attention_profile import profile_attention
+
+    for name in names:
+        sweep = SWEEPS[name]
+        spec = dataclasses.replace(model_spec(sweep.model), depth=sweep.depth)
+        meter = JaxMeter(sweep.batch, seconds, sweep.dtype)
+        source = f"JAX on {device()}, {sweep.dtype}"
+        found = profile_attention(spec, sweep.sizes, meter=meter, source=source)
+        write_record(out, {"case": name, "sweep": sweep._asdict(), "environment": environment(), **_times(found)})
+        print(found.verdict(), flush=True)
     return 0
+
+
+def _times(profile) -> dict:
+    """The fastest and the median call of each part at each size, and where attention overtakes the MLP."""
+    rows = [
+        {"image_size": size, "part": part, "fastest_s": fastest, "median_s": middle}
+        for (size, part), (fastest, middle) in profile.spread.items()
+    ]
+    return {"source": profile.source, "times": rows, "load": dataclasses.asdict(profile.load)}
+
+
+def keep(results: Path, target: Path) -> None:
+    """Write what the other verbs found into one file of records, which comes with the workbench."""
+    from workbench.studies.recorded import write_run
+
+    order = [*CASES, *BASELINES, *SWEEPS]
+    found = {path.name.removesuffix(".json.gz"): path for path in sorted(results.glob("*.json.gz"))}
+    names = [*(name for name in order if name in found), *(name for name in found if name not in order)]
+    kept = [json.loads(gzip.decompress(found[name].read_bytes())) for name in names]
+    write_run(target, kept)
+    print(f"{target}: {len(kept)} cases, {target.stat().st_size >> 10} KiB")
 
 
 # ---- tables ------------------------------------------------------------------------------------------------------
@@ -381,15 +487,15 @@ def baselines(names: list[str], batches: list[int], out: Path, seconds: float) -
 
 def summary(record: dict) -> str:
     """What a case found, in Markdown."""
-    if "error" in record:
-        return f"{record['case']}: FAILED: {record['error']}"
-    lines = [
+    lines = [f"{record['case']}: FAILED: {record['error']}", ""] if "error" in record else []
+    lines += [
         f"### {record['case']}",
         "",
         "| batch | streams | img/s end to end | img/s compute | p50 ms | p99 ms | memory MiB | top-1 |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for m in decode(tuple[Measurement, ...], [*record["measurements"], *record["streams"]]):
+    for row in (*record.get("measurements", ()), *record.get("streams", ())):
+        m = decode(Measurement, row)
         top1 = f"{100 * m.top1:.2f} %" if m.labels else ""
         lines.append(
             f"| {m.batch} | {m.streams} | {m.images_per_second:,.0f} | {m.compute_images_per_second:,.0f} |"
@@ -402,7 +508,7 @@ def summary(record: dict) -> str:
         lines += [
             "",
             f"Built in {record['engine']['build_seconds']:.0f} s; kernels multiply in {types}"
-            f" {record['kernels_refusal'] or ''}; logit error {record['logits']}; checks {record['checks']};"
+            f" {record['kernels_refusal'] or ''}; logit error {record['logits']}; checks {record.get('checks')};"
             f" {record['seconds']:.0f} s in all.",
         ]
     return "\n".join(lines)
@@ -428,10 +534,15 @@ def main() -> int:
     rendered.add_argument("--count", type=int, default=10_000)
     others = verbs.add_parser("baselines")
     others.add_argument("--only", nargs="+", choices=BASELINES, default=list(BASELINES))
-    others.add_argument("--batches", nargs="+", type=int, default=[1, 32, 128, 256])
-    for one in (runs, others):
+    others.add_argument("--batches", nargs="+", type=int, default=list(SIZES))
+    sweeps = verbs.add_parser("attention")
+    sweeps.add_argument("--only", nargs="+", choices=SWEEPS, default=list(SWEEPS))
+    for one in (runs, others, sweeps):
         one.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "results")))
         one.add_argument("--seconds", type=float, default=2.0, help="how long each batch is timed")
+    kept = verbs.add_parser("keep")
+    kept.add_argument("results", type=Path)
+    kept.add_argument("target", type=Path)
     checked = verbs.add_parser("check")
     checked.add_argument("case")
     checked.add_argument("record", type=Path)
@@ -445,6 +556,10 @@ def main() -> int:
         return run(asked)
     elif asked.verb == "baselines":
         return baselines(asked.only, asked.batches, asked.out, asked.seconds)
+    elif asked.verb == "attention":
+        return attention(asked.only, asked.out, asked.seconds)
+    elif asked.verb == "keep":
+        keep(asked.results, asked.target)
     else:
         return check(asked.case, asked.record, asked.folder)
     return 0

@@ -1,11 +1,14 @@
 """How often ``compare`` is right: equal engines, and one that is slowed by a known share, quiet and under load.
 
     python benchmarks/verdicts.py --pairs 200
+    taskset -c 0,1 python benchmarks/verdicts.py --pairs 17 --counts a.json  # one of many, on its own cores
+    python benchmarks/verdicts.py --merge a.json b.json ...                  # their table
 
 Three sessions of the tutorial's model (batch 1, one thread) are timed in interleaved rounds. Two are equal; the
 third works after every call for 5 % of what the call took, a real delay within the timed call. Compared are the
-equal two, and the slower one with an equal one. Load is twice as many busy processes as there are cores, which
-work and sleep for random times. Printed are the shares of each verdict, with Wilson's 95 % intervals.
+equal two, and the slower one with an equal one. Load is twice as many busy processes as there are cores that the
+benchmark may use, which work and sleep for random times. Printed are the shares of each verdict, with Wilson's
+95 % intervals.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import json
 import multiprocessing
-import os
 import random
 import sys
 import tempfile
@@ -27,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import workbench as wb
 from workbench.backends.base import Session
+from workbench.backends.hardware.cpu import cores
 from workbench.measuring import Subject
 from workbench.measuring.measurement import one_batch
 from workbench.measuring.timing import interleaved_rounds, joined
@@ -111,11 +115,34 @@ def verdicts(sessions: dict[str, Session], feeds, seconds: float) -> tuple[str, 
     return compare(first, second).speed, compare(slower, second).speed
 
 
+#: Busy processes, seconds of each session, and the share by which one is slower.
+Condition = tuple[int, float, float]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--seconds", type=float, nargs="+", default=[1.0, 4.0])
-    options = parser.parse_args()
+    parser.add_argument("--load", nargs="+", choices=("quiet", "busy"), default=["quiet", "busy"])
+    parser.add_argument("--stop-after", type=float, default=float("inf"), help="seconds; fewer pairs where it ends")
+    parser.add_argument("--counts", type=Path, help="file that gets the verdicts after each pair")
+    parser.add_argument("--merge", type=Path, nargs="+", help="such files; their sum is printed, nothing is timed")
+    asked = parser.parse_args()
+    if asked.merge:
+        show(sum((read(file) for file in asked.merge), Counter()))
+        return
+    found: Counter = Counter()
+    with contextlib.closing(pairs(asked)) as timed:
+        for verdict in timed:
+            found.update(verdict)
+            if asked.counts:
+                write(found, asked.counts)
+    show(found)
+
+
+def pairs(asked) -> Generator[list[tuple[Condition, str]]]:
+    """The two verdicts of each pair, each with its condition."""
+    end = time.monotonic() + asked.stop_after
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         spec, params = wb.load_checkpoint(CHECKPOINT)
         variant = wb.apply_recipe(wb.export_onnx(spec, params, folder), wb.Recipe(), folder)
@@ -124,13 +151,35 @@ def main() -> None:
         feeds = subject.feeds(one_batch(subject, None, 1))
         shares = {"first": 0.0, "second": 0.0, "slower": SLOWER}
         sessions = {name: Delayed(stack.enter_context(wb.open_engine(engine)), s) for name, s in shares.items()}
-        print("| load | seconds | slower by | called slower | called faster | cannot tell |", flush=True)
-        print("| --- " * 6 + "|", flush=True)
-        for processes, seconds in itertools.product((0, 2 * (os.cpu_count() or 1)), options.seconds):
+        for kind in asked.load:
+            processes = 2 * cores() if kind == "busy" else 0
             with load(processes):
-                found = [verdicts(sessions, feeds, seconds) for _ in range(options.pairs)]
-            for share, column in zip((0.0, SLOWER), zip(*found)):
-                print(row(processes, seconds, share, Counter(column)), flush=True)
+                for _, seconds in itertools.product(range(asked.pairs), asked.seconds):
+                    if time.monotonic() + 3 * seconds > end:
+                        return
+                    said = verdicts(sessions, feeds, seconds)
+                    yield [((processes, seconds, share), one) for share, one in zip((0.0, SLOWER), said)]
+
+
+def write(found: Counter, file: Path) -> None:
+    """Keep the verdicts counted so far; the file is whole at any moment."""
+    draft = file.with_suffix(".part")
+    draft.write_text(json.dumps([[*condition, verdict, count] for (condition, verdict), count in found.items()]))
+    draft.replace(file)
+
+
+def read(file: Path) -> Counter:
+    """What ``write`` kept."""
+    rows = json.loads(file.read_text())
+    return Counter({((processes, seconds, share), said): count for processes, seconds, share, said, count in rows})
+
+
+def show(found: Counter) -> None:
+    """Print the table."""
+    print("| load | seconds | slower by | pairs | called slower | called faster | cannot tell |")
+    print("| --- " * 7 + "|")
+    for condition in sorted({condition for condition, _ in found}):
+        print(row(*condition, Counter({said: n for (other, said), n in found.items() if other == condition})))
 
 
 def row(processes: int, seconds: float, share: float, verdicts: Counter) -> str:
@@ -142,7 +191,7 @@ def row(processes: int, seconds: float, share: float, verdicts: Counter) -> str:
         return f"{verdicts[verdict] / total:.1%} [{low:.1%}, {high:.1%}]"
 
     name = f"{processes} processes" if processes else "quiet"
-    cells = (name, f"{seconds:g}", f"{share:.0%}", rate("slower"), rate("faster"), rate("cannot tell"))
+    cells = (name, f"{seconds:g}", f"{share:.0%}", str(total), rate("slower"), rate("faster"), rate("cannot tell"))
     return f"| {' | '.join(cells)} |"
 
 

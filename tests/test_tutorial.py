@@ -65,24 +65,48 @@ def test_scalars_of_numpy_are_recorded_as_plain_numbers_nan_as_null_and_tables_n
         record(frame=[1, 2])
 
 
-def test_the_tutorial_reports_the_study_that_its_last_notebook_ran(tmp_path, monkeypatch):
+def test_the_tutorial_runs_every_numbered_notebook_and_reports_the_study_of_07(tmp_path, monkeypatch):
     from tests.studies.kill import study
     from workbench import tutorial
 
-    write_notebook(
-        tmp_path / "07.ipynb", parameters="name = 'study'\nmax_drop = 50\nmax_latency_ms = 0\nworkspace = ''"
-    )
-    monkeypatch.setattr(tutorial, "MAIN_JOB", ("07",))
+    for name in ("08_deploy", "00_start", "07_trade_offs"):
+        parameters = "name = 'study'\nmax_drop = 50\nmax_latency_ms = 0\nworkspace = ''"
+        write_notebook(tmp_path / f"{name}.ipynb", parameters=parameters)
+    write_notebook(tmp_path / "scratch.ipynb")
 
     def run(paths, out, parameters):
+        assert [path.stem for path in paths] == ["00_start", "07_trade_offs", "08_deploy"]
         assert parameters == {"max_drop": 60, "workspace": str(tmp_path / "workspace")}
         study(tmp_path).run()
         out.mkdir()
-        write_notebook(out / "07.ipynb")
+        for path in paths:
+            executed = nbformat.read(write_notebook(out / path.name), as_version=4)
+            executed.metadata["papermill"] = {"duration": 2.4}
+            nbformat.write(executed, out / path.name)
 
     monkeypatch.setattr(tutorial, "run_notebooks", run)
     text = tutorial.run_tutorial(tmp_path / "runs", tmp_path / "workspace", {"max_drop": 60}, tmp_path)
     assert "int8-dynamic" in text
     assert "at most 60 points lost" in " ".join(text.split())
+    assert "7 s; 00 2 s, 07 2 s, 08 2 s" in text
     assert str(tmp_path / "runs" / "report.html") in text
     assert (tmp_path / "runs" / "report.html").exists()
+
+
+def test_a_folder_without_the_tutorial_is_refused_before_anything_runs(tmp_path):
+    from workbench.tutorial import run_tutorial
+
+    write_notebook(tmp_path / "00_start.ipynb")
+    with pytest.raises(WorkbenchError, match="There is no tutorial"):
+        run_tutorial(tmp_path / "runs", tmp_path / "workspace", notebooks=tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_tutorial_is_the_notebooks_00_to_08():
+    from pathlib import Path
+
+    from workbench.tutorial import NUMBERED, STUDY
+
+    stems = sorted(path.stem for path in (Path(__file__).parents[1] / "notebooks").glob(NUMBERED))
+    assert [stem[:2] for stem in stems] == [f"{number:02d}" for number in range(9)]
+    assert STUDY in stems

@@ -13,8 +13,10 @@ from typing import Any
 from .errors import WorkbenchError
 from .records import SCALARS_MIMETYPE
 
-#: The notebooks of the main job, from a checkpoint to a chosen engine, in their order.
-MAIN_JOB = ("00_start_here", "02_export_to_onnx", "05_build_engines", "06_benchmark", "07_trade_offs")
+#: The files of the tutorial's notebooks; their numbers are their order.
+NUMBERED = "[0-9][0-9]_*.ipynb"
+#: The notebook whose study the report is about.
+STUDY = "07_trade_offs"
 #: Kernels log that their loopback ports are not encrypted and that they were asked to end; neither is of use here.
 QUIET = ["--IPKernelApp.log_level=50"]
 BAR = "{desc:<28}{bar:30}{n_fmt:>4}/{total_fmt} cells {elapsed}"
@@ -125,10 +127,10 @@ def _refuse_unknown(parameters: Mapping, known: Mapping[Path, tuple[str, ...]]) 
 
 
 def run_tutorial(out, workspace, parameters: Mapping | None = None, notebooks="notebooks") -> str:
-    """Run the main job, write its report, and return a summary.
+    """Run the whole tutorial in the order of its numbers, write the report of its study, and return a summary.
 
-    The last notebook runs a study; its parameters ``name``, ``max_drop`` and ``max_latency_ms`` (0 is no limit)
-    name the study and the limits of the choice.
+    The parameters ``name``, ``max_drop`` and ``max_latency_ms`` (0 is no limit) of ``07_trade_offs`` name the study
+    and the limits of the choice.
 
     Args:
         out: the folder of executed copies and ``report.html``.
@@ -137,10 +139,10 @@ def run_tutorial(out, workspace, parameters: Mapping | None = None, notebooks="n
         notebooks: the folder of the notebooks.
 
     Returns:
-        The table, the chosen engine with its reason, and where to look.
+        The table, the chosen engine with its reason, where the time went, and where to look.
 
     Raises:
-        WorkbenchError: a parameter that no notebook knows, or a cell failed.
+        WorkbenchError: the folder has no such notebooks, a parameter that none of them knows, or a cell failed.
     """
     from .reporting.figures.stills import add_stills
     from .reporting.html import write_report
@@ -148,26 +150,53 @@ def run_tutorial(out, workspace, parameters: Mapping | None = None, notebooks="n
     from .studies.results import study_results
 
     out, workspace = Path(out).absolute(), Path(workspace).absolute()
-    paths = [Path(notebooks) / f"{name}.ipynb" for name in MAIN_JOB]
+    paths = _tutorial_notebooks(Path(notebooks))
     given: dict[str, Any] = {**(parameters or {}), "workspace": str(workspace)}
-    run_notebooks(paths, out, given)
-    missing = add_stills(out / path.name for path in paths)
-    values = parameter_values(paths[-1]) | given
+    run_notebooks(paths.values(), out, given)
+    executed = [out / path.name for path in paths.values()]
+    missing = add_stills(executed)
+    values = parameter_values(paths[STUDY]) | given
     results = study_results(workspace, values["name"])
     choice = results.choose(values["max_drop"], values["max_latency_ms"] or None)
     report = write_report(out / "report.html", results, choice)
+    width = min(116, shutil.get_terminal_size((116, 24)).columns)
     return "\n".join(
         (
             "",
             printed(results.frame(), choice.row),
             "",
-            textwrap.fill(choice.reason, min(116, shutil.get_terminal_size((116, 24)).columns)),
+            textwrap.fill(choice.reason, width),
             "",
+            textwrap.fill(f"Time:      {times_of(executed)}", width, subsequent_indent=" " * 11),
             f"Report:    {report}",
             f"Notebooks: {out}, executed; open the originals with `workbench lab`",
             *([missing] if missing else []),
         )
     )
+
+
+def _tutorial_notebooks(folder: Path) -> dict[str, Path]:
+    """Stem -> path of the tutorial's notebooks, in their order."""
+    found = {path.stem: path for path in sorted(folder.glob(NUMBERED))}
+    if STUDY not in found:
+        raise WorkbenchError(
+            f"There is no tutorial in {folder}",
+            why=f"it has no {STUDY}.ipynb, whose study the report is about",
+            remedy="name the workbench's folder of notebooks; `workbench lab FOLDER` copies them into one of yours",
+        )
+    return found
+
+
+def times_of(executed: Iterable[Path]) -> str:
+    """How long each executed notebook took, and all together, as papermill noted it."""
+    import nbformat
+
+    seconds = {}
+    for path in executed:
+        noted = nbformat.read(path, as_version=4).metadata.get("papermill", {})
+        seconds[path.stem[:2]] = float(noted.get("duration") or 0)
+    each = ", ".join(f"{name} {took:.0f} s" for name, took in seconds.items())
+    return f"{sum(seconds.values()):.0f} s; {each}"
 
 
 def parameter_values(path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import socket
 import numpy as np
 import pytest
 
-from tests.datasets.conftest import CONTENT
+from tests.download_server import CONTENT
 from workbench.datasets import download
 from workbench.errors import Cancelled, WorkbenchError
 

@@ -124,7 +124,8 @@ def test_postscript_named_as_a_picture_starts_no_program(pets, tmp_path, monkeyp
     assert (tmp_path / "started").exists()  # this is what Pillow does where nobody forbids it
     (tmp_path / "started").unlink()
     assert (
-        "UnidentifiedImageError" in folders._read(pets / "cat" / "cat.png", pets, preprocessing.vit_jax(8)).reason
+        "UnidentifiedImageError"
+        in folders.read_image(pets / "cat" / "cat.png", pets, preprocessing.vit_jax(8)).reason
     )
     assert not (tmp_path / "started").exists()
 
@@ -146,7 +147,7 @@ def test_pipes_devices_and_folders_in_place_of_pictures_are_left_out_without_wai
 
 def test_a_picture_too_narrow_to_be_resized_is_skipped_with_its_sizes(pets):
     Image.new("L", (60_000, 1)).save(pets / "cat" / "narrow.png")
-    narrow = folders._read(pets / "cat" / "narrow.png", pets, preprocessing.torchvision())
+    narrow = folders.read_image(pets / "cat" / "narrow.png", pets, preprocessing.torchvision())
     assert narrow.name == "cat/narrow.png"
     assert "60000 x 1 pixels would become 15360000 x 256" in narrow.reason
 

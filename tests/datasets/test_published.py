@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from tests.datasets.conftest import CONTENT
+from tests.download_server import CONTENT
 from workbench.datasets import published
 from workbench.errors import WorkbenchError
 
@@ -32,7 +32,9 @@ def test_cifar10_is_checked_against_its_published_checksum(server, tmp_path, mon
     md5 = hashlib.md5(CONTENT).hexdigest()
     monkeypatch.setitem(published.IMAGES, "cifar10", (published.IMAGES["cifar10"][0], md5))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert not published.is_downloaded("cifar10")
     path = published.fetch_images("cifar10", base_url=server.url)
+    assert published.is_downloaded("cifar10")
     assert path == tmp_path / "cache" / "vit-workbench" / "cifar-10-binary.tar.gz"
     with pytest.raises(WorkbenchError, match="cifar10"):
         published.fetch_images("cifar11", tmp_path)

@@ -3,6 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.download_server import server
+
+__all__ = ["server"]
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -12,5 +16,5 @@ def _hooks(monkeypatch):
     for folder in ("hooks", "pictures"):
         monkeypatch.syspath_prepend(ROOT / "docs" / folder)
     yield
-    for name in ("notebooks", "troubleshooting", "reference", "make"):
+    for name in ("notebooks", "troubleshooting", "reference", "make", "gpu_table"):
         sys.modules.pop(name, None)

@@ -10,7 +10,6 @@ from tests.test_docs import TARGETS, is_command
 from workbench.cli.commands import app, main
 from workbench.datasets import published
 
-pytest_plugins = ["tests.datasets.conftest"]
 PAGES = [README, CHINESE]
 GUIDES = [ROOT / "docs" / f"{name}.md" for name in ("index", "own_model", "gpu_host", "serving", "article", "exam")]
 
@@ -38,6 +37,15 @@ def test_the_table_of_a_readme_is_what_its_record_says(page):
     assert make.with_table(page.read_text(), page.name, record) == page.read_text()
     assert make.SCREENSHOT.is_file()
     assert make.CHART.is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_figure_about_a_gpu_is_what_the_recorded_run_says(page):
+    import gpu_table
+
+    import workbench
+
+    assert gpu_table.with_table(page.read_text(), page.name, workbench.recorded()) == page.read_text()
 
 
 @pytest.mark.parametrize("page", [*PAGES, *GUIDES], ids=lambda page: page.name)

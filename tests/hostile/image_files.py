@@ -58,7 +58,7 @@ def pictures(rng: random.Random, count: int, folder: Path) -> Iterator[Case]:
 
 def _read(path: Path, folder: Path, wanted):
     assert len(folders.open_folder(folder).labels) == len(list(folder.glob("a/[0-9]*")))
-    return folders._read(path, folder, wanted)
+    return folders.read_image(path, folder, wanted)
 
 
 def _npy(array, **header) -> bytes:

@@ -60,6 +60,8 @@ def test_each_call_is_timed_and_unknown_types_unfit_feeds_and_calls_after_closin
     with pytest.raises(wb.WorkbenchError, match="int8"):
         open_session(spec, params, dtype="int8")
     with open_session(spec, params) as session:
+        assert session.environment["runtime"].startswith(("JAX ", "PyTorch "))  # and the version, for the record
+        assert session.environment["device"]
         seconds = session.time(images, repeats=3)
         assert len(seconds) == 3
         assert min(seconds) > 0

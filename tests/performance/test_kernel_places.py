@@ -8,6 +8,7 @@ from tests.backends.hardware import traces
 from workbench.backends.hardware.kernels import Kernel
 from workbench.performance.kernel_places import Product, between, fits, kernels_of_rows, place_kernels
 from workbench.records import ModelSpec
+from workbench.studies.recorded import recorded
 
 #: Four blocks of B/32, whose kernels ``traces`` holds, at batch 32.
 SPEC = ModelSpec("four of B/32", 224, 32, 768, 4, 12, 3072, 1000)
@@ -121,3 +122,17 @@ def test_what_stands_between_two_products(before, after, expected):
 def test_rows_of_a_session_become_kernels_again():
     kernels = [kernel._replace(grid=(1, 2, 3)) for kernel in traces.fp16_fused()]
     assert kernels_of_rows([kernel.row() for kernel in kernels]) == kernels
+
+
+def test_on_real_calls_every_product_of_every_block_has_its_certain_place():
+    run = recorded("h200")
+    traced = [case for case in run.cases.values() if case.kernels]
+    assert len(traced) > 3
+    for case in traced:
+        spec, placed = case.engine.variant.graph.spec, case.placed()
+        products = [one for one in placed if one.kernel.is_product or one.kernel.is_attention]
+        assert not any(one.guess for one in products), case.name
+        for index in range(spec.depth):
+            found = [one.place.role for one in products if one.place.block == f"block{index:02}"]
+            fused, apart = (["qkv", *count * ["scores"], "proj", "fc1", "fc2"] for count in (1, 2))
+            assert found in (fused, apart), case.name

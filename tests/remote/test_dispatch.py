@@ -86,20 +86,43 @@ def test_a_cluster_takes_each_job_on_a_worker_of_its_host(study, cluster):
 
 
 @pytest.mark.slow
-def test_a_worker_killed_in_the_middle_costs_nothing_but_its_job_being_done_again(study, cluster):
+def test_the_job_of_a_worker_that_is_killed_in_the_middle_is_done_again_by_another_one(study, cluster, tmp_path):
+    from distributed import WorkerPlugin
+
+    class Begun(WorkerPlugin):
+        """Notes which worker began which job. (Local, so that workers need not import this file.)"""
+
+        def __init__(self, file):
+            self.file = file
+
+        def setup(self, worker):
+            self.address = worker.address
+
+        def transition(self, key, start, finish, **more):
+            if finish == "executing" and " on " in str(key):
+                with open(self.file, "a") as file:
+                    file.write(f"{self.address}\t{key}\n")
+
+    def begun():
+        """(worker, job) in the order in which jobs began."""
+        lines = (tmp_path / "begun").read_text().splitlines() if (tmp_path / "begun").exists() else []
+        return [tuple(line.split("\t")) for line in lines]
+
     client = cluster(["t4"], ["t4"], ["l4"])
-    pids, killed = client.run(os.getpid), []
+    client.register_plugin(Begun(tmp_path / "begun"))
+    pids, lost = client.run(os.getpid), []
 
     def kill_one_at_work(stage, done, total):
-        busy = [address for address, keys in client.processing().items() if keys]
-        if stage.startswith("cluster") and busy and not killed:
-            killed.append(pids[busy[0]])
-            os.kill(killed[0], signal.SIGKILL)
+        if stage.startswith("cluster") and not lost:
+            lost.extend([(worker, job) for worker, job in begun() if " on t4" in job][:1])
+            for worker, _ in lost:
+                os.kill(pids[worker], signal.SIGKILL)
 
     frame = study("t4", "l4").run(kill_one_at_work, client=client).frame()
-    assert killed
     assert set(frame.execution) == {"executed", "emulated"}
     assert len(frame) == 12
+    ((worker, job),) = lost
+    assert [other for other, again in begun() if again == job and other != worker]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from workbench.records import Measurement
 from workbench.reporting import html
 from workbench.reporting.html import write_report
 from workbench.reporting.table import printed
+from workbench.studies.results import Results
 
 
 class Page(HTMLParser):
@@ -65,6 +66,14 @@ def test_the_report_holds_choice_cells_remedies_and_figures_and_loads_nothing_fr
     assert len(re.findall(r"Plotly\.newPlot\(", source)) >= 4
     assert "my own figure" in source
     assert "<i>x" not in source
+
+
+def test_accuracy_against_energy_is_a_figure_where_energy_was_measured(results, tmp_path, monkeypatch):
+    words = "Accuracy against energy"
+    assert words not in write_report(tmp_path / "plain.html", results).read_text()
+    frame = results.with_intervals().assign(joules_per_image=2.0)
+    monkeypatch.setattr(Results, "with_intervals", lambda self: frame)
+    assert words in write_report(tmp_path / "energy.html", results).read_text()
 
 
 def test_a_study_that_was_not_run_has_a_report_that_says_so(graph, recipes, images, labels, tmp_path):

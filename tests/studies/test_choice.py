@@ -34,6 +34,20 @@ def test_the_front_holds_what_nothing_beats_in_both(frame):
     assert list(pareto(frame, batch=1).images_per_second) == [150, 100]
 
 
+def test_a_front_against_energy_holds_the_most_frugal_and_leaves_out_what_was_not_measured(frame):
+    frame["joules_per_image"] = np.nan
+    by_place = dict(zip(frame.index, frame.top1))
+    best = max(by_place, key=by_place.get)
+    others = [place for place in by_place if place != best and by_place[place] < by_place[best]]
+    frame.loc[best, "joules_per_image"] = 2.0
+    frame.loc[others[0], "joules_per_image"] = 1.0  # less energy and less accuracy: on the front
+    frame.loc[others[1], "joules_per_image"] = 3.0  # beaten in both
+    frame["execution"] = "executed"
+    assert list(pareto(frame, against="joules_per_image").index) == [others[0], best]
+    with pytest.raises(WorkbenchError, match="weigh against accuracy"):
+        pareto(frame, against="build_s")
+
+
 @pytest.mark.parametrize("execution", ["built", "emulated", "to do"])
 def test_what_was_not_executed_has_no_speed_of_its_own_and_is_neither_on_the_front_nor_chosen(frame, execution):
     frame.loc[frame.label == "int8-dynamic", "execution"] = execution

@@ -33,3 +33,12 @@ def test_a_ratio_that_can_be_is_printed_and_one_on_another_machine_is_not_questi
     assert frame.speedup[1] == pytest.approx(3.9)
     assert frame.speedup[2] == pytest.approx(39)
     assert not frame.notes.str.contains("beyond").any()
+
+
+def test_without_labels_the_agreement_is_known_and_the_points_lost_are_not():
+    measurement = Measurement(
+        "tensorrt", "model", Recipe("fp16"), 8, "digest", (1.0,), predictions=(1, 2), reference_predictions=(1, 3)
+    )
+    row = measured_row(measurement)
+    assert row["agreement"] == 0.5
+    assert math.isnan(row["drop_points"])

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import itertools
 
@@ -6,6 +7,7 @@ import pytest
 
 import workbench as wb
 from tests.studies.conftest import SIZE
+from workbench.backends.hardware.load import Load, Watch
 from workbench.errors import Cancelled, Refusal, WorkbenchError
 from workbench.measuring.timing import rounds_in
 from workbench.records import Engine, Measurement
@@ -183,6 +185,20 @@ def test_the_engines_of_a_batch_size_are_timed_in_the_same_rounds(study):
     assert first.rounds[0] == second.rounds[0] == 0
     assert set(first.rounds) == set(second.rounds) == set(range(rounds_in(0.05)))
     assert first.environment["interleaved"] == second.environment["interleaved"]
+
+
+def test_a_busy_machine_is_noted_in_every_row_that_was_timed_then(study, monkeypatch):
+    @contextlib.contextmanager
+    def watched():
+        watch = Watch()
+        yield watch
+        watch.load = Load(2, others=1.5, stolen=0.0, clock=1.0)
+
+    monkeypatch.setattr(runner, "watched", watched)
+    ran = study(batches=(8,)).run()
+    assert ran.frame().notes.str.contains("other processes kept 1.5 of 2 cores busy").all()
+    assert [m.environment["other_cores"] for m in measurements(ran)] == [1.5, 1.5]
+    assert sum("1.5 of 2 cores" in note for note in wb.compare(*measurements(ran)).notes) == 1
 
 
 def test_a_speed_up_has_the_interval_of_its_rounds_paired_with_those_of_fp32(study):

@@ -72,6 +72,20 @@ def test_a_limit_that_nothing_meets_hides_the_ring_and_says_what_comes_nearest(f
     assert panel.value == Limits(0.5, 60.0)
 
 
+def test_energy_is_limited_and_drawn_where_it_was_measured(frame, control, controls):
+    assert controls(trade_off_panel(frame), "max-energy") == controls(trade_off_panel(frame), "energy-chart") == []
+    panel = trade_off_panel(frame.assign(joules_per_image=[4.0, 3.0, 1.5, 0.5]), Limits(2.5, None, 2.0))
+    assert panel.value == Limits(2.5, None, 2.0)
+    assert panel.result().row["precision"] == "int8"
+    assert "Accuracy against energy" in control(panel, "energy-chart").outputs[0]["data"]["text/plain"]
+    control(panel, "max-drop").value = 0.5  # int8 loses more, and fp16 takes 3 J
+    assert ring(panel) == []
+    control(panel, "limit-energy").value = False
+    assert panel.value == Limits(0.5)
+    assert control(panel, "max-energy").disabled
+    assert ring(panel) == [(160, 89.8)]
+
+
 def test_the_compare_panel_says_how_a_stands_against_b_and_lists_blocks_by_their_difference(control):
     blocks = [
         pd.DataFrame({"block": ["block00", "block00", "block01"], "ms": [1.0, 2.0, 4.0]}),
@@ -100,7 +114,9 @@ def test_deltas_are_those_of_the_blocks_that_both_have():
     assert found.to_dict("records") == [{"block": "block01", "ms A": 2.0, "ms B": 5.0, "ms A − B": -3.0}]
 
 
-@pytest.mark.parametrize("limits", [{"max_drop": -1}, {"max_drop": float("nan")}, {"max_latency_ms": 0.0}])
+@pytest.mark.parametrize(
+    "limits", [{"max_drop": -1}, {"max_drop": float("nan")}, {"max_latency_ms": 0.0}, {"max_joules_per_image": 0}]
+)
 def test_limits_that_nothing_can_keep_are_no_limits(limits):
     with pytest.raises(WorkbenchError, match="limit on"):
         Limits(**limits)

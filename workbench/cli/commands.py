@@ -250,7 +250,7 @@ def tutorial(
     notebooks: Path | None = None,
     parameter: Pairs = (),
 ) -> None:
-    """Run the main job: the notebooks in order, then the report and the choice.
+    """Run the whole tutorial: every notebook in order, then the report and the choice.
 
     Args:
         out: the folder of executed copies and report.html.

@@ -84,6 +84,11 @@ def fetch_images(
     return download(_below(base_url, file) if base_url else url, _target(folder, file), md5, progress)
 
 
+def is_downloaded(name: str) -> bool:
+    """Whether ``fetch_images`` downloaded an image set to ``downloads()``."""
+    return (downloads() / _file_name(IMAGES[name][0])).exists()
+
+
 def downloaded_images(name: str) -> Path:
     """The archive that ``fetch_images`` downloaded to ``downloads()``.
 
@@ -92,7 +97,7 @@ def downloaded_images(name: str) -> Path:
     """
     path = downloads() / _file_name(IMAGES[name][0])
     refuse_unless(
-        path.exists(),
+        is_downloaded(name),
         f"{name} is not on this machine",
         why=f"there is no {path}",
         remedy=f"run workbench fetch-images {name} (162 MB), or give the path of the archive or its folder",

@@ -108,17 +108,57 @@ def repeat_builds(
     Raises:
         WorkbenchError: fewer than two builds, or what ``build_engine`` and ``measure`` refuse.
     """
+    (found,) = repeat_builds_together(
+        [variant],
+        backend_name,
+        workspace,
+        builds=builds,
+        batches=batches,
+        card=card,
+        options=options,
+        images=images,
+        labels=labels,
+        batch=batch,
+        seconds=seconds,
+        progress=progress,
+    )
+    return found
+
+
+def repeat_builds_together(
+    variants: Sequence[Variant],
+    backend_name: str,
+    workspace,
+    *,
+    builds: int = 3,
+    batches: Batches | None = None,
+    card: str | None = None,
+    options: dict | None = None,
+    images: np.ndarray | None = None,
+    labels=None,
+    batch: int | None = None,
+    seconds: float = 2.0,
+    progress: Progress = silent,
+) -> tuple[RepeatedBuilds, ...]:
+    """Build each of several variants several times, and measure all builds in the same rounds.
+
+    ``statistics.builds.compare_builds`` then says whether one variant is faster whichever build is taken. The
+    builds of the variants alternate, so that a machine that changes meanwhile treats them alike. Arguments are
+    those of ``repeat_builds``.
+
+    Raises:
+        WorkbenchError: fewer than two builds, or what ``build_engine`` and ``measure`` refuse.
+    """
     refuse_unless(
         isinstance(builds, int) and builds >= 2,
         "One build shows no spread",
         why=f"builds is {builds!r}",
         remedy="ask for 2 builds or more",
     )
-    engines: Sequence[Engine] = [
-        build_engine(
-            variant, backend_name, workspace, batches=batches, card=card, options=options, progress=progress
-        )
-        for _ in range(builds)
+    given: dict = {"batches": batches, "card": card, "options": options, "progress": progress}
+    engines = [
+        build_engine(variant, backend_name, workspace, **given) for _ in range(builds) for variant in variants
     ]
     found = measure_interleaved(engines, images, labels, batch=batch, seconds=seconds, progress=progress)
-    return RepeatedBuilds(tuple(engines), found)
+    step = len(variants)
+    return tuple(RepeatedBuilds(tuple(engines[start::step]), found[start::step]) for start in range(step))

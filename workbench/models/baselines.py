@@ -132,6 +132,7 @@ class JaxSession(_ModelSession):
         joined = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), join_qkv(params))
         forward = jax.jit(lambda p, x: vit.forward(spec, p, x.astype(dtype)).astype(jnp.float32))
         self._model = functools.partial(forward, joined)
+        self.environment = {"runtime": f"JAX {jax.__version__}", "device": jax.devices()[0].device_kind}
 
     def _logits(self, images: np.ndarray) -> np.ndarray:
         return np.asarray(self._opened()(images))
@@ -160,6 +161,10 @@ class TorchSession(_ModelSession):
         self._dtype = getattr(torch, dtype)
         module = torch_module(spec, params).to(self._device, self._dtype)
         self._model = torch.compile(module, dynamic=False) if compiled else module
+        on_gpu = self._device.type == "cuda"
+        name = torch.cuda.get_device_name(self._device) if on_gpu else "cpu"
+        mode = "compiled" if compiled else "eager"
+        self.environment = {"runtime": f"PyTorch {torch.__version__}, {mode}", "device": name}
 
     def _logits(self, images: np.ndarray) -> np.ndarray:
         with self._torch.inference_mode():

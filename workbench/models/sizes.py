@@ -18,6 +18,11 @@ LETTERS = {
 PUBLISHED = ("Ti/16", "S/16", "S/32", "B/32", "B/16", "B/8", "L/32", "L/16", "H/14")
 #: The model that is shipped with the workbench: small, but with the head size of its published relatives.
 TUTORIAL = ModelSpec("tutorial", image_size=96, patch=8, width=192, depth=6, heads=3, mlp=768, classes=16)
+#: The model that ``workbench.models.training`` makes for CIFAR-10: 3.7 million parameters, 64 tokens, of which the
+#: mean is classified.
+CIFAR10 = ModelSpec(
+    "cifar10", image_size=32, patch=4, width=256, depth=7, heads=4, mlp=512, classes=10, classifier="gap"
+)
 SIZES = (*PUBLISHED, "tutorial")
 
 

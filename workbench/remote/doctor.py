@@ -131,12 +131,15 @@ def _cuda_rows(found: tuple[Gpu, ...]) -> Iterator[dict]:
 
 
 def _backends() -> Iterator[dict]:
-    for name in REGISTRY:
-        runtime = backend(name)
-        if refusal := runtime.missing():
-            yield _row(f"backend {name}", refusal.reason, MISSING, refusal.remedy)
-        else:
-            yield _row(f"backend {name}", runtime.description())
+    yield from map(backend_row, REGISTRY)
+
+
+def backend_row(name: str) -> dict:
+    """Whether one backend can be used on this machine, as a row."""
+    runtime = backend(name)
+    if refusal := runtime.missing():
+        return _row(f"backend {name}", refusal.reason, MISSING, refusal.remedy)
+    return _row(f"backend {name}", runtime.description())
 
 
 # ---- parts that must fit each other ------------------------------------------------------------------------------

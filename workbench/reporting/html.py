@@ -94,7 +94,10 @@ def _figures(results: Results, frame: pd.DataFrame, choice: Choice | None) -> It
     """The figures that a study has the numbers for."""
     if candidates(frame).empty:
         return
-    yield figures.pareto(results.with_intervals(), choice, max_drop=choice.max_drop if choice else None)
+    compared, max_drop = results.with_intervals(), choice.max_drop if choice else None
+    yield figures.pareto(compared, choice, max_drop)
+    if figures.has_energy(candidates(compared)):
+        yield figures.pareto(compared, choice, max_drop, against="joules_per_image")
     calls = results.latencies()
     batch = choice.row["batch"] if choice else calls.batch.max()
     chosen = calls[calls.batch == batch]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..errors import WorkbenchError, refuse_unless
+from ..errors import WorkbenchError, one_of, refuse_unless
 from ..records import Engine, Measurement
 from ..statistics.plausible import QUESTIONED
 from ..statistics.sample_size import sample_to_decide
@@ -38,19 +38,29 @@ def executed(frame: pd.DataFrame, batch: int | None = None) -> pd.DataFrame:
     return rows[rows.execution == "executed"]
 
 
-def pareto(frame: pd.DataFrame, batch: int | None = None) -> pd.DataFrame:
+#: What a front weighs against accuracy: a column of the frame -> 1 where more of it is better, -1 where less is.
+AGAINST = {"images_per_second": 1, "joules_per_image": -1}
+
+
+def pareto(frame: pd.DataFrame, batch: int | None = None, against: str = "images_per_second") -> pd.DataFrame:
     """The executed rows that no other row beats in accuracy and throughput (for one batch: latency) at once.
 
     Args:
         frame: what ``Study.frame`` returns.
         batch: look at this batch size only; None compares all batch sizes by their throughput.
+        against: ``images_per_second``, or ``joules_per_image`` for accuracy against energy; rows whose energy could
+            not be read are then left out.
 
     Returns:
-        The rows of the front, fastest first. Of equal rows the first is kept.
+        The rows of the front, fastest or most frugal first. Of equal rows the first is kept.
+
+    Raises:
+        WorkbenchError: ``against`` is another column.
     """
-    speed, top1 = frame.images_per_second.to_numpy(), frame.top1.to_numpy()
-    taken = np.flatnonzero(_timed(frame, batch) & (frame.execution == "executed"))
-    taken = taken[np.lexsort((-top1[taken], -speed[taken]))]
+    one_of("column to weigh against accuracy", against, AGAINST)
+    gain, top1 = AGAINST[against] * frame[against].to_numpy(), frame.top1.to_numpy()
+    taken = np.flatnonzero(_timed(frame, batch) & (frame.execution == "executed") & ~np.isnan(gain))
+    taken = taken[np.lexsort((-top1[taken], -gain[taken]))]
     best_before = np.maximum.accumulate(np.concatenate([[-math.inf], top1[taken]]))[:-1]
     return frame.iloc[taken[top1[taken] > best_before]]
 

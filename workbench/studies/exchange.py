@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import records
 from ..digests import digest
 from ..errors import WorkbenchError, path_of, refuse_unless
-from ..files import new_file
 from ..ledger import Ledger, Observation, new_run_id
 from ..records import Measurement, Recipe
 from ..workspace import Workspace
 from .plan import Cell, Plan, newest_measurement
 from .plan_store import IMPORTED, encoded_plan
 from .results import study_results
+from .signed_lines import checked, read_lines, write_lines
 from .summaries import MEASUREMENT, summary_of
 
 FORMAT, VERSION = "workbench records", 1
@@ -58,23 +57,15 @@ def export_records(workspace, study: str, path, machine: str | None = None) -> i
         why="none of its cells was measured",
         remedy="run it first",
     )
-    header = {"format": FORMAT, "version": VERSION, "study": study, "machine": machine, "count": len(found)}
-    with new_file(path) as partial, open(partial, "w", encoding="utf-8") as file:
-        file.write(json.dumps(header) + "\n")
-        for cell, measurement in found:
-            file.write(
-                json.dumps(_signed({"cell": _place(cell), "measurement": records.encode(measurement)})) + "\n"
-            )
+    header = {"format": FORMAT, "version": VERSION, "study": study, "machine": machine}
+    lines = [{"cell": _place(cell), "measurement": records.encode(measurement)} for cell, measurement in found]
+    write_lines(path, header, lines)
     return len(found)
 
 
 def _place(cell: Cell) -> dict[str, Any]:
     place = {"backend": cell.backend, "batch": cell.batch, "host": cell.host, "card": cell.card, "key": cell.key}
     return {"recipe": records.encode(cell.recipe)} | place
-
-
-def _signed(line: dict[str, Any]) -> dict[str, Any]:
-    return line | {"sha256": digest(json.dumps(line, sort_keys=True))}
 
 
 def import_records(workspace, path) -> str:
@@ -93,7 +84,8 @@ def import_records(workspace, path) -> str:
         WorkbenchError: it is no such file, or a line is missing, damaged or no measurement; nothing is imported.
     """
     workspace, path = Workspace.of(workspace), path_of("A file of records", path)
-    header, lines = _read(path)
+    remedy = "name a file that `workbench export-records` wrote"
+    header, lines = read_lines(path, FORMAT, VERSION, texts=("study", "machine"), remedy=remedy)
     machine, cells, new, ledger = header["machine"], [], [], Ledger(workspace.path)
     for number, line in enumerate(lines, start=2):
         cell, measurement = _checked(path, number, line, machine)
@@ -108,46 +100,10 @@ def import_records(workspace, path) -> str:
     return header["study"]
 
 
-def _read(path: Path) -> tuple[Mapping, Iterator[str]]:
-    """The header and the lines after it."""
-    try:
-        first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
-        header = json.loads(first)
-        known = (header["format"], header["version"]) == (FORMAT, VERSION)
-        known &= all(isinstance(header[name], str) and header[name] for name in ("study", "machine"))
-    except (OSError, UnicodeDecodeError, ValueError, TypeError, KeyError) as error:
-        raise _no_records(path, f"{type(error).__name__}: {error}") from error
-    refuse_unless(
-        known,
-        f"{path} holds no records that this version reads",
-        why=f"its first line is {first[:200]}",
-        remedy=f"export it again with a version that writes {FORMAT!r} of version {VERSION}",
-    )
-    refuse_unless(
-        len(lines) == header["count"],
-        f"{path} is not whole",
-        why=f"its first line promises {header['count']} measurements, and it has {len(lines)}",
-        remedy="copy or export it again; nothing was imported",
-    )
-    return header, iter(lines)
-
-
-def _no_records(path: Path, why: str) -> WorkbenchError:
-    remedy = "name a file that `workbench export-records` wrote"
-    return WorkbenchError(f"{path} cannot be read as records", why=why[:300], remedy=remedy)
-
-
 def _checked(path: Path, number: int, line: str, machine: str) -> tuple[Cell, Measurement]:
     """A line's cell, now a cell of that machine, and its measurement."""
     try:
-        data = json.loads(line)
-        expected = _signed({"cell": data["cell"], "measurement": data["measurement"]})["sha256"]
-        refuse_unless(
-            data["sha256"] == expected,
-            "Its checksum is another",
-            why=f"it says {data['sha256']!r}, and its contents have {expected!r}",
-            remedy="copy or export the file again",
-        )
+        data = checked(line)
         place = data["cell"]
         recipe, host = records.decode(Recipe, place["recipe"]), place["host"]
         host = machine if host == place["backend"] else f"{machine}/{host}"

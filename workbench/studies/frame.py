@@ -102,8 +102,9 @@ def numbers_of(m: Measurement) -> dict[str, float]:
         row |= dict(zip(("top1_low", "top1_high"), m.top1_interval))
         row |= {"top1": m.top1, "top5": m.top5, "images": m.images}
     if m.reference_predictions:
-        drop, low, high = paired_drop(m)
-        row |= {"agreement": m.agreement, "drop_points": drop, "drop_points_low": low, "drop_points_high": high}
+        row["agreement"] = m.agreement
+    if m.reference_predictions and m.labels:
+        row |= dict(zip(("drop_points", "drop_points_low", "drop_points_high"), paired_drop(m)))
     return row
 
 

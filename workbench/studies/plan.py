@@ -10,6 +10,7 @@ from ..progress import Meter, Progress
 from ..records import Measurement, Recipe, Variant
 from ..remote.host import Host
 from ..workspace import Workspace
+from .expectation import VARIANT
 from .request import Request
 from .summaries import MEASUREMENT
 
@@ -79,7 +80,7 @@ def planned(
     """
     engines, cells = [], []
     for recipe in request.recipes:
-        made = _variant(request, recipe, workspace, meter.step(recipe.label))
+        made = _variant(request, recipe, workspace, meter.step(recipe.label, VARIANT))
         for host in request.hosts:
             here = host.command is None and not on_cluster
             row = [_cell(request, host, recipe, batch, made, here) for batch in request.batches]

@@ -97,9 +97,9 @@ class Results:
         found = newest_measurement(self.workspace, newest.last_key) if newest.last_key else None
         return found.environment if found else {}
 
-    def pareto(self, batch: int | None = None) -> pd.DataFrame:
-        """The rows that no other beats in both speed and accuracy; see ``choice.pareto``."""
-        return pareto(self._frame(), batch)
+    def pareto(self, batch: int | None = None, against: str = "images_per_second") -> pd.DataFrame:
+        """The rows that no other beats in both accuracy and speed, or energy; see ``choice.pareto``."""
+        return pareto(self._frame(), batch, against)
 
     def choose(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ import numpy as np
 from ..backends import build_engine, changed_file, open_engine
 from ..backends.base import Session
 from ..backends.hardware.cpu import environment
+from ..backends.hardware.load import watched
 from ..digests import digest
 from ..errors import Cancelled, Refusal, WorkbenchError
 from ..measuring import Subject
@@ -25,12 +27,13 @@ from ..measuring.input_notes import input_notes
 from ..measuring.measurement import measurement_of, one_batch
 from ..measuring.timing import Feeds, Latency, interleaved_rounds, joined
 from ..performance.fusion import attention_fused
-from ..progress import Meter, Progress
+from ..progress import Meter, Progress, part
 from ..records import Engine, Measurement, Recipe, Variant
 from ..remote.dispatch import Outcome, check_workers, send, spread
 from ..remote.host import Host
 from ..remote.job import EvaluationSet, Job
 from ..workspace import Workspace
+from . import expectation
 from .plan import REFUSAL, Cell, EngineCells, is_measured, newest_measurement
 from .predictions import BATCH, predictions_of
 from .request import Request
@@ -69,7 +72,7 @@ class Runner:
         from ..graphs.analysis.selftest import check_order
         from ..graphs.quantization.recipe import apply_recipe
 
-        progress, labels = self.meter.step("FP32 reference"), self.request.labels
+        progress, labels = self.meter.step("FP32 reference", expectation.ENGINE), self.request.labels
         variant = apply_recipe(self.request.graph, Recipe(), self.workspace, progress=progress)
         engine = self._engine(variant, REFERENCE, progress)
         found = self._predictions(engine, REFERENCE, progress)
@@ -98,22 +101,29 @@ class Runner:
 
     # ---- engines of one backend in this process, interleaved ---------------------------------------------------
 
-    def measure_here(self, groups: Sequence[EngineCells]) -> None:
+    def measure_here(self, host: Host, groups: Sequence[EngineCells]) -> None:
         """Measure engines of one backend in this process."""
-        ready = [one for group in groups if (one := self._ready(group, self.meter.step(group.label)))]
+        todo = [left for group in groups if (left := self._unmeasured(group))]
+        self._skip_the_rest(host, todo)
+        ready = [one for group in todo if (one := self._ready(group))]
         for batch in self.request.batches:
             now = [(one, cell) for one in ready if (cell := one.group.at(batch))]
-            progress = self.meter.step(f"batch {batch}", max(len(now), 1))
             if now:
-                self._time(now, batch, progress)
+                self._time(now, batch, self.meter.step(f"batch {batch}", expectation.TIMING, len(now)))
 
-    def _ready(self, group: EngineCells, progress: Progress) -> Ready | None:
-        left, engine = self._unmeasured(group), None
-        if left is None:
-            return None
+    def _skip_the_rest(self, host: Host, todo: Sequence[EngineCells]) -> None:
+        """Tell the meter that the other engines and cells of a backend need no time: refused or measured before."""
+        request = self.request
+        self.meter.skip(expectation.ENGINE, expectation.engines_weight(request, host) - sum(map(_weight, todo)))
+        cells = len(request.recipes) * len(request.batches) - sum(len(group.cells) for group in todo)
+        self.meter.skip(expectation.TIMING, cells)
+
+    def _ready(self, left: EngineCells) -> Ready | None:
+        """Build an engine and classify the images with it; None where that is refused."""
+        progress, engine = self.meter.step(left.label, expectation.ENGINE, _weight(left)), None
         try:
             engine = self._engine(left.variant, left.host, progress)
-            found = {c.batch: self._predictions(engine, left.host, progress, c.batch) for c in left.cells}
+            found = self._predictions_by_batch(engine, left, progress)
             for each in found.values():
                 self._check_evidence(each.classes)
             return Ready(left, engine, found)
@@ -121,6 +131,7 @@ class Runner:
             raise
         except WorkbenchError as error:
             self._refused(left, error.refusal, engine)
+            self.meter.skip(expectation.TIMING, len(left.cells))
             return None
 
     def _engine(self, variant: Variant, host: Host, progress: Progress) -> Engine:
@@ -147,30 +158,54 @@ class Runner:
         inputs = [request.images_digest, request.host_key(host), self.attempt]
         return predictions_of(engine, request.images, request.labels, self.workspace, inputs, progress, batch)
 
+    def _predictions_by_batch(
+        self, engine: Engine, group: EngineCells, progress: Progress
+    ) -> dict[int, Predictions]:
+        """Computed once, but with dynamic quantization once for each batch."""
+        batches, several = [cell.batch for cell in group.cells], engine.variant.recipe.depends_on_batch
+        parts = [part(progress, i, len(batches)) if several else progress for i in range(len(batches))]
+        return {batch: self._predictions(engine, group.host, each, batch) for batch, each in zip(batches, parts)}
+
     def _time(self, ready: Sequence[tuple[Ready, Cell]], batch: int, progress: Progress) -> None:
-        """Time engines at one batch size in interleaved rounds, which are stored while they are taken."""
+        """Time engines at one batch size in interleaved rounds, and write a measurement for each."""
         timed = {digest(cell.key, self.attempt): (one, cell) for one, cell in ready}
-        with contextlib.ExitStack() as stack:
-            store = stack.enter_context(RoundStore(self.workspace, timed))
-
-            def open_session(key: str) -> tuple[Session, Feeds]:
-                engine = timed[key][0].engine
-                subject = Subject.of(engine)
-                session = stack.enter_context(open_engine(engine))
-                return session, subject.feeds(one_batch(subject, self.request.images, batch))
-
-            taken, seconds = {key: tuple(rounds) for key, rounds in store.rounds.items()}, self.request.seconds
-            for key, one in interleaved_rounds(taken, open_session, seconds=seconds, progress=progress):
-                store.add(key, one)
-        name = digest(sorted(timed))  # compare() pairs measurements that were interleaved
-        for key, (one, cell) in timed.items():
-            rounds = store.rounds[key]
-            memory = max(each.memory_bytes for each in rounds)
+        latencies = self._take_rounds({key: one.engine for key, (one, _) in timed.items()}, batch, progress)
+        for key, (latency, memory) in latencies.items():
+            one, cell = timed[key]
             evaluated = Evaluated(
                 one.predictions[batch], self.request.labels, self.reference.classes, REFERENCE_LABEL
             )
-            found = self._record(one.engine, batch, joined(rounds, name), memory, evaluated)
+            found = self._record(one.engine, batch, latency, memory, evaluated)
             self.workspace.append(MEASUREMENT, cell.key, found)
+
+    def _take_rounds(
+        self, engines: Mapping[str, Engine], batch: int, progress: Progress
+    ) -> dict[str, tuple[Latency, int]]:
+        """Interleaved rounds, which are stored while they are taken, and what else the machine did meanwhile.
+
+        Returns:
+            Key -> all calls, with the load beside those of this run, and the session's peak memory in bytes.
+        """
+        with contextlib.ExitStack() as stack:
+            store = stack.enter_context(RoundStore(self.workspace, engines))
+
+            def open_session(key: str) -> tuple[Session, Feeds]:
+                subject = Subject.of(engines[key])
+                session = stack.enter_context(open_engine(engines[key]))
+                return session, subject.feeds(one_batch(subject, self.request.images, batch))
+
+            taken, seconds = {key: tuple(rounds) for key, rounds in store.rounds.items()}, self.request.seconds
+            with watched() as watch:
+                for key, one in interleaved_rounds(taken, open_session, seconds=seconds, progress=progress):
+                    store.add(key, one)
+        name = digest(sorted(engines))  # compare() pairs measurements that were interleaved
+        return {
+            key: (
+                dataclasses.replace(joined(rounds, name), load=watch.load),
+                max(each.memory_bytes for each in rounds),
+            )
+            for key, rounds in store.rounds.items()
+        }
 
     def _record(
         self, engine: Engine, batch: int, latency: Latency, memory_bytes=0, evaluated: Evaluated | None = None
@@ -193,18 +228,21 @@ class Runner:
 
     def measure_elsewhere(self, groups: Sequence[EngineCells]) -> None:
         """Run a job for each engine on its host, one after the other."""
-        for group in groups:
-            progress = self.meter.step(group.label, 1 + len(self.request.batches))
-            if left := self._unmeasured(group):
-                outcome = send(left.host, self._job(left), self.workspace, self._evaluation_set, progress)
-                self._finished(left, outcome)
+        todo = [left for group in groups if (left := self._unmeasured(group))]
+        self.meter.skip(expectation.JOB, len(self.request.recipes) - len(todo))
+        for left in todo:
+            progress = self.meter.step(left.label, expectation.JOB)
+            outcome = send(left.host, self._job(left), self.workspace, self._evaluation_set, progress)
+            self._finished(left, outcome)
 
     def measure_on_cluster(self, groups: Sequence[EngineCells], client) -> None:
         """Run a job for each engine on a Dask cluster, see ``remote.dispatch.spread``."""
         waiting = [left for group in groups if (left := self._unmeasured(group))]
         jobs = [(left.host, self._job(left)) for left in waiting]
         check_workers(client, {host.name for host, _ in jobs})
-        progress = self.meter.step("cluster", len(jobs) * (1 + len(self.request.batches)) or 1)
+        for kind in (expectation.ENGINE, expectation.TIMING):  # the cluster does these as jobs
+            self.meter.skip(kind, math.inf)
+        progress = self.meter.step("cluster", expectation.JOB, len(jobs))
         for number, outcome in spread(jobs, self.workspace, self._evaluation_set, client, progress):
             self._finished(waiting[number], outcome)
 
@@ -259,3 +297,8 @@ class Runner:
                     self._record(engine, cell.batch, Latency()), execution="built", notes=engine.variant.notes
                 )
                 self.workspace.append(MEASUREMENT, cell.key, built)
+
+
+def _weight(group: EngineCells) -> int:
+    """The weight of a step with this engine."""
+    return expectation.engine_weight(group.variant.recipe, group.host, len(group.cells))

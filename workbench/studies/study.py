@@ -23,6 +23,7 @@ from ..records import Graph, Recipe
 from ..remote.host import Host
 from ..workspace import Workspace
 from .choice import Choice
+from .expectation import expected_work
 from .plan import Plan, planned, unplanned
 from .plan_store import keep_plan, saved_plan
 from .request import Request, ascending, axis_values, evaluation_arrays, hosts_of, origin_of
@@ -157,8 +158,7 @@ class Study:
             Cancelled: the progress callback asked for it; finished work stays.
         """
         request = self.request
-        engines = len(request.recipes) * len(request.hosts)
-        meter = Meter(progress, len(request.recipes) + 1 + engines * (1 + len(request.batches)))
+        meter = Meter(progress, expected_work(request))
         groups, cells = planned(request, self.workspace, meter, on_cluster=client is not None)
         keep_plan(self.workspace, Plan(self.name, request.digest, cells))
         runner = Runner(request, self.workspace, meter, new_run_id() if repeat else "")
@@ -168,7 +168,7 @@ class Study:
             for host in request.hosts:
                 own = [group for group in groups if group.host == host]
                 if host.interpreter is None:
-                    runner.measure_here(own)
+                    runner.measure_here(host, own)
                 else:
                     runner.measure_elsewhere(own)
         progress("done", PARTS, PARTS)
@@ -190,9 +190,9 @@ class Study:
         """See ``Results.with_intervals``."""
         return self.results().with_intervals()
 
-    def pareto(self, batch: int | None = None) -> pd.DataFrame:
+    def pareto(self, batch: int | None = None, against: str = "images_per_second") -> pd.DataFrame:
         """See ``Results.pareto``."""
-        return self.results().pareto(batch)
+        return self.results().pareto(batch, against)
 
     def choose(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -54,8 +55,7 @@ class Tuning:
 
     def frame(self) -> pd.DataFrame:
         """A row for every point, in the order in which they were measured."""
-        rows = [dataclasses.asdict(point.setting) | dataclasses.asdict(point) for point in self.points]
-        return pd.DataFrame(rows).drop(columns="setting")
+        return frame_of(self.points)
 
     def __str__(self) -> str:
         best, count = self.best, f"{len(self.points)} of {self.grid} settings were measured."
@@ -71,6 +71,12 @@ class Tuning:
         )
 
 
+def frame_of(points: Iterable[Point]) -> pd.DataFrame:
+    """A row for every point: batch, streams, images_per_second, p50_ms, p99_ms, allowed."""
+    rows = [dataclasses.asdict(point.setting) | dataclasses.asdict(point) for point in points]
+    return pd.DataFrame(rows).drop(columns="setting")
+
+
 def tune(
     variant: Variant,
     backend: str,
@@ -84,6 +90,7 @@ def tune(
     card: str | None = None,
     options: dict | None = None,
     progress: Progress = silent,
+    each: Callable[[Point], object] = lambda point: None,
 ) -> Tuning:
     """Find the batch and the streams with the best throughput within a latency, or the least latency at a load.
 
@@ -99,6 +106,7 @@ def tune(
         card: the GPU to build for, see ``build_engine``.
         options: of the backend. ONNX Runtime without ``threads`` gets the cores over the streams.
         progress: gets the stage ``tuning``, in settings.
+        each: called with every point as it is measured.
 
     Raises:
         WorkbenchError: no setting is within the limit or keeps up with the load; the error names the nearest. Or
@@ -137,6 +145,7 @@ def tune(
         else:
             point = _open(for_streams(engine, setting.streams), setting, load, seconds)
         workspace.append(POINT, variant.digest, point)
+        each(point)
         return point
 
     search, first = Search(grid, measured, progress), first_setting(grid, variant.graph.spec)

@@ -14,9 +14,10 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "bundle": "bundle_panel",
-        "choices": "Build Grid Limits Pair Resolution Source",
+        "choices": "Aim Build Grid Limits Pair Places Resolution Source",
         "comparison": "compare_panel",
         "engine": "engine_panel engine_table",
+        "host": "Place host_panel",
         "model": "Loaded model_panel",
         "netron": "view",
         "panel": "Panel",
@@ -25,8 +26,10 @@ __getattr__, __dir__, __all__ = lazy_names(
         "scalars": "record",
         "sensitivity": "sensitivity_map sensitivity_panel",
         "service": "service_panel",
+        "sheet": "EngineSheet engine_sheet engine_sheet_panel",
         "study": "study_panel",
         "frame_table": "table",
         "trade_off": "trade_off_panel",
+        "tuning": "tuning_panel",
     },
 )

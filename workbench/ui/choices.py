@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ..errors import refuse_unless
+from ..errors import one_of, refuse_unless
 from ..models.sizes import model_spec
 from ..records import Batches, ModelSpec, Recipe
 
@@ -37,6 +37,31 @@ class Build:
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where engines are built and run: names of backends of this machine, and of hosts in ``hosts.toml``."""
+
+    names: tuple[str, ...]
+
+    def __post_init__(self):
+        refuse_unless(
+            bool(self.names),
+            "There is no place to build and run engines",
+            why="nothing is chosen",
+            remedy="choose a backend of this machine or a host",
+        )
+
+    def checked(self, known: Iterable[str]) -> Places:
+        """The same places, once all of them are known.
+
+        Raises:
+            WorkbenchError: a name is neither a backend nor a host of the workspace.
+        """
+        for name in self.names:
+            one_of("place", name, tuple(known))
+        return self
+
+
+@dataclass(frozen=True)
 class Grid:
     """The cells of a study: every recipe at every batch size."""
 
@@ -56,10 +81,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Limits:
-    """What an engine may cost: points of accuracy against FP32, and milliseconds a call (None: no limit)."""
+    """What an engine may cost: points of accuracy against FP32, milliseconds a call, and joules an image.
+
+    None is no limit.
+    """
 
     max_drop: float = 0.5
     max_latency_ms: float | None = None
+    max_joules_per_image: float | None = None
 
     def __post_init__(self):
         refuse_unless(
@@ -73,6 +102,45 @@ class Limits:
             "No call is within the limit on latency",
             why=f"max_latency_ms is {self.max_latency_ms}",
             remedy="give a positive number of milliseconds, or None for no limit",
+        )
+        refuse_unless(
+            self.max_joules_per_image is None or 0 < self.max_joules_per_image < math.inf,
+            "No engine is within the limit on energy",
+            why=f"max_joules_per_image is {self.max_joules_per_image}",
+            remedy="give a positive number of joules per image, or None for no limit",
+        )
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a tuning looks for: the best throughput within a latency, or the least latency at a load.
+
+    Attributes:
+        max_latency_ms: what 99 of 100 calls may take; None is no limit.
+        load: images that arrive in a second; then the least latency at this load is looked for.
+        max_batch: the largest batch to try.
+        max_streams: the most calls at a time to try.
+        seconds: how long each setting is measured.
+    """
+
+    max_latency_ms: float | None = None
+    load: float | None = None
+    max_batch: int = 64
+    max_streams: int = 4
+    seconds: float = 1.0
+
+    def __post_init__(self):
+        refuse_unless(
+            self.max_latency_ms is None or self.load is None,
+            "A tuning has one aim",
+            why="a limit on latency and a load are both given",
+            remedy="give max_latency_ms for the best throughput within it, or load for the least latency at it",
+        )
+        refuse_unless(
+            0 < self.seconds < math.inf,
+            "A setting is measured for some time",
+            why=f"seconds is {self.seconds}",
+            remedy="give more than 0 seconds",
         )
 
 

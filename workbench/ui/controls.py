@@ -73,6 +73,12 @@ def integer(name: str, label: str, value: int, low: int, high: int):
     return with_class(widgets.BoundedIntText(value=value, min=low, max=high, description=label, **_wide()), name)
 
 
+def number(name: str, label: str, value: float):
+    """A number above zero to type in; others are raised to the smallest that is shown."""
+    control = widgets.BoundedFloatText(value=value, min=1e-3, max=1e9, description=label, **_wide())
+    return with_class(control, name)
+
+
 def slider(name: str, label: str, value: float, high: float):
     """A number from 0 to ``high`` to drag or to move by arrow keys, in steps of a power of ten; see ``exact``."""
     step = 10.0 ** math.floor(math.log10(max(value, high) / 100))

@@ -19,34 +19,47 @@ LATENCY = "p99_ms"
 def trade_off_panel(study, limits: Limits | None = None, *, batch: int | None = None) -> Panel:
     """Choose under limits; the ring in the chart moves with them, and ``panel.result()`` is the ``Choice``.
 
+    Where energy was measured it can be limited too, and a second chart shows accuracy against it.
+
     Args:
         study: a ``Study`` that ran, its results, or their frame; a frame alone gives no engine to pack.
         limits: what the panel starts from.
         batch: choose among the cells of this batch size only.
     """
     frame = study if isinstance(study, pd.DataFrame) else study.with_intervals()
-    seed = limits or Limits()
-    rows = _controls(seed, candidates(frame, batch))
-    chart, reason = controls.with_class(controls.Chart(), "chart"), controls.with_class(widgets.HTML(), "choice")
+    seed, shown = limits or Limits(), candidates(frame, batch)
+    rows = _controls(seed, shown)
+    charts = {"images_per_second": controls.with_class(controls.Chart(), "chart")}
+    if figures.has_energy(shown):
+        charts["joules_per_image"] = controls.with_class(controls.Chart(), "energy-chart")
+    reason = controls.with_class(widgets.HTML(), "choice")
 
     def read() -> Limits:
-        latency = controls.exact(rows["latency"], seed.max_latency_ms or 0.0)
-        return Limits(controls.exact(rows["drop"], seed.max_drop), latency if rows["limited"].value else None)
+        return Limits(
+            controls.exact(rows["drop"], seed.max_drop),
+            _limit(rows, "latency", seed.max_latency_ms),
+            _limit(rows, "energy", seed.max_joules_per_image),
+        )
 
     def pick(chosen: Limits, progress: Progress | None = None) -> Choice:
         limits = chosen.max_drop, chosen.max_latency_ms, batch, LATENCY
-        return choose(frame, *limits) if study is frame else study.choose(*limits)
+        energy = {"max_joules_per_image": chosen.max_joules_per_image}
+        return choose(frame, *limits, **energy) if study is frame else study.choose(*limits, **energy)
+
+    def draw(chosen: Limits, choice: Choice | None) -> None:
+        for against, chart in charts.items():
+            chart.draw(figures.pareto(frame, choice, chosen.max_drop, batch, against))
+        reason.value = controls.paragraph(choice.reason) if choice else ""
 
     def advise(chosen: Limits) -> list[Refusal]:
-        rows["latency"].disabled = chosen.max_latency_ms is None
+        for name in ("latency", "energy"):
+            if name in rows:
+                rows[name].disabled = not rows[f"limit {name}"].value
         try:
-            choice = pick(chosen)
+            draw(chosen, pick(chosen))
         except WorkbenchError as error:
-            chart.draw(figures.pareto(frame, max_drop=chosen.max_drop, batch=batch))
-            reason.value = ""
+            draw(chosen, None)
             return [Refusal(f"{error.what}: {error.why}", error.remedy)]
-        chart.draw(figures.pareto(frame, choice, chosen.max_drop, batch))
-        reason.value = controls.paragraph(choice.reason)
         return []
 
     return Panel(
@@ -54,22 +67,37 @@ def trade_off_panel(study, limits: Limits | None = None, *, batch: int | None = 
         list(rows.values()),
         read,
         pick,
-        view=(chart, reason),
+        view=(*charts.values(), reason),
         verb="Take this engine",
         advise=advise,
     )
 
 
+def _limit(rows: controls.Controls, name: str, given: float | None) -> float | None:
+    """A limit that is ticked; one that has no control here stays as it was given."""
+    if name not in rows:
+        return given
+    return controls.exact(rows[name], given or 0.0) if rows[f"limit {name}"].value else None
+
+
 def _controls(limits: Limits, rows: pd.DataFrame) -> controls.Controls:
-    c, slowest = controls, float(rows[LATENCY].max()) if len(rows) else 100.0
-    start = slowest if limits.max_latency_ms is None else limits.max_latency_ms
+    c = controls
     most = max(1.0, float(rows.drop_points.max())) if len(rows) else 5.0
-    return {
+    slowest = float(rows[LATENCY].max()) if len(rows) else 100.0
+    found = {
         "drop": c.slider("max-drop", "Top-1 may lose (points)", limits.max_drop, most),
-        "limited": c.checkbox(
+        "limit latency": c.checkbox(
             "limit-latency",
             "Limit the latency: how long 99 of 100 calls may take at most",
             limits.max_latency_ms is not None,
         ),
-        "latency": c.slider("max-latency", "A call may take (ms, p99)", start, slowest),
+        "latency": c.slider("max-latency", "A call may take (ms, p99)", limits.max_latency_ms or slowest, slowest),
     }
+    if figures.has_energy(rows):
+        given, hungriest = limits.max_joules_per_image, float(rows.joules_per_image.max())
+        words = "Limit the energy: cells whose energy could not be read are then left out"
+        found |= {
+            "limit energy": c.checkbox("limit-energy", words, given is not None),
+            "energy": c.slider("max-energy", "An image may cost (J)", given or hungriest, hungriest),
+        }
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -28,6 +29,18 @@ def test_the_table_of_ncu_gives_every_kernel_in_order_with_its_seconds_and_grid(
     assert [kernel.name for kernel in found] == [kernel.name for kernel in expected]
     assert [kernel.seconds for kernel in found] == pytest.approx([kernel.seconds for kernel in expected])
     assert (found[0].grid, found[1].grid) == ((64, 2, 12), (132, 1, 1))
+
+
+def test_what_ncu_printed_on_a_real_gpu_is_read_whole():
+    """Four blocks of ViT-B/32 in FP16 at batch 128, TensorRT 8.6.0 on an H200."""
+    printed = (Path(__file__).parents[2] / "data" / "kernels" / "ncu-8.6-fp16.csv").read_text()
+    found = kernels_of_csv(printed)
+    assert len(found) == sum(line.startswith('"') for line in printed.splitlines()) - 1  # one is the heading
+    assert sum(kernel.is_attention for kernel in found) == 4
+    assert {kernel.type for kernel in found if kernel.is_product} == {"fp16"}
+    first = next(kernel for kernel in found if kernel.is_product)
+    assert (first.seconds, first.grid) == (pytest.approx(44.352e-6), (66, 2, 1))
+    assert 1e-3 < sum(kernel.seconds for kernel in found) < 1.5e-3
 
 
 def test_other_metrics_are_skipped_and_text_without_a_table_gives_nothing():

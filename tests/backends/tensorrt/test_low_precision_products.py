@@ -73,7 +73,7 @@ def test_a_product_in_fp4_reads_fp4_on_both_sides(graph, pictures, tmp_path):
     attention = frame[frame.role == "scores"]
     assert list(attention.multiplies_in) == ["fp16"] * 3
     assert attention.kernel.str.startswith("_gemm_mha_v2").all()
-    assert list(frame[frame.block.isna()].role) == ["head"]  # the patches are a convolution
+    assert list(frame[frame.block.isna()].role) == ["embedding", "head"]
 
 
 def test_a_split_in_five_dimensions_costs_qkv_its_fp4_and_an_import_mends_that(pictures, tmp_path):

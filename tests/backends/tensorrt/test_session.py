@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.backends.tensorrt.stand_in import SIZE, Cuda, Native
+from tests.backends.tensorrt.stand_in import SIZE, Context, Cuda, Native
 from tests.backends.vits import variant_of
 from workbench.backends.hardware.gpu import Gpu
 from workbench.backends.hardware.kernels import Kernel
@@ -94,21 +94,56 @@ def test_buffers_grow_to_the_largest_batch_and_are_reused_and_answers_are_the_ca
         assert max(memory.memory.size for memory in cuda.taken) == 8 * SIZE * 4
 
 
-def test_the_second_call_of_a_shape_is_captured_and_a_moved_buffer_forgets_it(opened):
+def test_the_second_call_in_a_row_is_captured_and_another_shape_or_a_moved_buffer_forgets_it(opened):
     (session,), _, _ = opened()
     with session:
-        for alive, batch in ((0, 2), (1, 2), (1, 2), (0, 9), (1, 9), (1, 2), (2, 2)):
+        for alive, batch in ((0, 2), (1, 2), (1, 2), (0, 9), (1, 9), (0, 2), (1, 2), (0, 9), (0, 2), (0, 9)):
             np.testing.assert_array_equal(session.run(feeds(batch))["logits"], np.full((batch, SIZE), 2.0))
             assert Graph.alive == alive, batch
 
 
-def test_many_shapes_do_not_keep_many_graphs(opened):
+def test_nothing_is_recorded_before_a_call_has_brought_tensorrt_up_to_date_with_its_shapes(opened, monkeypatch):
+    """As TensorRT 8.6 does: the first call after a change of shapes fails where it is recorded."""
+    recording, settled = [], {}
+
+    class Recorded(Graph):
+        def __init__(self, stream, work):
+            recording.append(True)
+            try:
+                work()
+            finally:
+                recording.pop()
+            super().__init__(stream, work)
+
+    def enqueue(context, stream):
+        up_to_date = settled.get(context) == context.reshaped
+        settled[context] = context.reshaped
+        return enqueue_as_before(context, stream) and (up_to_date or not recording)
+
+    enqueue_as_before = Context.execute_async_v3
+    monkeypatch.setattr(Context, "execute_async_v3", enqueue)
+    monkeypatch.setattr(sessions_of, "CudaGraph", Recorded)
     (session,), _, _ = opened()
     with session:
-        for batch in range(32, 0, -1):
-            session.run(feeds(batch))
-            session.run(feeds(batch))
-        assert Graph.alive <= sessions_of.GRAPHS
+        for batch in (8, 1, 3, 1, 3, 3, 1, 1, 8, 3, 3, 3):
+            np.testing.assert_array_equal(session.run(feeds(batch))["logits"], np.full((batch, SIZE), 2.0))
+        assert session.environment["cuda_graph"] is True  # no recording failed
+        assert Graph.alive == 1
+
+
+def test_an_engine_that_fails_while_it_is_recorded_runs_without_a_graph(opened, monkeypatch):
+    class Failing(Graph):
+        def __init__(self, stream, work):
+            with monkeypatch.context() as meanwhile:
+                meanwhile.setattr(Context, "execute_async_v3", lambda context, stream: False)
+                work()
+
+    monkeypatch.setattr(sessions_of, "CudaGraph", Failing)
+    (session,), native, _ = opened()
+    session.run(feeds(1))
+    np.testing.assert_array_equal(session.run(feeds(1))["logits"], np.full((1, SIZE), 2.0))
+    assert "wrong version" in session.environment["cuda_graph"]  # TensorRT's own words
+    assert native.contexts[0].executed == 2
 
 
 def test_an_engine_that_cannot_be_captured_runs_without(opened, monkeypatch):

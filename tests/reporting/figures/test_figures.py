@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -77,6 +79,23 @@ def test_the_front_joins_what_nothing_beats_and_the_choice_is_ringed(frame):
     assert figure.layout.shapes[0].y0 == pytest.approx(93)  # FP32's 95 % less 2 points
 
 
+def test_the_pareto_figure_against_energy_shows_the_cells_whose_energy_was_read(frame):
+    assert not figures.has_energy(frame)
+    frame.loc[frame.label == "fp32", "joules_per_image"] = [2.0, 1.5]
+    frame.loc[(frame.label == "int8-dynamic") & (frame.batch == 8), "joules_per_image"] = 0.5
+    assert figures.has_energy(frame)
+    figure = figures.pareto(frame, choose(frame, max_drop=2), max_drop=2, against="joules_per_image")
+    assert list(trace(figure, "fp32").x) == [2.0, 1.5]
+    assert list(trace(figure, "int8-dynamic").x) == [0.5]
+    assert list(trace(figure, "Pareto front").x) == [0.5, 1.5]
+    assert list(trace(figure, "chosen").x) == [0.5]
+    assert "J per image, lower is better" in figure.layout.xaxis.title.text
+    assert "Accuracy against energy" in figure.layout.title.text
+    frame.loc[frame.label == "int8-dynamic", "joules_per_image"] = np.nan  # the choice has no place there
+    unread = figures.pareto(frame, choose(frame, max_drop=2), against="joules_per_image")
+    assert "chosen" not in {trace.name for trace in unread.data}
+
+
 def test_what_was_not_run_is_not_drawn_and_what_was_emulated_says_so(frame):
     names = {trace.name for trace in figures.pareto(frame).data}
     assert names == {"Pareto front", "fp32", "int8-dynamic", "fp16 (emulated)"}
@@ -123,6 +142,24 @@ def test_streams_show_throughput_with_its_spread_latency_and_where_more_gain_lit
     assert figure.layout.yaxis.range[1] > 520
     plain = figures.throughput_over_streams(table(columns, *rows).drop(columns=columns.split()[-2:]))
     assert plain.data[0].hovertext[0] == "<b>fp32</b>, 1 stream<br>100.0 images/s<br>latency 10 ms p99"
+
+
+def test_settings_of_a_tuning_are_lines_of_streams_with_what_is_not_allowed_hollow_and_the_best_ringed():
+    columns = "batch streams images_per_second p50_ms p99_ms allowed"
+    rows = [(8, 1, 200, 40, 50, True), (1, 1, 100, 9, 10, True), (4, 2, 260, 80, 90, False)]
+    best = SimpleNamespace(batch=8, streams=1)
+    figure = figures.throughput_over_latency(table(columns, *rows), "int8", best, 60.0)
+    one, two, ring = figure.data
+    assert (one.name, list(one.x), list(one.y), list(one.text)) == ("1 stream", [10, 50], [100, 200], ["1", "8"])
+    assert (two.name, list(two.marker.symbol)) == ("2 streams", ["square-open"])
+    assert list(one.marker.symbol) == ["circle", "circle"]
+    assert (list(ring.x), list(ring.y)) == ([50], [200])
+    assert figure.layout.shapes[0].x0 == 60
+    assert "not allowed" in two.hovertext[0]
+    assert "not allowed" not in one.hovertext[0]
+    waiting = figures.throughput_over_latency(table(columns, *rows), "int8", waiting=True)
+    assert "waiting included" in waiting.layout.xaxis.title.text
+    assert len(waiting.data) == 2
 
 
 def test_attention_over_resolution_marks_where_it_overtakes_the_mlp():

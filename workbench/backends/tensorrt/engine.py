@@ -57,7 +57,7 @@ class LoadedEngine:
         if native is None:
             raise WorkbenchError(
                 f"{self.engine.label} cannot be loaded on this {gpus()[0].name} by {self.adapter.title}",
-                why=" ".join((log.errors[0] if log.errors else "it gives no reason").split())[:400],
+                why=_in_a_line(log.errors[:1]),
                 remedy="build it again here: an engine belongs to one version of TensorRT and one kind of GPU; "
                 "the options version_compatible and hardware_compatible widen that",
             )
@@ -72,6 +72,10 @@ class LoadedEngine:
                 shapes[name] = (tuple(low), tuple(high))
         return shapes
 
+    def last_error(self) -> str:
+        """TensorRT's newest message about an error, in one line."""
+        return _in_a_line(BuildLog.of(self.adapter).errors[-1:])
+
     def note_memory(self) -> None:
         """Read how much of the device's memory is free; the least counts."""
         self.least_free = min(self.least_free, self.device.free_bytes())
@@ -82,6 +86,10 @@ class LoadedEngine:
             release()
         with self.device.active():
             self.native = self.runtime = None
+
+
+def _in_a_line(messages: Sequence[str]) -> str:
+    return " ".join((messages[0] if messages else "TensorRT gives no reason").split())[:400]
 
 
 def numpy_type(name: str) -> np.dtype:

@@ -31,8 +31,6 @@ PROFILED, WARMUP = 20, 3
 IN_FLIGHT = 2
 #: Batches of ``run_all`` in flight: one is computed, one travels to the device, one is filled by the host.
 RING = 3
-#: The number of CUDA graphs that are kept: one for each shape and each set of buffers.
-GRAPHS = 16
 
 
 def open_sessions(adapter: VersionAdapter, engine: Engine, streams: int) -> tuple[Session, ...]:
@@ -85,7 +83,8 @@ class TensorRTSession(Session):
         self._buffers = {name: Buffer(loaded.device, dtype) for name, dtype in loaded.dtypes.items()}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._profile: int | None = None
-        self._graphs: dict[tuple, CudaGraph | None] = {}
+        #: The graph of each set of buffers for the present shapes; None where these ran once, without a graph.
+        self._graphs: dict[int, CudaGraph | None] = {}
         # RTX captures by itself
         self._captures = options.get("cuda_graph", True) and not adapter.is_rtx
         self.environment = {
@@ -264,7 +263,9 @@ class TensorRTSession(Session):
         self._bound = None  # known again once everything below has worked
         if shapes != self._shapes:
             self._shapes = {}
-            self._stream.synchronize()  # a batch in flight has the old shapes
+            # A graph holds for its shapes. After a change TensorRT brings itself up to date in the next call, which
+            # fails while it is recorded (seen on 8.6), also where the session had these shapes before.
+            self._forget_graphs()  # waits, as a batch in flight has the old shapes
             profile = profile_for(shapes, loaded.profiles)
             if profile != self._profile:
                 self._context.set_optimization_profile_async(profile, self._stream.handle)
@@ -347,8 +348,8 @@ class TensorRTSession(Session):
         self._stream.synchronize()
 
     def _compute(self) -> None:
-        """Enqueue the engine, from the second call with the same shapes on as a CUDA graph."""
-        key = (id(self._bound), *self._shapes.values())
+        """Enqueue the engine, from the second call in a row with the same shapes on as a CUDA graph."""
+        key = id(self._bound)
         graph = self._graphs.get(key)
         if graph is not None:
             graph.launch()
@@ -359,11 +360,9 @@ class TensorRTSession(Session):
                 self._graphs[key] = graph = CudaGraph(self._stream, self._enqueue)
                 graph.launch()
                 return
-            except RuntimeError as error:  # an engine that waits for the host inside cannot be captured
+            except (RuntimeError, WorkbenchError) as error:  # an engine that waits for the host inside, for example
                 self._captures = False
                 self.environment = {**self.environment, "cuda_graph": f"refused: {error}"}
-        if len(self._graphs) >= GRAPHS:
-            self._forget_graphs()
         self._graphs.setdefault(key, None)
         self._enqueue()
 
@@ -371,7 +370,7 @@ class TensorRTSession(Session):
         if not self._context.execute_async_v3(self._stream.handle):
             raise WorkbenchError(
                 f"{self._label} failed while it ran",
-                why="TensorRT's execute_async_v3 returned False",
+                why=self._loaded.last_error() if self._loaded else "the session is closed",
                 remedy="run it in a fresh process; a driver that met an error keeps it until the process ends",
             )
 

@@ -19,19 +19,26 @@ from ...progress import Progress, silent
 from ...records import encode, wilson
 from .. import vit
 from ..checkpoint import load_checkpoint, save_checkpoint
-from .images import draw
-from .loop import Plan, train
+from .images import draw, labelled
+from .loop import train, within
+from .plan import RECIPES, Plan
 
 
-def evaluate(path, *, images: int = 10_000, seed: int = 0, progress: Progress = silent) -> tuple[int, int]:
-    """How many of the first images of the evaluation split a checkpoint classifies correctly, in float32.
+def evaluate(
+    path, *, data: str = "shapes", images: int = 10_000, seed: int = 0, progress: Progress = silent
+) -> tuple[int, int]:
+    """How many of the first images of a data set's evaluation split a checkpoint classifies correctly, in float32.
 
     Returns:
         The images classified correctly, and all images.
     """
     spec, params = load_checkpoint(path)
-    pixels = np.empty((images, spec.image_size, spec.image_size, 3), np.uint8)
-    labels = draw("evaluation", seed, pixels, progress)
+    if data == "shapes":
+        pixels = np.empty((images, spec.image_size, spec.image_size, 3), np.uint8)
+        labels = draw("evaluation", seed, pixels, progress)
+    else:
+        found = labelled(data, "evaluation", images, seed, spec, progress)
+        pixels, labels = found.pixels, found.labels
     hits = 0
     for start in range(0, images, 512):
         x = normalise(pixels[start : start + 512])
@@ -42,14 +49,20 @@ def evaluate(path, *, images: int = 10_000, seed: int = 0, progress: Progress = 
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, write the checkpoint and a card beside it, and print its accuracy on images that it has not seen."""
-    options = _options(arguments)
-    spec = dataclasses.replace(vit.TUTORIAL, name=options.out.stem)
-    chosen = {f.name: getattr(options, f.name) for f in dataclasses.fields(Plan) if hasattr(options, f.name)}
-    plan, started = Plan(spec, **chosen), time.monotonic()
+    started, options = time.monotonic(), _options(arguments)
+    spec = dataclasses.replace(RECIPES[options.recipe].spec, name=options.out.stem)
+    chosen = {f.name: getattr(options, f.name, None) for f in dataclasses.fields(Plan)}
+    changed = {name: value for name, value in chosen.items() if value is not None}
+    plan = dataclasses.replace(RECIPES[options.recipe], spec=spec, **changed)
+    if options.minutes:
+        plan = within(plan, options.folder, 60 * options.minutes, progress=_printing())
+        print(f"{plan.epochs} epochs, {plan.steps:,} steps fit in {options.minutes} minutes", flush=True)
     params = train(plan, options.folder, progress=_printing())
     save_checkpoint(options.out, spec, params, dtype="float16")
     minutes = (time.monotonic() - started) / 60
-    hits, images = evaluate(options.out, images=options.evaluation_images, seed=options.seed, progress=_printing())
+    hits, images = evaluate(
+        options.out, data=plan.data, images=options.evaluation_images, seed=plan.seed, progress=_printing()
+    )
     low, high = wilson(hits, images)
     card = {
         "plan": encode(plan),
@@ -79,13 +92,17 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint to write (.npz)")
     parser.add_argument("--folder", type=Path, default=Path("runs/training"), help="for drawn images and the state")
     parser.add_argument("--evaluation-images", type=int, default=10_000)
+    parser.add_argument("--recipe", choices=tuple(RECIPES), default="shapes", help="the plan that others change")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="take as many epochs as fit in this time, compilation included",
+    )
     for field in dataclasses.fields(Plan):
         if field.name == "spec":
             continue
-        default = field.default
-        if field.name == "compute" and jax.default_backend() != "cpu":
-            default = "bfloat16"
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(default), default=default)
+        default = "bfloat16" if field.name == "compute" and jax.default_backend() != "cpu" else None
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=default)
     return parser.parse_args(arguments)
 
 

@@ -1,4 +1,4 @@
-"""The training images: many shapes drawn on all cores, and stored in a file for the next run."""
+"""The training images: read from a data set, or shapes drawn on all cores and stored in a file for the next run."""
 
 from __future__ import annotations
 
@@ -11,23 +11,52 @@ from pathlib import Path
 
 import numpy as np
 
+from ... import datasets
 from ...backends.hardware.cpu import cores
 from ...code_version import code_digest
 from ...datasets import shapes
 from ...digests import digest
+from ...errors import refuse_unless
 from ...files import new_file
 from ...progress import Progress, silent
+from ...records import ModelSpec
+from .plan import Plan
 
 #: Images drawn by one task of the process pool.
 DRAWN_AT_ONCE = 256
 
 
-def training_images(count: int, seed: int, size: int, folder: Path, progress: Progress = silent) -> tuple:
-    """The first ``count`` images of the training split, drawn once and then read from the folder.
+def training_images(plan: Plan, folder: Path, progress: Progress = silent) -> tuple:
+    """The first images of the training split of the plan's data set, at the size of its model.
 
     Returns:
-        Pixels (count, size, size, 3) uint8, mapped from the file, and labels (count,) int32.
+        Pixels (images, size, size, 3) uint8, and labels (images,) int32. Shapes are drawn once into the folder and
+        then mapped from there.
+
+    Raises:
+        WorkbenchError: the data set is not there, has fewer images or another number of classes.
     """
+    if plan.data == "shapes":
+        return _drawn_once(plan.images, plan.seed, plan.spec.image_size, folder, progress)
+    found = labelled(plan.data, "training", plan.images, plan.seed, plan.spec, progress)
+    return found.pixels, found.labels.astype(np.int32)
+
+
+def labelled(
+    data: str, split: str, count: int | None, seed: int, spec: ModelSpec, progress: Progress = silent
+) -> datasets.ImageSet:
+    """Images of a data set on the disk, at the size of a model that must have as many classes."""
+    found = datasets.images(data, split, count, seed, spec.image_size, progress=progress)
+    refuse_unless(
+        len(found.classes) == spec.classes,
+        f"{spec.name} has the wrong number of classes for {data}",
+        why=f"it has {spec.classes}, {data} has {len(found.classes)}",
+        remedy=f"give classes={len(found.classes)}",
+    )
+    return found
+
+
+def _drawn_once(count: int, seed: int, size: int, folder: Path, progress: Progress) -> tuple:
     key = digest(count, seed, size, code_digest(shapes.__name__))
     pixels_path, labels_path = folder / f"images-{key}.npy", folder / f"labels-{key}.npy"
     if not (pixels_path.exists() and labels_path.exists()):

@@ -12,9 +12,9 @@ from .cost import attention_cost, marked_size, roofline, waterfall
 from .maps import View, block_views, heat_map
 from .pictures import contact_sheet
 from .serving import service_timeline
-from .speed import latency_distribution, throughput_over_batch, throughput_over_streams
+from .speed import latency_distribution, throughput_over_batch, throughput_over_latency, throughput_over_streams
 from .theme import COLOURS, SYMBOLS
-from .trade_off import pareto
+from .trade_off import has_energy, pareto
 
 __all__ = [
     "COLOURS",
@@ -23,6 +23,7 @@ __all__ = [
     "attention_cost",
     "block_views",
     "contact_sheet",
+    "has_energy",
     "heat_map",
     "latency_distribution",
     "marked_size",
@@ -31,6 +32,7 @@ __all__ = [
     "roofline",
     "service_timeline",
     "throughput_over_batch",
+    "throughput_over_latency",
     "throughput_over_streams",
     "waterfall",
 ]

@@ -13,6 +13,14 @@ from .labels import label_lines
 from .theme import COLOURS, error_bars, ink, marker, need_columns, new_figure, short, template_name
 from .trade_off import hover
 
+#: How the lines of 1, 2, 4, 8 and more streams differ, in grey print too.
+DASHES_AND_SYMBOLS = (
+    ("solid", "circle"),
+    ("dash", "square"),
+    ("dot", "diamond"),
+    ("dashdot", "triangle-up"),
+    ("longdash", "cross"),
+)
 PERCENTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99}
 
 
@@ -144,11 +152,79 @@ def _add_knee(figure: go.Figure, knee: int) -> None:
 def _hover_streams(row: dict) -> str:
     low, high = row.get("images_per_second_low"), row.get("images_per_second_high")
     spread = f" (95 % of the run {low:,.1f} to {high:,.1f})" if low is not None and math.isfinite(low) else ""
-    streams = "1 stream" if row["streams"] == 1 else f"{row['streams']} streams"
     return (
-        f"<b>{row['label']}</b>, {streams}<br>{row['images_per_second']:,.1f} images/s{spread}<br>"
+        f"<b>{row['label']}</b>, {_streams(row['streams'])}<br>{row['images_per_second']:,.1f} images/s{spread}<br>"
         f"latency {short(row['p99_ms'])} ms p99"
     )
+
+
+def throughput_over_latency(
+    frame: pd.DataFrame, precision: str, best=None, max_latency_ms: float | None = None, *, waiting: bool = False
+) -> go.Figure:
+    """Throughput over the p99 latency of settings of batch and streams, with the batch at each point.
+
+    Args:
+        frame: what ``Tuning.frame`` returns; a setting that is not ``allowed`` is hollow.
+        precision: of the engine, for its colour.
+        best: the setting to ring, with ``batch`` and ``streams``.
+        max_latency_ms: the limit, drawn as a line.
+        waiting: whether the latency counts from an image's arrival.
+    """
+    need_columns(frame, "batch", "streams", "images_per_second", "p50_ms", "p99_ms", "allowed")
+    what = "an image, waiting included" if waiting else "a call"
+    figure = new_figure("Settings that were measured", f"p99 latency of {what} (ms)", "throughput (images/s)")
+    for streams in sorted(map(int, set(frame.streams))):
+        rows, (dash, symbol) = frame[frame.streams == streams].sort_values("batch"), _look(streams)
+        symbols = [symbol + ("" if ok else "-open") for ok in rows.allowed]
+        figure.add_scatter(
+            x=rows.p99_ms,
+            y=rows.images_per_second,
+            mode="lines+markers+text",
+            line={"color": COLOURS[precision], "width": 1.5, "dash": dash},
+            marker={"symbol": symbols, "size": 11, "line": {"width": 1, "color": ink()}},
+            text=[str(batch) for batch in rows.batch],
+            textposition="top center",
+            cliponaxis=False,
+            hovertext=[_hover_setting(row) for row in rows.to_dict("records")],
+            hovertemplate="%{hovertext}<extra></extra>",
+            name=_streams(streams),
+        )
+    if max_latency_ms is not None:
+        figure.add_vline(x=max_latency_ms, line={"dash": "dash", "width": 1, "color": ink()})
+    if best is not None:
+        _add_best(figure, frame[(frame.batch == best.batch) & (frame.streams == best.streams)])
+    figure.update_xaxes(type="log")
+    figure.update_yaxes(range=[0, 1.15 * frame.images_per_second.max()])
+    figure.update_layout(showlegend=True)
+    return figure
+
+
+def _look(streams: int) -> tuple[str, str]:
+    """The dash and the symbol of 1, 2, 3 to 4, 5 to 8, or more streams."""
+    return DASHES_AND_SYMBOLS[min((streams - 1).bit_length(), len(DASHES_AND_SYMBOLS) - 1)]
+
+
+def _hover_setting(row: dict) -> str:
+    allowed = "" if row["allowed"] else "<br>not allowed"
+    return (
+        f"<b>batch {row['batch']}, {_streams(row['streams'])}</b><br>{row['images_per_second']:,.1f} images/s<br>"
+        f"latency {short(row['p50_ms'])} ms median, {short(row['p99_ms'])} ms p99{allowed}"
+    )
+
+
+def _add_best(figure: go.Figure, row: pd.DataFrame) -> None:
+    figure.add_scatter(
+        x=row.p99_ms,
+        y=row.images_per_second,
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 26, "color": ink(), "line": {"width": 2}},
+        hoverinfo="skip",
+        name="chosen",
+    )
+
+
+def _streams(count: int) -> str:
+    return "1 stream" if count == 1 else f"{count} streams"
 
 
 def _add_line(figure, line, x: str, y: str, name: str, texts, emulated: bool = False, **place) -> None:

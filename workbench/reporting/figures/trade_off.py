@@ -1,4 +1,4 @@
-"""Accuracy against throughput, with the Pareto front."""
+"""Accuracy against throughput or energy, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -12,34 +12,54 @@ from .labels import label_places, log_ticks, padded
 from .theme import COLOURS, error_bars, ink, marker, need_columns, new_figure, page, short
 
 _COLUMNS = ("label", "precision", "where", "batch", "execution", "images_per_second", "top1")
+#: Column -> what is weighed against accuracy, and the title of its axis.
+_AXES = {
+    "images_per_second": ("throughput", "throughput (images/s, higher is better)"),
+    "joules_per_image": ("energy", "energy (J per image, lower is better)"),
+}
 
 
-def pareto(frame: pd.DataFrame, choice=None, max_drop: float | None = None, batch: int | None = None) -> go.Figure:
-    """Top-1 over throughput: one point per cell, and the Pareto front as a line.
+def has_energy(frame: pd.DataFrame) -> bool:
+    """Whether the energy of any row was measured, so that it can be an axis."""
+    return bool(frame.joules_per_image.notna().any())
+
+
+def pareto(
+    frame: pd.DataFrame,
+    choice=None,
+    max_drop: float | None = None,
+    batch: int | None = None,
+    against: str = "images_per_second",
+) -> go.Figure:
+    """Top-1 over throughput or energy: one point per cell, and the Pareto front as a line.
 
     Bars are 95 % intervals of what is compared with FP32: across of the speed-up, where the frame has its interval;
-    up and down of the accuracy lost or won, paired image by image.
+    up and down of the accuracy lost or won, paired image by image. The energy of a cell is one reading of a counter
+    and has no bar.
 
     Args:
         frame: what ``Study.with_intervals`` returns, or ``Study.frame``; rows that were not run are left out.
         choice: what ``Study.choose`` returned, to be ringed.
         max_drop: points of top-1 that may be lost against FP32, drawn as a line.
         batch: show this batch size only.
+        against: ``images_per_second``, or ``joules_per_image`` for the rows whose energy was measured.
     """
-    need_columns(frame, *_COLUMNS)
+    need_columns(frame, *_COLUMNS, against)
     rows = _compared(choosing.candidates(frame, batch))
+    rows = rows[rows[against].notna()]
     need_columns(rows, *_COLUMNS)
+    what, title = _AXES[against]
     figure = new_figure(
-        f"Accuracy against throughput<br><sup>{int(rows.images.max()):,} images, {_batches(rows)}</sup>",
-        "throughput (images/s, higher is better)",
+        f"Accuracy against {what}<br><sup>{int(rows.images.max()):,} images, {_batches(rows)}</sup>",
+        title,
         "top-1 accuracy (%)",
     )
-    _add_front(figure, choosing.pareto(rows))
-    _add_points(figure, rows)
+    _add_front(figure, choosing.pareto(rows, against=against), against)
+    _add_points(figure, rows, against)
     if max_drop is not None:
         _add_limit(figure, rows, max_drop)
-    if choice is not None:
-        _add_ring(figure, choice.row)
+    if choice is not None and not math.isnan(choice.row[against]):
+        _add_ring(figure, choice.row, against)
     return figure
 
 
@@ -54,6 +74,7 @@ def _compared(rows: pd.DataFrame) -> pd.DataFrame:
     }
     own = {"images_per_second_low": rows.images_per_second, "images_per_second_high": rows.images_per_second}
     own |= {"top1_low": rows.top1, "top1_high": rows.top1}
+    rows = rows.assign(joules_per_image_low=rows.joules_per_image, joules_per_image_high=rows.joules_per_image)
     return rows.assign(
         **{f"run_{name}": rows[name] for name in ends}, **{n: e.fillna(own[n]) for n, e in ends.items()}
     )
@@ -64,9 +85,9 @@ def _batches(rows: pd.DataFrame) -> str:
     return f"batch {sizes[0]}" if len(sizes) == 1 else f"batches {', '.join(map(str, sizes))} (at the points)"
 
 
-def _add_front(figure: go.Figure, front: pd.DataFrame) -> None:
+def _add_front(figure: go.Figure, front: pd.DataFrame, against: str) -> None:
     figure.add_scatter(
-        x=front.images_per_second,
+        x=front[against],
         y=100 * front.top1,
         mode="lines",
         line={"color": ink(), "width": 1.2, "dash": "dot"},
@@ -76,16 +97,16 @@ def _add_front(figure: go.Figure, front: pd.DataFrame) -> None:
     )
 
 
-def _add_points(figure: go.Figure, rows: pd.DataFrame) -> None:
+def _add_points(figure: go.Figure, rows: pd.DataFrame, against: str) -> None:
     """A trace per recipe and runtime: its batch sizes joined by a thin line, its name at the fastest."""
     rows = rows.assign(place="", text=_texts(rows)).sort_values("batch")
-    rows["place"] = _places(figure, rows)
+    rows["place"] = _places(figure, rows, against)
     for _, group in rows.groupby(["precision", "label", "where", "execution"], sort=False):
         precision, emulated = group.precision.iloc[0], group.execution.iloc[0] == "emulated"
         figure.add_scatter(
-            x=group.images_per_second,
+            x=group[against],
             y=100 * group.top1,
-            error_x=error_bars(group, "images_per_second"),
+            error_x=error_bars(group, against),
             error_y=error_bars(group, "top1", 100),
             mode="lines+markers+text",
             line={"color": COLOURS[precision], "width": 1},
@@ -115,16 +136,16 @@ def _texts(rows: pd.DataFrame) -> list[str]:
     ]
 
 
-def _places(figure: go.Figure, rows: pd.DataFrame) -> list[str]:
+def _places(figure: go.Figure, rows: pd.DataFrame, against: str) -> list[str]:
     """Fix the ranges of the axes, and place each label where it covers no other."""
     y_range = padded(100 * rows.top1_low.min(), 100 * rows.top1_high.max(), 0.04)
-    low, high = rows.images_per_second_low.min(), rows.images_per_second_high.max()
+    low, high = rows[f"{against}_low"].min(), rows[f"{against}_high"].max()
     log = high > 8 * low
     drawn = math.log10 if log else float
     x_range = padded(drawn(low), drawn(high))
     figure.update_xaxes(**({"type": "log", **log_ticks(x_range)} if log else {}), range=x_range)
     figure.update_yaxes(range=y_range)
-    points = [(drawn(x), 100 * y) for x, y in zip(rows.images_per_second, rows.top1)]
+    points = [(drawn(x), 100 * y) for x, y in zip(rows[against], rows.top1)]
     return label_places(points, list(rows.text), x_range, y_range)
 
 
@@ -141,9 +162,9 @@ def _add_limit(figure: go.Figure, rows: pd.DataFrame, max_drop: float) -> None:
     )
 
 
-def _add_ring(figure: go.Figure, row) -> None:
+def _add_ring(figure: go.Figure, row, against: str) -> None:
     figure.add_scatter(
-        x=[row["images_per_second"]],
+        x=[row[against]],
         y=[100 * row["top1"]],
         mode="markers",
         marker={"symbol": "circle-open", "size": 26, "color": ink(), "line": {"width": 2}},
