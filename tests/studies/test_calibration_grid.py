@@ -102,7 +102,7 @@ def test_what_is_not_calibrated_or_has_no_labels_is_refused(graph, images, tmp_p
 def test_a_recorded_grid_has_every_method_and_set_on_enough_images(name):
     grid = recorded_grid(name)
     assert [(row.method, row.variant) for row in grid.rows] == [(m, s) for m in METHODS for s in CORRUPTIONS]
-    assert grid.images >= 2000
+    assert grid.images >= 1000
     header = json.loads((grids.FOLDER / f"{name}.jsonl").read_text().splitlines()[0])
     assert header["machine"]
     assert header["day"].startswith("20")
