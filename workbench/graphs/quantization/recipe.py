@@ -272,10 +272,14 @@ def _tensorrt_notes(recipe: Recipe, saturating: bool) -> tuple[str, ...]:
 
 
 def _block_notes(recipe: Recipe) -> tuple[str, ...]:
-    if recipe.precision != "mxfp8":
+    expanded = {
+        "mxfp8": "expands MXFP8 and multiplies in {}",
+        "wfp4": "expands the weights of every product anew in each call, and multiplies in {}",
+    }
+    if recipe.precision not in expanded:
         return ()
-    high = recipe.resolved_high_precision
-    return (f"TensorRT for RTX 1.7 expands MXFP8 and multiplies in {high}; its list of layers says so",)
+    what = expanded[recipe.precision].format(recipe.resolved_high_precision)
+    return (f"TensorRT for RTX 1.7 {what}; its list of layers says so",)
 
 
 def _weight_notes(recipe: Recipe) -> tuple[str, ...]:
