@@ -36,7 +36,7 @@ AS_WRITTEN = "qdq-as-written"
 PROVIDERS = ["CPUExecutionProvider"]
 #: More threads than any machine has cores; starting a thousand million of them never ends.
 MOST_THREADS = 1024
-#: The types that ONNX Runtime neither multiplies nor expands on a CPU: why such a precision is refused, and what to do.
+#: The types that ONNX Runtime neither multiplies nor expands on a CPU: why they are refused, and what to do.
 NO_KERNELS = {
     "bf16": Refusal(
         "ONNX Runtime has no BF16 kernels for the CPU",

@@ -1,7 +1,8 @@
 """In which type does each product of an engine multiply? Read from its layers, or from kernels where they hide it.
 
 A file that holds 4-bit numbers proves nothing: a compiler may expand them in front of the product, as TensorRT for
-RTX 1.7 does with MXFP8 and with FP4 weights alone. A product multiplies in FP4 where its kernel reads FP4 on both sides.
+RTX 1.7 does with MXFP8 and with FP4 weights alone. A product multiplies in FP4 where its kernel reads FP4 on both
+sides.
 """
 
 from __future__ import annotations

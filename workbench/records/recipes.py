@@ -150,8 +150,8 @@ class Recipe:
         scope: ``linear`` layers, linear layers and ``attention``, or ``everything`` (a lesson, not advice).
         layout: where the Q/DQ nodes go: as ``tensorrt`` or as a ``cpu`` runtime wants them. It means nothing where
             ``PRECISIONS`` lists no choice: see ``resolved_layout``.
-        high_precision: the type beside a low precision (int8, fp8, mxfp8, nvfp4, w8, w4, wfp4); None is fp16 for the
-            tensorrt layout and fp32 for cpu. It means nothing beside others: see ``resolved_high_precision``.
+        high_precision: the type beside a low precision (int8, fp8, mxfp8, nvfp4, w8, w4, wfp4); None is fp16 for
+            the tensorrt layout and fp32 for cpu. It means nothing beside others: see ``resolved_high_precision``.
         calibration: where activation ranges come from.
         smooth: SmoothQuant's alpha (Xiao et al., 2023, arXiv:2211.10438), or None.
         exclude: names of blocks or places that are left in high precision: ``block03`` or ``block03/fc2``. Beside

@@ -66,6 +66,7 @@ def types_by_role(engine):
 
 DENSE = ("qkv", "proj", "fc1", "fc2")
 FP4 = {("fp4", "fp4", "fp8", "fp4")}
+EXPANDED_FP4 = {("fp16", "fp4", None, "fp16")}
 
 
 def test_a_product_in_fp4_reads_fp4_on_both_sides(graph, pictures, tmp_path):
@@ -100,7 +101,7 @@ def test_weights_in_few_bits_alone_prove_no_product_in_few_bits(graph, pictures,
 
 def test_weights_alone_in_fp4_are_expanded_for_every_product_by_a_kernel_that_reads_them(graph, pictures, tmp_path):
     engine = build(graph, wb.Recipe("wfp4"), tmp_path, pictures, "SM120")
-    assert types_by_role(engine) == dict.fromkeys(DENSE, {("fp16", "fp4", None, "fp16")})
+    assert types_by_role(engine) == dict.fromkeys(DENSE, EXPANDED_FP4)
     expanders = [layer for layer in layers_of(engine) if "fp4" in layer.constants]
     assert len(expanders) == len(DENSE) * TINY.depth
     assert not any(layer.is_product or layer.inputs for layer in expanders)
