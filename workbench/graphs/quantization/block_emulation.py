@@ -1,9 +1,9 @@
 """NVFP4 and MXFP8 computed in float32 by operators that every runtime has, number for number.
 
-A tensor core multiplies the low numbers exactly, applies the scales of the blocks and adds up in float32. So does a
-float32 product of what the low numbers stand for. The quantizers of TensorRT's domain become plain operators that round
-as ``block_scales`` does; weights become the float32 constants that ONNX's DequantizeLinear would give. Where
-weights alone are in blocks, the product multiplies in a wider type, to which a cast rounds them first.
+A tensor core multiplies the low numbers exactly, applies the scales of the blocks and adds up in float32. So does
+a float32 product of what the low numbers stand for. The quantizers of TensorRT's domain become plain operators
+that round as ``block_scales`` does; weights become the float32 constants that ONNX's DequantizeLinear would give.
+Where weights alone are in blocks, the product multiplies in a wider type, to which a cast rounds them first.
 
 ``round_significant`` rounds by an addition and a subtraction, which a CPU does eight at a time: a pair of casts to
 FP8 and back, or a chain of comparisons, took several times as long.
