@@ -65,6 +65,7 @@ LIMITS = (
     Limit(wb.Recipe("w4")),
     Limit(wb.Recipe("w4", layout="cpu")),
     Limit(wb.Recipe("w4"), 0.7, searched_for=0.4),
+    Limit(wb.Recipe("wfp4")),
 )
 
 

@@ -82,7 +82,7 @@ def test_04_loses_predictions_to_outliers_and_regains_them_by_smoothing(run):
     assert "linear layers" not in found["blamed_in_stream"]
     assert (found["blamed_behind_norm"], found["blamed_without_outliers"]) == ("linear layers", "")
     assert found["cells_told_live"] == 0 < found["cells_told_recorded"]  # 16 images decide nothing, the record does
-    assert min(found[f"agreement_{name}"] for name in ("w8", "w4", "mxfp8")) >= 0.9
+    assert min(found[f"agreement_{name}"] for name in ("w8", "w4", "wfp4", "mxfp8")) >= 0.9
     assert min(found["agreement_nvfp4"], found["agreement_nvfp4, dynamic"]) >= 0.75
     assert found["agreement_outliers, nvfp4"] > found["agreement_linear"]  # half the bits, a scale for 16 numbers
     assert found["jump"] == "block03/output"

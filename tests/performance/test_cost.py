@@ -85,6 +85,7 @@ def test_half_precision_halves_the_bytes_and_int8_reads_weights_and_inputs_of_bl
         ("nvfp4", 4 + 8 / 16, 4 + 8 / 16),  # bits: the number, and its share of a scale in FP8
         ("mxfp8", 8 + 8 / 32, 8 + 8 / 32),
         ("w4", 16, 4 + 16 / 32),
+        ("wfp4", 16, 4 + 8 / 16),
         ("w8", 16, 8),  # a scale per channel is not counted
     ],
 )

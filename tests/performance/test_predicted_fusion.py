@@ -92,6 +92,7 @@ RECIPES = [
     (wb.Recipe("mxfp8", high_precision="bf16"), "SM120", ["bf16", "bf16"]),
     (wb.Recipe("w8"), "SM89", ["fp16", "fp16"]),
     (wb.Recipe("w4", high_precision="fp32"), "SM86", [None, None]),
+    (wb.Recipe("wfp4"), "SM120", ["fp16", "fp16"]),
 ]
 
 

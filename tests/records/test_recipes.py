@@ -23,6 +23,7 @@ from workbench.records import GIVEN, Calibration, Recipe
         (Recipe("mxfp8", high_precision="bf16"), "tensorrt", "bf16", {"fp8", "bf16"}),
         (Recipe("w8", layout="cpu"), "cpu", "fp32", {"fp32"}),
         (Recipe("w4", high_precision="bf16"), "tensorrt", "bf16", {"bf16"}),
+        (Recipe("wfp4", layout="cpu"), "tensorrt", "fp16", {"fp16"}),
         (Recipe("int8-dynamic", high_precision="fp16"), "cpu", "fp32", {"int8", "fp32"}),
     ],
     ids=lambda value: value.label if isinstance(value, Recipe) else None,
@@ -41,6 +42,7 @@ def test_a_recipe_resolves_what_it_leaves_open_and_ignores_what_means_nothing(re
         (Recipe("mxfp8"), {"fp8", "e8m0", "fp16"}),
         (Recipe("w8", layout="cpu"), {"int8", "fp32"}),
         (Recipe("w4"), {"int4", "fp16"}),
+        (Recipe("wfp4"), {"fp4", "fp8", "fp16"}),
     ],
     ids=lambda value: value.label if isinstance(value, Recipe) else None,
 )
@@ -57,7 +59,7 @@ def test_recipes_that_differ_have_other_labels():
     recipes = [
         *weights,
         Recipe("nvfp4", calibration=Calibration(method="dynamic")),
-        *map(Recipe, ("nvfp4", "mxfp8", "w8", "fp32", "fp16", "int8-dynamic")),
+        *map(Recipe, ("nvfp4", "mxfp8", "w8", "wfp4", "fp32", "fp16", "int8-dynamic")),
         *(Recipe("int8", **each) for each in options),
     ]
     assert len({recipe.label for recipe in recipes}) == len(recipes)

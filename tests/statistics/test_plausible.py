@@ -10,7 +10,8 @@ def most(precision, isa="avx2 avx512f avx512_vnni", **recipe):
 
 
 @pytest.mark.parametrize(
-    ("precision", "times"), [("fp32", 1), ("int8", 4), ("int8-dynamic", 4), ("w8", 4), ("w4", 8), ("fp16", 2)]
+    ("precision", "times"),
+    [("fp32", 1), ("int8", 4), ("int8-dynamic", 4), ("w8", 4), ("w4", 8), ("wfp4", 8), ("fp16", 2)],
 )
 def test_a_vector_holds_as_many_more_numbers_as_they_are_narrower(precision, times):
     assert most(precision) == times

@@ -36,7 +36,7 @@ AS_WRITTEN = "qdq-as-written"
 PROVIDERS = ["CPUExecutionProvider"]
 #: More threads than any machine has cores; starting a thousand million of them never ends.
 MOST_THREADS = 1024
-#: The types that ONNX Runtime cannot multiply on a CPU: why such a precision is refused, and what to do.
+#: The types that ONNX Runtime neither multiplies nor expands on a CPU: why they are refused, and what to do.
 NO_KERNELS = {
     "bf16": Refusal(
         "ONNX Runtime has no BF16 kernels for the CPU",
@@ -81,7 +81,7 @@ class OnnxRuntime(Backend):
             f"the variant was written for {written_for}",
             "choose layout='cpu' or another precision in the recipe, or build with one of those runtimes",
         )
-        return next((why for kind, why in NO_KERNELS.items() if kind in variant.recipe.product_types), other)
+        return next((why for kind, why in NO_KERNELS.items() if kind in variant.recipe.types), other)
 
     def compile(self, request: BuildRequest, progress: Progress = silent) -> Engine:
         """Copy the variant into the request's folder and prove that ONNX Runtime loads it.

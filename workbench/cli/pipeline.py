@@ -59,7 +59,7 @@ def recipe(
 
     Args:
         model: a checkpoint (.npz) or an .onnx file.
-        precision: fp32, fp16, bf16, int8, int8-dynamic, fp8, mxfp8, nvfp4, w8 or w4.
+        precision: fp32, fp16, bf16, int8, int8-dynamic, fp8, mxfp8, nvfp4, w8, w4 or wfp4.
         scope: linear, attention or everything.
         layout: where Q/DQ go: tensorrt, or cpu for ONNX Runtime.
         high_precision: the type beside a low precision.
@@ -141,7 +141,7 @@ def search(
 
     Args:
         model: a checkpoint (.npz) or an .onnx file.
-        precision: int8, fp8, mxfp8, nvfp4, w8 or w4.
+        precision: int8, fp8, mxfp8, nvfp4, w8, w4 or wfp4.
         layout: where Q/DQ go: tensorrt, or cpu for ONNX Runtime.
         scope: linear, attention or everything.
         max_drop: percentage points of top-1 that may be lost.

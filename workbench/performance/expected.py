@@ -41,7 +41,7 @@ EVIDENCE = tuple(Evidence(**row) for row in _FILE["evidence"])
 #: The article that this project starts from: precision -> images per second of ViT-B/32 on a T4 at batch 32.
 ARTICLE: dict[str, float] = _FILE["article"]["images_per_second"]
 #: Precisions with the same share of the unfused speed.
-ALIKE = (("fp32",), ("fp16", "bf16", "w8", "w4"), ("int8", "fp8"), ("mxfp8", "nvfp4"))
+ALIKE = (("fp32",), ("fp16", "bf16", "w8", "w4", "wfp4"), ("int8", "fp8"), ("mxfp8", "nvfp4"))
 #: Bytes of the largest second-level cache of a card in the table of peaks, the RTX PRO 6000's.
 LARGEST_CACHE = 128 << 20
 #: The smallest batch in the evidence.

@@ -1,10 +1,14 @@
 """In which type does each product of an engine multiply? Read from its layers, or from kernels where they hide it.
 
 A file that holds 4-bit numbers proves nothing: a compiler may expand them in front of the product, as TensorRT for
-RTX 1.7 does with MXFP8. A product multiplies in FP4 where its kernel reads FP4 on both sides.
+RTX 1.7 does with MXFP8 and with FP4 weights alone. A product multiplies in FP4 where its kernel reads FP4 on both
+sides.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from ..backends.tensorrt.layers import Layer, narrowest
 from ..records import Engine
@@ -21,8 +25,9 @@ def products(engine: Engine):
     Returns:
         A pandas data frame with a row per product, in the order of execution: ``block``, None outside the blocks;
         ``role``, where a fused attention is ``scores``; ``reads``, the narrowest type of its activations;
-        ``weights``, the narrowest type of its constants, None where there are none; ``scales``, the type of the
-        scales of its blocks, or None; ``multiplies_in``, the wider one of both sides; ``kernel``, its name.
+        ``weights``, the narrowest type of its constants, or of those that a kernel expands for it, None where there
+        are none; ``scales``, the type of the scales of blocks that it applies, or None; ``multiplies_in``, the
+        wider one of both sides; ``kernel``, its name.
 
     Raises:
         WorkbenchError: the engine has no list of layers, or none of its layers carries the name of a ViT's node.
@@ -32,19 +37,25 @@ def products(engine: Engine):
     layers = named_layers(engine)
     if any(layer.is_opaque for layer in layers) and (known := known_kernels(engine)):
         layers = [one.layer for one in known[0]]
-    rows = [row for layer in layers for row in product_rows(layer)]
+    expanded = {name: layer.weights for layer in layers if not layer.inputs for name in layer.writes}
+    rows = [row for layer in layers for row in product_rows(layer, expanded)]
     return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in COLUMNS})
 
 
-def product_rows(layer: Layer) -> list[dict]:
-    """A row per role whose product a layer computes; none where it computes no product."""
+def product_rows(layer: Layer, expanded: Mapping[str, str | None] = MappingProxyType({})) -> list[dict]:
+    """A row per role whose product a layer computes; none where it computes no product.
+
+    Args:
+        layer: of an engine.
+        expanded: tensor -> the type of the constants that a kernel without other inputs makes it of.
+    """
     if not (layer.is_product or layer.is_attention):
         return []
     roles = ("scores",) if layer.is_attention else (*LINEAR, "scores")
     places = dict.fromkeys((place.block, place.role) for place in layer.places if place.role in roles)
     types = {
         "reads": narrowest(layer.inputs),
-        "weights": layer.weights,
+        "weights": next((expanded[name] for name in layer.reads if expanded.get(name)), layer.weights),
         "scales": layer.scales,
         "multiplies_in": layer.multiplies_in,
     }

@@ -55,6 +55,7 @@ PRECISIONS = {
     "nvfp4": Precision("fp4", "fp4", "fp4", "fp16", ("tensorrt",), True, scales="fp8", block=16, linear_only=True),
     "w8": Precision("int8", "fp16", None, "fp16", LAYOUTS, linear_only=True),
     "w4": Precision("int4", "fp16", None, "fp16", LAYOUTS, block=32, linear_only=True),
+    "wfp4": Precision("fp4", "fp16", None, "fp16", ("tensorrt",), scales="fp8", block=16, linear_only=True),
 }
 SCOPES = ("linear", "attention", "everything")
 METHODS = ("minmax", "percentile", "entropy", "mse")
@@ -149,8 +150,8 @@ class Recipe:
         scope: ``linear`` layers, linear layers and ``attention``, or ``everything`` (a lesson, not advice).
         layout: where the Q/DQ nodes go: as ``tensorrt`` or as a ``cpu`` runtime wants them. It means nothing where
             ``PRECISIONS`` lists no choice: see ``resolved_layout``.
-        high_precision: the type beside a low precision (int8, fp8, mxfp8, nvfp4, w8, w4); None is fp16 for the
-            tensorrt layout and fp32 for cpu. It means nothing beside others: see ``resolved_high_precision``.
+        high_precision: the type beside a low precision (int8, fp8, mxfp8, nvfp4, w8, w4, wfp4); None is fp16 for
+            the tensorrt layout and fp32 for cpu. It means nothing beside others: see ``resolved_high_precision``.
         calibration: where activation ranges come from.
         smooth: SmoothQuant's alpha (Xiao et al., 2023, arXiv:2211.10438), or None.
         exclude: names of blocks or places that are left in high precision: ``block03`` or ``block03/fc2``. Beside

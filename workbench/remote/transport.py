@@ -39,7 +39,7 @@ BOOT = (
     'd,p=tempfile.mkstemp(".zip",".new-");q=os.path.join(os.path.dirname(p),"'
     + JOB_ZIP
     + '"+os.path.basename(p)[5:]);'
-    'u.find_spec("fcntl") and __import__("fcntl").flock(d,2);os.rename(p,q);atexit.register(os.unlink,q);'
+    'u.find_spec("fcntl") and exec("import fcntl;fcntl.flock(d,2)");os.rename(p,q);atexit.register(os.unlink,q);'
     'i=sys.stdin.buffer;n=int(sys.argv[2]);f=os.fdopen(d,"wb");s=hashlib.sha256();'
     '[(f.write(b),s.update(b)) for b in iter(lambda:i.read(min(1<<20,n-f.tell())),b"")];'
     "f.flush();"

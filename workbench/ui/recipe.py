@@ -40,6 +40,7 @@ PRECISION_HINTS = {
     "nvfp4": "4-bit floats in blocks of 16 with a scale each: for Blackwell GPUs",
     "w8": "weights in 8-bit integers, products in the type beside them: less memory, nothing is calibrated",
     "w4": "weights in 4-bit integers in blocks of 32, products in the type beside them",
+    "wfp4": "weights in 4-bit floats in blocks of 16, products in the type beside them: for Blackwell GPUs",
 }
 SCOPE_WORDS = {
     "linear": "the linear layers only",

@@ -30,7 +30,7 @@ def sensitivity_panel(graph: Graph, recipe: Recipe, workspace, *, images, labels
 
     Args:
         graph: a float32 graph.
-        recipe: int8, fp8, mxfp8, nvfp4, w8 or w4; the panel starts from it.
+        recipe: int8, fp8, mxfp8, nvfp4, w8, w4 or wfp4; the panel starts from it.
         workspace: a ``Workspace`` or a folder's path.
         images: (N, H, W, 3) float32, normalised: the evaluation set.
         labels: N whole numbers; without them only the logits are compared.

@@ -6,6 +6,7 @@ import pytest
 
 import workbench as wb
 from tests.graphs.drawn import TINY, draw
+from workbench.backends.tensorrt.layers import layers_of
 from workbench.errors import WorkbenchError
 
 SHIPPED = Path(__file__).parents[3] / "data" / "checkpoints" / "shapes-vit.npz"
@@ -40,6 +41,7 @@ def build(graph, recipe, folder, pictures, card):
         (wb.Recipe("mxfp8"), "SM120", ["fp16"] * 3),  # 1.7.1 expands both sides first
         (wb.Recipe("w8"), "SM89", ["fp16"] * 3),
         (wb.Recipe("w4"), "SM86", ["fp16"] * 3),
+        (wb.Recipe("wfp4"), "RTX 5090", ["fp16"] * 3),
     ],
     ids=lambda value: getattr(value, "label", None),
 )
@@ -64,6 +66,7 @@ def types_by_role(engine):
 
 DENSE = ("qkv", "proj", "fc1", "fc2")
 FP4 = {("fp4", "fp4", "fp8", "fp4")}
+EXPANDED_FP4 = {("fp16", "fp4", None, "fp16")}
 
 
 def test_a_product_in_fp4_reads_fp4_on_both_sides(graph, pictures, tmp_path):
@@ -96,11 +99,20 @@ def test_weights_in_few_bits_alone_prove_no_product_in_few_bits(graph, pictures,
     assert ("fp16", stored, None, "fp16") in types["fc2"]  # others may be expanded by a kernel before
 
 
+def test_weights_alone_in_fp4_are_expanded_for_every_product_by_a_kernel_that_reads_them(graph, pictures, tmp_path):
+    engine = build(graph, wb.Recipe("wfp4"), tmp_path, pictures, "SM120")
+    assert types_by_role(engine) == dict.fromkeys(DENSE, EXPANDED_FP4)
+    expanders = [layer for layer in layers_of(engine) if "fp4" in layer.constants]
+    assert len(expanders) == len(DENSE) * TINY.depth
+    assert not any(layer.is_product or layer.inputs for layer in expanders)
+
+
 @pytest.mark.parametrize(
     ("recipe", "card", "reason"),
     [
         (wb.Recipe("nvfp4"), "SM89", "SM89 has no tensor cores for fp4; they begin with SM100"),
         (wb.Recipe("mxfp8"), "RTX 4090", "SM89 has no kernels for e8m0; these begin with SM100"),
+        (wb.Recipe("wfp4"), "SM89", "SM89 has no kernels for fp4; these begin with SM100"),
         (wb.Recipe("w4"), "T4", "SM75 has no kernels for int4; these begin with SM80"),
     ],
     ids=lambda value: getattr(value, "label", None),

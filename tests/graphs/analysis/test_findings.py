@@ -283,7 +283,7 @@ def test_a_clean_variant_has_no_findings(tmp_path):
         assert inspect(recipe(tmp_path, **settings), runtimes=()).findings.empty
 
 
-@pytest.mark.parametrize("precision", ["w8", "w4"])
+@pytest.mark.parametrize("precision", ["w8", "w4", "wfp4"])
 def test_weights_alone_in_few_bits_are_one_note_for_the_whole_model(tmp_path, precision):
     (row,) = inspect(recipe(tmp_path, precision=precision), runtimes=()).findings.itertuples()
     assert (row.hazard, row.severity, row.where) == ("Q/DQ on the weight only", "note", "graph")

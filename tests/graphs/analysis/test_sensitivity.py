@@ -51,7 +51,7 @@ def test_a_row_is_what_a_recipe_that_excludes_all_others_does(drawn, many, label
     assert row.points_lost == pytest.approx(100 * (hits[0] - hits[1]) / len(many))
 
 
-@pytest.mark.parametrize("precision", ["nvfp4", "mxfp8", "w8", "w4"])
+@pytest.mark.parametrize("precision", ["nvfp4", "mxfp8", "w8", "w4", "wfp4"])
 def test_linear_layers_are_tried_in_every_low_precision(drawn, many, labels, pictures, shelf, precision):
     recipe = wb.Recipe(precision, scope="attention", high_precision="fp32")  # the scope means nothing there
     tried = wb.sensitivity(drawn, recipe, shelf, images=many, labels=labels, calibration=pictures)

@@ -42,6 +42,7 @@ RUNTIMES = [
     (wb.Recipe("w8", layout="cpu"), CPU),
     (wb.Recipe("w4"), EVERYWHERE),
     (wb.Recipe("w4", layout="cpu"), CPU),
+    (wb.Recipe("wfp4"), GPUS),
 ]
 #: The numbers of element types in an ONNX file.
 ELEMENTS = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}

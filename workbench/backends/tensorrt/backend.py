@@ -217,9 +217,8 @@ def _refuses_types(variant: Variant, sm: int) -> Refusal | None:
     for name in sorted(variant.recipe.types, key=lambda name: name not in variant.recipe.product_types):
         kind = TYPES[name]
         if not kind.runs_on(sm):
-            what = (
-                f"tensor cores for {name}; they begin" if kind.multiplies_in else f"kernels for {name}; these begin"
-            )
+            multiplied = name in variant.recipe.product_types
+            what = f"tensor cores for {name}; they begin" if multiplied else f"kernels for {name}; these begin"
             return Refusal(
                 f"{sm_name(sm)} has no {what} with {sm_name(kind.first_sm)}",
                 "choose fp16 or int8, or a newer card",

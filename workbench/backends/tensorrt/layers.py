@@ -27,13 +27,15 @@ ATTENTION_KERNEL = "attention kernel"
 MOVES = frozenset(("Move", "Repl", "Conc", "Resh", "Tran", "Slic", "Copy", "Gath", "Sque", "Unsq", "Expa"))
 
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+_TENSOR = re.compile(r"\{ Name: (.*?), Dimensions: ")
 _TYPE = re.compile(r"\b(" + "|".join(TENSORRT_NAMES) + r")\b", re.IGNORECASE)
 
 
 class Layer(NamedTuple):
     """One layer of an engine: the ONNX nodes that went into it, and the types that it reads and writes.
 
-    ``inputs`` are activations only; constants are left out where the list marks them.
+    ``inputs`` are activations only; constants are left out where the list marks them. ``reads`` and ``writes`` are
+    the names of the tensors of ``inputs`` and ``outputs``, where the list has them.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Layer(NamedTuple):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     constants: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -164,13 +168,16 @@ def _from_line(line: str) -> Layer:
     def part(begin: str, end: str) -> str:
         return line.partition(begin)[2].partition(end)[0]
 
+    inputs, outputs = part(", Inputs: [", "], Constants: ["), part(", Outputs: [", "], TacticName: ")
     return Layer(
         name=part("Name: ", ", LayerType: "),
         kind=part(", LayerType: ", ", Inputs: ["),
         nodes=tuple(_NODE.findall(line)),
-        inputs=_types(part(", Inputs: [", "], Constants: [")),
-        outputs=_types(part(", Outputs: [", "], TacticName: ")),
+        inputs=_types(inputs),
+        outputs=_types(outputs),
         constants=_types(part(", Constants: [", "], Outputs: [")),
+        reads=tuple(_TENSOR.findall(inputs)),
+        writes=tuple(_TENSOR.findall(outputs)),
     )
 
 
@@ -199,6 +206,8 @@ def _from_json(layer) -> Layer:
         inputs=_tensor_types(layer.get("Inputs", ())),
         outputs=_tensor_types(layer.get("Outputs", ())),
         constants=_tensor_types(layer.get("Constants", ())),
+        reads=_tensor_names(layer.get("Inputs", ())),
+        writes=_tensor_names(layer.get("Outputs", ())),
     )
 
 
@@ -228,6 +237,10 @@ def _tensor_types(tensors: Iterable[Mapping]) -> tuple[str, ...]:
     found = (t.get("Datatype") or t.get("DataType") or t.get("Format/Datatype") or "" for t in tensors)
     given = (text for text in found if text and not text.startswith("N/A"))
     return tuple(_type_of(match[1]) if (match := _TYPE.search(text)) else text for text in given)
+
+
+def _tensor_names(tensors: Iterable[Mapping]) -> tuple[str, ...]:
+    return tuple(t["Name"] for t in tensors if "Name" in t)
 
 
 def timed_rows(times: Iterable[tuple[str, float]], layers: Iterable[Layer]) -> list[dict]:

@@ -132,7 +132,7 @@ def sensitivity(
 
     Args:
         graph: a float32 graph.
-        recipe: int8, fp8, mxfp8, nvfp4, w8 or w4; its scope decides which places are tried.
+        recipe: int8, fp8, mxfp8, nvfp4, w8, w4 or wfp4; its scope decides which places are tried.
         workspace: a ``Workspace`` or a folder's path.
         images: (N, H, W, 3) float32, normalised, that both models classify; or an image set, whose labels are taken
             and whose data set calibrates a recipe that names none.

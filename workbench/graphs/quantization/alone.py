@@ -56,4 +56,12 @@ def _weights(model: ir.Model, recipe: Recipe, ranges: Ranges | None, chosen: Cho
     quantize_weights(model, recipe, numpy_type("fp32"), chosen)
 
 
-LOW = {"int8": _pairs, "fp8": _pairs, "mxfp8": _blocks, "nvfp4": _blocks, "w8": _weights, "w4": _weights}
+LOW = {
+    "int8": _pairs,
+    "fp8": _pairs,
+    "mxfp8": _blocks,
+    "nvfp4": _blocks,
+    "w8": _weights,
+    "w4": _weights,
+    "wfp4": _blocks,
+}

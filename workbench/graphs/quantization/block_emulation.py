@@ -1,8 +1,9 @@
 """NVFP4 and MXFP8 computed in float32 by operators that every runtime has, number for number.
 
-A tensor core multiplies the low numbers exactly, applies the scales of the blocks and adds up in float32. So does a
-float32 product of what the low numbers stand for. The quantizers of TensorRT's domain become plain operators that
-round as ``block_scales`` does; weights become the float32 constants that ONNX's DequantizeLinear would give.
+A tensor core multiplies the low numbers exactly, applies the scales of the blocks and adds up in float32. So does
+a float32 product of what the low numbers stand for. The quantizers of TensorRT's domain become plain operators
+that round as ``block_scales`` does; weights become the float32 constants that ONNX's DequantizeLinear would give.
+Where weights alone are in blocks, the product multiplies in a wider type, to which a cast rounds them first.
 
 ``round_significant`` rounds by an addition and a subtraction, which a CPU does eight at a time: a pair of casts to
 FP8 and back, or a chain of comparisons, took several times as long.
@@ -36,11 +37,12 @@ E2M1, E4M3 = Significant(2, 0.5), Significant(4, 2.0**-9)
 
 def expand_blocks(model: ir.Model) -> None:
     """Replace block-scaled weights and activations by float32 tensors of the same values, in place."""
+    both_sides = any(each.op_type in BLOCK_QUANTIZERS for each in model.graph)
     for each in list(model.graph):
         if each.op_type in BLOCK_QUANTIZERS:
             _replace(_dequantizer_of(each.outputs[0]), _activation(model, each))
         elif each.op_type in DEQUANTIZERS and _is_block_weight(each):
-            _replace(each, _weight(model, each))
+            _replace(each, _weight(model, each), keep_cast=not both_sides)
 
 
 def _dequantizer_of(low: ir.Value) -> ir.Node:
@@ -48,11 +50,15 @@ def _dequantizer_of(low: ir.Value) -> ir.Node:
     return next(use.node for use in low.uses())
 
 
-def _replace(dequantizer: ir.Node, real: ir.Value) -> None:
-    """Let what reads the dequantized numbers, behind a cast or not, read ``real``: a tensor core rounds nothing."""
+def _replace(dequantizer: ir.Node, real: ir.Value, keep_cast: bool = False) -> None:
+    """Let what reads the dequantized numbers read ``real``.
+
+    A cast in between is passed over, because a tensor core that multiplies low numbers rounds nothing. It is kept
+    where weights alone are low, because such a product multiplies them in the type of its activation.
+    """
     written = dequantizer.outputs[0]
     for use in list(written.uses()):
-        if use.node.op_type == "Cast":
+        if use.node.op_type == "Cast" and not keep_cast:
             ir.convenience.replace_all_uses_with(use.node.outputs[0], real)
         else:
             use.node.replace_input_with(use.idx, real)

@@ -1,5 +1,7 @@
 """NVFP4 and MXFP8: weights and activations in blocks with a scale each, as Blackwell's tensor cores take them.
 
+``wfp4`` has NVFP4's weights alone: they are expanded inside a product that computes in the model's own type.
+
 No operator of ONNX quantizes an activation in blocks as it comes; TensorRT's parser has two of its own, in the
 domain ``trt``. Forms that TensorRT for RTX 1.7.1 builds for SM120:
 
@@ -98,18 +100,18 @@ def quantize_blocks(model: ir.Model, layers: Iterable[BlockLayer], precision: st
     Args:
         model: changed in place.
         layers: from ``block_layers``.
-        precision: ``nvfp4`` or ``mxfp8``.
+        precision: ``nvfp4``, ``mxfp8`` or ``wfp4``.
     """
     write_weight, write_activation = {
         "nvfp4": (_fp4_weight, _fp4_activation),
         "mxfp8": (_mx_weight, _mx_activation),
+        "wfp4": (_fp4_weight, _as_it_is),
     }[precision]
     for layer in layers:
         activation = input_of(layer.product, 0)
         write = _Writer(model, layer.product, activation.dtype or FLOAT)
         layer.product.replace_input_with(0, write_activation(write, activation, layer.amax))
         layer.product.replace_input_with(1, write_weight(write, layer.weight, layer.axis))
-    model.graph.opset_imports.setdefault(TENSORRT_DOMAIN, 1)
     model.ir_version = max(model.ir_version, FP4_IR_VERSION)
 
 
@@ -130,8 +132,7 @@ class _Writer:
     def quantize(self, kind: str, *inputs: ir.Value, element: ir.DataType, scale: ir.DataType, **attributes):
         """One of TensorRT's dynamic quantizers: the low numbers, and the scales of their blocks."""
         made = node(kind, f"{self.name}/input0/quantize", *inputs, outputs=2, axis=-1, **attributes)
-        made.domain = TENSORRT_DOMAIN
-        self.model.graph.insert_before(self.product, made)
+        self._insert_of_tensorrt(made)
         low, scales = made.outputs
         low.shape, low.dtype, scales.dtype = inputs[0].shape, element, scale
         return low, scales
@@ -159,9 +160,13 @@ class _Writer:
             dtype=self.high,
             **settings,
         )
-        made.domain = TENSORRT_DOMAIN
-        self.model.graph.insert_before(self.product, made)
+        self._insert_of_tensorrt(made)
         return made.outputs[0]
+
+    def _insert_of_tensorrt(self, made: ir.Node) -> None:
+        made.domain = TENSORRT_DOMAIN
+        self.model.graph.opset_imports.setdefault(TENSORRT_DOMAIN, 1)
+        self.model.graph.insert_before(self.product, made)
 
 
 def _fp4_weight(write: _Writer, weight: np.ndarray, axis: int) -> ir.Value:
@@ -178,6 +183,11 @@ def _fp4_activation(write: _Writer, activation: ir.Value, amax: float) -> ir.Val
         "TRT_FP4DynamicQuantize", activation, tensor_scale, element=FP4, scale=FP8, **settings
     )
     return write.fp4_values("input0", low, scales, tensor_scale, -1)
+
+
+def _as_it_is(write: _Writer, activation: ir.Value, amax: float) -> ir.Value:
+    """The activation of a product whose weights alone are rounded."""
+    return activation
 
 
 def _mx_weight(write: _Writer, weight: np.ndarray, axis: int) -> ir.Value:

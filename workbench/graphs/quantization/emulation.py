@@ -37,10 +37,10 @@ def emulated(variant: Variant, workspace) -> Variant:
     Build and open it like any other: measurements of it are labelled ``emulated`` and its latency means nothing.
 
     Args:
-        variant: any; one without 16-bit or FP8 parts is returned as it is.
+        variant: any; one without parts in 16 bits, FP8 or FP4 is returned as it is.
         workspace: a ``Workspace`` or a folder's path.
     """
-    if not variant.recipe.product_types.intersection((*dtypes.HALVES, *NO_KERNELS)):
+    if not variant.recipe.types.intersection((*dtypes.HALVES, *NO_KERNELS)):
         return variant
 
     def make(folder: Path, key: str) -> Variant:

@@ -95,7 +95,7 @@ def runtimes_of(recipe: Recipe) -> tuple[str, ...]:
     """The runtimes that take the file which a recipe makes."""
     if recipe.resolved_layout == "cpu":
         return ONNXRUNTIME
-    return EVERYWHERE if recipe.product_types.isdisjoint(NO_KERNELS) else TENSORRT
+    return EVERYWHERE if recipe.types.isdisjoint(NO_KERNELS) else TENSORRT
 
 
 # ---- one lowering a kind of precision ----------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def _calibrated(graph: Graph, recipe: Recipe, workspace: Workspace, images: Imag
 def _block_scaled(
     graph: Graph, recipe: Recipe, workspace: Workspace, images: Images, progress: Progress
 ) -> Variant:
-    """nvfp4 and mxfp8: the linear layers in blocks with a scale each, in a model of the high-precision type."""
+    """nvfp4, mxfp8 and wfp4: linear layers in blocks with a scale each, in a model of the high-precision type."""
     high, source = recipe.resolved_high_precision, _smoothed(graph, recipe, workspace, images, progress)
     ranges = calibrate(source, images, workspace, progress=progress) if recipe.needs_ranges else None
 
@@ -198,6 +198,7 @@ LOWERINGS = {
     "nvfp4": _block_scaled,
     "w8": _weight_only,
     "w4": _weight_only,
+    "wfp4": _block_scaled,
 }
 
 
@@ -271,10 +272,14 @@ def _tensorrt_notes(recipe: Recipe, saturating: bool) -> tuple[str, ...]:
 
 
 def _block_notes(recipe: Recipe) -> tuple[str, ...]:
-    if recipe.precision != "mxfp8":
+    expanded = {
+        "mxfp8": "expands MXFP8 and multiplies in {}",
+        "wfp4": "expands the weights of every product anew in each call, and multiplies in {}",
+    }
+    if recipe.precision not in expanded:
         return ()
-    high = recipe.resolved_high_precision
-    return (f"TensorRT for RTX 1.7 expands MXFP8 and multiplies in {high}; its list of layers says so",)
+    what = expanded[recipe.precision].format(recipe.resolved_high_precision)
+    return (f"TensorRT for RTX 1.7 {what}; its list of layers says so",)
 
 
 def _weight_notes(recipe: Recipe) -> tuple[str, ...]:
@@ -293,6 +298,6 @@ def _scope_notes(recipe: Recipe) -> tuple[str, ...]:
 
 def _opset_notes(recipe: Recipe, opset: int) -> tuple[str, ...]:
     """A note where only the opset keeps TensorRT 8.6 from the file; it lacks the types that ONNX Runtime lacks."""
-    if opset <= TENSORRT_8_OPSET or not recipe.product_types.isdisjoint(NO_KERNELS):
+    if opset <= TENSORRT_8_OPSET or not recipe.types.isdisjoint(NO_KERNELS):
         return ()
     return (f"opset {opset}: TensorRT 8.6 reads {TENSORRT_8_OPSET} and below; export with opset=17",)

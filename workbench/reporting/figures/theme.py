@@ -21,6 +21,7 @@ COLOURS = {
     "nvfp4": "#901E73",
     "w8": "#D1B37F",
     "w4": "#364701",
+    "wfp4": "#0E00AD",
 }
 #: Precision -> the shape of its marker.
 SYMBOLS = {
@@ -34,6 +35,7 @@ SYMBOLS = {
     "nvfp4": "star",
     "w8": "cross",
     "w4": "hexagram",
+    "wfp4": "hourglass",
 }
 #: Small to large, for heat maps: lightness falls steadily, so the order is visible in grey (ColorBrewer's YlGnBu).
 SCALE = "YlGnBu"
