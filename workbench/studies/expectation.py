@@ -16,8 +16,7 @@ from .request import Request
 
 #: The kinds of steps: a recipe applied, an engine built and its images classified, a cell timed, a job elsewhere.
 VARIANT, ENGINE, TIMING, JOB = "variant", "engine", "timing", "job"
-#: Seconds of a recipe and of a build here; a slow core's rate; seconds of a warm-up beside the timed ones and those
-#: of opening the engines anew, which are as many at most.
+#: Seconds of a recipe and of a build here; a slow core's rate; seconds of a warm-up beside the timed ones.
 VARIANT_S, BUILD_S, FLOPS_PER_CORE, WARM_UP_S = 1.0, 1.0, 10e9, 0.5
 
 
@@ -25,7 +24,7 @@ def expected_work(request: Request) -> dict[str, Work]:
     """The work of each kind of step of a study that has measured nothing yet."""
     here = [host for host in request.hosts if host.interpreter is None]
     recipes, batches = len(request.recipes), len(request.batches)
-    engine, timing = BUILD_S + _classifying(request), 2.25 * request.seconds + WARM_UP_S
+    engine, timing = BUILD_S + _classifying(request), 1.25 * request.seconds + WARM_UP_S
     return {
         VARIANT: Work(recipes, VARIANT_S),
         ENGINE: Work(1 + sum(engines_weight(request, host) for host in here), engine),
