@@ -126,13 +126,15 @@ def test_06_keeps_the_predictions_and_says_how_sure_the_speed_is(run):
 
 
 def test_07_chooses_within_the_limit_and_packs_the_engine(run, shared_workspace):
+    versions = shared_workspace / "bundles" / "versions"
+    others = set(versions.iterdir()) if versions.exists() else set()
     found = run("07_trade_offs", images=160, seconds=0.3, batches=[4], name="quick")
     assert found["cells"] == 3
     assert found["drop_points"] <= 0.5
     assert found["verdict"] in ("holds", "cannot tell")
     assert found["speedup"] > 0
     assert found["recorded_points_lost"] <= 0.5
-    (bundle,) = (shared_workspace / "bundles" / "versions").iterdir()
+    (bundle,) = set(versions.iterdir()) - others
     assert (bundle_digest(bundle), read_bundle(bundle).engine.label) == (bundle.name, engine_label(found))
 
 
