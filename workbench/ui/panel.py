@@ -18,7 +18,7 @@ from IPython.display import display
 from ..errors import Cancelled, Refusal
 from ..progress import Progress
 from . import summary
-from .controls import error_box, log_lines, muted, paragraph, warning, with_class
+from .controls import Chart, error_box, log_lines, muted, paragraph, warning, with_class
 from .job import Job, Status
 
 #: Seconds between two updates of what is shown of a running job.
@@ -127,8 +127,12 @@ class Panel(widgets.VBox):
         self._displays.append(display(self._bundle(), raw=True, display_id=True))
 
     def _renew_summary(self) -> None:
-        """Write the present summary into the outputs that show this panel."""
-        if self._displays:
+        """Write the present summary into the outputs that show this panel.
+
+        JupyterLab then draws the whole panel anew. It loses a chart that it is drawing meanwhile, so a panel with a
+        chart keeps the summary with which it was shown first.
+        """
+        if self._displays and not any(map(_has_chart, (*self._view, self._outcome))):
             bundle = self._bundle()
             for shown in self._displays:
                 shown.update(bundle, raw=True)
@@ -325,3 +329,8 @@ def _busy(status: Status) -> str:
 def _seconds(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _has_chart(widget: widgets.Widget) -> bool:
+    """Whether a widget is a chart, or holds one."""
+    return isinstance(widget, Chart) or any(map(_has_chart, getattr(widget, "children", ())))
