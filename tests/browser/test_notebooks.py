@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.browser.harness import ROOT
 from workbench import Workspace
-from workbench.records import Measurement
+from workbench.records import Measurement, Window
 from workbench.studies.plan import MEASUREMENT
 from workbench.studies.results import saved_plan
 from workbench.tutorial import run_notebook
@@ -115,7 +115,9 @@ def make_up_latencies(folder, milliseconds):
         newest = workspace.observations(MEASUREMENT, Measurement, cell.key)[-1]
         fast = milliseconds[cell.recipe.precision] / 1e3
         times = tuple(fast * (1 + 0.001 * (i % 5)) for i in range(50))
-        made_up = replace(newest, latencies_s=times)
+        taken = {"rounds": tuple(i // 2 for i in range(50)), "openings": tuple(i // 2 * 8 // 25 for i in range(50))}
+        counted = Window((50,), (sum(times),))
+        made_up = replace(newest, latencies_s=times, **taken, end_to_end=counted, compute=counted)
         if cell.recipe.precision != "fp32":
             wrong = tuple((label + 1) % 12 for label in newest.labels[:4])
             made_up = replace(made_up, predictions=wrong + newest.reference_predictions[4:])
