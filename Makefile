@@ -25,7 +25,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 tutorial: env ## run the whole tutorial: notebooks 00 to 08, then runs/tutorial/report.html
 	@$(RUN) -m workbench tutorial
 
-test: env ## unit tests, every notebook once with quick parameters, the main clicks in a browser (10 min)
+test: env ## unit tests, every notebook once with quick parameters, the main clicks in a browser (17 min)
 	$(PYTEST) -n 2 --dist loadfile -m "$(UNIT) and not timing"
 	$(PYTEST) -m "$(UNIT) and timing"
 	$(PYTEST) -n 2 --dist worksteal -m "(notebooks or browser) and not slow and not gpu"
