@@ -134,8 +134,9 @@ def test_07_chooses_within_the_limit_and_packs_the_engine(run, shared_workspace)
     assert found["verdict"] in ("holds", "cannot tell")
     assert found["speedup"] > 0
     assert found["recorded_points_lost"] <= 0.5
-    (bundle,) = set(versions.iterdir()) - others
-    assert (bundle_digest(bundle), read_bundle(bundle).engine.label) == (bundle.name, engine_label(found))
+    made = set(versions.iterdir()) - others  # another worker may pack one in the same workspace meanwhile
+    assert all(bundle_digest(bundle) == bundle.name for bundle in made)
+    assert engine_label(found) in {read_bundle(bundle).engine.label for bundle in made}
 
 
 def test_08_loses_no_request_serves_the_original_for_broken_engines_and_rolls_back(run):
