@@ -54,6 +54,7 @@ class Panel(widgets.VBox):
             below the controls.
         preview: returns what is known of a record's result before the work is done.
         show: makes the widget that shows a result.
+        renews: whether the summary that stays in the notebook is renewed when a run ends.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Panel(widgets.VBox):
         advise: Callable[[Any], Iterable[str | Refusal]] = lambda record: (),
         preview: Callable[[Any], Any] = lambda record: None,
         show: Callable[[Any], widgets.Widget | None] = lambda result: None,
+        renews: bool = True,
     ):
         self._name, self._read, self._work = name, read, work
         self._advise, self._preview, self._show = advise, preview, show
@@ -76,7 +78,7 @@ class Panel(widgets.VBox):
         self._after, self._followers = after, []
         self._run: _Run | None = None
         self._controls, self._view, self._displays = tuple(controls), tuple(view), []
-        self._said: tuple = ()
+        self._renews = renews
         self._build([*controls, *view], verb)
         super().__init__(children=self._parts, layout={"max_width": "60em", "padding": "4px 0"})
         with_class(with_class(self, "panel"), f"{name}-panel")
@@ -126,21 +128,15 @@ class Panel(widgets.VBox):
     def _ipython_display_(self) -> None:
         """Show the panel under a display id, so that its summary can be renewed where it stands."""
         self._displays.append(display(self._bundle(), raw=True, display_id=True))
-        self._said = self._content()
-
-    def _content(self) -> tuple:
-        """What a summary says beside the progress of a run."""
-        return tuple(summary.choices(self._controls)), tuple(summary.shown_html([*self._view, self._outcome]))
 
     def _renew_summary(self) -> None:
-        """Write the present summary into the outputs that show this panel, where it says something new.
+        """Write the present summary into the outputs that show this panel.
 
-        JupyterLab then draws the whole panel anew, and loses a chart that it is drawing meanwhile. So a panel keeps
-        the summary that still holds, and one whose result is a chart keeps that of its first display.
+        JupyterLab then draws the whole panel anew, and loses a chart that it is drawing meanwhile. So a panel whose
+        result is a chart keeps the summary of its first display.
         """
-        said = self._content()
-        if self._displays and said != self._said and not _has_chart(self._outcome):
-            self._said, bundle = said, self._bundle()
+        if self._displays and self._renews and not _has_chart(self._outcome):
+            bundle = self._bundle()
             for shown in self._displays:
                 shown.update(bundle, raw=True)
 

@@ -70,6 +70,7 @@ def trade_off_panel(study, limits: Limits | None = None, *, batch: int | None = 
         view=(*charts.values(), reason),
         verb="Take this engine",
         advise=advise,
+        renews=False,  # the next cell ends the run while the chart is still being drawn, which would lose it
     )
 
 
