@@ -42,14 +42,21 @@ def precisions(run: RecordedRun, model: str = "ViT-B/32", batch: int = 32) -> pd
             "precision": rows.label,
             "img/s": rows.compute_images_per_second,
             "× fp32": rows.compute_images_per_second / base,
-            "share of limit": [_share(run, row) for row in rows.to_dict("records")],
-            "end to end, img/s": rows.images_per_second,
-            "p50 ms": rows.p50_ms,
-            "p99 ms": rows.p99_ms,
-            "busy cores": rows["busy cores"],
-            "recorded": rows.recorded,
+            **_speeds(run, rows),
         }
     ).reset_index(drop=True)
+
+
+def _speeds(run: RecordedRun, rows: pd.DataFrame) -> dict:
+    """The columns of ``precisions`` and ``models`` about speed, and what was recorded beside it."""
+    return {
+        "share of limit": [_share(run, row) for row in rows.to_dict("records")],
+        "end to end, img/s": rows.images_per_second,
+        "p50 ms": rows.p50_ms,
+        "p99 ms": rows.p99_ms,
+        "busy cores": rows["busy cores"],
+        "recorded": rows.recorded,
+    }
 
 
 def beside_article(run: RecordedRun) -> pd.DataFrame:
@@ -99,12 +106,7 @@ def models(run: RecordedRun) -> pd.DataFrame:
             "precision": best.label,
             "batch": best.batch,
             "img/s": best.compute_images_per_second,
-            "share of limit": [_share(run, row) for row in best.to_dict("records")],
-            "end to end, img/s": best.case.map(whole),
-            "p50 ms": best.p50_ms,
-            "p99 ms": best.p99_ms,
-            "busy cores": best["busy cores"],
-            "recorded": best.recorded,
+            **_speeds(run, best.assign(images_per_second=best.case.map(whole))),
         }
     ).reset_index(drop=True)
 
