@@ -5,13 +5,11 @@ Each takes the model itself and finds the steps before it in the workspace, as a
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..errors import WorkbenchError
 from ..records import Batches, Calibration, Recipe
 from .progress_line import ProgressLine
 
@@ -166,33 +164,16 @@ def search(
 
 
 def _graph(model: Path, preprocessing: str | None, workspace: Path, progress):
+    from ..datasets.published_preprocessing import from_text
     from ..graphs.any_model import load_graph
 
-    return load_graph(model, workspace, read_option(preprocessing), progress=progress)
+    return load_graph(model, workspace, from_text(preprocessing or ""), progress=progress)
 
 
 def _variant(graph, asked: Recipe, workspace: Path, progress):
     from ..graphs.quantization.recipe import apply_recipe
 
     return apply_recipe(graph, asked, workspace, progress=progress)
-
-
-def read_option(preprocessing: str | None):
-    """A table where the option is JSON, else the name or path that it is.
-
-    Raises:
-        WorkbenchError: it begins as a table and is no JSON.
-    """
-    if preprocessing is None or not preprocessing.lstrip().startswith("{"):
-        return preprocessing
-    try:
-        return json.loads(preprocessing)
-    except ValueError as error:
-        raise WorkbenchError(
-            "--preprocessing begins as a table, and is none",
-            why=str(error),
-            remedy="""write a preset, a path, or JSON such as '{"mean": [124, 116, 104], "std": [58, 57, 57]}'""",
-        ) from error
 
 
 def _print_path(path: Path, notes) -> None:

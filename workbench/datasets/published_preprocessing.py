@@ -65,6 +65,25 @@ def read_preprocessing(source, size: int | None = None) -> Preprocessing:
     )
 
 
+def from_text(text: str) -> str | Mapping | None:
+    """What a person wrote for ``read_preprocessing``: nothing, a name or a path, or a table as JSON.
+
+    Raises:
+        WorkbenchError: it begins as a table and is no JSON.
+    """
+    text = text.strip()
+    if not text.startswith("{"):
+        return text or None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WorkbenchError(
+            "The preprocessing begins as a table, and is none",
+            why=str(error),
+            remedy='write a preset, a path, or JSON such as {"mean": [124, 116, 104], "std": [58, 57, 57]}',
+        ) from error
+
+
 def _read(path: Path) -> tuple[Mapping, str]:
     file = next((path / name for name in NAMES if (path / name).is_file()), path) if path.is_dir() else path
     try:

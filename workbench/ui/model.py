@@ -15,7 +15,7 @@ import pandas as pd
 from ..datasets import ImageSet
 from ..datasets.pictures import NOT_LABELLED
 from ..datasets.preprocessing import PRESETS, vit_jax
-from ..datasets.published_preprocessing import read_preprocessing
+from ..datasets.published_preprocessing import from_text, read_preprocessing
 from ..errors import WorkbenchError
 from ..graphs.analysis.original import logits_of_file
 from ..graphs.any_model import ONNX, is_onnx, load_graph
@@ -138,7 +138,7 @@ def model_panel(workspace, source: Source | None = None) -> Panel:
     def read() -> Source:
         if refused:
             raise refused[0]
-        given = _read_text(rows["preprocessing"].value)
+        given = from_text(rows["preprocessing"].value)
         return Source(rows["checkpoint"].value, rows["dataset"].value, rows["images"].value, given)
 
     return Panel(
@@ -176,21 +176,6 @@ def load(source: Source, workspace, progress: Progress) -> Loaded:
 
 def _written(preprocessing) -> str:
     return json.dumps(dict(preprocessing)) if isinstance(preprocessing, Mapping) else preprocessing or ""
-
-
-def _read_text(text: str):
-    """What stands in the row: nothing, a name or a path, or a table as JSON."""
-    text = text.strip()
-    if not text.startswith("{"):
-        return text or None
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise WorkbenchError(
-            "The preprocessing cannot be read",
-            why=str(error),
-            remedy='write a preset, a path, or a table such as {"mean": [127.5, 127.5, 127.5], "resize": 256}',
-        ) from error
 
 
 def _beside(checkpoint: str) -> list[str]:
