@@ -151,4 +151,5 @@ def test_08_loses_no_request_serves_the_original_for_broken_engines_and_rolls_ba
 
 
 def engine_label(found) -> str:
-    return f"{found['backend']} {found['precision']}"
+    recipe, _, _ = found["chosen"].partition(f" on {found['backend']}")
+    return f"{found['backend']} {recipe}"
